@@ -1,0 +1,49 @@
+# The two commands of the README are `make demo` and `make test`; everything else is below `make help`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := demo
+
+.PHONY: help setup demo test check format bench docs oracle clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(READY) ## make .venv with everything (about 6 GB, PyTorch is most of it); does nothing when up to date
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "error: $$($(PYTHON) --version) is too old; install Python 3.11 or newer, or say make PYTHON=python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup ## audit the bundled corpus and write a page with pictures to demo/
+	$(BIN)/litetext audit -o $(DEMO)
+	@echo "Open $(DEMO)/report.html in a browser. Then try: $(BIN)/litetext audit YOUR_PROMPTS.txt -o report"
+
+test: setup ## the tests (no network, no GPU, under 5 minutes on 2 cores)
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: setup ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup ## format and sort imports in place
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## the benchmarks; results with the machine's description go to benchmarks/results/
+	$(BIN)/python -m benchmarks
+
+docs: setup ## the documentation as a site in site/
+	$(BIN)/mkdocs build --strict
+
+oracle: setup ## compare with SAM3's own code (PyPI package `sam3`, SAM License; installed into .venv, never shipped)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps sam3==0.1.4 iopath==0.1.10 portalocker==4.4.2
+	$(BIN)/python -m pytest -q -m sam3
+
+clean: ## remove what the targets made, .venv excepted
+	rm -rf $(DEMO) site dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Anatomy: what a set of prompts uses of a text encoder."""

@@ -1,0 +1,40 @@
+"""The audit as a page: one HTML file that works offline, its JSON, and its figures as SVG files."""
+
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from litetext.anatomy import paper
+from litetext.anatomy.audit import AuditReport
+from litetext.anatomy.figures import draw_figures
+from litetext.storage import to_json, write_text
+
+
+def write_report(report: AuditReport, folder: Path) -> Path:
+    """Write ``report.html``, ``report.json`` and ``figures/*.svg`` into a folder, and return the page's path.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    figures = list(draw_figures(report))
+    for figure in figures:
+        write_text(folder / "figures" / f"{figure.name}.svg", figure.svg)
+    write_text(folder / "report.json", to_json(report.to_json()) + "\n")
+    environment = Environment(
+        loader=PackageLoader("litetext.anatomy"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"percent": percent, "number": number}
+    page = folder / "report.html"
+    write_text(page, environment.get_template("report.html").render(report=report, figures=figures, paper=paper))
+    return page
+
+
+def percent(share: float) -> str:
+    """A share as per cent with one decimal, two below one per cent."""
+    value = 100 * share
+    return f"{value:.2f} %" if 0 < value < 1 else f"{value:.1f} %"
+
+
+def number(value: float) -> str:
+    """A number with thousands separated, decimals only where there are any."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"

@@ -1,0 +1,221 @@
+"""The command line: a thin function per command; heavy imports stand inside the functions."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from litetext.errors import LiteTextError, OptionError
+
+app = typer.Typer(
+    name="litetext",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+# Typer carries a copy of click without publishing it; the base of its public BadParameter is click's UsageError.
+_USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+_DEBUG = "--debug"
+
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")]
+Debug = Annotated[bool, typer.Option(_DEBUG, help="Show the traceback of an error.")]
+
+
+def main() -> None:
+    """Run the command line; an error that LiteText can name is one line and exit status 1 (usage: 2)."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit status."""
+    try:
+        return int(app(arguments or ["--help"], prog_name="litetext", standalone_mode=False) or 0)
+    except _USAGE_ERROR as error:
+        return _fail(f"{_usage_message(error)}; see 'litetext --help' or 'litetext COMMAND --help'", 2)
+    except LiteTextError as error:
+        if _DEBUG in arguments:
+            raise
+        return _fail(str(error), 1)
+    except OSError as error:
+        if _DEBUG in arguments:
+            raise
+        where = f", {error.filename}" if error.filename else ""
+        return _fail(f"{(error.strerror or str(error)).lower()}{where}", 1)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", 130)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"litetext {version('litetext')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Measure what the prompts use, then give the segmenter a text encoder of that size."""
+
+
+@app.command(
+    epilog="\b\nExamples:\n  litetext audit\n  litetext audit prompts.txt 'data/*.json' -o report\n"
+    "  litetext audit annotations.json.gz --json\n  cut -f1 log.tsv | litetext audit - --context 8,12,16"
+)
+def audit(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SOURCE",
+            show_default=False,
+            help="Files, folders, globs or - for standard input: .txt .csv .tsv .json .jsonl .parquet, COCO, LVIS, "
+            "SA-Co, RefCOCO .p, Hugging Face data sets; .gz and .zst too. None: the bundled corpus.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="DIR", help="Write report.html, report.json and figures/*.svg there."),
+    ] = None,
+    context: Annotated[
+        str, typer.Option(metavar="L,L,...", help="Context lengths to report, start and end tokens counted.")
+    ] = "8,16,32,77",
+    limit: Annotated[float, typer.Option(help="Share of prompts that the advised context may truncate.")] = 0.01,
+    file_format: Annotated[
+        str | None, typer.Option("--format", metavar="NAME", help="Read every source as this format.")
+    ] = None,
+    column: Annotated[str | None, typer.Option(metavar="NAME", help="Column or field with the text.")] = None,
+    count_column: Annotated[str | None, typer.Option(metavar="NAME", help="Column or field with the count.")] = None,
+    embeddings: Annotated[
+        str | None,
+        typer.Option(metavar="FILE[#NAME]", help="Embeddings [N, D] to measure: .npy, .npz or .safetensors."),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|HF_ID", help="Text encoder (Hugging Face folder or hub id): geometry and word order."
+        ),
+    ] = None,
+    positions: Annotated[
+        str | None,
+        typer.Option(metavar="FILE[#NAME]", help="Position table [T, C]: an array, or a checkpoint that has one."),
+    ] = None,
+    sample: Annotated[int, typer.Option(help="Distinct prompts whose features the encoder computes.")] = 5000,
+    discard: Annotated[float, typer.Option(help="Share of the largest ratios that TwoNN leaves out.")] = 0.1,
+    neighbours: Annotated[
+        str, typer.Option(metavar="K,K", help="Range of neighbours that the MLE averages over.")
+    ] = "10,20",
+    seed: Annotated[int, typer.Option(help="Seed of samples and bootstraps.")] = 0,
+    device: Annotated[str, typer.Option(help="Where the encoder runs: auto, cpu, cuda, mps.")] = "auto",
+    json: Json = False,
+    debug: Debug = False,  # noqa: ARG001 - read by `run`
+) -> None:
+    """Measure what prompts use of a text encoder, and what size would do."""
+    from litetext.anatomy.audit import AuditOptions, Inputs
+    from litetext.anatomy.audit import audit as run_audit
+    from litetext.anatomy.geometry import GeometryOptions
+    from litetext.anatomy.order import OrderOptions
+    from litetext.prompts.bundled import bundled_corpus
+    from litetext.prompts.corpus import PromptCorpus
+    from litetext.prompts.readers import ReadOptions, read_prompts
+
+    k_min, k_max = _integers(neighbours, "--neighbours", count=2)
+    options = AuditOptions(
+        contexts=_integers(context, "--context"),
+        truncation_limit=limit,
+        sample=sample,
+        seed=seed,
+        geometry=GeometryOptions(discard=discard, k_min=k_min, k_max=k_max, seed=seed),
+        order=OrderOptions(seed=seed),
+    )
+    if sources:
+        corpus = PromptCorpus.build(read_prompts(sources, ReadOptions(file_format, column, count_column)))
+    else:
+        corpus = bundled_corpus()
+    inputs = Inputs(_load_encoder(encoder, device), _load_embeddings(embeddings), _load_positions(positions))
+    with _progress() as progress:
+        report = run_audit(corpus, inputs, options, progress)
+    page = None
+    if output is not None:
+        from litetext.anatomy.report import write_report
+
+        page = write_report(report, output)
+    if json:
+        _print_json(report.to_json())
+    else:
+        from litetext.anatomy.table import print_report
+
+        print_report(report)
+    if page is not None:
+        typer.echo(f"Report: {page}", err=True)
+
+
+def _load_encoder(spec: str | None, device: str) -> Any:
+    if spec is None:
+        return None
+    from litetext.encoders.huggingface import load_huggingface
+
+    return load_huggingface(spec, device=device)
+
+
+def _load_embeddings(spec: str | None) -> Any:
+    from litetext.storage import load_matrix
+
+    return None if spec is None else load_matrix(spec)
+
+
+def _load_positions(spec: str | None) -> Any:
+    from litetext.anatomy.positions import load_positions
+
+    return None if spec is None else load_positions(spec)
+
+
+def _integers(text: str, option: str, count: int | None = None) -> tuple[int, ...]:
+    """Whole numbers of a comma-separated list."""
+    try:
+        values = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(f"'{text}' is not a list of whole numbers", where=option, mend="for example 8,16") from None
+    if count is not None and len(values) != count:
+        raise OptionError(f"{len(values)} numbers where {count} are needed", where=option, mend="for example 10,20")
+    return values
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    from litetext.storage import to_json
+
+    typer.echo(to_json(value))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, float], None]]:
+    """A progress bar on standard error while the block runs; it draws only on a terminal and leaves nothing behind."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def update(stage: str, share: float) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=1.0)
+            bar.update(tasks[stage], completed=share)
+
+        yield update
+
+
+def _usage_message(error: Any) -> str:
+    """What is wrong with the command line, in click's words."""
+    return str(error.format_message()).rstrip(".")
+
+
+def _fail(message: str, status: int) -> int:
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    return status

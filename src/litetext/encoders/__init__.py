@@ -1,0 +1,1 @@
+"""Text encoders: the protocol that every encoder satisfies, and the adapters that satisfy it."""

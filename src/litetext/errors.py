@@ -1,0 +1,55 @@
+"""Every error that LiteText raises for a mistake it can name.
+
+    LiteTextError
+    ├── PromptError         a source of prompts cannot be read (missing, binary, empty, broken)
+    ├── ArrayError          a file of embeddings or positions cannot be read, or has the wrong shape
+    ├── EncoderError        an encoder cannot be loaded or used
+    ├── OptionError         a value that makes no sense together with the rest (a length below 3, ...)
+    └── MissingExtraError   the feature needs an optional dependency that is not installed
+
+The command line prints any of them as one line, ``error: what, where; the mend``, and exits with 1.
+"""
+
+
+class LiteTextError(Exception):
+    """A mistake that LiteText can name: what happened, where, and how to mend it.
+
+    Args:
+        what: what is wrong, as a phrase without a full stop.
+        where: the file, line, column or option that it concerns.
+        mend: what the user can do about it.
+    """
+
+    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
+        self.what, self.where, self.mend = what, where, mend
+        text = ", ".join(part for part in (what, where) if part)
+        text = "; ".join(part for part in (text, mend) if part)
+        super().__init__(" ".join(text.split()))
+
+
+class PromptError(LiteTextError):
+    """A source of prompts cannot be read."""
+
+
+class ArrayError(LiteTextError):
+    """A file of embeddings or positions cannot be read, or has the wrong shape."""
+
+
+class EncoderError(LiteTextError):
+    """An encoder cannot be loaded or used."""
+
+
+class OptionError(LiteTextError):
+    """A value that the user gave makes no sense."""
+
+
+class MissingExtraError(LiteTextError):
+    """The feature needs an optional dependency that is not installed.
+
+    Args:
+        feature: what was asked for.
+        extra: the extra of this package that brings it, for example ``sam3``.
+    """
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs the extra '{extra}'", mend=f"pip install 'litetext[{extra}]'")

@@ -1,0 +1,1 @@
+"""Prompts: the formats that they come in, their cleaning, and corpora with counts."""

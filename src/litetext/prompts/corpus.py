@@ -1,0 +1,140 @@
+"""Prompts and corpora: normalised text, how often it occurs, and where it is from."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from litetext.errors import OptionError, PromptError
+from litetext.prompts.cleaning import clean, is_plain
+from litetext.storage import fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A phrase, how often it occurs, and the source that it was read from.
+
+    Attributes:
+        text: the phrase.
+        count: occurrences, at least 1.
+        source: name of the file, folder or data set.
+    """
+
+    text: str
+    count: int = 1
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class PromptCorpus:
+    """Distinct normalised prompts with their counts in each source.
+
+    Two prompts are the same when SAM3's tokeniser sees the same text, that is after its cleaning (see
+    [`clean`][litetext.prompts.cleaning.clean]). Rows keep the order in which they were first met.
+
+    Attributes:
+        texts: the distinct phrases, N of them.
+        counts: int64 [S, N], occurrences of each phrase in each source.
+        sources: names of the S sources.
+    """
+
+    texts: tuple[str, ...]
+    counts: npt.NDArray[np.int64]
+    sources: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.counts.shape != (len(self.sources), len(self.texts)):
+            raise ValueError(f"counts {self.counts.shape} for {len(self.sources)} sources, {len(self.texts)} texts")
+
+    @classmethod
+    def build(cls, prompts: Iterable[Prompt]) -> "PromptCorpus":
+        """Count prompts; memory grows with the distinct ones only.
+
+        Raises:
+            PromptError: there is no prompt at all.
+        """
+        keys: dict[str, int] = {}
+        texts: list[str] = []
+        tables: dict[str, dict[int, int]] = {}
+        for prompt in prompts:
+            key = clean(prompt.text)
+            row = keys.get(key)
+            if row is None:
+                row = keys[key] = len(texts)
+                texts.append(_representative(key, prompt.text))
+            table = tables.setdefault(prompt.source, {})
+            table[row] = table.get(row, 0) + prompt.count
+        if not texts:
+            raise PromptError("no prompts", mend="give a file with at least one phrase")
+        counts = np.zeros((len(tables), len(texts)), dtype=np.int64)
+        for source, table in enumerate(tables.values()):
+            counts[source, list(table)] = list(table.values())
+        return cls(tuple(texts), counts, tuple(tables))
+
+    def __len__(self) -> int:
+        """The number of distinct prompts."""
+        return len(self.texts)
+
+    def __iter__(self) -> Iterator[Prompt]:
+        """One `Prompt` for each phrase and source that has it."""
+        for source, row in zip(self.sources, self.counts, strict=True):
+            for index in np.flatnonzero(row):
+                yield Prompt(self.texts[index], int(row[index]), source)
+
+    @property
+    def total(self) -> int:
+        """Occurrences over all sources."""
+        return int(self.counts.sum())
+
+    @cached_property
+    def occurrences(self) -> npt.NDArray[np.int64]:
+        """int64 [N], occurrences of each phrase over all sources."""
+        merged: npt.NDArray[np.int64] = self.counts.sum(axis=0)
+        return merged
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the phrases and their occurrences, whatever their order, sources or spelling before cleaning."""
+        rows = sorted(zip(self.texts, self.occurrences.tolist(), strict=True))
+        return fingerprint(part for text, count in rows for part in (text, str(count)))
+
+    def select(self, rows: npt.NDArray[np.intp]) -> "PromptCorpus":
+        """The corpus of some rows (indices, ascending); sources without any of them go."""
+        counts = self.counts[:, rows]
+        kept = np.flatnonzero(counts.any(axis=1))
+        return PromptCorpus(
+            tuple(self.texts[row] for row in rows), counts[kept], tuple(self.sources[index] for index in kept)
+        )
+
+    def split(self, shares: Mapping[str, float], seed: int = 0) -> dict[str, "PromptCorpus"]:
+        """Part the corpus by phrase: every phrase, with all its occurrences, falls into one part.
+
+        The part depends on the phrase and the seed alone, so that a phrase stays in its part when the corpus grows.
+
+        Args:
+            shares: the share of phrases that each named part is to get; they add up to 1.
+            seed: another seed gives another split.
+
+        Raises:
+            OptionError: the shares are not positive or do not add up to 1.
+        """
+        edges = np.cumsum(list(shares.values()))
+        if not shares or min(shares.values()) <= 0 or abs(float(edges[-1]) - 1) > 1e-9:
+            raise OptionError(
+                f"shares {dict(shares)} are not positive with sum 1", mend="for example train=0.9 val=0.1"
+            )
+        key = seed.to_bytes(8, "little", signed=True)
+        draws = [
+            int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, key=key).digest())
+            for text in self.texts
+        ]
+        part = np.searchsorted(edges[:-1], np.array(draws, dtype=np.float64) / 2.0**64, side="right")
+        return {name: self.select(np.flatnonzero(part == index)) for index, name in enumerate(shares)}
+
+
+def _representative(cleaned: str, original: str) -> str:
+    """The cleaned text, unless cleaning it again would change it (nested HTML entities): then the original."""
+    return cleaned if is_plain(cleaned) or clean(cleaned) == cleaned else original

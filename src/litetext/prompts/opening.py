@@ -1,0 +1,271 @@
+"""From a source to a stream of plain bytes: open it, decompress it, bring its text to UTF-8."""
+
+import codecs
+import io
+import re
+import shutil
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import zstandard
+
+from litetext.errors import OptionError, PromptError
+
+FORMATS = ("txt", "csv", "tsv", "json", "jsonl", "parquet", "arrow", "pickle")
+MAX_LINE = 64 * 2**20  # bytes; a longer "line" is not text
+
+_BUFFER = 2**16
+_PIECE = 2**12  # compressed bytes at a time: zstd may turn each into thousands
+_BOMS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it starts with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """What the user knows about the files.
+
+    Attributes:
+        format: one of `FORMATS`; None: by the file's name, else by its content.
+        column: the column or field of the text; None: guessed from its name.
+        count_column: the column or field of the count; None: guessed from its name, else every row counts once.
+
+    Raises:
+        OptionError: there is no such format.
+    """
+
+    format: str | None = None
+    column: str | None = None
+    count_column: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the format."""
+        if self.format is not None and self.format not in FORMATS:
+            raise OptionError(f"no format '{self.format}'", mend=f"one of {', '.join(FORMATS)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file, a saved data set or standard input.
+
+    Attributes:
+        name: what its prompts are labelled with: the path as given; inside a folder, the path relative to it.
+        path: the file or folder; None: standard input.
+    """
+
+    name: str
+    path: Path | None
+
+    @property
+    def where(self) -> str:
+        """The name for messages."""
+        return self.name if self.path is None else str(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A source that is being read.
+
+    Attributes:
+        source: what was opened.
+        file: its bytes, decompressed; text with a byte order mark has become UTF-8 without one.
+        untouched: whether a regular file holds just these bytes.
+    """
+
+    source: Source
+    file: io.BufferedReader
+    untouched: bool
+
+    @property
+    def where(self) -> str:
+        """The name for messages."""
+        return self.source.where
+
+    def is_blank(self) -> bool:
+        """Whether nothing but white space is to be read."""
+        head = self.file.peek()
+        return len(head) < _BUFFER // 2 and not head.strip()
+
+
+@contextmanager
+def open_source(source: Source) -> Iterator[Opened]:
+    """Open a source, decompress it and bring its text to UTF-8.
+
+    Raises:
+        PromptError: it cannot be read; also later, while reading, when compressed data turn out to be broken.
+    """
+    try:
+        raw = nullcontext(sys.stdin.buffer) if source.path is None else source.path.open("rb")
+    except OSError as error:
+        if source.path is not None and source.path.is_symlink() and not source.path.exists():
+            raise PromptError("a link to a file that is gone", where=source.where, mend="check the path") from error
+        raise unreadable(source.where, error) from error
+    with raw as stored:
+        file = _buffered(_stored(stored, source.where))
+        untouched = source.path is not None and source.path.is_file()
+        for packing in _PACKINGS:
+            if packing.start.match(file.peek()) or source.where.lower().endswith(packing.ending):
+                file, untouched = _buffered(_unpacked(file, packing, source.where)), False
+                break
+        codec = next((codec for mark, codec in _BOMS.items() if file.peek().startswith(mark)), None)
+        if codec == "utf-8-sig":
+            file.read(len(codecs.BOM_UTF8))
+        elif codec:
+            file = _buffered(_transcoded(file, codec, source.where))
+        yield Opened(source, file, untouched)
+
+
+@contextmanager
+def on_disk(opened: Opened) -> Iterator[Path]:
+    """The bytes as a file, for readers that jump about: the file itself, or a temporary copy that goes afterwards."""
+    if opened.untouched and opened.source.path is not None:
+        yield opened.source.path
+        return
+    with tempfile.TemporaryDirectory(prefix="litetext-") as folder:
+        copy = Path(folder) / "copy"
+        with copy.open("wb") as file:
+            shutil.copyfileobj(opened.file, file)
+        yield copy
+
+
+def text_lines(opened: Opened) -> Iterator[str]:
+    r"""The lines of UTF-8 text with their ends; only ``\n`` parts lines.
+
+    Raises:
+        PromptError: a byte is not UTF-8, or a line has no end.
+    """
+    for number, line in enumerate(iter(partial(opened.file.readline, MAX_LINE), b""), 1):
+        if len(line) == MAX_LINE:
+            raise PromptError(
+                f"a line of {MAX_LINE // 2**20} MiB", where=f"{opened.where} line {number}", mend="part it"
+            )
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise not_utf8(f"byte 0x{line[error.start]:02x} is", f"{opened.where} line {number}") from error
+        yield text
+
+
+def unreadable(where: str, error: OSError) -> PromptError:
+    """The error for what the operating system refuses."""
+    reason = (error.strerror or str(error)).lower()
+    return PromptError(f"cannot be read ({reason})", where=where, mend="check the path and its permissions")
+
+
+def not_utf8(subject: str, where: str) -> PromptError:
+    """The error for bytes that are not UTF-8; other encodings are never guessed."""
+    mend = "save the file as UTF-8 (for example: iconv -f latin1 -t utf-8)"
+    return PromptError(f"{subject} not UTF-8", where=where, mend=mend)
+
+
+def refuse_columns(opened: Opened, options: ReadOptions) -> None:
+    """Raise a `PromptError` when a column was asked of a format that has none."""
+    column = options.column or options.count_column
+    if column is not None:
+        mend = "leave out the column, or give the format (csv, tsv, jsonl, ...)"
+        raise PromptError(f"no column '{column}' in a format without columns", where=opened.where, mend=mend)
+
+
+@dataclass(frozen=True, slots=True)
+class _Packing:
+    """A way to compress: its ending, the bytes a file starts with, and what decompresses one frame (member)."""
+
+    name: str
+    ending: str
+    start: re.Pattern[bytes]
+    frame: Callable[[], Any]
+
+
+_PACKINGS = (
+    _Packing("gzip", ".gz", re.compile(rb"\x1f\x8b\x08"), partial(zlib.decompressobj, wbits=31)),
+    _Packing(
+        "zstd",
+        ".zst",
+        re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),  # a frame, or one to be skipped
+        lambda: zstandard.ZstdDecompressor().decompressobj(),
+    ),
+)
+
+PACKING_ENDINGS = tuple(packing.ending for packing in _PACKINGS)
+
+
+class _Pieces(io.RawIOBase):
+    """Byte strings of any length as one raw stream.
+
+    A read fills the whole buffer, so that ``peek`` of a buffered reader shows the head of a file, and of a pipe.
+    """
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view, filled = memoryview(buffer), 0
+        while filled < len(view):
+            if not self._rest:
+                piece = next(self._pieces, None)
+                if piece is None:
+                    break
+                self._rest = memoryview(piece)
+            size = min(len(view) - filled, len(self._rest))
+            view[filled : filled + size] = self._rest[:size]
+            self._rest = self._rest[size:]
+            filled += size
+        return filled
+
+
+def _buffered(pieces: Iterator[bytes]) -> io.BufferedReader:
+    return io.BufferedReader(_Pieces(pieces), _BUFFER)
+
+
+def _stored(file: BinaryIO, where: str) -> Iterator[bytes]:
+    try:
+        yield from iter(partial(file.read, _BUFFER), b"")
+    except (OSError, ValueError) as error:  # ValueError: standard input is closed
+        raise PromptError(f"cannot be read ({error})", where=where, mend="check the path") from error
+
+
+def _unpacked(file: io.BufferedReader, packing: _Packing, where: str) -> Iterator[bytes]:
+    data = file.read(_PIECE)
+    while data:
+        frame = packing.frame()
+        try:
+            yield frame.decompress(data)
+            while not frame.eof:
+                data = file.read(_PIECE)
+                if not data:
+                    raise PromptError(
+                        f"{packing.name} data end in the middle", where=where, mend="fetch the file again"
+                    )
+                yield frame.decompress(data)
+        except (zlib.error, zstandard.ZstdError) as error:
+            raise PromptError(
+                f"broken {packing.name} data ({error})", where=where, mend="fetch the file again"
+            ) from error
+        data = (frame.unused_data or file.read(_PIECE)).lstrip(b"\0")  # tapes pad with zeros
+
+
+def _transcoded(file: io.BufferedReader, codec: str, where: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(codec)()
+    try:
+        for data in iter(partial(file.read, _BUFFER), b""):
+            yield decoder.decode(data).encode("utf-8")
+        decoder.decode(b"", final=True)
+    except UnicodeError as error:
+        raise PromptError(
+            f"broken {codec.upper()} text ({error})", where=where, mend="save the file as UTF-8"
+        ) from error

@@ -1,0 +1,79 @@
+"""RefCOCO's ``refs(*).p``: pickles read by an unpickler that can build nothing but plain data."""
+
+import copyreg
+import pickle
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import NoReturn
+
+from litetext.errors import PromptError
+from litetext.prompts.opening import Opened, ReadOptions, refuse_columns
+
+_MEND = "give a list of strings, or of refs with sentences as in RefCOCO's refs(unc).p"
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Builds lists, dicts, tuples, strings and numbers; a pickle that wants more is refused.
+
+    Every callable that a pickle can reach comes through one of the two methods below, except objects in copyreg's cache
+    of extension codes; `read_pickle` empties that cache.
+    """
+
+    where = ""
+
+    def find_class(self, module_name: str, global_name: str, /) -> NoReturn:
+        raise self._refusal(f"the global '{module_name}.{global_name}'")
+
+    def persistent_load(self, pid: object, /) -> NoReturn:
+        raise self._refusal(f"the persistent object {str(pid)[:40]!r}")
+
+    def _refusal(self, wanted: str) -> PromptError:
+        return PromptError(f"the pickle wants {wanted}, which is not plain data", where=self.where, mend=_MEND)
+
+
+def read_pickle(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
+    """The expressions of RefCOCO refs (``ref["sentences"][i]["sent"]``, else ``"raw"``), or of a list of strings.
+
+    Source: ``refer.py`` of https://github.com/lichengunc/refer. The whole pickle is built in memory. Byte strings of
+    Python 2 are UTF-8, or else Latin-1.
+
+    Raises:
+        PromptError: broken, of another shape, or it wants code to run.
+    """
+    refuse_columns(opened, options)
+    data = _plain(opened)
+    if not isinstance(data, list | tuple):
+        raise PromptError(f"the pickle holds a {type(data).__name__}, not a list", where=opened.where, mend=_MEND)
+    for index, ref in enumerate(data, 1):
+        sentences = ref.get("sentences") if isinstance(ref, dict) else [ref]
+        if not isinstance(sentences, list | tuple):
+            raise PromptError("no list of sentences", where=f"{opened.where} item {index}", mend=_MEND)
+        for sentence in sentences:
+            text = sentence.get("sent", sentence.get("raw")) if isinstance(sentence, dict) else sentence
+            if not isinstance(text, str):
+                kind = type(text).__name__
+                raise PromptError(f"a {kind} instead of a phrase", where=f"{opened.where} item {index}", mend=_MEND)
+            yield _mended(text), 1
+
+
+def _plain(opened: Opened) -> object:
+    copyreg.clear_extension_cache()
+    unpickler = _PlainUnpickler(opened.file, encoding="utf-8", errors="surrogateescape")
+    unpickler.where = opened.where
+    try:
+        return unpickler.load()
+    except PromptError:
+        raise
+    except Exception as error:  # a broken pickle may raise anything
+        reason = str(error) or type(error).__name__
+        raise PromptError(f"broken pickle ({reason})", where=opened.where, mend="fetch the file again") from error
+
+
+def _mended(text: str) -> str:
+    """Text whose bytes were not UTF-8 (they came as lone surrogates) read as Latin-1; other text as it is."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        with suppress(UnicodeEncodeError):
+            return text.encode("utf-8", "surrogateescape").decode("latin-1")
+    return text

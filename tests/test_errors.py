@@ -1,0 +1,28 @@
+import pytest
+
+from litetext import errors
+from litetext.errors import LiteTextError, MissingExtraError
+
+
+def test_what_where_and_the_mend() -> None:
+    error = LiteTextError("no such file", where="a.txt", mend="check the path")
+    assert str(error) == "no such file, a.txt; check the path"
+    assert (error.what, error.where, error.mend) == ("no such file", "a.txt", "check the path")
+    assert str(LiteTextError("broken")) == "broken"
+    assert str(LiteTextError("broken", mend="mend it")) == "broken; mend it"
+
+
+def test_always_one_line() -> None:
+    assert str(LiteTextError("bad\nthing", where="line\r\n 2")) == "bad thing, line 2"
+
+
+def test_a_missing_extra_says_what_to_install() -> None:
+    assert str(MissingExtraError("an encoder", "sam3")) == (
+        "an encoder needs the extra 'sam3'; pip install 'litetext[sam3]'"
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in dir(errors) if name.endswith("Error") and name[0] != "_"])
+def test_the_tree_is_drawn(name: str) -> None:
+    assert issubclass(getattr(errors, name), LiteTextError)
+    assert name in (errors.__doc__ or "")
