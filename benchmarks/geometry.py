@@ -1,17 +1,14 @@
 """Seconds and peak memory of `measure_geometry`, in a fresh process.
 
-Run: .venv/bin/python benchmarks/geometry.py [--points N] [--ambient D]
+python -m benchmarks.geometry [--points N] [--ambient D]
 """
 
 import argparse
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -32,15 +29,7 @@ def curved_points(count: int, ambient: int) -> np.ndarray:
     return curved
 
 
-def cpu_model() -> str:
-    """Name of the processor."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def measure(points: int, ambient: int) -> dict[str, object]:
+def measure_here(points: int, ambient: int) -> dict[str, object]:
     """Time one measurement in this process."""
     matrix = curved_points(points, ambient)
     start, start_cpu = time.perf_counter(), time.process_time()
@@ -57,28 +46,25 @@ def measure(points: int, ambient: int) -> dict[str, object]:
         "twonn": round(stats.twonn.value, 3),
         "mle": round(stats.mle.value, 3),
         "effective_rank": round(stats.effective_rank.value, 3),
-        "machine": {
-            "cpu": cpu_model(),
-            "cores": os.cpu_count(),
-            "system": platform.platform(),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "blas": {name: value for name, value in os.environ.items() if name.startswith("OPENBLAS_")},
-        },
+        "numpy": np.__version__,
     }
 
 
+def measure(points: int = 50_000, ambient: int = 256) -> dict[str, object]:
+    """Measure in a child process, so that nothing of this one counts."""
+    command = [sys.executable, "-m", "benchmarks.geometry", "--points", str(points), "--ambient", str(ambient), MEASURE]
+    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
 def main() -> None:
-    """Measure in a child process, so that nothing of this one counts, and print its JSON."""
+    """Measure and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=50_000)
     parser.add_argument("--ambient", type=int, default=256)
     parser.add_argument(MEASURE, action="store_true", help="measure in this very process")
     arguments = parser.parse_args()
-    if arguments.measure:
-        print(json.dumps(measure(arguments.points, arguments.ambient), indent=2))
-    else:
-        subprocess.run([sys.executable, __file__, *sys.argv[1:], MEASURE], check=True)
+    work = measure_here if arguments.measure else measure
+    print(json.dumps(work(arguments.points, arguments.ambient), indent=2))
 
 
 if __name__ == "__main__":

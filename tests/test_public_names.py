@@ -58,5 +58,5 @@ def test_importing_does_no_work() -> None:
 
 
 def test_the_audit_needs_no_torch() -> None:
-    code = "import sys; from litetext.cli import run; status = run(['audit', '--json']); assert 'torch' not in sys.modules; sys.exit(status)"
+    code = "import sys; from litetext.cli import run; sys.exit(run(['audit', '--json']) or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

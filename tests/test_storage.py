@@ -1,4 +1,3 @@
-import os
 import stat
 from pathlib import Path
 
@@ -32,7 +31,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 def test_written_files_have_usual_permissions(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "x")
     (tmp_path / "b.txt").write_text("x")
-    assert stat.S_IMODE(os.stat(tmp_path / "a.txt").st_mode) == stat.S_IMODE(os.stat(tmp_path / "b.txt").st_mode)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == stat.S_IMODE((tmp_path / "b.txt").stat().st_mode)
 
 
 def test_json_refuses_nan() -> None:
@@ -108,4 +107,4 @@ def test_bad_arrays(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(ArrayError, match=message) as caught:
         load_matrix(str(tmp_path / name))
     assert "\n" not in str(caught.value)
-    assert name.split("#")[0] in str(caught.value)
+    assert name.partition("#")[0] in str(caught.value)

@@ -137,6 +137,16 @@ def test_standard_input_is_read_and_left_open(monkeypatch: pytest.MonkeyPatch) -
     assert not sys.stdin.closed
 
 
+def test_closed_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # what Python makes of `<&-`
+    with pytest.raises(PromptError, match=r"^standard input is closed; "), open_source(Source("stdin", None)):
+        pass
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    sys.stdin.close()
+    with pytest.raises(PromptError, match=r"^cannot be read "), open_source(Source("stdin", None)):
+        pass
+
+
 def test_options_are_checked_at_birth() -> None:
     assert [ReadOptions(format=name).format for name in FORMATS] == list(FORMATS)
     with pytest.raises(OptionError, match=r"^no format 'xml'; one of txt, csv"):

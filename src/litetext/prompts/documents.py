@@ -14,17 +14,9 @@ from typing import Any
 import ijson
 
 from litetext.errors import PromptError
+from litetext.prompts.fields import NESTED, Place, TextField, category_name, checked_count, shown
+from litetext.prompts.names import STRONG_NAMES, TEXT_NAMES, plain_name, wrong_column
 from litetext.prompts.opening import Opened, ReadOptions, not_utf8, text_lines
-from litetext.prompts.tabular import (
-    COUNT_NAMES,
-    MAX_COUNT,
-    STRONG_NAMES,
-    TEXT_NAMES,
-    bad_count,
-    best_known,
-    plain_name,
-    wrong_column,
-)
 
 # Which list of a mapping is meant: the first of these that has text, then COCO's categories, then any other list.
 _LISTS = (
@@ -33,122 +25,8 @@ _LISTS = (
 )
 _PASSED_OVER = ("info", "licenses", "videos")
 _PIECE = 2**16
-_NESTED: Any = object()  # stands for a list or an object that was passed over
 
-Phrases = list[tuple[str, int]]
 Events = Iterator[tuple[str, Any]]
-
-
-@dataclass(slots=True)
-class _Place:
-    """Where the reader is, for messages."""
-
-    source: str
-    line: int = 1
-    item: int = 0  # of the list, from 1; 0: outside of lists
-
-    def __str__(self) -> str:
-        return f"{self.source} line {self.line}" + (f" item {self.item}" if self.item else "")
-
-
-@dataclass(slots=True)
-class _Field:
-    """Which fields of the objects in a list hold text and count: those asked for, or else the best known of the first.
-
-    Attributes:
-        names: the names of text fields to choose from.
-        options: what the user asked for.
-        place: where the reader is.
-        text: the field of the text, once it is known.
-        count: the field of the count; None: every item counts once.
-        seen: the fields of the objects without text.
-    """
-
-    names: Sequence[str]
-    options: ReadOptions
-    place: _Place
-    text: str | None = None
-    count: str | None = None
-    seen: dict[str, None] = field(default_factory=dict)
-
-    def phrases(self, item: Any) -> Phrases:
-        """The phrases of an item with its count: of a string, of an object (one text, or a list of them), none of null.
-
-        Raises:
-            PromptError: the item or its text is something else, or its count is bad.
-        """
-        if not isinstance(item, dict):
-            if item is not None and self.options.column is not None:
-                raise self._error(f"no field '{self.options.column}' in {_shown(item)}")
-            return [(self._checked(item), 1)] if item is not None else []
-        value = self._value(item)
-        inner = [_inner(entry) for entry in value] if isinstance(value, list) else [value]
-        texts = [self._checked(text) for text in inner if text is not None]
-        count = self._count(item) if texts else 0
-        if self.text == "name" and "id" in item and self.options.column is None:
-            texts = [_category_name(text) for text in texts]
-        return [(text, count) for text in texts] if count else []
-
-    def _value(self, item: Mapping[str, Any]) -> Any:
-        if self.text is None:
-            self._choose(item)
-        return None if self.text is None else item.get(self.text)
-
-    def _choose(self, item: Mapping[str, Any]) -> None:
-        fields = list(item)
-        column, count_column = self.options.column, self.options.count_column
-
-        def may_be_text(index: int) -> bool:  # class numbers are often called "label"
-            return plain_name(fields[index]) in STRONG_NAMES or isinstance(item[fields[index]], str | list | None)
-
-        best = best_known(fields, self.names, may_be_text) if column is None else _index(fields, column)
-        if best is None:
-            self.seen |= dict.fromkeys(fields)
-        elif item[fields[best]] is not None:
-            self.text, self.count = fields[best], count_column
-            if count_column is None:
-                known = best_known(fields, COUNT_NAMES, lambda index: type(item[fields[index]]) is int)
-                self.count = None if known is None else fields[known]
-
-    def _count(self, item: Mapping[str, Any]) -> int:
-        if self.count is None or (self.options.count_column is None and item.get(self.count) is None):
-            return 1
-        return _checked_count(item.get(self.count), self.place)
-
-    def _checked(self, text: Any) -> str:
-        if isinstance(text, str):
-            return text
-        raise self._error(f"{_shown(text)} is not text")
-
-    def _error(self, what: str) -> PromptError:
-        return PromptError(what, where=str(self.place), mend="write strings, or name the field of the text")
-
-
-def _index(fields: Sequence[str], name: str) -> int | None:
-    return fields.index(name) if name in fields else None
-
-
-def _inner(entry: Any) -> Any:
-    """The text of an entry in an object's list of phrases, for example ``sent`` of RefCOCO's sentences."""
-    if not isinstance(entry, dict):
-        return entry
-    fields = list(entry)
-    best = best_known(fields, TEXT_NAMES, lambda index: isinstance(entry[fields[index]], str))
-    return _NESTED if best is None else entry[fields[best]]
-
-
-def _category_name(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _checked_count(value: Any, where: object) -> int:
-    if type(value) is not int or not 0 <= value < MAX_COUNT:
-        raise bad_count(value, str(where))
-    return value
-
-
-def _shown(value: Any) -> str:
-    return "a list or object" if value is _NESTED or isinstance(value, list | dict) else json.dumps(value)[:40]
 
 
 def read_jsonl(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
@@ -157,21 +35,27 @@ def read_jsonl(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]
     Raises:
         PromptError: a line is not JSON or holds no text, a wrong field, a bad count.
     """
-    place = _Place(opened.where)
-    fields = _Field(TEXT_NAMES, options, place)
+    place = Place(opened.where)
+    fields = TextField(TEXT_NAMES, options, place)
     for place.line, line in enumerate(text_lines(opened), 1):
         if line.isspace():
             continue
-        try:
-            item = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            mend = "write one JSON value a line there; a document over many lines is format json"
-            raise PromptError(f"broken JSON ({error})", where=str(place), mend=mend) from error
-        yield from fields.phrases(item)
+        yield from fields.phrases(_parsed(line, place))
     _check_chosen([fields], opened.where)
 
 
-def _check_chosen(listed: Sequence[_Field], where: str) -> None:
+def _parsed(line: str, place: Place) -> Any:
+    mend = "write one JSON value a line; a document over many lines is format json"
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        what = f"broken JSON ({error.msg}, column {error.pos + 1})"
+        raise PromptError(what, where=str(place), mend=mend) from error
+    except (ValueError, RecursionError) as error:
+        raise PromptError(f"broken JSON ({error})", where=str(place), mend=mend) from error
+
+
+def _check_chosen(listed: Sequence[TextField], where: str) -> None:
     """Raise a `PromptError` when there were objects, but no text field in any of them."""
     seen = [name for fields in listed for name in fields.seen]
     if seen and all(fields.text is None for fields in listed):
@@ -184,11 +68,11 @@ def read_json(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]
     Raises:
         PromptError: broken JSON (with its line), no list or mapping, no text in it, a wrong field, a bad count.
     """
-    place = _Place(opened.where)
+    place = Place(opened.where)
     events = chain.from_iterable(_batches(opened, place))
     event, value = next(events)
     if event == "start_array":
-        fields = _Field(TEXT_NAMES, options, place)
+        fields = TextField(TEXT_NAMES, options, place)
         for place.item, item in enumerate(_items(events, options), 1):
             yield from fields.phrases(item)
         _check_chosen([fields], opened.where)
@@ -197,14 +81,14 @@ def read_json(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]
         _fill(mapping, events)
     else:
         mend = "write a list of strings"
-        raise PromptError(f"{_shown(value)} is no list or mapping of prompts", where=opened.where, mend=mend)
+        raise PromptError(f"{shown(value)} is no list or mapping of prompts", where=opened.where, mend=mend)
     for _ in events:  # lets the parser find what may follow the document
         pass
     if event == "start_map":
         yield from mapping.prompts().items()
 
 
-def _batches(opened: Opened, place: _Place) -> Iterator[Sequence[tuple[str, Any]]]:
+def _batches(opened: Opened, place: Place) -> Iterator[Sequence[tuple[str, Any]]]:
     """The events of the parser, fed line by line so that the place of an error is known; a batch for each line."""
     found = ijson.sendable_list()
     parser = ijson.basic_parse_coro(found, use_float=True)
@@ -217,6 +101,7 @@ def _batches(opened: Opened, place: _Place) -> Iterator[Sequence[tuple[str, Any]
             yield found
             found.clear()
         parser.close()
+        yield found
     except ijson.JSONError as error:
         reason = str(error).splitlines()[0].partition(" error: ")[2].rstrip(".") or str(error)
         where = f"{opened.where} line {place.line}"
@@ -243,7 +128,7 @@ def _scalar(event: str, value: Any, events: Events) -> Any:
     if event not in ("start_map", "start_array"):
         return value
     _skip(events)
-    return _NESTED
+    return NESTED
 
 
 def _items(events: Events, options: ReadOptions) -> Iterator[Any]:
@@ -271,7 +156,7 @@ def _object(events: Events, options: ReadOptions) -> dict[str, Any]:
 class _Listing:
     """The phrases of one list in a mapping with their counts, and the first thing in it that is no phrase."""
 
-    fields: _Field
+    fields: TextField
     counts: dict[str, int] = field(default_factory=dict)
     error: PromptError | None = None
 
@@ -288,7 +173,7 @@ class _Listing:
 class _Mapping:
     """A JSON object at the top of a document, counted while it is read; which part of it is meant shows at the end."""
 
-    def __init__(self, options: ReadOptions, place: _Place) -> None:
+    def __init__(self, options: ReadOptions, place: Place) -> None:
         self.options = options
         self.place = place
         self.lists: dict[str, _Listing] = {}
@@ -308,14 +193,14 @@ class _Mapping:
         if key not in self.lists:
             names = STRONG_NAMES if key in ("images", "annotations") else TEXT_NAMES
             options = replace(self.options, column=None) if key == self.options.column else self.options
-            self.lists[key] = _Listing(_Field(names, options, self.place))
+            self.lists[key] = _Listing(TextField(names, options, self.place))
         self.lists[key].add(item)
 
     def _add_category(self, key: str, item: Mapping[str, Any]) -> bool:
         """Count an item that speaks of a category by its id; False: it does not."""
         identity = item.get("category_id")
         if key == "categories" and "id" in item and isinstance(item.get("name"), str):
-            self.names[item["id"]] = _category_name(item["name"])
+            self.names[item["id"]] = category_name(item["name"])
             return True
         if key == "annotations" and identity is not None:
             self.annotated[identity] = self.annotated.get(identity, 0) + 1
@@ -352,7 +237,7 @@ class _Mapping:
             if listing.counts:
                 yield self._listed(key)
         yield self._counted_scalars()
-        lone = _Listing(_Field(TEXT_NAMES, self.options, self.place))
+        lone = _Listing(TextField(TEXT_NAMES, self.options, self.place))
         lone.add(self.scalars)
         yield lone.counts
 
@@ -368,7 +253,7 @@ class _Mapping:
         found: dict[str, int] = {}
         for identity, count in counts.items():
             if identity not in self.names:
-                what = f"category id {_shown(identity)} is used but has no name"
+                what = f"category id {shown(identity)} is used but has no name"
                 raise PromptError(what, where=self.place.source, mend="add it to 'categories'")
             name = self.names[identity]
             found[name] = found.get(name, 0) + count
@@ -379,7 +264,7 @@ class _Mapping:
         numbers = all(type(value) in (int, float) for value in self.scalars.values())
         if self.lists or not numbers or self.options.column is not None:
             return {}
-        found = {key: _checked_count(value, f"{self.place.source} '{key}'") for key, value in self.scalars.items()}
+        found = {key: checked_count(value, f"{self.place.source} '{key}'") for key, value in self.scalars.items()}
         return {key: count for key, count in found.items() if count}
 
 

@@ -105,6 +105,8 @@ def open_source(source: Source) -> Iterator[Opened]:
     Raises:
         PromptError: it cannot be read; also later, while reading, when compressed data turn out to be broken.
     """
+    if source.path is None and sys.stdin is None:
+        raise PromptError("standard input is closed", mend="give a file, or a pipe")
     try:
         raw = nullcontext(sys.stdin.buffer) if source.path is None else source.path.open("rb")
     except OSError as error:

@@ -152,6 +152,8 @@ def find_sources(arguments: Sequence[str]) -> list[Source]:
 
 
 def _expand(argument: str) -> list[Source]:
+    if argument == "-":
+        return [Source("stdin", None)]
     path = Path(argument)
     try:
         if not argument or not os.path.lexists(path):

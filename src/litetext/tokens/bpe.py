@@ -1,18 +1,18 @@
 """CLIP's byte-pair encoding, id for id as SAM3's tokeniser gives it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, islice
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import regex
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import models
 
 from litetext.errors import OptionError
-from litetext.prompts.cleaning import clean
+from litetext.prompts.cleaning import clean, is_plain
 from litetext.tokens.vocabulary import (
     END_ID,
     END_OF_WORD,
@@ -28,7 +28,10 @@ _PIECES = regex.compile(
     rf"{START_TEXT}|{END_TEXT}|'s|'t|'re|'ve|'m|'ll|'d|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}]+", regex.IGNORECASE
 )
 _BORDER = "\n"  # stands between two texts as a word of its own; cleaned text has no line feed
-_CHUNK = 8192
+_SPECIAL = {START_TEXT: START_ID, END_TEXT: END_ID}
+_ID = np.dtype("<u2")  # ids are below 65,536
+_ALPHABET = byte_alphabet()
+_CHUNK = 1024
 _MOST_CACHED_WORDS = 1 << 20
 
 
@@ -64,11 +67,10 @@ class ClipTokenizer:
     def __init__(self) -> None:
         vocabulary = clip_vocabulary()
         ids = {token: index for index, token in enumerate(vocabulary.tokens)}
-        self._bpe = Tokenizer(
-            models.BPE(vocab=ids, merges=list(vocabulary.merges), end_of_word_suffix=END_OF_WORD, cache_capacity=0)
+        self._bpe = models.BPE(
+            vocab=ids, merges=list(vocabulary.merges), end_of_word_suffix=END_OF_WORD, cache_capacity=0
         )
-        self._bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        self._words: dict[str, Sequence[int]] = {}
+        self._words: dict[str, bytes] = {}
 
     def encode(self, texts: Iterable[str]) -> TokenSequences:
         """Token ids of texts, start and end included.
@@ -99,36 +101,31 @@ class ClipTokenizer:
                 raise OptionError(
                     f"{type(text).__name__} is not a string", where=f"text {position}", mend="give strings"
                 )
-        words = f" {_BORDER} ".join(map(clean, texts)).split(" ")
-        words.append(_BORDER)
-        table = self._encode_words(words)
-        sizes = np.fromiter(map(len, table.values()), np.int64, len(table))
-        flat = np.fromiter(chain.from_iterable(table.values()), np.int32, int(sizes.sum()))
-        rank = {word: index for index, word in enumerate(table)}
-        chosen = np.fromiter(map(rank.__getitem__, words), np.int64, len(words))
-        ids = flat[_ranges((np.cumsum(sizes) - sizes)[chosen], sizes[chosen])]
+        words = _split_at_spaces(texts)
+        known = self._learn(words)
+        parts = [known[word] for word in words]
+        ids = np.frombuffer(b"".join(parts), dtype=_ID).astype(np.int32)
+        ends = np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)) // _ID.itemsize)
+        ends = ends[np.fromiter(map(_BORDER.__eq__, words), np.bool_, len(words))]
         # A border is "end, start": the last one's start, moved to the front, opens the first text.
-        ends = np.cumsum(sizes[chosen])[chosen == rank[_BORDER]]
         return TokenSequences(np.roll(ids, 1), np.diff(ends, prepend=0))
 
-    def _encode_words(self, words: Iterable[str]) -> dict[str, Sequence[int]]:
-        """Ids of the distinct words, in order of first appearance; words not met before are encoded together."""
-        distinct = dict.fromkeys(words)
+    def _learn(self, words: Iterable[str]) -> dict[str, bytes]:
+        """The known words with these among them; their ids are bytes, which cost the garbage collector nothing."""
         known = self._words
         if len(known) > _MOST_CACHED_WORDS:
             known = self._words = {}
-        pieces = {word: _PIECES.findall(word) for word in distinct if word not in known}
-        ids = self._encode_pieces(dict.fromkeys(chain.from_iterable(pieces.values())))
-        known.update((word, tuple(chain.from_iterable(map(ids.__getitem__, parts)))) for word, parts in pieces.items())
-        known[_BORDER] = (END_ID, START_ID)
-        return {word: known[word] for word in distinct}
+        known[_BORDER] = _pack([END_ID, START_ID])
+        pieces = {word: _PIECES.findall(word) for word in dict.fromkeys(words) if word not in known}
+        ids = {piece: self._encode_piece(piece) for piece in dict.fromkeys(chain.from_iterable(pieces.values()))}
+        known.update((word, b"".join(map(ids.__getitem__, found))) for word, found in pieces.items())
+        return known
 
-    def _encode_pieces(self, pieces: Iterable[str]) -> dict[str, Sequence[int]]:
-        listed = list(pieces)
-        encodings = self._bpe.encode_batch_fast(listed, add_special_tokens=False)
-        ids: dict[str, Sequence[int]] = {piece: found.ids for piece, found in zip(listed, encodings, strict=True)}
+    def _encode_piece(self, piece: str) -> bytes:
         # A literal special token that stands apart becomes that token: so in SAM3.
-        return ids | {START_TEXT: (START_ID,), END_TEXT: (END_ID,)}
+        if piece in _SPECIAL:
+            return _pack([_SPECIAL[piece]])
+        return _pack([token.id for token in self._bpe.tokenize(_spell(piece))])
 
 
 @lru_cache(maxsize=1)
@@ -137,13 +134,25 @@ def clip_tokenizer() -> ClipTokenizer:
     return ClipTokenizer()
 
 
-def _ranges(starts: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Concatenation of ``range(start, start + size)`` over all pairs."""
-    ends = np.cumsum(sizes)
-    ranges = np.arange(ends[-1]) + np.repeat(starts - (ends - sizes), sizes)
-    return cast("npt.NDArray[np.int64]", ranges)
+def _split_at_spaces(texts: list[str]) -> list[str]:
+    """Words of the cleaned texts with a border after each text; an empty word stands where two spaces were."""
+    joined = _BORDER.join(texts)
+    if is_plain(joined.replace(_BORDER, "")) and joined.count(_BORDER) == len(texts) - 1:
+        joined = joined.lower()  # all that cleaning would change, done at once
+    else:
+        joined = _BORDER.join(map(clean, texts))
+    return [*joined.replace(_BORDER, f" {_BORDER} ").split(" "), _BORDER]
+
+
+def _pack(ids: list[int]) -> bytes:
+    return struct.pack(f"<{len(ids)}H", *ids)
+
+
+def _spell(piece: str) -> str:
+    """The bytes of a piece as characters of the vocabulary."""
+    return piece if piece.isascii() else piece.encode("utf-8").decode("latin-1").translate(_ALPHABET)
 
 
 def _to_text(word: str) -> str:
-    codes = {char: byte for byte, char in byte_alphabet().items()}
+    codes = {char: byte for byte, char in _ALPHABET.items()}
     return bytes(codes.get(char, ord(" ")) for char in word).decode("utf-8", errors="replace").strip()

@@ -1,0 +1,43 @@
+"""The machine that figures were measured on, and prompts to measure with."""
+
+import os
+import platform
+from itertools import islice, product
+from pathlib import Path
+
+from litetext.prompts.bundled import bundled_corpus
+
+RESULTS = Path(__file__).parent / "results"
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "prompts"
+
+
+def describe_machine() -> dict[str, object]:
+    """Processor, cores, system, Python, and the settings of OpenBLAS that change its speed."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "blas": {name: value for name, value in os.environ.items() if name.startswith("OPENBLAS_")},
+    }
+
+
+def real_prompts() -> tuple[str, list[str]]:
+    """Where the prompts are from, and the distinct ones: the given data, else the bundled corpus."""
+    if DATA.is_dir():
+        files = sorted(DATA.glob("*.txt"))
+        lines = (line for file in files for line in file.read_text(encoding="utf-8").split("\n") if line)
+        return "../shared/data/prompts", list(dict.fromkeys(lines))
+    return "the bundled corpus", list(bundled_corpus().texts)
+
+
+def distinct_prompts(count: int) -> tuple[str, list[str]]:
+    """Real prompts and, when they do not suffice, variations of them with an attribute or a place."""
+    source, prompts = real_prompts()
+    words = ("red", "small", "the second", "wooden", "old")
+    places = ("", " on the left", " near the window", " behind the car", " in the background")
+    varied = (f"{word} {prompt}{place}" for word, place, prompt in product(words, places, prompts))
+    return source, prompts[:count] + list(islice(varied, max(0, count - len(prompts))))
