@@ -12,10 +12,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from benchmarks.machine import RESULTS, distinct_prompts
+from benchmarks.machine import distinct_prompts
 
 SIZES = (10_000, 20_000, 40_000, 80_000, 160_000, 320_000)
 ROUNDS = 3
+FIGURE = Path(__file__).parents[1] / "docs" / "images" / "audit-cost.png"
 
 
 def run_once(path: Path) -> tuple[float, float, dict[str, object]]:
@@ -59,12 +60,10 @@ def draw(rows: list[dict[str, float]]) -> None:
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     for axes, key, label in ((left, "seconds", "seconds"), (right, "peak_rss_mb", "peak resident MB")):
-        axes.plot([row["prompts"] for row in rows], [row[key] for row in rows], "o-")
-        axes.set(xlabel="prompts", ylabel=label, xlim=(0, None), ylim=(0, None))
-        axes.ticklabel_format(axis="x", style="sci", scilimits=(3, 3))
+        axes.plot([row["prompts"] / 1000 for row in rows], [row[key] for row in rows], "o-")
+        axes.set(xlabel="thousand prompts", ylabel=label, xlim=(0, None), ylim=(0, None))
     figure.suptitle("litetext audit FILE --json, whole process")
-    RESULTS.mkdir(exist_ok=True)
-    figure.savefig(RESULTS / "audit.png", dpi=150)
+    figure.savefig(FIGURE, dpi=150)
 
 
 if __name__ == "__main__":

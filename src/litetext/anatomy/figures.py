@@ -142,7 +142,7 @@ def _draw_lengths(axes: Axes, report: AuditReport) -> None:
             _padded(source.histogram, right) / source.total,
             marker="." if bold else None,
             linewidth=2.4 if bold else 1.2,
-            label=source.name,
+            label=_short(source.name),
         )
     for use in report.whole.context:
         if use.length < right:
@@ -199,13 +199,18 @@ def _draw_order(axes: Axes, order: OrderStats) -> None:
     if order.baseline is not None:
         axes.axhline(order.baseline, color=_COLOURS[1], label="unrelated prompts")
     axes.set(ylabel="mean cosine", ylim=(0, 1.02))
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
 
 def _draw_positions(axes: Axes, positions: PositionStats) -> None:
     image = axes.imshow(positions.cosine, vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
     axes.set(xlabel="position", ylabel="position")
     axes.figure.colorbar(image, ax=axes, label="cosine")
+
+
+def _short(name: str, most: int = 40) -> str:
+    """The end of a long name, which tells files apart."""
+    return name if len(name) <= most else "…" + name[1 - most :]
 
 
 def _padded(histogram: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:

@@ -9,6 +9,8 @@ from litetext.anatomy.audit import AuditReport
 from litetext.anatomy.figures import draw_figures
 from litetext.storage import to_json, write_text
 
+_MOST_SOURCES = 100  # rows of the page's table
+
 
 def write_report(report: AuditReport, folder: Path) -> Path:
     """Write ``report.html``, ``report.json`` and ``figures/*.svg`` into a folder, and return the page's path.
@@ -25,7 +27,9 @@ def write_report(report: AuditReport, folder: Path) -> Path:
     )
     environment.filters |= {"percent": percent, "number": number}
     page = folder / "report.html"
-    write_text(page, environment.get_template("report.html").render(report=report, figures=figures, paper=paper))
+    largest = sorted(report.sources, key=lambda source: -source.total)[:_MOST_SOURCES]
+    html = environment.get_template("report.html").render(report=report, figures=figures, paper=paper, sources=largest)
+    write_text(page, html)
     return page
 
 
