@@ -158,8 +158,11 @@ def audit(
 def _load_encoder(spec: str | None, device: str) -> Any:
     if spec is None:
         return None
+    import logging
+
     from litetext.encoders.huggingface import load_huggingface
 
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries would stand around our one line
     return load_huggingface(spec, device=device)
 
 
