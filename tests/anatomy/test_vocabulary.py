@@ -26,6 +26,13 @@ def test_known_answers() -> None:
     assert use.closure == len(clip_vocabulary().closure(used.tolist()))
 
 
+def test_what_a_pruning_saves() -> None:
+    use = use_of_vocabulary(count_corpus(PromptCorpus.build([Prompt("dog")]), (8,)))
+    gone = 49_408 - use.closure
+    assert use.saves == {"s0": gone * 512, "s1": gone * 512, "l": gone * 768}
+    assert use.to_json()["closure_saves"] == use.saves
+
+
 def test_top_shares_count_what_they_say() -> None:
     texts = [f"dog {chr(97 + index)}" for index in range(26)]
     use = use_of_vocabulary(count_corpus(PromptCorpus.build(Prompt(text) for text in texts), (8,)))

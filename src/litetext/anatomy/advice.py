@@ -98,7 +98,7 @@ def _context(evidence: Evidence) -> Advice:
 
 
 def _vocabulary(use: VocabularyUse) -> Advice:
-    saved = {preset.name: (use.size - use.closure) * preset.width for preset in STUDENTS}
+    saved = use.saves
     parts = ", ".join(
         f"{_millions(saved[preset.name])} of {preset.name.upper()}'s {_millions(preset.parameters())}"
         f" ({_percent(saved[preset.name] / preset.parameters())})"

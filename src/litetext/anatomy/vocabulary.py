@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from litetext.anatomy.counting import COUNTING, CorpusCounts
+from litetext.encoders.presets import STUDENTS
 from litetext.tokens.vocabulary import END_ID, START_ID, VOCABULARY_SIZE, clip_vocabulary
 
 Counts = npt.NDArray[np.int64]
@@ -46,6 +47,11 @@ class VocabularyUse:
     frequencies: Counts
     most_frequent: Sequence[tuple[str, int]]
 
+    @property
+    def saves(self) -> dict[str, int]:
+        """Parameters that a lossless pruning saves, by student: a row of the token table for each id that goes."""
+        return {preset.name: (self.size - self.closure) * preset.width for preset in STUDENTS}
+
     def to_json(self) -> dict[str, object]:
         """Plain values; the rank-frequency curve is thinned to about 200 ranks, evenly on a log axis."""
         ranks = thin_ranks(len(self.frequencies))
@@ -61,6 +67,7 @@ class VocabularyUse:
             "unseen": self.unseen,
             "only_truncated": _string_keys(self.only_truncated),
             "closure": self.closure,
+            "closure_saves": self.saves,
             "most_frequent": [list(pair) for pair in self.most_frequent],
             "rank_frequency": [[int(rank), int(self.frequencies[rank - 1])] for rank in ranks],
         }
