@@ -1,6 +1,9 @@
 """Imports go one way only: a stage of the pipeline knows the stages before it, never those after it."""
 
 import ast
+import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -47,6 +50,18 @@ def test_the_check_can_fail(tmp_path: Path) -> None:
     file = tmp_path / "x.py"
     file.write_text("def f():\n    from litetext.anatomy.audit import audit\nimport litetext.cli\n")
     assert imported(file) == {"anatomy", "cli"}
+
+
+def test_every_foreign_package_is_declared() -> None:
+    project = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    lines = [*project["dependencies"], *project["optional-dependencies"]["sam3"]]
+    declared = {re.split(r"[<>=\[ ]", line)[0].replace("-", "_") for line in lines}
+    for file in FILES:
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            foreign = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"litetext"}
+            assert foreign <= declared, f"{file}: {foreign - declared} stands in no dependency"
 
 
 def test_only_device_names_accelerators() -> None:
