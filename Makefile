@@ -24,7 +24,8 @@ demo: setup ## audit the bundled corpus and write a page with pictures to demo/
 	@echo "Open $(DEMO)/report.html in a browser. Then try: $(BIN)/litetext audit YOUR_PROMPTS.txt -o report"
 
 test: setup ## the tests (no network, no GPU, under 5 minutes on 2 cores)
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	# One thread in each of the two workers: more would only wait for each other.
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: setup ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -48,7 +48,7 @@ def test_occurrences_and_distinct_prompts_are_both_reported() -> None:
 
 def test_with_encoder_embeddings_and_positions(corpus: PromptCorpus) -> None:
     stages: dict[str, float] = {}
-    inputs = Inputs(FakeEncoder(whole=True), positions=np.eye(5, 8, dtype=np.float32))
+    inputs = Inputs(FakeEncoder(whole=True, width=48), positions=np.eye(5, 8, dtype=np.float32))
     report = audit(corpus, inputs, AuditOptions(order=OrderOptions(sample=20)), stages.__setitem__)
     assert report.order is not None
     assert report.order.sensitivity == pytest.approx(1, abs=0.2)
@@ -65,7 +65,7 @@ def test_with_encoder_embeddings_and_positions(corpus: PromptCorpus) -> None:
 def test_embeddings_given_win_over_the_encoder(corpus: PromptCorpus) -> None:
     points = np.random.default_rng(0).normal(size=(60, 7)).astype(np.float32)
     report = audit(
-        corpus, Inputs(FakeEncoder(whole=True), embeddings=points), AuditOptions(order=OrderOptions(sample=5))
+        corpus, Inputs(FakeEncoder(whole=True, width=48), embeddings=points), AuditOptions(order=OrderOptions(sample=5))
     )
     assert report.geometry is not None
     assert (report.geometry.points, report.geometry.ambient) == (60, 7)
@@ -74,7 +74,7 @@ def test_embeddings_given_win_over_the_encoder(corpus: PromptCorpus) -> None:
 def test_the_sample_is_a_draw_of_the_seed(corpus: PromptCorpus) -> None:
     def measured(seed: int) -> float:
         options = AuditOptions(sample=25, seed=seed, order=OrderOptions(sample=5))
-        report = audit(corpus, Inputs(FakeEncoder(whole=True)), options)
+        report = audit(corpus, Inputs(FakeEncoder(whole=True, width=48)), options)
         assert report.geometry is not None
         assert report.geometry.points == 25
         return report.geometry.effective_rank.value

@@ -25,7 +25,7 @@ def report() -> AuditReport:
         f"{a} {b} beside the {c}" for a in ("red", "white") for b in ("dog", "car", "cup") for c in ("hill", "lamp")
     ]
     prompts = [Prompt(text, 1 + index, SOURCE if index % 3 else "b.txt") for index, text in enumerate(texts)]
-    inputs = Inputs(FakeEncoder(whole=True), positions=np.eye(16, dtype=np.float32))
+    inputs = Inputs(FakeEncoder(whole=True, width=48), positions=np.eye(16, dtype=np.float32))
     return audit(PromptCorpus.build(prompts), inputs, AuditOptions(sample=12, order=OrderOptions(sample=10)))
 
 
