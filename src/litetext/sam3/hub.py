@@ -1,0 +1,64 @@
+"""Where a host comes from: a folder or the Hugging Face hub, with errors of one line."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from litetext.errors import EncoderError
+
+NEEDED = "give a folder with config.json and model.safetensors, or a name on the Hugging Face hub such as facebook/sam3"
+GATED = "accept the licence on the model's page with your account, then run 'hf auth login'"
+
+
+def locate(path_or_id: str) -> str:
+    """The folder, or the name as it is when it can only be one on the hub.
+
+    Raises:
+        EncoderError: neither.
+    """
+    path = Path(path_or_id).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise EncoderError("not a model folder: no config.json in it", where=path_or_id, mend=NEEDED)
+        return str(path)
+    if path.exists():
+        raise EncoderError("not a model folder but a file", where=path_or_id, mend=NEEDED)
+    if path.is_absolute() or path_or_id.startswith(".") or len(path.parts) not in (1, 2):
+        raise EncoderError("no such folder", where=path_or_id, mend=NEEDED)
+    return path_or_id
+
+
+@contextmanager
+def one_line_errors(where: str) -> Iterator[None]:
+    """Say in one line what `transformers` says in many, whichever of its many exceptions it chose."""
+    from huggingface_hub.errors import GatedRepoError, StrictDataclassError
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (
+        AttributeError, ImportError, KeyError, OSError, RuntimeError, SafetensorError, StrictDataclassError, TypeError,
+        ValueError,
+    ) as error:  # fmt: skip
+        if isinstance(error.__cause__, GatedRepoError):
+            raise EncoderError("the model is gated", where=where, mend=GATED) from error
+        first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .:")
+        raise EncoderError(f"cannot load the model ({first})", where=where, mend=NEEDED) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bar and no table of unread weights from `transformers`; its settings come back afterwards."""
+    from transformers import utils
+
+    logging: Any = utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,149 @@
+"""Images as a model wants them: upright, RGB, 8 bits, from a path, a PIL image or an array."""
+
+import glob
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from litetext.errors import LiteTextError
+
+ImageSource = str | Path | Image.Image | npt.NDArray[Any]
+SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".ppm", ".pgm", ".avif",
+)  # fmt: skip
+_SIXTEEN_BITS = 65535
+_ARRAYS = "give [H, W], [H, W, 3] or [H, W, 4]: 8 or 16 bits unsigned, or 0 to 1 in floating point"
+
+
+class ImageError(LiteTextError):
+    """An image cannot be read."""
+
+
+def read_image(source: ImageSource) -> Image.Image:
+    """An image as a viewer shows it: upright by its EXIF orientation, in RGB, with 8 bits a channel.
+
+    What is transparent is laid over white. 16-bit values are divided by 257, so that white stays white; nothing is
+    stretched. Of an animation the first frame is read.
+
+    Args:
+        source: a path, a PIL image, or an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] of bool, uint8, uint16, or
+            floating point from 0 to 1.
+
+    Returns:
+        A new RGB image; of a PIL image with an orientation in its EXIF data the size may be that of the image on its
+        side, so masks belong to what this function returns.
+
+    Raises:
+        ImageError: no such file, not an image, broken, empty, or numbers in a range that says nothing of brightness.
+    """
+    if isinstance(source, str | Path):
+        return _read_file(Path(source))
+    if isinstance(source, Image.Image):
+        return _as_rgb(source, "the PIL image")
+    if isinstance(source, np.ndarray):
+        return _as_rgb(_from_array(source), "the array")
+    raise ImageError(f"a {type(source).__name__} is not an image", mend="give a path, a PIL image or an array")
+
+
+def find_images(sources: Sequence[str]) -> list[Path]:
+    """The image files that paths, folders and globs mean, each once, in the order given; folders are sorted.
+
+    A path that is not there is kept: it is reported when it is read, and does not stop the others.
+
+    Raises:
+        ImageError: a folder without images, a glob that nothing matches, or no file at all.
+    """
+    found: dict[Path, None] = {}
+    for source in sources:
+        path = Path(source).expanduser()
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if _is_image_file(file))
+            if not files:
+                raise ImageError("no images in the folder", where=source, mend=f"it reads {', '.join(SUFFIXES)}")
+        elif path.exists() or not glob.has_magic(source):
+            files = [path]
+        else:
+            files = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())  # noqa: PTH207 - may be absolute
+            if not files:
+                raise ImageError("no file matches", where=source, mend="check the pattern")
+        found.update(dict.fromkeys(files))
+    if found and not any(path.is_file() for path in found):
+        raise ImageError("no such file", where=str(next(iter(found))), mend="check the path")
+    return list(found)
+
+
+def _is_image_file(file: Path) -> bool:
+    """Whether a file of a folder is to be read; hidden ones are not (macOS puts "._photo.jpg" beside "photo.jpg")."""
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+
+
+def _read_file(path: Path) -> Image.Image:
+    if not path.is_file():
+        what = "a folder, not an image" if path.is_dir() else "no such file"
+        raise ImageError(what, where=str(path), mend="check the path")
+    try:
+        with warnings.catch_warnings():
+            # Above 89 million pixels Pillow warns; a large photograph is no attack. Above twice that it refuses.
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                return _as_rgb(image, str(path))
+    except UnidentifiedImageError as error:
+        raise ImageError("not an image", where=str(path), mend="give a JPEG, PNG, TIFF or WebP file") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError("more pixels than Pillow reads", where=str(path), mend="scale it down") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        # Pillow's plugins raise any of these on broken files; the first line says enough.
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise ImageError(f"cannot be read ({first})", where=str(path), mend="fetch the file again") from error
+
+
+def _as_rgb(image: Image.Image, where: str) -> Image.Image:
+    if 0 in image.size:
+        raise ImageError(f"an image of {image.width} x {image.height} pixels", where=where, mend="give a larger one")
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = _from_wide(np.asarray(image), where)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def _from_wide(values: npt.NDArray[Any], where: str) -> Image.Image:
+    """Greyscale of more than 8 bits: 16 bits are scaled, anything else has no known white."""
+    if values.dtype.kind == "f" or values.min() < 0 or values.max() > _SIXTEEN_BITS:
+        raise ImageError(
+            "its numbers do not say what is white", where=where, mend="scale them to 8 or 16 bits unsigned"
+        )
+    return Image.fromarray(_to_bytes(values))
+
+
+def _from_array(array: npt.NDArray[Any]) -> Image.Image:
+    where = f"an array {list(array.shape)} of {array.dtype}"
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.size == 0 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise ImageError("not an image", where=where, mend=_ARRAYS)
+    if array.dtype == np.bool_:
+        return Image.fromarray(array.astype(np.uint8) * np.uint8(255))
+    if array.dtype == np.uint8:
+        return Image.fromarray(np.ascontiguousarray(array))
+    if array.dtype == np.uint16:
+        return Image.fromarray(_to_bytes(array))
+    if array.dtype.kind != "f":
+        raise ImageError("not an image", where=where, mend=_ARRAYS)
+    # Written so that NaN fails it too.
+    if not (array.min() >= 0 and array.max() <= 1):
+        raise ImageError("numbers outside 0 to 1", where=where, mend=_ARRAYS)
+    return Image.fromarray(np.rint(array * 255).astype(np.uint8))
+
+
+def _to_bytes(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """0..65535 to 0..255, rounded."""
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)

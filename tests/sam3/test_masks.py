@@ -1,0 +1,91 @@
+"""Masks keep their promises, and go to COCO and supervision and back without a change."""
+
+import json
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis.extra import numpy as arrays
+
+from litetext.errors import ArrayError, MissingExtraError
+from litetext.sam3.masks import Masks
+
+
+def some_masks(masks: npt.NDArray[np.bool_], prompt: str = "white dog") -> Masks:
+    count = len(masks)
+    boxes = np.tile(np.array([1.0, 2.0, 4.0, 8.0], np.float32), (count, 1))
+    return Masks(masks, boxes, np.linspace(0.9, 0.6, count, dtype=np.float32), prompt)
+
+
+# pycocotools 2.0.11 decodes with NumPy 2 only under a warning.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@given(arrays.arrays(np.bool_, arrays.array_shapes(min_dims=3, max_dims=3, max_side=7)))
+def test_run_lengths_come_back(masks: npt.NDArray[np.bool_]) -> None:
+    rle = pytest.importorskip("pycocotools.mask")
+    found = some_masks(masks)
+    annotations = json.loads(json.dumps(found.to_coco(image_id=3, category_id=5)))
+    assert len(annotations) == len(found)
+    for annotation, mask in zip(annotations, masks, strict=True):
+        np.testing.assert_array_equal(rle.decode(annotation["segmentation"]).astype(bool), mask)
+        assert annotation["area"] == rle.area(annotation["segmentation"]) == mask.sum()
+
+
+def test_annotations_are_coco() -> None:
+    pytest.importorskip("pycocotools")
+    (annotation,) = some_masks(np.ones((1, 8, 5), np.bool_)).to_coco(image_id=3, category_id=5)
+    assert annotation.pop("score") == pytest.approx(0.9)
+    assert annotation == {
+        "image_id": 3,
+        "category_id": 5,
+        "segmentation": {"size": [8, 5], "counts": "0X1"},
+        "bbox": [1.0, 2.0, 3.0, 6.0],
+        "area": 40,
+        "iscrowd": 0,
+    }
+
+
+def test_no_instances() -> None:
+    pytest.importorskip("pycocotools")
+    none = some_masks(np.zeros((0, 8, 5), np.bool_))
+    assert (len(none), none.size, none.to_coco(1, 1)) == (0, (8, 5), [])
+    assert none.draw(np.zeros((8, 5), np.uint8)).size == (5, 8)
+
+
+@pytest.mark.filterwarnings("ignore:OpenCV:UserWarning")  # supervision says so where it has none
+def test_supervision_has_the_same_numbers() -> None:
+    supervision: Any = pytest.importorskip("supervision")
+    found = some_masks(np.random.default_rng(0).random((3, 8, 5)) > 0.5)
+    detections = found.to_supervision(class_id=7)
+    assert isinstance(detections, supervision.Detections)
+    np.testing.assert_array_equal(detections.mask, found.masks)
+    np.testing.assert_array_equal(detections.xyxy, found.boxes)
+    np.testing.assert_array_equal(detections.confidence, found.scores)
+    assert detections.class_id.tolist() == [7, 7, 7]
+    assert detections["class_name"].tolist() == ["white dog"] * 3
+    assert len(some_masks(np.zeros((0, 8, 5), np.bool_)).to_supervision()) == 0
+
+
+@pytest.mark.parametrize("package", ["pycocotools", "supervision"])
+def test_a_missing_package_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, package, None)
+    found = some_masks(np.ones((1, 8, 5), np.bool_))
+    with pytest.raises(MissingExtraError, match="needs the extra"):
+        found.to_coco(1, 1) if package == "pycocotools" else found.to_supervision()
+
+
+@pytest.mark.parametrize(
+    ("masks", "boxes", "scores"),
+    [
+        (np.ones((8, 5), np.bool_), np.ones((1, 4)), np.ones(1)),
+        (np.ones((2, 8, 5), np.bool_), np.ones((1, 4)), np.ones(1)),
+        (np.ones((1, 8, 5), np.bool_), np.ones((1, 3)), np.ones(1)),
+        (np.ones((1, 8, 5), np.uint8), np.ones((1, 4)), np.ones(1)),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(masks: Any, boxes: Any, scores: Any) -> None:
+    with pytest.raises(ArrayError, match=r"not masks|not bool"):
+        Masks(masks, boxes, scores, "x")
