@@ -3,7 +3,8 @@
     LiteTextError
     ├── PromptError         a source of prompts cannot be read (missing, binary, empty, broken)
     ├── ArrayError          a file of embeddings or positions cannot be read, or has the wrong shape
-    ├── EncoderError        an encoder cannot be loaded or used
+    ├── EncoderError        an encoder or a model cannot be loaded or used
+    ├── ImageError          an image cannot be read
     ├── OptionError         a value that makes no sense together with the rest (a length below 3, ...)
     └── MissingExtraError   the feature needs an optional dependency that is not installed
 
@@ -37,6 +38,10 @@ class ArrayError(LiteTextError):
 
 class EncoderError(LiteTextError):
     """An encoder cannot be loaded or used."""
+
+
+class ImageError(LiteTextError):
+    """An image cannot be read, or does not fit its masks."""
 
 
 class OptionError(LiteTextError):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from litetext.errors import ImageError
 from litetext.sam3.drawing import draw_instances, palette
-from litetext.sam3.images import ImageError
 from litetext.sam3.masks import Masks, draw_all
 
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from litetext.errors import OptionError
+from litetext.errors import ImageError, OptionError
 from litetext.sam3.files import SegmentReport, overlay_names, print_report, segment_files
-from litetext.sam3.images import ImageError
 from litetext.sam3.masks import Masks
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from litetext.sam3.images import ImageError, find_images, read_image
+from litetext.errors import ImageError
+from litetext.sam3.images import find_images, read_image
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 

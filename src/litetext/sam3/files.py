@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from litetext.sam3.images import ImageError, read_image
+from litetext.errors import ImageError
+from litetext.sam3.images import read_image
 from litetext.sam3.masks import Masks, draw_all
 from litetext.sam3.segmenter import Segmenter, check_prompts
 from litetext.storage import atomic_file, to_json, write_text

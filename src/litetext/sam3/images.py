@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from litetext.errors import LiteTextError
+from litetext.errors import ImageError
 
 ImageSource = str | Path | Image.Image | npt.NDArray[Any]
 SUFFIXES = (
@@ -18,10 +18,6 @@ SUFFIXES = (
 )  # fmt: skip
 _SIXTEEN_BITS = 65535
 _ARRAYS = "give [H, W], [H, W, 3] or [H, W, 4]: 8 or 16 bits unsigned, or 0 to 1 in floating point"
-
-
-class ImageError(LiteTextError):
-    """An image cannot be read."""
 
 
 def read_image(source: ImageSource) -> Image.Image:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from litetext.errors import ArrayError, MissingExtraError
+from litetext.errors import ArrayError, ImageError, MissingExtraError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -116,7 +116,7 @@ def draw_all(image: "ImageSource", results: Sequence[Masks]) -> "Image.Image":
         ImageError: the image cannot be read, or has another size than the masks.
     """
     from litetext.sam3.drawing import draw_instances
-    from litetext.sam3.images import ImageError, read_image
+    from litetext.sam3.images import read_image
 
     picture = read_image(image)
     for result in results:
