@@ -1,67 +1,12 @@
-"""The command line: a thin function per command; heavy imports stand inside the functions."""
+"""`litetext audit`."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from litetext.errors import LiteTextError, OptionError
-
-app = typer.Typer(
-    name="litetext",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-# Typer carries a copy of click without publishing it; the base of its public BadParameter is click's UsageError.
-_USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
-_DEBUG = "--debug"
-
-Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")]
-Debug = Annotated[bool, typer.Option(_DEBUG, help="Show the traceback of an error.")]
-
-
-def main() -> None:
-    """Run the command line; an error that LiteText can name is one line and exit status 1 (usage: 2)."""
-    sys.exit(run(sys.argv[1:]))
-
-
-def run(arguments: list[str]) -> int:
-    """Run one command and return its exit status."""
-    try:
-        return int(app(arguments or ["--help"], prog_name="litetext", standalone_mode=False) or 0)
-    except _USAGE_ERROR as error:
-        return _fail(f"{_usage_message(error)}; see 'litetext --help' or 'litetext COMMAND --help'", 2)
-    except LiteTextError as error:
-        if _DEBUG in arguments:
-            raise
-        return _fail(str(error), 1)
-    except OSError as error:
-        if _DEBUG in arguments:
-            raise
-        where = f", {error.filename}" if error.filename else ""
-        return _fail(f"{(error.strerror or str(error)).lower()}{where}", 1)
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", 130)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"litetext {version('litetext')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    show_version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.", callback=_print_version, is_eager=True)
-    ] = False,
-) -> None:
-    """Measure what the prompts use, then give the segmenter a text encoder of that size."""
+from litetext.cli.app import Debug, Json, app, print_json, show_progress
+from litetext.errors import OptionError
 
 
 @app.command(
@@ -138,7 +83,7 @@ def audit(
     else:
         corpus = bundled_corpus()
     inputs = Inputs(_load_encoder(encoder, device), _load_embeddings(embeddings), _load_positions(positions))
-    with _progress() as progress:
+    with show_progress() as progress:
         report = run_audit(corpus, inputs, options, progress)
     page = None
     if output is not None:
@@ -146,7 +91,7 @@ def audit(
 
         page = write_report(report, output)
     if json:
-        _print_json(report.to_json())
+        print_json(report.to_json())
     else:
         from litetext.anatomy.table import print_report
 
@@ -187,38 +132,3 @@ def _integers(text: str, option: str, count: int | None = None) -> tuple[int, ..
     if count is not None and len(values) != count:
         raise OptionError(f"{len(values)} numbers where {count} are needed", where=option, mend="for example 10,20")
     return values
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    from litetext.storage import to_json
-
-    typer.echo(to_json(value))
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, float], None]]:
-    """A progress bar on standard error while the block runs; it draws only on a terminal and leaves nothing behind."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def update(stage: str, share: float) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=1.0)
-            bar.update(tasks[stage], completed=share)
-
-        yield update
-
-
-def _usage_message(error: Any) -> str:
-    """What is wrong with the command line, in click's words."""
-    return str(error.format_message()).rstrip(".")
-
-
-def _fail(message: str, status: int) -> int:
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
-    return status
