@@ -1,11 +1,18 @@
 """The text encoders of SAM3 and SAM3-LiteText as rows of one table, with their exact parameter counts."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Literal, Self, get_args
 
+from litetext.errors import OptionError
 from litetext.tokens.vocabulary import VOCABULARY_SIZE
+
+Padding = Literal["attended", "masked"]
+PADDINGS: tuple[Padding, ...] = get_args(Padding)
 
 OUTPUT_WIDTH = 256  # what SAM3's decoder reads
 KERNEL = 11  # taps of a RepMixer block's depthwise convolutions
+SHORTEST_CONTEXT = 2  # the start and the end token
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,113 @@ PRESETS = {
         Preset("s1", "MobileCLIP-S1", 512, 8, 12, 0, 16, 512, causal=False),
         Preset("l", "MobileCLIP2-L", 768, 12, 12, 0, 16, 768, causal=False),
         Preset("teacher", "SAM3 text encoder", 1024, 16, 24, 0, 32, 512, causal=True),
+        Preset("tiny", "S0 in small, for tests", 32, 4, 2, 2, 16, 32, causal=False),
     )
 }
-STUDENTS = tuple(preset for preset in PRESETS.values() if preset.name != "teacher")
+STUDENTS = tuple(PRESETS[name] for name in ("s0", "s1", "l"))  # those that are released
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """All that makes a student but its weights. It travels as JSON in the metadata of a checkpoint.
+
+    Attributes:
+        name: the preset it comes from, or another name for people.
+        width: channels C of a token.
+        heads: attention heads, a divisor of the width.
+        encoder_blocks: pre-norm transformer blocks.
+        mixer_blocks: RepMixer blocks, an even number: half before and half after the others.
+        context: rows of the position table; the most tokens that are read.
+        padding: "attended" if padding is read like tokens, up to ``context``, as the released students were trained;
+            "masked" if attention and convolutions see valid tokens only.
+        vocabulary: rows V of the token table.
+        output: width D of the features.
+        folded: whether the RepMixer blocks are folded for inference.
+
+    Raises:
+        OptionError: a value makes no sense.
+    """
+
+    name: str
+    width: int
+    heads: int
+    encoder_blocks: int
+    mixer_blocks: int
+    context: int
+    padding: Padding
+    vocabulary: int = VOCABULARY_SIZE
+    output: int = OUTPUT_WIDTH
+    folded: bool = False
+
+    def __post_init__(self) -> None:
+        """Check each value, and those that depend on each other."""
+        if type(self.name) is not str or type(self.folded) is not bool:
+            raise OptionError(f"name {self.name!r} and folded {self.folded!r} are not a text and a truth value")
+        check_sizes(width=self.width, heads=self.heads, vocabulary=self.vocabulary, output=self.output)
+        check_sizes(0, encoder_blocks=self.encoder_blocks, mixer_blocks=self.mixer_blocks)
+        check_sizes(SHORTEST_CONTEXT, context=self.context)
+        check_heads(self.width, self.heads)
+        if self.mixer_blocks % 2:
+            raise OptionError(f"{self.mixer_blocks} RepMixer blocks", mend="give an even number: as many last as first")
+        if self.padding not in PADDINGS:
+            raise OptionError(f"no padding is called {self.padding!r}", mend=f"give {' or '.join(PADDINGS)}")
+
+    @classmethod
+    def of(
+        cls, preset: str, context: int | None = None, *, padding: Padding, vocabulary: int = VOCABULARY_SIZE
+    ) -> Self:
+        """A student, not folded, of the size of a preset.
+
+        Args:
+            preset: a name in `PRESETS`, not the teacher's.
+            context: rows of the position table; None for the preset's own.
+            padding: "attended" or "masked".
+            vocabulary: rows of the token table.
+
+        Raises:
+            OptionError: no student is called so, or a value makes no sense.
+        """
+        row = PRESETS.get(preset)
+        if row is None or row.causal:
+            names = ", ".join(name for name, row in PRESETS.items() if not row.causal)
+            raise OptionError(f"no student is called {preset!r}", mend=f"give one of {names}")
+        rows = row.context if context is None else context
+        sizes = (row.width, row.heads, row.encoder_blocks, row.mixer_blocks, rows)
+        return cls(row.name, *sizes, padding, vocabulary=vocabulary)
+
+    def to_json(self) -> str:
+        """One JSON object with every field."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """What `to_json` wrote. Fields that have a default may be missing.
+
+        Raises:
+            OptionError: not a JSON object, an unknown or missing field, or a value that makes no sense.
+        """
+        try:
+            values = json.loads(text)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise OptionError("not JSON", where="the student's configuration") from error
+        if not isinstance(values, dict):
+            raise OptionError("not a JSON object", where="the student's configuration")
+        known = {field.name for field in fields(cls)}
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        for fault, names in (("unknown", values.keys() - known), ("missing", needed - values.keys())):
+            if names:
+                raise OptionError(f"{fault} fields: {', '.join(sorted(names))}", where="the student's configuration")
+        return cls(**values)
+
+
+def check_sizes(least: int = 1, **sizes: int) -> None:
+    """Raise an `OptionError` unless each size is an integer of at least ``least``."""
+    for name, size in sizes.items():
+        if type(size) is not int or size < least:
+            raise OptionError(f"{name} is {size!r}", mend=f"give an integer of at least {least}")
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raise an `OptionError` unless the heads share the width evenly."""
+    if width % heads:
+        raise OptionError(f"a width of {width} for {heads} heads", mend="give a multiple of the heads")

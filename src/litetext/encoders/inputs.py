@@ -1,0 +1,70 @@
+"""What SAM3's encoders share: texts to a batch of tokens, and a batch through a module to features."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from litetext.encoders.protocol import TextFeatures
+from litetext.errors import OptionError
+from litetext.tokens.batch import TokenBatch
+from litetext.tokens.bpe import TokenSequences, clip_tokenizer
+from litetext.tokens.vocabulary import VOCABULARY_SIZE
+
+
+def prepare(
+    texts: Sequence[str] | TokenBatch, context: int, *, to_longest: bool, vocabulary: int = VOCABULARY_SIZE
+) -> TokenBatch:
+    """Tokens [B, L] of at least one text; those beyond the context are cut off, and the end token kept.
+
+    Args:
+        texts: texts, or their tokens, padded on the right to any length.
+        context: the most tokens that are read of a text.
+        to_longest: whether L is that of the longest text, at most the context; else it is the context.
+        vocabulary: rows of the token table.
+
+    Raises:
+        OptionError: no texts, one without tokens, something that is not a string, or a token without a row.
+    """
+    tokens = isinstance(texts, TokenBatch)
+    sequences = _unpadded(texts) if isinstance(texts, TokenBatch) else clip_tokenizer().encode(texts)
+    if not len(sequences):
+        raise OptionError("no texts to encode", mend="give at least one")
+    if tokens and not sequences.lengths.all():
+        raise OptionError("a text without tokens", where=f"row {int(sequences.lengths.argmin())} of its batch")
+    length = max(2, min(context, int(sequences.lengths.max()))) if to_longest else context
+    batch = TokenBatch.of_sequences(sequences, length)
+    if batch.ids.min() < 0 or batch.ids.max() >= vocabulary:
+        worst = int(batch.ids.min() if batch.ids.min() < 0 else batch.ids.max())
+        raise OptionError(f"the token {worst} for an encoder of {vocabulary} tokens", mend="give tokens of its own")
+    return batch
+
+
+def encode_batch(module: nn.Module, batch: TokenBatch) -> TextFeatures:
+    """Features of a module, called with ids and mask [B, L] on its device, in eval mode and without a gradient."""
+    device = next(module.parameters()).device
+    ids, mask = torch.from_numpy(batch.ids).to(device), torch.from_numpy(batch.mask).to(device)
+    # Not inference mode: a loss may read these features, and autograd refuses to save inference tensors.
+    with torch.no_grad(), evaluating(module):
+        return TextFeatures(module(ids, mask), mask)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """The module in eval mode, and each of its parts back in its own mode afterwards."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def _unpadded(batch: TokenBatch) -> TokenSequences:
+    lengths = batch.mask.sum(axis=1)
+    if (batch.mask != (np.arange(batch.context) < lengths[:, None])).any():
+        raise OptionError("padding before a token", mend="pad on the right")
+    return TokenSequences(batch.ids[batch.mask].astype(np.int32), lengths)

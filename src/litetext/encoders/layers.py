@@ -1,0 +1,189 @@
+"""The two kinds of block that students are made of. Every tensor of tokens is [B, L, C], B texts of L tokens."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, layer_norm, scaled_dot_product_attention
+
+from litetext.encoders.presets import KERNEL
+
+EXPANSION = 4  # feed-forward width over block width
+
+
+class FloatLayerNorm(nn.LayerNorm):
+    """Layer norm that computes in float32 and answers in the type of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The normalised input, any shape [..., C]."""
+        weight, bias = self.weight.float(), self.bias.float()
+        return layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
+
+
+class EncoderBlock(nn.Module):
+    """Pre-norm transformer block: attention of every token to every token, then a feed-forward with exact GELU.
+
+    Parameters: ``attention_norm``, ``qkv`` (rows are all queries, then all keys, then all values; each head by head),
+    ``out``, ``ffn_norm``, ``fc1``, ``fc2``.
+
+    Args:
+        width: channels C.
+        heads: attention heads, a divisor of C.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm = FloatLayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.ffn_norm = FloatLayerNorm(width)
+        self.fc1 = nn.Linear(width, EXPANSION * width)
+        self.fc2 = nn.Linear(EXPANSION * width, width)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """The next states of tokens [B, L, C]; no token attends to those where the mask [B, L] is False."""
+        x = x + self._attend(self.attention_norm(x), mask)
+        return x + _feed_forward(self.fc1, self.fc2, self.ffn_norm(x))
+
+    def _attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        batch, length, width = x.shape
+        heads = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)  # each [B, heads, L, C / heads]
+        keys = None if mask is None else mask[:, None, None, :]
+        mixed = scaled_dot_product_attention(query, key, value, attn_mask=keys)
+        joined: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+        return joined
+
+
+class MixerBlock(nn.Module):
+    """RepMixer block as it is trained: a depthwise convolution over the tokens, then a convolutional feed-forward.
+
+    With every norm a batch norm and every convolution depthwise, of 11 taps, centred and without bias::
+
+        x <- x + mixer_scale * (mixer_conv_norm(mixer_conv(x)) + mixer_skip(x) - mixer_norm(x))
+        x <- x + ffn_scale * fc2(gelu(fc1(ffn_conv_norm(ffn_conv(x)))))
+
+    At inference all of it but the layers fc1 and fc2 is linear in x, up to a constant: `fold` makes two convolutions of
+    it. Sources: FastViT (arXiv 2303.14189, section 3.2) and MobileCLIP (arXiv 2311.17049, section 4).
+
+    Padding (mask False) is set to zero before each convolution, so that it is the same as no token, and batch
+    statistics are taken over the valid tokens only.
+
+    Args:
+        width: channels C.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mixer_norm = nn.BatchNorm1d(width)
+        self.mixer_skip = nn.BatchNorm1d(width)
+        self.mixer_conv = _depthwise(width, bias=False)
+        self.mixer_conv_norm = nn.BatchNorm1d(width)
+        self.mixer_scale = nn.Parameter(torch.ones(width))
+        self.ffn_conv = _depthwise(width, bias=False)
+        self.ffn_conv_norm = nn.BatchNorm1d(width)
+        self.fc1 = nn.Linear(width, EXPANSION * width)
+        self.fc2 = nn.Linear(EXPANSION * width, width)
+        self.ffn_scale = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """The next states of tokens [B, L, C]; where the mask [B, L] is False there is no token."""
+        x = _without_padding(x, mask)
+        mixed = _normalise(self.mixer_conv_norm, _over_tokens(self.mixer_conv, x), mask)
+        difference = _normalise(self.mixer_skip, x, mask) - _normalise(self.mixer_norm, x, mask)
+        x = _without_padding(x + self.mixer_scale * (mixed + difference), mask)
+        mixed = _normalise(self.ffn_conv_norm, _over_tokens(self.ffn_conv, x), mask)
+        return x + self.ffn_scale * _feed_forward(self.fc1, self.fc2, mixed)
+
+    @torch.no_grad()
+    def fold(self) -> "FoldedMixerBlock":
+        """The same function at inference without batch norm, on the same device and in the same number type."""
+        scale = _exact(self.mixer_scale)
+        skip, skip_shift = _affine(self.mixer_skip)
+        norm, norm_shift = _affine(self.mixer_norm)
+        taps, shift = _fold(self.mixer_conv, self.mixer_conv_norm)
+        taps[:, 0, KERNEL // 2] += skip - norm
+        taps *= scale[:, None, None]
+        taps[:, 0, KERNEL // 2] += 1.0
+        ffn_taps, ffn_shift = _fold(self.ffn_conv, self.ffn_conv_norm)
+        with torch.device("meta"):  # elsewhere PyTorch's modules draw from its global generator
+            folded = FoldedMixerBlock(len(scale))
+        folded.to_empty(device=self.mixer_scale.device).to(self.mixer_scale.dtype)
+        folded.mixer_folded.load_state_dict({"weight": taps, "bias": scale * (shift + skip_shift - norm_shift)})
+        folded.ffn_folded.load_state_dict({"weight": ffn_taps, "bias": ffn_shift})
+        folded.fc1.load_state_dict(self.fc1.state_dict())
+        folded.fc2.load_state_dict(self.fc2.state_dict())
+        folded.ffn_scale.copy_(self.ffn_scale)
+        return folded.eval()
+
+
+class FoldedMixerBlock(nn.Module):
+    """RepMixer block for inference: what of `MixerBlock` is linear is two depthwise convolutions with bias.
+
+    ``ffn_scale`` stays apart from ``fc2``: trained scales are small, and in half precision the product underflows.
+
+    Args:
+        width: channels C.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mixer_folded = _depthwise(width, bias=True)
+        self.ffn_folded = _depthwise(width, bias=True)
+        self.fc1 = nn.Linear(width, EXPANSION * width)
+        self.fc2 = nn.Linear(EXPANSION * width, width)
+        self.ffn_scale = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """The next states of tokens [B, L, C]; where the mask [B, L] is False there is no token."""
+        x = _over_tokens(self.mixer_folded, _without_padding(x, mask))
+        x = _without_padding(x, mask)
+        return x + self.ffn_scale * _feed_forward(self.fc1, self.fc2, _over_tokens(self.ffn_folded, x))
+
+
+def _feed_forward(first: nn.Linear, second: nn.Linear, x: Tensor) -> Tensor:
+    """Two linear layers with exact GELU between them."""
+    after: Tensor = second(gelu(first(x)))
+    return after
+
+
+def _depthwise(width: int, *, bias: bool) -> nn.Conv1d:
+    """Convolution of each channel with its own taps; the weight is [C, 1, 11]."""
+    return nn.Conv1d(width, width, KERNEL, padding=KERNEL // 2, groups=width, bias=bias)
+
+
+def _over_tokens(convolution: nn.Conv1d, x: Tensor) -> Tensor:
+    """Convolve [B, L, C] along L, with zeros on both sides."""
+    mixed: Tensor = convolution(x.transpose(1, 2)).transpose(1, 2)
+    return mixed
+
+
+def _without_padding(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Zero where the mask is False. Set, not multiplied: padding may hold infinity, and 0 * inf is NaN."""
+    return x if mask is None else x.masked_fill(~mask[:, :, None], 0.0)
+
+
+def _normalise(norm: nn.BatchNorm1d, x: Tensor, mask: Tensor | None) -> Tensor:
+    """Batch norm of [B, L, C] over texts and tokens; in training over the valid ones only, and 0 elsewhere."""
+    if mask is None or not norm.training:
+        whole: Tensor = norm(x.flatten(0, 1)).view(x.shape)
+        return whole
+    valid = norm(x[mask])
+    return torch.zeros(x.shape, dtype=valid.dtype, device=x.device).index_put((mask,), valid)
+
+
+def _exact(x: Tensor) -> Tensor:
+    """A copy in float64, on the CPU because not every device has that type."""
+    return x.detach().cpu().to(torch.float64, copy=True)
+
+
+def _affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    """Factor and shift, float64 [C] each, that a batch norm is at inference."""
+    state = {name: _exact(value) for name, value in norm.state_dict().items()}
+    factor = state["weight"] / torch.sqrt(state["running_var"] + norm.eps)
+    return factor, state["bias"] - state["running_mean"] * factor
+
+
+def _fold(convolution: nn.Conv1d, norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    """Weight [C, 1, 11] and bias [C], float64, of the convolution that equals one followed by a batch norm."""
+    factor, shift = _affine(norm)
+    return _exact(convolution.weight) * factor[:, None, None], shift

@@ -1,0 +1,138 @@
+"""Writing text encoders: our own format, upstream's and Hugging Face's, each in one step and without loss."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from litetext.encoders.checkpoints import block_kinds, own_metadata
+from litetext.encoders.formats import Format, Model, writable
+from litetext.encoders.presets import StudentConfig
+from litetext.encoders.shapes import UNUSED
+from litetext.encoders.tensors import SINGLE_FILE
+from litetext.errors import EncoderError
+from litetext.storage import atomic_file, to_json, write_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from litetext.encoders.student import TextStudent
+
+OWN = "litetext"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a text encoder is, beside its tensors.
+
+    Attributes:
+        model: "student" or "teacher".
+        config: its sizes; the teacher's are those of a student without RepMixer blocks.
+    """
+
+    model: Model
+    config: StudentConfig
+
+
+def save_student(student: "TextStudent", path: Path, unused_projection: "Tensor | None" = None) -> None:
+    """Write a student in our own format: safetensors with the configuration in its metadata.
+
+    Args:
+        student: what to write, in its number type.
+        path: a file, replaced in one step.
+        unused_projection: [C, P], carried for the way back to upstream's format.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    tensors = list(student.state_dict().items())
+    if unused_projection is not None:
+        tensors.append((UNUSED, unused_projection))
+    save_encoder(Identity("student", student.config), tensors, path, OWN)
+
+
+def save_encoder(identity: Identity, tensors: "Iterable[tuple[str, Tensor]]", path: Path, family: str) -> None:
+    """Write an encoder.
+
+    Upstream's format is a file of ``torch.save``, ours is a safetensors file. Hugging Face's is a safetensors file if
+    the path ends so, else a folder with `model.safetensors` and `config.json`. Only the text side is written.
+
+    Args:
+        identity: what the tensors are.
+        tensors: our name and value of each.
+        path: what to write, replaced in one step.
+        family: one of `FAMILIES`.
+
+    Raises:
+        EncoderError: no such format, or it cannot hold this encoder.
+        OSError: the file cannot be written.
+    """
+    row = writable(family, identity.model)
+    _check_fits(identity, row)
+    rules = {rule.ours: rule for rule in row.rules(block_kinds(identity.config))}
+    # Cloned: the parts of a tensor that was taken apart share memory, which either file would store whole.
+    held = dict(tensors)
+    theirs = {
+        row.root + name: part.detach().cpu().clone().contiguous()
+        for ours, tensor in held.items()
+        for name, part in zip(rules[ours].theirs, rules[ours].change.save(tensor), strict=True)
+    }
+    if family == "upstream":
+        _save_torch(theirs, path)
+    elif family == OWN:
+        _save_safetensors(theirs, path, own_metadata(identity.config, identity.model))
+    else:
+        weights = path if path.suffix == ".safetensors" else path / SINGLE_FILE
+        _save_safetensors(theirs, weights, {"format": "pt"})
+        if weights != path:
+            write_text(path / "config.json", to_json(_transformers_config(identity, held.get(UNUSED))) + "\n")
+
+
+def _check_fits(identity: Identity, row: Format) -> None:
+    """Refuse what would be another encoder when it is read back."""
+    config = identity.config
+    if row.family == OWN:
+        return
+    if config.folded:
+        raise EncoderError(
+            f"the RepMixer blocks are folded: {row.title} cannot hold them",
+            mend="convert the student as it was trained",
+        )
+    if identity.model == "student" and config.padding == "masked":
+        raise EncoderError(
+            f"the student masks its padding: {row.title} would attend to it", mend="keep it in the format litetext"
+        )
+
+
+def _save_torch(tensors: "dict[str, Tensor]", path: Path) -> None:
+    import torch
+
+    with atomic_file(path) as file:
+        torch.save({"model": tensors}, file)
+
+
+def _save_safetensors(tensors: "dict[str, Tensor]", path: Path, metadata: dict[str, str]) -> None:
+    from safetensors.torch import save
+
+    with atomic_file(path) as file:
+        file.write(save(tensors, metadata))
+
+
+def _transformers_config(identity: Identity, unused: "Tensor | None") -> dict[str, Any]:
+    """The part of a `config.json` of `transformers` that concerns the text encoder."""
+    config = identity.config
+    text: dict[str, Any] = {
+        "vocab_size": config.vocabulary,
+        "hidden_size": config.width,
+        "intermediate_size": 4 * config.width,
+        "num_hidden_layers": config.encoder_blocks + config.mixer_blocks,
+        "num_attention_heads": config.heads,
+        "max_position_embeddings": config.context,
+        "hidden_act": "gelu",
+    }
+    if unused is not None:
+        text["projection_dim"] = unused.shape[1]
+    if identity.model == "teacher":
+        return {"model_type": "sam3_video", "detector_config": {"model_type": "sam3", "text_config": text}}
+    student = {"model_type": "sam3_lite_text_text_model", "use_repmixer_blocks": config.mixer_blocks > 0}
+    return {"model_type": "sam3_lite_text", "text_config": student | text}

@@ -1,0 +1,163 @@
+"""The student: a small text encoder in plain PyTorch, that SAM3 reads in place of its own."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from litetext.encoders.inputs import encode_batch, prepare
+from litetext.encoders.layers import EncoderBlock, FloatLayerNorm, FoldedMixerBlock, MixerBlock
+from litetext.encoders.presets import StudentConfig
+from litetext.encoders.protocol import TextFeatures
+from litetext.errors import OptionError
+from litetext.tokens.batch import TokenBatch
+
+FIRST_SCALE = 0.1  # of the residual branches of RepMixer blocks; as CaiT has it in shallow models (2103.17239)
+
+
+class TextStudent(nn.Module):
+    """Token ids to features: token table plus positions, blocks, final norm, projector.
+
+    Sources: MobileCLIP's text encoder (arXiv 2311.17049, section 4), SAM3-LiteText's projector (arXiv 2602.12173).
+
+    Parameters: ``token_table.weight`` [V, C]; ``positions`` [T, C], T the context; ``blocks.{i}``, RepMixer blocks
+    first and last; ``final_norm``; ``projector`` (C -> D). Every one of them is used.
+
+    Args:
+        config: the sizes, and whether padding is attended or masked.
+    """
+
+    def __init__(self, config: StudentConfig) -> None:
+        super().__init__()
+        self.config = config
+        mixer = FoldedMixerBlock if config.folded else MixerBlock
+        ends = config.mixer_blocks // 2
+        self.token_table = nn.Embedding(config.vocabulary, config.width)
+        self.positions = nn.Parameter(torch.zeros(config.context, config.width))
+        self.blocks = nn.ModuleList(
+            [mixer(config.width) for _ in range(ends)]
+            + [EncoderBlock(config.width, config.heads) for _ in range(config.encoder_blocks)]
+            + [mixer(config.width) for _ in range(ends)]
+        )
+        self.final_norm = FloatLayerNorm(config.width)
+        self.projector = nn.Linear(config.width, config.output)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Features of tokens.
+
+        With attended padding the mask is not read, and L must be the context. With masked padding L is at most the
+        context, and features at valid tokens do not depend on it, nor on what stands at padding.
+
+        Args:
+            ids: int64 [B, L].
+            mask: bool [B, L], True at valid tokens.
+
+        Returns:
+            [B, L, D]; what stands at padding means nothing.
+
+        Raises:
+            OptionError: the shapes do not fit each other, or L does not fit the context.
+        """
+        self._check(ids, mask)
+        seen = mask if self.config.padding == "masked" else None
+        x = self.token_table(ids) + self.positions[: ids.shape[1]]
+        for block in self.blocks:
+            x = block(x, seen)
+        features: Tensor = self.projector(self.final_norm(x))
+        return features
+
+    def _check(self, ids: Tensor, mask: Tensor) -> None:
+        if ids.ndim != 2 or ids.shape != mask.shape:
+            raise OptionError(f"ids {list(ids.shape)} and mask {list(mask.shape)} are not both [B, L]")
+        length, context, whole = ids.shape[1], self.config.context, self.config.padding == "attended"
+        # In this order: torch.export can leave L open only where nothing asks whether it is the context.
+        if length > context or (whole and length < context):
+            raise OptionError(
+                f"{length} tokens for a student with {self.config.padding} padding",
+                mend=f"give {'exactly' if whole else 'at most'} its context of {context}",
+            )
+
+    def fold(self) -> "TextStudent":
+        """A copy for inference, in eval mode, whose RepMixer blocks are folded; this one stays as it is.
+
+        The features are those of this student in eval mode, up to rounding: the folding is computed in float64.
+        """
+        folded = copy.deepcopy(self).eval()
+        folded.config = replace(self.config, folded=True)
+        folded.blocks = nn.ModuleList(
+            block.fold() if isinstance(block, MixerBlock) else block for block in folded.blocks
+        )
+        return folded
+
+
+@dataclass(frozen=True, eq=False)
+class StudentEncoder:
+    """A student as a `TextEncoder`: it tokenises, and computes on its module's device in its number type.
+
+    Attributes:
+        module: the student; it is run in eval mode, whatever mode it is in.
+        name: what reports call it.
+    """
+
+    module: TextStudent
+    name: str
+
+    @property
+    def context(self) -> int:
+        """Tokens that it reads of a text, start and end token counted."""
+        return self.module.config.context
+
+    @property
+    def width(self) -> int:
+        """D, the size of a feature vector."""
+        return self.module.config.output
+
+    def encode(self, texts: Sequence[str] | TokenBatch) -> TextFeatures:
+        """Features [B, L, D] of at least one text, without a gradient.
+
+        L is the context where padding is attended, else the tokens of the longest text, at most the context.
+
+        Raises:
+            OptionError: no texts, something that is not a string, or a token that the student does not have.
+        """
+        config = self.module.config
+        batch = prepare(texts, config.context, to_longest=config.padding == "masked", vocabulary=config.vocabulary)
+        return encode_batch(self.module, batch)
+
+
+def build_student(config: StudentConfig, generator: torch.Generator) -> TextStudent:
+    """A student with random weights, on the CPU in float32, in training mode.
+
+    Weights are normal with variance 1 / fan-in (in the tables 1 / C). Those that write into the residual stream are
+    divided by the square root of the number of branches besides, so that the stream does not grow with depth (GPT-2,
+    section 2.3). Biases are 0, norms the identity, scales of RepMixer branches 0.1.
+
+    Args:
+        config: what to build, not folded.
+        generator: the only source of randomness, on the CPU.
+
+    Raises:
+        OptionError: the configuration is that of a folded student.
+    """
+    if config.folded:
+        raise OptionError("random weights for a folded student", mend="build it unfolded, train it, then fold it")
+    with torch.device("meta"):  # elsewhere PyTorch's modules draw from its global generator
+        student = TextStudent(config)
+    student.to_empty(device="cpu")
+    branches = 2 * len(student.blocks)
+    with torch.no_grad():
+        for name, module in student.named_modules():
+            if isinstance(module, nn.BatchNorm1d | nn.LayerNorm):
+                module.reset_parameters()
+            elif isinstance(module, nn.Embedding | nn.Linear | nn.Conv1d):
+                inputs = module.weight[0].numel() * (branches if name.endswith((".out", ".fc2")) else 1)
+                module.weight.normal_(0.0, inputs**-0.5, generator=generator)
+        for name, parameter in student.named_parameters():
+            if name.endswith(".bias"):
+                parameter.zero_()
+            elif name.endswith("_scale"):
+                parameter.fill_(FIRST_SCALE)
+        student.positions.normal_(0.0, config.width**-0.5, generator=generator)
+    return student

@@ -1,0 +1,266 @@
+"""Checkpoint files as named tensors: names, shapes and number types first, values only of those that are asked for.
+
+Safetensors files (one, or a folder with shards and their index) are described without PyTorch; what ``torch.save``
+wrote needs it. What a file is, is told by its first bytes, not by its name. No code in a file is ever run.
+"""
+
+import json
+import warnings
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any, Protocol
+
+from safetensors import SafetensorError, safe_open
+
+from litetext.errors import EncoderError, MissingExtraError
+
+if TYPE_CHECKING:
+    import torch
+
+SINGLE_FILE = "model.safetensors"
+SHARD_INDEX = "model.safetensors.index.json"
+AGAIN = "get the file again"
+_ZIP = b"PK\x03\x04"
+_PICKLE = b"\x80"
+_POINTER = b"version https://git-lfs"
+# How safetensors writes the types that PyTorch calls otherwise.
+_DTYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
+ITEM_BYTES = {
+    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1,
+    "bool": 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """What is known of a tensor before its values are read.
+
+    Attributes:
+        shape: sizes of its axes; () for a single number.
+        dtype: number type as PyTorch calls it, for example "float32".
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return prod(self.shape)
+
+
+class TensorSource(Protocol):
+    """Named tensors of a checkpoint."""
+
+    @property
+    def path(self) -> Path:
+        """The file or folder."""
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+
+    @property
+    def entries(self) -> Mapping[str, TensorEntry]:
+        """All tensors by name; names of nested mappings are joined by dots."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The strings that a safetensors file carries beside its tensors."""
+
+    def read(self, names: Iterable[str]) -> "Iterator[tuple[str, torch.Tensor]]":
+        """One tensor after another, contiguous, on the CPU, in memory of its own."""
+
+
+def open_tensors(path: Path) -> TensorSource:
+    """The tensors of a file, or of a folder that holds `model.safetensors` or its shards.
+
+    Raises:
+        EncoderError: nothing there, or not a whole file of tensors.
+        MissingExtraError: a file that ``torch.save`` wrote, without PyTorch installed.
+    """
+    if path.is_dir():
+        return _open_folder(path)
+    if not path.is_file():
+        raise EncoderError("no such file", where=str(path), mend="check the path")
+    head = _head(path)
+    # A safetensors file begins with the length of its header, which may look like the first bytes of anything else.
+    length = int.from_bytes(head[:8], "little")
+    if not (head[8:9] == b"{" and length < path.stat().st_size) and head.startswith((_ZIP, _PICKLE)):
+        return _open_torch(path, lazily=head.startswith(_ZIP))
+    return SafetensorsSource.of(path, [path])
+
+
+@dataclass(frozen=True, eq=False)
+class SafetensorsSource:
+    """Tensors of one or several safetensors files; see `TensorSource`."""
+
+    path: Path
+    size: int
+    entries: Mapping[str, TensorEntry]
+    metadata: Mapping[str, str]
+    homes: Mapping[str, Path] = field(repr=False)
+
+    @classmethod
+    def of(cls, path: Path, files: Iterable[Path]) -> "SafetensorsSource":
+        """Read the headers of the files.
+
+        Raises:
+            EncoderError: one of them is not a whole safetensors file.
+        """
+        entries: dict[str, TensorEntry] = {}
+        homes: dict[str, Path] = {}
+        metadata: dict[str, str] = {}
+        size = 0
+        for home in files:
+            found, strings = _header(home)
+            entries |= found
+            metadata |= strings
+            homes |= dict.fromkeys(found, home)
+            size += home.stat().st_size
+        return cls(path, size, entries, metadata, homes)
+
+    def read(self, names: Iterable[str]) -> "Iterator[tuple[str, torch.Tensor]]":
+        """See `TensorSource.read`."""
+        _require_torch("reading weights")
+        for name in names:
+            # Opened for each: what is read stays mapped, and counts as memory in use, until the file is closed.
+            with safe_open(self.homes[name], framework="pt") as file:
+                yield name, file.get_tensor(name).clone()
+
+
+@dataclass(frozen=True, eq=False)
+class TorchSource:
+    """Tensors of a file that ``torch.save`` wrote, mapped from the disk; see `TensorSource`."""
+
+    path: Path
+    size: int
+    entries: Mapping[str, TensorEntry]
+    tensors: "Mapping[str, torch.Tensor]" = field(repr=False)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def read(self, names: Iterable[str]) -> "Iterator[tuple[str, torch.Tensor]]":
+        """See `TensorSource.read`."""
+        import torch
+
+        for name in names:
+            yield name, self.tensors[name].detach().clone(memory_format=torch.contiguous_format)
+
+
+def listed(names: Iterable[str], most: int = 6) -> str:
+    """Sorted names for a message, the first few of them."""
+    everything = sorted(names)
+    return ", ".join(everything[:most]) + (f" and {len(everything) - most} more" if len(everything) > most else "")
+
+
+def _open_folder(folder: Path) -> SafetensorsSource:
+    """The one safetensors file of a folder, or all that its index names."""
+    index = folder / SHARD_INDEX
+    if not index.is_file():
+        single = folder / SINGLE_FILE
+        if not single.is_file():
+            raise EncoderError(
+                f"neither {SINGLE_FILE} nor {SHARD_INDEX} in this folder",
+                where=str(folder),
+                mend="give the file itself",
+            )
+        return SafetensorsSource.of(folder, [single])
+    try:
+        homes = json.loads(index.read_bytes())["weight_map"]
+        names = sorted({Path(name).name for name in homes.values()})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EncoderError("not an index of safetensors files", where=str(index), mend=AGAIN) from error
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise EncoderError(f"{len(missing)} of {len(names)} shards are missing ({listed(missing)})", where=str(folder))
+    source = SafetensorsSource.of(folder, [folder / name for name in names])
+    lost = homes.keys() - source.entries.keys()
+    if lost:
+        raise EncoderError(f"the shards lack {len(lost)} tensors of the index ({listed(lost)})", where=str(folder))
+    return source
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file; what git leaves in the place of a big file is refused."""
+    with path.open("rb") as file:
+        head = file.read(len(_POINTER))
+    if head == _POINTER:
+        raise EncoderError("a git-lfs pointer, not the weights themselves", where=str(path), mend="run 'git lfs pull'")
+    return head
+
+
+def _header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
+    """Names, shapes, types and strings of a safetensors file; the library checks that the file is whole."""
+    _head(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            entries = {
+                name: TensorEntry(tuple(part.get_shape()), _DTYPES.get(part.get_dtype(), part.get_dtype()))
+                for name, part in slices.items()
+            }
+            return entries, dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise EncoderError(
+            f"neither a whole safetensors file nor one of torch.save ({_first_line(error)})",
+            where=str(path),
+            mend=AGAIN,
+        ) from error
+
+
+def _open_torch(path: Path, *, lazily: bool) -> TorchSource:
+    """The tensors of a file of ``torch.save``; only the zip format of PyTorch 1.6 and later can be read lazily."""
+    _require_torch("reading a file of torch.save")
+    import torch
+
+    if lazily and not zipfile.is_zipfile(path):
+        raise EncoderError("a truncated file of torch.save: its end is missing", where=str(path), mend=AGAIN)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd pickles and TorchScript, which fail below or do no harm
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily)
+    except UnpicklingError as error:
+        if "GLOBAL" not in str(error):
+            raise EncoderError("a broken file of torch.save", where=str(path), mend=AGAIN) from error
+        raise EncoderError(
+            "it holds more than tensors, and reading that could run its code",
+            where=str(path),
+            mend="save the tensors only",
+        ) from error
+    except Exception as error:  # a broken pickle can raise anything
+        raise EncoderError(
+            f"not a whole file of torch.save ({_first_line(error)})", where=str(path), mend=AGAIN
+        ) from error
+    tensors = {name: value for name, value in _flat(content, "") if torch.is_tensor(value)}
+    entries = {
+        name: TensorEntry(tuple(value.shape), str(value.dtype).removeprefix("torch."))
+        for name, value in tensors.items()
+    }
+    return TorchSource(path, path.stat().st_size, entries, tensors)
+
+
+def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _flat(item, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, value
+
+
+def _require_torch(feature: str) -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(feature, "sam3") from error
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(" .:")[:160]
