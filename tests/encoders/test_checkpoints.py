@@ -1,8 +1,7 @@
 """A checkpoint is whole or refused: missing, unknown and misshapen tensors are named, and nothing is filled in."""
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,6 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 from litetext.encoders.blank import blank  # noqa: E402
 from tests.encoders.synthetic import (  # noqa: E402
-    TINY,
-    TINY_TEACHER,
     Student,
     Teacher,
     Writer,
@@ -31,25 +28,8 @@ from tests.encoders.synthetic import (  # noqa: E402
     with_image,
 )
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("tidy")]
 ENCODER = "detector.backbone.language_backbone.encoder."
-
-
-@pytest.fixture(autouse=True)
-def tidy(tmp_path: Path) -> Iterator[None]:
-    """Checkpoints are big, and pytest would keep them."""
-    yield
-    shutil.rmtree(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def student() -> Student:
-    return Student.make(TINY)
-
-
-@pytest.fixture(scope="module")
-def teacher() -> Teacher:
-    return Teacher.make(TINY_TEACHER)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """Conversions lose no bit: there and back, between any two formats that hold the same encoder."""
 
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -34,31 +32,14 @@ from tests.encoders.synthetic import (  # noqa: E402
     with_image,
 )
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("tidy")]
 ENDINGS = {"litetext": "own.safetensors", "upstream": "theirs.pt", "huggingface": "hf"}
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
-
-
-@pytest.fixture(autouse=True)
-def tidy(tmp_path: Path) -> Iterator[None]:
-    """Checkpoints are big, and pytest would keep them."""
-    yield
-    shutil.rmtree(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def student() -> Student:
-    return Student.make(TINY)
 
 
 @pytest.fixture(scope="module")
 def small() -> Student:
     return Student.make(replace(TINY, vocabulary=600))
-
-
-@pytest.fixture(scope="module")
-def teacher() -> Teacher:
-    return Teacher.make(TINY_TEACHER)
 
 
 def raw(path: Path) -> dict[str, Any]:

@@ -44,7 +44,7 @@ from tests.encoders.synthetic import (  # noqa: E402
     with_image,
 )
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("tidy")]
 WAYS = [("slice", 16), ("interpolate", 16), ("interpolate", 32)]
 TOLERANCE = 2e-5
 
@@ -63,23 +63,6 @@ def scratch() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="litetext-"))
     yield folder
     shutil.rmtree(folder)
-
-
-@pytest.fixture(autouse=True)
-def tidy(tmp_path: Path) -> Iterator[None]:
-    """Checkpoints are big, and pytest would keep them."""
-    yield
-    shutil.rmtree(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def student() -> Student:
-    return Student.make(TINY)
-
-
-@pytest.fixture(scope="module")
-def teacher() -> Teacher:
-    return Teacher.make(TINY_TEACHER)
 
 
 @pytest.fixture

@@ -1,10 +1,8 @@
 """What `litetext inspect` says is right for every format, for broken files too, and costs no reading of weights."""
 
 import json
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +20,6 @@ from tests.encoders.synthetic import (  # noqa: E402
     REAL,
     TEACHER,
     TINY,
-    TINY_TEACHER,
     Size,
     Student,
     Teacher,
@@ -33,24 +30,7 @@ from tests.encoders.synthetic import (  # noqa: E402
     save_sparse,
 )
 
-pytestmark = pytest.mark.torch
-
-
-@pytest.fixture(autouse=True)
-def tidy(tmp_path: Path) -> Iterator[None]:
-    """Checkpoints are big, and pytest would keep them."""
-    yield
-    shutil.rmtree(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def student() -> Student:
-    return Student.make(TINY)
-
-
-@pytest.fixture(scope="module")
-def teacher() -> Teacher:
-    return Teacher.make(TINY_TEACHER)
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("tidy")]
 
 
 @pytest.mark.parametrize(

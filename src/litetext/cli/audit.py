@@ -1,7 +1,7 @@
 """`litetext audit`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -43,9 +43,15 @@ def audit(
     encoder: Annotated[
         str | None,
         typer.Option(
-            metavar="PATH|HF_ID", help="Text encoder (Hugging Face folder or hub id): geometry and word order."
+            metavar="PATH|HF_ID",
+            help="Text encoder to measure geometry and word order with: any that `inspect` knows, or another Hugging "
+            "Face text model.",
         ),
     ] = None,
+    encoder_positions: Annotated[
+        str, typer.Option(metavar="HOW", help="Position table of the encoder: auto, slice, interpolate or keep.")
+    ] = "auto",
+    encoder_context: Annotated[int | None, typer.Option(help="Tokens that the encoder reads.")] = None,
     positions: Annotated[
         str | None,
         typer.Option(metavar="FILE[#NAME]", help="Position table [T, C]: an array, or a checkpoint that has one."),
@@ -82,7 +88,11 @@ def audit(
         corpus = PromptCorpus.build(read_prompts(sources, ReadOptions(file_format, column, count_column)))
     else:
         corpus = bundled_corpus()
-    inputs = Inputs(_load_encoder(encoder, device), _load_embeddings(embeddings), _load_positions(positions))
+    inputs = Inputs(
+        _load_encoder(encoder, encoder_positions, encoder_context, device),
+        _load_embeddings(embeddings),
+        _load_positions(positions),
+    )
     with show_progress() as progress:
         report = run_audit(corpus, inputs, options, progress)
     page = None
@@ -100,15 +110,16 @@ def audit(
         typer.echo(f"Report: {page}", err=True)
 
 
-def _load_encoder(spec: str | None, device: str) -> Any:
+def _load_encoder(spec: str | None, positions: str, context: int | None, device: str) -> Any:
     if spec is None:
         return None
     import logging
 
-    from litetext.encoders.huggingface import load_huggingface
+    from litetext.encoders.loading import Positions, load_encoder
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries would stand around our one line
-    return load_huggingface(spec, device=device)
+    chosen = cast("Positions", positions)  # load_encoder refuses any other word
+    return load_encoder(spec, positions=chosen, context=context, device=device)
 
 
 def _load_embeddings(spec: str | None) -> Any:

@@ -25,7 +25,9 @@ def segment(
     ],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="DIR", help="Write NAME.png (overlay) and annotations.json (COCO) there."),
+        typer.Option(
+            "-o", "--output", metavar="DIR", help="Write overlays (NAME.png) and annotations.json (COCO) there."
+        ),
     ] = None,
     threshold: Annotated[float, typer.Option(help="Instances with a higher score are kept.")] = 0.5,
     model: Annotated[

@@ -1,12 +1,11 @@
 """Text models of Hugging Face `transformers`, from a folder or the hub: CLIP text towers and sentence encoders."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from litetext.device import choose_device, choose_dtype
+from litetext.encoders.pretrained import locate_folder, one_line_errors, quiet
 from litetext.encoders.protocol import TextFeatures
 from litetext.errors import EncoderError, MissingExtraError, OptionError
 
@@ -97,8 +96,8 @@ def load_huggingface(
         raise MissingExtraError("an encoder", "sam3") from error
     target = choose_device(device)
     number = choose_dtype(dtype, target)
-    source = _locate(path_or_id)
-    with _one_line_errors(path_or_id), _quiet():
+    source = locate_folder(path_or_id, NEEDED)
+    with one_line_errors(path_or_id, NEEDED), quiet():
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         chosen = _text_model_class(config, path_or_id)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
@@ -114,20 +113,6 @@ def load_huggingface(
     _check_tokenizer(tokenizer, model, path_or_id)
     length = _context(context, tokenizer, model, path_or_id)
     return HuggingFaceEncoder(path_or_id, length, model.eval().to(target), tokenizer)
-
-
-def _locate(path_or_id: str) -> str:
-    """The folder, or the name as it is when it can only be one on the hub."""
-    path = Path(path_or_id).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise EncoderError("not a model folder: no config.json in it", where=path_or_id, mend=NEEDED)
-        return str(path)
-    if path.exists():
-        raise EncoderError("not a model folder but a file", where=path_or_id, mend=NEEDED)
-    if path.is_absolute() or path_or_id.startswith(".") or len(path.parts) not in (1, 2):
-        raise EncoderError("no such folder", where=path_or_id, mend=NEEDED)
-    return path_or_id
 
 
 def _text_model_class(config: "PreTrainedConfig", where: str) -> Any:
@@ -187,36 +172,3 @@ def _context(wanted: int | None, tokenizer: "PreTrainedTokenizerBase", model: "P
     if wanted is not None and wanted > limit:
         raise OptionError(f"a context of {wanted} tokens", where=where, mend=f"it reads {limit} at most")
     return limit if wanted is None else wanted
-
-
-@contextmanager
-def _one_line_errors(where: str) -> Iterator[None]:
-    """Say in one line what `transformers` says in many, whichever of its many exceptions it chose."""
-    from huggingface_hub.errors import StrictDataclassError
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (
-        AttributeError, ImportError, KeyError, OSError, RuntimeError, SafetensorError, StrictDataclassError, TypeError,
-        ValueError,
-    ) as error:  # fmt: skip
-        first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .:")
-        raise EncoderError(f"cannot load the model ({first})", where=where, mend=NEEDED) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bar and no table of unread weights from `transformers`: `_check_weights` says what matters."""
-    from transformers import utils
-
-    logging: Any = utils.logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

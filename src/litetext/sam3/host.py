@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from litetext.device import choose_device, choose_dtype
+from litetext.encoders.pretrained import locate_folder, one_line_errors, quiet
 from litetext.encoders.protocol import TextEncoder
 from litetext.errors import EncoderError, MissingExtraError
-from litetext.sam3.hub import locate, one_line_errors, quiet
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.utils.hooks import RemovableHandle
     from transformers import PreTrainedConfig, PreTrainedModel, Sam3ImageProcessor
 
+NEEDED = "give a folder with config.json and model.safetensors, or a name on the Hugging Face hub such as facebook/sam3"
 VIDEO_TYPE = "sam3_video"
 IMAGE_CLASSES = {"sam3": "Sam3Model", "sam3_lite_text": "Sam3LiteTextModel"}
 CAUSAL_TYPES = ("clip_text_model",)
@@ -61,8 +62,8 @@ def load_host(
         raise MissingExtraError("a SAM3 model", "sam3") from error
     target = choose_device(device)
     number = choose_dtype(dtype, target)
-    source = locate(path_or_id)
-    with one_line_errors(path_or_id), quiet():
+    source = locate_folder(path_or_id, NEEDED)
+    with one_line_errors(path_or_id, NEEDED), quiet():
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         host_class, config = _choose(config, path_or_id, video=video)
         if encoder is not None:
@@ -91,10 +92,10 @@ def load_processor(path_or_id: str, model: "PreTrainedModel") -> "Sam3ImageProce
     """
     from transformers import Sam3ImageProcessor
 
-    folder = Path(locate(path_or_id))
+    folder = Path(locate_folder(path_or_id, NEEDED))
     if folder.is_dir() and not any((folder / name).is_file() for name in PROCESSOR_FILES):
         return default_processor(model)
-    with one_line_errors(path_or_id), quiet():
+    with one_line_errors(path_or_id, NEEDED), quiet():
         processor: Sam3ImageProcessor = Sam3ImageProcessor.from_pretrained(str(folder))
     return processor
 

@@ -1,4 +1,4 @@
-"""Where a host comes from: a folder or the Hugging Face hub, with errors of one line."""
+"""What is asked of `transformers` when it loads a model: a known place, errors of one line, and silence."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,12 +7,15 @@ from typing import Any
 
 from litetext.errors import EncoderError
 
-NEEDED = "give a folder with config.json and model.safetensors, or a name on the Hugging Face hub such as facebook/sam3"
 GATED = "accept the licence on the model's page with your account, then run 'hf auth login'"
 
 
-def locate(path_or_id: str) -> str:
+def locate_folder(path_or_id: str, needed: str) -> str:
     """The folder, or the name as it is when it can only be one on the hub.
+
+    Args:
+        path_or_id: what the user gave.
+        needed: what to give instead, for the error.
 
     Raises:
         EncoderError: neither.
@@ -20,17 +23,17 @@ def locate(path_or_id: str) -> str:
     path = Path(path_or_id).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise EncoderError("not a model folder: no config.json in it", where=path_or_id, mend=NEEDED)
+            raise EncoderError("not a model folder: no config.json in it", where=path_or_id, mend=needed)
         return str(path)
     if path.exists():
-        raise EncoderError("not a model folder but a file", where=path_or_id, mend=NEEDED)
+        raise EncoderError("not a model folder but a file", where=path_or_id, mend=needed)
     if path.is_absolute() or path_or_id.startswith(".") or len(path.parts) not in (1, 2):
-        raise EncoderError("no such folder", where=path_or_id, mend=NEEDED)
+        raise EncoderError("no such folder", where=path_or_id, mend=needed)
     return path_or_id
 
 
 @contextmanager
-def one_line_errors(where: str) -> Iterator[None]:
+def one_line_errors(where: str, needed: str) -> Iterator[None]:
     """Say in one line what `transformers` says in many, whichever of its many exceptions it chose."""
     from huggingface_hub.errors import GatedRepoError, StrictDataclassError
     from safetensors import SafetensorError
@@ -44,7 +47,7 @@ def one_line_errors(where: str) -> Iterator[None]:
         if isinstance(error.__cause__, GatedRepoError):
             raise EncoderError("the model is gated", where=where, mend=GATED) from error
         first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .:")
-        raise EncoderError(f"cannot load the model ({first})", where=where, mend=NEEDED) from error
+        raise EncoderError(f"cannot load the model ({first})", where=where, mend=needed) from error
 
 
 @contextmanager
