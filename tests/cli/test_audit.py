@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from litetext import cli
 from litetext.cli import run
 from litetext.tokens.vocabulary import END_ID, START_ID
+from tests.cli.helpers import failure
 from tests.tokens.reference import sam3_tokenizer
 
 
@@ -23,15 +23,6 @@ def audit_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
     assert run(["audit", *arguments, "--json"]) == 0
     captured = capsys.readouterr()
     return json.loads(captured.out)
-
-
-def failure(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 1) -> str:
-    assert run(list(arguments)) == status
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("error: ")
-    assert captured.err.count("\n") == 1
-    return captured.err
 
 
 def test_no_argument_audits_the_bundled_corpus(capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,35 +165,6 @@ def test_bad_arguments_are_one_line(
     assert message in failure(capsys, "audit", *(argument.replace("{csv}", str(path)) for argument in arguments))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [(["audit", "--nonsense"], "--nonsense"), (["audti"], "audti"), (["audit", "--sample", "many"], "--sample")],
-)
-def test_usage_errors_are_one_line_and_status_2(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
-    error = failure(capsys, *arguments, status=2)
-    assert message in error
-    assert "litetext --help" in error
-
-
-def test_debug_shows_the_traceback() -> None:
-    command = [sys.executable, "-m", "litetext", "audit", "missing.txt", "--debug"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "Traceback" in done.stderr
-    assert "PromptError" in done.stderr
-
-
-def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["--version"]) == 0
-    assert capsys.readouterr().out.startswith("litetext 0.")
-    assert run(["audit", "--help"]) == 0
-    out = capsys.readouterr().out
-    assert "litetext audit prompts.txt" in out
-    assert "--embeddings" in out
-
-
 def test_interruption_leaves_no_half_report(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,10 +183,3 @@ def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch
 
     monkeypatch.setattr("litetext.anatomy.report.write_text", full)
     assert failure(capsys, "audit", "-o", "x") == "error: no space left on device, report.json\n"
-
-
-def test_main_exits_with_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["litetext", "audit", "missing.txt"])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    assert caught.value.code == 1
