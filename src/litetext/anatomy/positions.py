@@ -4,18 +4,17 @@ Cosines are raw, NOT centred: a direction that all rows share is part of what th
 counts as redundancy.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
 
 from litetext.anatomy.spectrum import effective_rank
-from litetext.errors import ArrayError, MissingExtraError, OptionError
+from litetext.encoders.tensors import open_tensors
+from litetext.errors import ArrayError, OptionError
 from litetext.storage import load_matrix
 
 Matrix = npt.NDArray[np.float64]
@@ -137,16 +136,18 @@ def load_positions(spec: str, name: str | None = None) -> npt.NDArray[np.float32
 
     Raises:
         ArrayError: no such file or tensor, no table or several, or not a table of finite numbers.
+        EncoderError: a checkpoint that is broken, or that holds more than tensors.
         MissingExtraError: a .pt or .pth file without PyTorch installed.
     """
     file, _, fragment = spec.partition("#")
     path, wanted = Path(file), name or fragment
     if path.is_file() and path.suffix in TORCH_SUFFIXES:
-        tensors = _torch_tensors(path)
-        key = choose_table(tensors, wanted, file)
-        return _checked(tensors[key].detach().float().numpy(), f"{file}#{key}").astype(np.float32)
+        checkpoint = open_tensors(path)
+        key = choose_table(checkpoint.entries, wanted, file)
+        ((_, table),) = checkpoint.read([key])
+        return _checked(table.detach().float().numpy(), f"{file}#{key}").astype(np.float32)
     if path.is_file() and path.suffix == ".safetensors":
-        wanted = choose_table(_safetensors_names(path), wanted, file)
+        wanted = choose_table(open_tensors(path).entries, wanted, file)
     return load_matrix(f"{file}#{wanted}" if wanted else file)
 
 
@@ -178,44 +179,6 @@ def choose_table(names: Iterable[str], wanted: str, where: str) -> str:
     raise ArrayError(
         f"{len(found) or 'no'} tensors are {sought}", where=where, mend=f"say FILE#NAME; it has: {names_shown}"
     )
-
-
-def _safetensors_names(path: Path) -> list[str]:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return list(file.keys())
-    except (OSError, SafetensorError) as error:
-        raise ArrayError(f"not a readable .safetensors file ({error})", where=str(path), mend="get it again") from error
-
-
-def _torch_tensors(path: Path) -> dict[str, Any]:
-    """The tensors of a file that ``torch.save`` wrote; names of nested mappings are joined by dots."""
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingExtraError(f"reading a {path.suffix} file", "sam3") from error
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except UnpicklingError as error:
-        raise ArrayError(
-            "it holds more than tensors, and reading that could run its code",
-            where=str(path),
-            mend="save the tensors only",
-        ) from error
-    except (EOFError, OSError, RuntimeError) as error:
-        first = str(error).splitlines()[0]
-        raise ArrayError(
-            f"not a readable {path.suffix} file ({first})", where=str(path), mend="get it again"
-        ) from error
-    return {name: value for name, value in _flat(content, "") if torch.is_tensor(value)}
-
-
-def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _flat(item, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, value
 
 
 def _block(cosine: Matrix, start: int, stop: int) -> BlockRedundancy:

@@ -65,7 +65,7 @@ class TextEncoder(Protocol):
         """D, the size of a feature vector."""
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:
-        """Features [B, L, D] of at least one text, L no longer than the longest of them needs."""
+        """Features [B, L, D] of at least one text; L is that of the longest, or the context where padding is read."""
 
 
 def pooled_features(
