@@ -211,5 +211,5 @@ def test_torch_files_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path = tmp_path / "table.pt"
     path.write_bytes(b"PK\x03\x04 and so on")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingExtraError, match="torch.save"):
+    with pytest.raises(MissingExtraError, match=r"torch\.save"):
         load_positions(str(path))
