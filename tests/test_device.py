@@ -105,3 +105,14 @@ def test_waiting_asks_the_device_that_computes(monkeypatch: pytest.MonkeyPatch) 
 def test_peak_memory_is_counted_on_cuda_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 123 if str(device) == "cuda:1" else 0)
     assert [peak_memory(torch.device(name)) for name in ("cuda:1", "mps", "cpu")] == [123, None, None]
+
+
+@pytest.mark.torch
+def test_pytorchs_own_device_and_number_type_will_do() -> None:
+    torch = pytest.importorskip("torch")
+    cpu = choose_device(torch.device("cpu"))
+    assert cpu == torch.device("cpu")
+    assert choose_dtype(torch.bfloat16, cpu) is choose_dtype("bf16", cpu) is torch.bfloat16
+    assert choose_dtype("fp32", cpu) is torch.float32
+    with pytest.raises(OptionError, match="'int8'"):
+        choose_dtype(torch.int8, cpu)

@@ -7,14 +7,21 @@ from litetext.errors import MissingExtraError, OptionError
 if TYPE_CHECKING:
     import torch
 
-DTYPES = {"float32": "float32", "bfloat16": "bfloat16", "float16": "float16", "bf16": "bfloat16", "fp16": "float16"}
+DTYPES = {
+    "float32": "float32",
+    "bfloat16": "bfloat16",
+    "float16": "float16",
+    "fp32": "float32",
+    "bf16": "bfloat16",
+    "fp16": "float16",
+}
 
 
-def choose_device(name: str | None = None) -> "torch.device":
-    """The device called ``name``; for None or "auto" the first that is there of CUDA, MPS and the CPU.
+def choose_device(device: "str | torch.device | None" = None) -> "torch.device":
+    """The device called so; for None or "auto" the first that is there of CUDA, MPS and the CPU.
 
     Args:
-        name: "auto", "cpu", "mps", "cuda" or "cuda:N".
+        device: "auto", "cpu", "mps", "cuda" or "cuda:N", or PyTorch's own device.
 
     Raises:
         OptionError: no such device, or it is not available here.
@@ -29,7 +36,8 @@ def choose_device(name: str | None = None) -> "torch.device":
         "mps": int(torch.backends.mps.is_available()),
         "cpu": 1,
     }
-    if name is None or name == "auto":
+    name = "auto" if device is None else str(device)
+    if name == "auto":
         return torch.device(next(kind for kind, count in counts.items() if count))
     kind, _, index = name.partition(":")
     if kind not in counts or (":" in name and not index.isdecimal()):
@@ -40,27 +48,28 @@ def choose_device(name: str | None = None) -> "torch.device":
     return torch.device(name)
 
 
-def choose_dtype(name: str | None, device: "torch.device") -> "torch.dtype":
-    """The number type called ``name`` (a key of `DTYPES`); for None or "auto" float32.
+def choose_dtype(dtype: "str | torch.dtype | None", device: "torch.device") -> "torch.dtype":
+    """The number type called so (a key of `DTYPES`, or PyTorch's own type); for None or "auto" float32.
 
     Raises:
         OptionError: no such type, or the device does not compute in it.
     """
     import torch
 
-    if name is None or name == "auto":
+    name = "auto" if dtype is None else str(dtype).removeprefix("torch.")
+    if name == "auto":
         # Features are measured: in half precision the rounding would be measured with them.
         return torch.float32
     if name not in DTYPES:
         raise OptionError(f"no number type is called '{name}'", mend=f"give auto, {', '.join(DTYPES)}")
-    dtype: torch.dtype = getattr(torch, DTYPES[name])
+    chosen: torch.dtype = getattr(torch, DTYPES[name])
     if (
-        dtype is torch.bfloat16
+        chosen is torch.bfloat16
         and device.type == "cuda"
         and not torch.cuda.is_bf16_supported(including_emulation=False)
     ):
         raise OptionError(f"the device '{device}' does not compute in bfloat16", mend="give float32 or float16")
-    return dtype
+    return chosen
 
 
 def synchronise(device: "torch.device") -> None:

@@ -473,3 +473,9 @@ def test_a_fresh_tower_answers_where_the_host_is() -> None:
     tower = EncoderTower(OfLength(3), torch.device("cpu"), torch.float32).to(torch.float64)
     assert tower(input_ids=torch.tensor([[49406, 320, 49407]])).last_hidden_state.dtype is torch.float64
     assert build("sam3").text_encoder is not None
+
+
+def test_a_path_object_will_do(host_folder: Path) -> None:
+    from litetext.sam3.segmenter import Segmenter
+
+    assert Segmenter.load(host_folder, device="cpu").encoder.width == WIDTH

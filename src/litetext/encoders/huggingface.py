@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from litetext.device import choose_device, choose_dtype
@@ -10,6 +11,7 @@ from litetext.encoders.protocol import TextFeatures
 from litetext.errors import EncoderError, MissingExtraError, OptionError
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 CLIP_TYPES = ("clip", "clip_text_model")
@@ -71,7 +73,11 @@ class HuggingFaceEncoder:
 
 
 def load_huggingface(
-    path_or_id: str, *, device: str | None = None, dtype: str | None = None, context: int | None = None
+    path_or_id: str | Path,
+    *,
+    device: "str | torch.device | None" = None,
+    dtype: "str | torch.dtype | None" = None,
+    context: int | None = None,
 ) -> HuggingFaceEncoder:
     """Load a text model from a folder or the hub: weights in safetensors only, and no code but that of `transformers`.
 
@@ -96,10 +102,11 @@ def load_huggingface(
         raise MissingExtraError("an encoder", "sam3") from error
     target = choose_device(device)
     number = choose_dtype(dtype, target)
-    source = locate_folder(path_or_id, NEEDED)
-    with one_line_errors(path_or_id, NEEDED), quiet():
+    name = str(path_or_id)
+    source = locate_folder(name, NEEDED)
+    with one_line_errors(name, NEEDED), quiet():
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        chosen = _text_model_class(config, path_or_id)
+        chosen = _text_model_class(config, name)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         model, report = chosen.from_pretrained(
             source,
@@ -109,10 +116,10 @@ def load_huggingface(
             ignore_mismatched_sizes=True,  # they are listed in the report, and refused below by name
             output_loading_info=True,
         )
-    _check_weights(report, path_or_id)
-    _check_tokenizer(tokenizer, model, path_or_id)
-    length = _context(context, tokenizer, model, path_or_id)
-    return HuggingFaceEncoder(path_or_id, length, model.eval().to(target), tokenizer)
+    _check_weights(report, name)
+    _check_tokenizer(tokenizer, model, name)
+    length = _context(context, tokenizer, model, name)
+    return HuggingFaceEncoder(name, length, model.eval().to(target), tokenizer)
 
 
 def _text_model_class(config: "PreTrainedConfig", where: str) -> Any:

@@ -47,8 +47,8 @@ def load_encoder(
     *,
     positions: Positions = "auto",
     context: int | None = None,
-    dtype: str | None = None,
-    device: str | None = None,
+    dtype: "str | torch.dtype | None" = None,
+    device: "str | torch.device | None" = None,
 ) -> TextEncoder:
     """Load SAM3's text encoder or a student of it; or, as `load_huggingface` does, any other Hugging Face text model.
 

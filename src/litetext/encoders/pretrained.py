@@ -10,7 +10,7 @@ from litetext.errors import EncoderError
 GATED = "accept the licence on the model's page with your account, then run 'hf auth login'"
 
 
-def locate_folder(path_or_id: str, needed: str) -> str:
+def locate_folder(path_or_id: str | Path, needed: str) -> str:
     """The folder, or the name as it is when it can only be one on the hub.
 
     Args:
@@ -20,20 +20,21 @@ def locate_folder(path_or_id: str, needed: str) -> str:
     Raises:
         EncoderError: neither.
     """
-    path = Path(path_or_id).expanduser()
+    name = str(path_or_id)
+    path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise EncoderError("not a model folder: no config.json in it", where=path_or_id, mend=needed)
+            raise EncoderError("not a model folder: no config.json in it", where=name, mend=needed)
         return str(path)
     if path.exists():
-        raise EncoderError("not a model folder but a file", where=path_or_id, mend=needed)
-    if path.is_absolute() or path_or_id.startswith(".") or len(path.parts) not in (1, 2):
-        raise EncoderError("no such folder", where=path_or_id, mend=needed)
-    return path_or_id
+        raise EncoderError("not a model folder but a file", where=name, mend=needed)
+    if path.is_absolute() or name.startswith(".") or len(path.parts) not in (1, 2):
+        raise EncoderError("no such folder", where=name, mend=needed)
+    return name
 
 
 @contextmanager
-def one_line_errors(where: str, needed: str) -> Iterator[None]:
+def one_line_errors(where: str | Path, needed: str) -> Iterator[None]:
     """Say in one line what `transformers` says in many, whichever of its many exceptions it chose."""
     from huggingface_hub.errors import GatedRepoError, StrictDataclassError
     from safetensors import SafetensorError
@@ -45,9 +46,9 @@ def one_line_errors(where: str, needed: str) -> Iterator[None]:
         ValueError,
     ) as error:  # fmt: skip
         if isinstance(error.__cause__, GatedRepoError):
-            raise EncoderError("the model is gated", where=where, mend=GATED) from error
+            raise EncoderError("the model is gated", where=str(where), mend=GATED) from error
         first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .:")
-        raise EncoderError(f"cannot load the model ({first})", where=where, mend=needed) from error
+        raise EncoderError(f"cannot load the model ({first})", where=str(where), mend=needed) from error
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from litetext.encoders.protocol import TextEncoder
 from litetext.errors import EncoderError, MissingExtraError
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
     from torch.utils.hooks import RemovableHandle
     from transformers import PreTrainedConfig, PreTrainedModel, Sam3ImageProcessor
@@ -27,12 +28,12 @@ PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
 
 def load_host(
-    path_or_id: str,
+    path_or_id: str | Path,
     encoder: TextEncoder | None = None,
     *,
     video: bool = False,
-    device: str | None = None,
-    dtype: str | None = None,
+    device: "str | torch.device | None" = None,
+    dtype: "str | torch.dtype | None" = None,
 ) -> "PreTrainedModel":
     """Load a SAM3 model from a folder or the hub: weights in safetensors only, and no code but that of `transformers`.
 
@@ -65,7 +66,7 @@ def load_host(
     source = locate_folder(path_or_id, NEEDED)
     with one_line_errors(path_or_id, NEEDED), quiet():
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        host_class, config = _choose(config, path_or_id, video=video)
+        host_class, config = _choose(config, str(path_or_id), video=video)
         if encoder is not None:
             host_class = _without_tower(host_class)
         model, report = host_class.from_pretrained(
@@ -77,14 +78,14 @@ def load_host(
             ignore_mismatched_sizes=True,  # they are listed in the report, and refused below by name
             output_loading_info=True,
         )
-    _check_weights(report, path_or_id)
+    _check_weights(report, str(path_or_id))
     host: PreTrainedModel = model.eval().to(target)
     if encoder is not None:
         swap_text_encoder(host, encoder)
     return host
 
 
-def load_processor(path_or_id: str, model: "PreTrainedModel") -> "Sam3ImageProcessor":
+def load_processor(path_or_id: str | Path, model: "PreTrainedModel") -> "Sam3ImageProcessor":
     """The image processor that a checkpoint names; for a folder that names none, SAM3's at the model's image size.
 
     Raises:

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from litetext.encoders.protocol import TextEncoder
@@ -13,6 +14,7 @@ from litetext.sam3.images import ImageSource, read_image
 from litetext.sam3.masks import Masks
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
     from transformers import PreTrainedModel, Sam3ImageProcessor
 
@@ -97,11 +99,11 @@ class Segmenter:
     @classmethod
     def load(
         cls,
-        path_or_id: str,
+        path_or_id: str | Path,
         encoder: TextEncoder | None = None,
         *,
-        device: str | None = None,
-        dtype: str | None = None,
+        device: "str | torch.device | None" = None,
+        dtype: "str | torch.dtype | None" = None,
         options: SegmentOptions = SegmentOptions(),
     ) -> Self:
         """Load a host as `load_host` does, without its text tower when an encoder is given.
