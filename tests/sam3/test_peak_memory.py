@@ -15,7 +15,8 @@ TOWER = 600 * 10**6  # bytes
 CODE = """
 import re, sys
 from pathlib import Path
-from tests.sam3.test_host import OfLength, load_host
+from litetext.sam3.host import load_host
+from tests.sam3.runs import OfLength
 
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024

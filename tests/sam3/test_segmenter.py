@@ -12,7 +12,7 @@ from litetext.errors import EncoderError, OptionError
 from litetext.sam3.masks import Masks
 from tests.anatomy.fakes import FakeEncoder
 from tests.sam3.hosts import SIDE, WIDTH
-from tests.sam3.test_host import FIELDS, OfLength, as_processor
+from tests.sam3.runs import FIELDS, OfLength, as_processor
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
