@@ -10,7 +10,7 @@ DEMO := demo
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-setup: $(READY) ## make .venv with everything (about 6 GB, PyTorch is most of it); does nothing when up to date
+setup: $(READY) ## make .venv with everything (about 7 GB, PyTorch is most of it); does nothing when up to date
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
