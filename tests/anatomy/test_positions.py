@@ -129,6 +129,7 @@ def test_files_with_one_array(tmp_path: Path, suffix: str) -> None:
         ("text_encoder.embeddings.position_embedding.position_embedding", (1, 1, 4, 3)),
         ("detector_model.text_encoder.text_model.embeddings.position_embedding.weight", (4, 3)),
         ("embeddings.position_embeddings.weight", (4, 3)),
+        ("positions", (4, 3)),
     ],
 )
 @pytest.mark.parametrize("suffix", [".safetensors", pytest.param(".pt", marks=pytest.mark.torch)])

@@ -26,6 +26,7 @@ TABLE_NAMES = (
     "position_embedding.position_embedding",  # SAM3-LiteText in transformers
     "position_embedding.weight",  # CLIP in transformers
     "position_embeddings.weight",  # BERT
+    "positions",  # LiteText
 )
 """How the names of position tables end."""
 
