@@ -1,0 +1,116 @@
+"""`litetext evaluate gold`: what a user types, what is printed, what fails and how."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pycocotools")
+pytest.importorskip("scipy")
+import litetext.cli.evaluate  # noqa: F401 - importing a command adds it
+from litetext.cli import run
+from tests.cli.helpers import failure
+from tests.evaluate.files import stripe, write_predictions, write_truth
+from tests.evaluate.synthetic import rectangle, rle
+
+A, B = stripe(0, 20), stripe(50, 70)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    """Three annotators (the second agrees with the predictions) and the predictions."""
+    truths = [write_truth(tmp_path / f"{name}.json", {1: [mask], 2: []}) for name, mask in zip("abc", (B, A, B))]  # noqa: B905
+    return [str(path) for path in (*truths, write_predictions(tmp_path / "p.json", [(1, A, 0.9)]))]
+
+
+def test_one_json_object(capsys: pytest.CaptureFixture[str], files: list[str]) -> None:
+    assert run(["evaluate", "gold", "--gt", files[1], "--pred", files[3], "--json"]) == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert captured.err == ""
+    assert found["cgf1"] == pytest.approx(100, abs=0.02)
+    assert found["pmf1"] == pytest.approx(100, abs=0.02)
+    assert found["il_mcc"] == pytest.approx(1, abs=1e-5)
+    assert found["pairs"]["all"] == 2
+
+
+@pytest.mark.parametrize("manner", ["one after another", "repeated", "commas"])
+def test_three_annotators_in_any_manner(capsys: pytest.CaptureFixture[str], files: list[str], manner: str) -> None:
+    a, b, c, predictions = files
+    typed = {
+        "one after another": ["--gt", a, b, c],
+        "repeated": ["--gt", a, "--gt", b, "--gt", c],
+        "commas": ["--gt", f"{a},{b}, {c}"],
+    }[manner]
+    assert run(["evaluate", "gold", *typed, "--pred", predictions, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cgf1"] == pytest.approx(100, abs=0.02)
+
+
+def test_a_comma_in_a_name(capsys: pytest.CaptureFixture[str], files: list[str], tmp_path: Path) -> None:
+    odd = tmp_path / "a,b.json"
+    odd.write_bytes(Path(files[1]).read_bytes())
+    assert run(["evaluate", "gold", "--gt", str(odd), "--pred", files[3], "--json"]) == 0
+
+
+def test_one_table(capsys: pytest.CaptureFixture[str], files: list[str]) -> None:
+    assert run(["evaluate", "gold", "--gt", files[1], "--pred", files[3]]) == 0
+    lines = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines()]
+    rows = {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in lines if cells}
+    assert rows["cgF1"] == ["99.98", "99.98", "99.98"]
+    assert rows["IL_MCC"] == ["1.0000", "", ""]
+    assert {
+        "pmF1",
+        "precision",
+        "recall",
+        "F1",
+        "positive macro F1",
+        "IL precision",
+        "IL recall",
+        "IL F1",
+        "IL FPR",
+    } <= (rows.keys())
+
+
+def test_an_undefined_score_is_a_dash(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    truth, predictions = write_truth(tmp_path / "a.json", {1: []}), write_predictions(tmp_path / "p.json", [])
+    assert run(["evaluate", "gold", "--gt", str(truth), "--pred", str(predictions)]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "macro" in line)
+    assert line.count("-") == 3
+
+
+def test_masks_of_another_size_are_told(capsys: pytest.CaptureFixture[str], files: list[str], tmp_path: Path) -> None:
+    small = write_predictions(tmp_path / "small.json", [(1, rle(rectangle((5, 5), 0, 0, 5, 5)), 0.9)])
+    assert run(["evaluate", "gold", "--gt", files[1], "--pred", str(small), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "warning: predictions of another size than the true mask, which match nothing: 1\n"
+    assert json.loads(captured.out)["misfits"] == 1
+
+
+def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], files: list[str], tmp_path: Path) -> None:
+    message = failure(capsys, "evaluate", "gold", "--gt", "nowhere.json", "--pred", files[3])
+    assert message == "error: no such file, nowhere.json; check the path\n"
+    broken = tmp_path / "broken.json"
+    broken.write_text("{", encoding="utf-8")
+    assert "not JSON" in failure(capsys, "evaluate", "gold", "--gt", files[0], "--pred", str(broken))
+    unknown = write_predictions(tmp_path / "unknown.json", [(5, A, 0.9)])
+    assert "one is 5" in failure(capsys, "evaluate", "gold", "--gt", files[0], "--pred", str(unknown))
+    assert "--pred" in failure(capsys, "evaluate", "gold", "--gt", files[0], status=2)
+    assert "--gt" in failure(capsys, "evaluate", "gold", "--pred", files[3], status=2)
+
+
+def test_without_a_command_usage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert failure(capsys, "evaluate", status=2).startswith("error: Missing command")
+
+
+def test_without_the_extra(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, files: list[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "litetext.evaluate.cgf1", None)
+    message = failure(capsys, "evaluate", "gold", "--gt", files[0], "--pred", files[3])
+    assert message == "error: evaluation needs the extra 'sam3'; pip install 'litetext[sam3]'\n"
+
+
+def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", "gold", "--help"]) == 0
+    assert "litetext evaluate gold --gt a.json b.json c.json --pred found.json" in capsys.readouterr().out

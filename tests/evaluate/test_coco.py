@@ -1,0 +1,130 @@
+"""Reading: COCO's notations of a mask, and what is said of files that cannot be read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pycocotools")
+from litetext.evaluate.coco import EvaluationError, encode, overlap, read_annotations, read_predictions
+from tests.evaluate.files import stripe
+from tests.evaluate.synthetic import rectangle, rle, runs
+
+MASK = rectangle((20, 30), 4, 2, 14, 12)
+POLYGON = [[4, 2, 14, 2, 14, 12, 4, 12]]
+IMAGE = {"id": 1, "height": 10, "width": 10, "is_instance_exhaustive": 1}
+PREDICTION = {"image_id": 1, "score": 0.9, "segmentation": stripe(0, 9)}
+
+
+def write(path: Path, value: Any) -> Path:
+    path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("segmentation", [rle(MASK), runs(MASK), POLYGON], ids=["compressed", "runs", "polygon"])
+def test_every_notation_is_the_same_mask(segmentation: Any) -> None:
+    assert overlap([encode(segmentation, (20, 30), "")], [rle(MASK)]).tolist() == [[1.0]]
+
+
+def test_several_polygons_are_one_mask() -> None:
+    both = encode([*POLYGON, [20, 2, 25, 2, 25, 12, 20, 12]], (20, 30), "")
+    assert overlap([both], [rle(MASK)])[0, 0] == pytest.approx(100 / 150)
+
+
+def test_overlap_is_by_hand() -> None:
+    ious = overlap([stripe(0, 20), stripe(50, 60)], [stripe(0, 10), stripe(10, 30), stripe(50, 60)])
+    np.testing.assert_allclose(ious, [[0.5, 1 / 3, 0], [0, 0, 1]])
+    assert overlap([], [stripe(0, 1)]).shape == (0, 1)
+    assert overlap([stripe(0, 1)], []).shape == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [None, 3, [], {}, {"size": [20, 30]}, {"size": [20], "counts": "x"}, {"size": [20, 30], "counts": [5, 5]},
+     {"size": [2, 2], "counts": []}, {"size": [2, 2], "counts": [8, -4]}, {"size": [2, 2], "counts": 7},
+     [[1, 2, 3, 4]], [[1, 2, 3, 4, 5]], ["polygon"], [["a"] * 6], [[float("nan")] * 6]],
+)  # fmt: skip
+def test_what_is_no_segmentation(segmentation: Any) -> None:
+    with pytest.raises(EvaluationError, match=r"not a segmentation .*, p.json, pair 3; give RLE or polygons"):
+        encode(segmentation, (20, 30), "p.json, pair 3")
+
+
+def test_polygons_need_the_size_of_the_image() -> None:
+    with pytest.raises(EvaluationError, match="polygons of an image without a size, here; give height and width"):
+        encode(POLYGON, None, "here")
+
+
+def test_a_box_without_a_mask_is_a_rectangle(tmp_path: Path) -> None:
+    found = read_predictions(write(tmp_path / "p.json", [{"image_id": 1, "score": 1, "bbox": [4, 2, 10, 10]}]), 0.5)
+    assert overlap([encode(found.masks[1][0], (20, 30), "")], [rle(MASK)]).tolist() == [[1.0]]
+
+
+def test_poor_predictions_leave_only_their_pair(tmp_path: Path) -> None:
+    listed = [PREDICTION, {**PREDICTION, "image_id": 2, "score": 0.4999}, {**PREDICTION, "image_id": "3", "score": 0.5}]
+    found = read_predictions(write(tmp_path / "p.json", listed), 0.5)
+    assert (set(found.masks), found.pairs, found.categories) == ({1, "3"}, {1, 2, "3"}, frozenset())
+
+
+def test_annotations_without_crowds_and_categories(tmp_path: Path) -> None:
+    mask = {"image_id": 1, "segmentation": stripe(0, 9)}
+    sizeless = {"id": "b", "is_instance_exhaustive": 0}
+    document = {"images": [IMAGE, sizeless], "annotations": [mask, {**mask, "iscrowd": 1}]}
+    found = read_annotations(write(tmp_path / "a.json", document))
+    assert (found.pairs[1].exhaustive, found.pairs[1].size) == (True, (10, 10))
+    assert (found.pairs["b"].exhaustive, found.pairs["b"].size) == (False, None)
+    assert (len(found.masks[1]), found.categories) == (1, frozenset())
+
+
+MASKLESS = {"image_id": 1}
+TWO = {"categories": [{"id": 1}, {"id": 2}]}
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ("{", r"not JSON \(.*\), .*a.json; write the file again"),
+        ("[" * 100_000, "not JSON"),
+        ([], "not a COCO object"),
+        ({}, "no list 'images', .*a.json; give a COCO file of SA-Co Gold"),
+        ({"images": [IMAGE]}, "no list 'annotations'"),
+        ({"images": [IMAGE, 3], "annotations": []}, r"images\[1\] is not an object"),
+        ({"images": [{}], "annotations": []}, r"no 'id', .*a.json, images\[0\]; every entry of that list needs one"),
+        ({"images": [{"id": 1}], "annotations": []}, r"no 'is_instance_exhaustive', .*images\[0\]"),
+        ({"images": [{**IMAGE, "id": [1]}], "annotations": []}, r"'id' is \[1\], .*; give an integer or a string"),
+        ({"images": [{**IMAGE, "width": "x"}], "annotations": []}, "the size is 10 x 'x'"),
+        ({"images": [IMAGE, IMAGE], "annotations": []}, r"the id 1 is there twice, .*images\[1\]"),
+        ({"images": [IMAGE], "annotations": [MASKLESS]}, r"no 'segmentation', .*annotations\[0\]"),
+        ({"images": [IMAGE], "annotations": [{"image_id": 5}]}, r"no image has the id 5, .*annotations\[0\]"),
+        ({"images": [IMAGE], "annotations": [{**MASKLESS, "category_id": 3}], **TWO}, "no category has that"),
+        ({"images": [IMAGE], "annotations": [{**MASKLESS, "category_id": "x"}]}, "'category_id' is 'x'"),
+    ],
+)
+def test_ground_truth_that_cannot_be_read(tmp_path: Path, document: Any, message: str) -> None:
+    with pytest.raises(EvaluationError, match=message):
+        read_annotations(write(tmp_path / "a.json", document))
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({}, "not a list of COCO results"),
+        ([{"score": 1}], r"no 'image_id', .*p.json, predictions\[0\]"),
+        ([{"image_id": 1}], "no 'score'"),
+        ([{"image_id": 1, "score": "high"}], "the score is 'high'"),
+        ([{"image_id": 1, "score": float("nan")}], "the score is nan"),
+        ([{"image_id": 1, "score": 1}], "no 'segmentation'"),
+        ([{"image_id": 1, "score": 1, "bbox": [1, 2]}], "'bbox' is not x, y, width, height"),
+    ],
+)
+def test_predictions_that_cannot_be_read(tmp_path: Path, document: Any, message: str) -> None:
+    with pytest.raises(EvaluationError, match=message):
+        read_predictions(write(tmp_path / "p.json", document), 0.5)
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match=r"no such file, .*nowhere.json; check the path"):
+        read_annotations(tmp_path / "nowhere.json")
+    with pytest.raises(EvaluationError, match="no such file"):
+        read_predictions(tmp_path, 0.5)
