@@ -5,6 +5,7 @@
     ├── ArrayError          a file of embeddings or positions cannot be read, or has the wrong shape
     ├── EncoderError        an encoder or a model cannot be loaded or used
     ├── ImageError          an image cannot be read
+    ├── EvaluationError     annotations or predictions cannot be read, or do not fit together
     ├── OptionError         a value that makes no sense together with the rest (a length below 3, ...)
     └── MissingExtraError   the feature needs an optional dependency that is not installed
 
@@ -38,6 +39,10 @@ class ArrayError(LiteTextError):
 
 class EncoderError(LiteTextError):
     """An encoder cannot be loaded or used."""
+
+
+class EvaluationError(LiteTextError):
+    """Annotations or predictions cannot be read, or do not fit together."""
 
 
 class ImageError(LiteTextError):

@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("pycocotools")
 pytest.importorskip("scipy")
+from litetext.errors import EvaluationError
 from litetext.evaluate.cgf1 import CgF1, Tally, evaluate_gold, score
-from litetext.evaluate.coco import EvaluationError
 from litetext.evaluate.matching import PairCounts
 from tests.evaluate.files import stripe, write_predictions, write_truth
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pycocotools")
-from litetext.evaluate.coco import EvaluationError, encode, overlap, read_annotations, read_predictions
+from litetext.errors import EvaluationError
+from litetext.evaluate.coco import encode, overlap, read_annotations, read_predictions
 from tests.evaluate.files import stripe
 from tests.evaluate.synthetic import rectangle, rle, runs
 

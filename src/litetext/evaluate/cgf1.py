@@ -12,9 +12,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from litetext.errors import EvaluationError
 from litetext.evaluate.coco import (
     Annotations,
-    EvaluationError,
     PairId,
     Predictions,
     encode,

@@ -15,15 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from litetext.errors import LiteTextError
+from litetext.errors import EvaluationError
 
 PairId = int | str
 # COCO's three notations: compressed RLE (counts is a string), uncompressed RLE (counts is a list), polygons (a list).
 Segmentation = Mapping[str, Any] | list[Any]
-
-
-class EvaluationError(LiteTextError):
-    """Ground truth or predictions that cannot be evaluated."""
 
 
 @dataclass(frozen=True)
