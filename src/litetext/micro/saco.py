@@ -1,0 +1,106 @@
+"""A world on disk, in the format of SA-Co Gold: the official evaluator reads it as it reads Gold."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from litetext.errors import MissingExtraError, OptionError
+from litetext.micro.phrases import Pair
+from litetext.micro.scenes import Instance
+from litetext.storage import atomic_file, to_json, write_text
+
+ANNOTATIONS = "gold.json"
+IMAGES = "images"
+
+
+def write_saco(pairs: Iterable[Pair], folder: Path) -> dict[str, Any]:
+    """Write the pictures to ``images/`` and the pairs to ``gold.json``, which is written last.
+
+    An entry of "images" is a pair, not a picture: its id is what annotations and predictions refer to. `kind` and
+    `is_held_out` are ours; the evaluator does not look at them.
+
+    Args:
+        pairs: pairs in the order of their pictures, at least one.
+        folder: where to write; it is made if it is missing.
+
+    Returns:
+        What stands in ``gold.json``.
+
+    Raises:
+        OptionError: no pairs.
+        MissingExtraError: pycocotools is not installed.
+        OSError: the folder cannot be written.
+    """
+    entries: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    written = -1
+    for number, pair in enumerate(pairs, start=1):
+        if pair.picture != written:
+            save_png(pair, folder / IMAGES / _file_name(pair))
+            written = pair.picture
+        entries.append(pair_entry(pair, number))
+        for index in pair.phrase.indices:
+            annotations.append(annotation(pair.scene.instances[index], number, len(annotations) + 1))
+    if not entries:
+        raise OptionError("a world without pairs", mend="ask for 1 or more")
+    gold = {
+        "info": {"description": "LiteText micro world: glyphs of Noto Color Emoji (OFL-1.1) on small backgrounds"},
+        "images": entries,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "object"}],
+    }
+    write_text(folder / ANNOTATIONS, to_json(gold))
+    return gold
+
+
+def save_png(pair: Pair, path: Path) -> None:
+    """Write the picture of a pair as PNG."""
+    with atomic_file(path) as file:
+        Image.fromarray(pair.scene.pixels).save(file, "PNG")
+
+
+def pair_entry(pair: Pair, number: int) -> dict[str, Any]:
+    """A pair as an "image" of Gold."""
+    height, width = pair.scene.pixels.shape[:2]
+    return {
+        "id": number,
+        "file_name": f"{IMAGES}/{_file_name(pair)}",
+        "width": width,
+        "height": height,
+        "text_input": pair.phrase.text,
+        "is_instance_exhaustive": 1,
+        "is_pixel_exhaustive": 1,
+        "kind": pair.phrase.kind,
+        "is_held_out": pair.phrase.held_out,
+    }
+
+
+def annotation(instance: Instance, image_id: int, number: int) -> dict[str, Any]:
+    """An instance as an annotation of Gold: box (x, y, width, height) and area as shares of the picture.
+
+    Raises:
+        MissingExtraError: pycocotools is not installed.
+    """
+    try:
+        import numpy as np
+        from pycocotools import mask as rle
+    except ImportError as error:
+        raise MissingExtraError("run-length encoding", "sam3") from error
+    height, width = instance.mask.shape
+    left, top, right, bottom = instance.box
+    code = rle.encode(np.asfortranarray(instance.mask, dtype=np.uint8))
+    return {
+        "id": number,
+        "image_id": image_id,
+        "category_id": 1,
+        "segmentation": {"size": [height, width], "counts": code["counts"].decode("ascii")},
+        "bbox": [left / width, top / height, (right - left) / width, (bottom - top) / height],
+        "area": int(instance.mask.sum()) / (height * width),
+        "iscrowd": 0,
+    }
+
+
+def _file_name(pair: Pair) -> str:
+    return f"{pair.picture:06d}.png"
