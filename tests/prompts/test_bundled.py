@@ -17,5 +17,14 @@ def test_the_bundled_corpus_is_small_and_real() -> None:
 
 def test_every_source_is_in_the_notice() -> None:
     notice = (Path(__file__).parents[2] / "NOTICE").read_text(encoding="utf-8")
-    for name in ("LVIS", "COCO", "Objects365", "Open Images", "ODinW", "CLDR", "bpe_simple_vocab_16e6"):
+    for name in (
+        "LVIS",
+        "COCO",
+        "Objects365",
+        "Open Images",
+        "ODinW",
+        "CLDR",
+        "bpe_simple_vocab_16e6",
+        "Noto Color Emoji",
+    ):
         assert name in notice
