@@ -157,9 +157,9 @@ class Checkpoint:
             EncoderError: the names, shapes or types are not as they must be.
         """
         self.check()
-        homes = {theirs: ours for ours, rule in self.rules().items() for theirs in rule.theirs}
-        pending: dict[str, dict[str, torch.Tensor]] = {}
         rules = self.rules()
+        homes = {theirs: ours for ours, rule in rules.items() for theirs in rule.theirs}
+        pending: dict[str, dict[str, torch.Tensor]] = {}
         for theirs, tensor in self.source.read(homes):
             ours = homes[theirs]
             parts = pending.setdefault(ours, {})
