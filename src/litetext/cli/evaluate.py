@@ -62,7 +62,7 @@ def gold(
     if json:
         print_json(result.to_json())
     else:
-        _print_scores(result)
+        print_scores(result)
 
 
 def _split(spec: str) -> list[Path]:
@@ -70,7 +70,7 @@ def _split(spec: str) -> list[Path]:
     return [Path(spec)] if Path(spec).exists() else [Path(part.strip()) for part in spec.split(",") if part.strip()]
 
 
-def _print_scores(result: "CgF1") -> None:
+def print_scores(result: "CgF1") -> None:
     """One table: scores of masks to 100, averaged and at two IoU thresholds; scores of presence to 1."""
     from dataclasses import asdict
 

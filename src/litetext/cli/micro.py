@@ -1,4 +1,4 @@
-"""`litetext micro scene` and `litetext micro world`."""
+"""`litetext micro`: the world of the embedded model, its recipe and its scores."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from litetext.errors import MissingExtraError, OptionError
 if TYPE_CHECKING:
     from litetext.micro.phrases import Pair
 
-micro = typer.Typer(help="Draw the world of the embedded micro model.", rich_markup_mode=None)
+micro = typer.Typer(help="The embedded micro SAM3: its world, its recipe, its scores.", rich_markup_mode=None)
 app.add_typer(micro, name="micro")
 
 Seed = Annotated[int, typer.Option(help="The same seed gives the same world.")]
@@ -91,10 +91,95 @@ def world(
         typer.echo("\n".join(f"{name}: {value}" for name, value in report.items()))
 
 
+@micro.command(epilog="\b\nExample:\n  litetext micro train -o micro-run")
+def train(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Checkpoint, curve and weights.")],
+    seed: Seed = 0,
+    contrast_steps: Annotated[
+        int | None, typer.Option(help="Steps of the first stage instead of the recipe's.")
+    ] = None,
+    set_steps: Annotated[int | None, typer.Option(help="Steps of the second stage instead of the recipe's.")] = None,
+    threads: Annotated[int, typer.Option(help="Threads of PyTorch.")] = 2,
+    json: Json = False,
+    debug: Debug = False,  # noqa: ARG001 - read by `run`
+) -> None:
+    """Train the micro SAM3 by the recipe that made the shipped weights; resumes where a run in DIR stopped."""
+    _need_training()
+    from dataclasses import replace
+
+    from litetext.micro.recipe import MicroRecipe
+    from litetext.micro.training import train as train_model
+    from litetext.micro.weights import save_weights
+
+    recipe = MicroRecipe(seed=seed, threads=threads)
+    wanted = {"contrast": contrast_steps, "set": set_steps}
+    stages = tuple(replace(stage, steps=wanted[stage.losses] or stage.steps) for stage in recipe.stages)
+    with show_progress() as progress:
+        model = train_model(output, replace(recipe, stages=stages), progress=progress)
+    size = save_weights(model, output / "weights")
+    report = {"weights": str(output / "weights"), "bytes": size, "curve": str(output / "curve.csv")}
+    if json:
+        print_json(report)
+    else:
+        typer.echo("\n".join(f"{name}: {value}" for name, value in report.items()))
+
+
+@micro.command(
+    epilog="\b\nExamples:\n  litetext micro evaluate --pairs 1000 --seed 7\n"
+    "  litetext micro evaluate --model micro-run/weights --json"
+)
+def evaluate(
+    pairs: Annotated[int, typer.Option(help="(Picture, phrase) pairs, six of each picture; half are absent.")] = 1000,
+    seed: Seed = 0,
+    model: Annotated[str, typer.Option(metavar="micro|PATH|HF_ID", help="What segments.")] = "micro",
+    text: Annotated[
+        str | None, typer.Option(metavar="PATH|HF_ID", help="Text encoder instead of the model's own.")
+    ] = None,
+    split: SplitName = "test",
+    json: Json = False,
+    debug: Debug = False,  # noqa: ARG001 - read by `run`
+) -> None:
+    """Score a model on fresh pairs of the micro world: cgF1, IL_MCC, pmF1."""
+    if pairs < 1:
+        raise OptionError(f"{pairs} pairs", where="--pairs", mend="ask for 1 or more")
+    _need_training()
+    from litetext.encoders.loading import load_encoder
+    from litetext.micro.evaluation import evaluate_pairs
+    from litetext.micro.model import SIZE
+    from litetext.micro.phrases import make_pairs
+    from litetext.micro.scenes import SceneOptions, Split
+    from litetext.sam3.segmenter import Segmenter
+
+    options = SceneOptions(size=SIZE, split=cast("Split", split))  # refuses any other word
+    segmenter = Segmenter.load(model, None if text is None else load_encoder(text))
+    with show_progress() as progress:
+        scores = evaluate_pairs(
+            segmenter, make_pairs(seed, pairs, options), lambda stage, done: progress(stage, done / pairs)
+        )
+    if json:
+        print_json(scores.to_json())
+        return
+    from litetext.cli.evaluate import print_scores
+
+    print_scores(scores.overall)
+    for kind, share in scores.kinds.items():
+        typer.echo(f"presence right, {kind} phrases: {100 * share:.1f} %")
+    if scores.held_out is not None:
+        typer.echo(f"held-out words: cgF1 {scores.held_out.cgf1:.1f}")
+
+
 def _tell(progress: Callable[[str, float], None], pair: "Pair", share: float) -> "Pair":
     """Pass a pair on and move the bar."""
     progress("drawing", share)
     return pair
+
+
+def _need_training() -> None:
+    try:
+        import scipy  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("the micro model", "sam3") from error
 
 
 def _need_pillow() -> None:

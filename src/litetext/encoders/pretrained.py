@@ -2,16 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from litetext.errors import EncoderError
 
+# Models that come with the package, by name: the package and the folder in it. A folder called so is given as ./NAME.
+SHIPPED = {"micro": ("litetext.micro", "weights")}
 GATED = "accept the licence on the model's page with your account, then run 'hf auth login'"
 
 
 def locate_folder(path_or_id: str | Path, needed: str) -> str:
-    """The folder, or the name as it is when it can only be one on the hub.
+    """The folder (that of a model in the package, for its name), or the name as it is when it can only be on the hub.
 
     Args:
         path_or_id: what the user gave.
@@ -21,6 +24,9 @@ def locate_folder(path_or_id: str | Path, needed: str) -> str:
         EncoderError: neither.
     """
     name = str(path_or_id)
+    if name in SHIPPED:
+        package, folder = SHIPPED[name]
+        name = str(files(package).joinpath(folder))
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():

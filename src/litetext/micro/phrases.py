@@ -10,7 +10,7 @@ from typing import Literal, TypeVar, get_args
 
 import numpy as np
 
-from litetext.micro.concepts import concepts, held_out_nouns, invariable_nouns, pluralise, with_article
+from litetext.micro.concepts import Concept, concepts, held_out_nouns, invariable_nouns, pluralise, with_article
 from litetext.micro.glyphs import COLOURS
 from litetext.micro.scenes import Instance, Scene, SceneOptions, Split, generator, make_scene
 
@@ -75,7 +75,7 @@ class Pair:
 
 def is_true(instance: Instance, query: Query) -> bool | None:
     """Whether a query is true of an instance; None if nobody can say. What is false in one point is false."""
-    answers = [_is_called(instance, query.noun)]
+    answers = [is_called(instance.concept, query.noun)]
     if query.colour is not None:
         answers.append(None if instance.colour is None else instance.colour == query.colour)
     if query.size is not None:
@@ -93,10 +93,11 @@ def named(scene: Scene, query: Query) -> tuple[int, ...] | None:
     return None if None in answers else tuple(index for index, answer in enumerate(answers) if answer)
 
 
-def _is_called(instance: Instance, noun: str) -> bool | None:
-    if noun in instance.concept.nouns:
+def is_called(concept: Concept, noun: str) -> bool | None:
+    """Whether a noun is true of a concept; None if some would say so and some would not."""
+    if noun in concept.nouns:
         return True
-    return None if noun in instance.concept.vague else False
+    return None if noun in concept.vague else False
 
 
 def _decide(known: Size | None, asked: Size) -> bool | None:

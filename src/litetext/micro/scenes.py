@@ -45,7 +45,12 @@ class SceneOptions:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, low, high in (("size", 48, 1024), ("most", 1, 8), ("min_visible", 0.12, 1), ("pairs", 1, 60)):
+        for name, low, high in (
+            ("size", 48, 1024),
+            ("most", 1, 8),
+            ("min_visible", 0.12, 1),
+            ("pairs", 1, 60),
+        ):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise OptionError(f"{name} {value} of a scene", mend=f"give {low} to {high}")
@@ -110,7 +115,7 @@ def make_scene(seed: int, options: SceneOptions | None = None) -> Scene:
     while not sprites:
         sprites = _place(rng, _cast(rng, options.most), options)
     scene = compose(background, sprites)
-    return Scene(_develop(rng, scene.pixels), scene.instances)
+    return Scene(develop(rng, scene.pixels), scene.instances)
 
 
 def generator(seed: int, split: Split, *more: int) -> np.random.Generator:
@@ -194,7 +199,7 @@ def _place(rng: np.random.Generator, cast: list[tuple[Concept, str | None]], opt
     widest = 0.62 if len(cast) < 4 else 0.45
     for concept, colour in cast:
         extent = size * math.exp(rng.uniform(math.log(0.14), math.log(widest)))
-        pixels = _turn(rng, concept, colour, extent)
+        pixels = turn(rng, concept, colour, extent)
         covers = pixels[..., 3] >= 128
         need = max(options.min_visible * np.count_nonzero(covers), _MIN_PIXELS)
         for _ in range(_TRIES):
@@ -212,7 +217,7 @@ def _place(rng: np.random.Generator, cast: list[tuple[Concept, str | None]], opt
     return solid
 
 
-def _turn(rng: np.random.Generator, concept: Concept, colour: str | None, extent: float) -> Pixels:
+def turn(rng: np.random.Generator, concept: Concept, colour: str | None, extent: float) -> Pixels:
     """A glyph of about `extent` pixels, turned, perhaps mirrored, in a light of its own; cut to what it covers."""
     level = min(2, max(0, int(math.log2(SIDE / extent))))
     source = glyph(concept.index, colour, level)
@@ -239,7 +244,7 @@ def _turn(rng: np.random.Generator, concept: Concept, colour: str | None, extent
     return result
 
 
-def _develop(rng: np.random.Generator, pixels: Pixels) -> Pixels:
+def develop(rng: np.random.Generator, pixels: Pixels) -> Pixels:
     """The light of the whole picture, a slight blur, the grain of a sensor; nothing moves, hues stay."""
     size = pixels.shape[0]
     if rng.random() < 0.4:

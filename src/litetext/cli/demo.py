@@ -1,0 +1,33 @@
+"""`litetext demo`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from litetext.cli.app import Debug, Json, app, print_json, show_progress
+
+
+@app.command(epilog="\b\nExamples:\n  litetext demo\n  litetext demo -o shown --model micro-run/weights")
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Write the page there.")] = Path("demo"),
+    model: Annotated[str, typer.Option(metavar="micro|PATH", help="What segments.")] = "micro",
+    json: Json = False,
+    debug: Debug = False,  # noqa: ARG001 - read by `run`
+) -> None:
+    """Run the whole pipeline on the embedded micro model and write a page with pictures."""
+    try:
+        from litetext.micro.demo import DemoOptions, run_demo
+    except ImportError as error:
+        from litetext.errors import MissingExtraError
+
+        raise MissingExtraError("the demonstration", "sam3") from error
+
+    with show_progress() as progress:
+        report = run_demo(output, DemoOptions(model=model), progress)
+    if json:
+        print_json(report.to_json())
+        return
+    overall = report.scores.overall
+    typer.echo(f"cgF1 {overall.cgf1:.1f}, IL_MCC {overall.il_mcc:.2f}, pmF1 {overall.pmf1:.1f}")
+    typer.echo(f"Open {report.page} in a browser. Then try: litetext audit YOUR_PROMPTS.txt -o report")

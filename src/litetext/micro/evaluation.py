@@ -1,0 +1,85 @@
+"""Any segmenter on the pairs of the micro world, counted as `litetext evaluate gold` counts them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from litetext.evaluate.cgf1 import CgF1, Tally, score
+from litetext.evaluate.matching import PairCounts, count_pair
+from litetext.micro.phrases import Pair
+from litetext.sam3.masks import Masks
+from litetext.sam3.segmenter import Segmenter
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, eq=False)
+class MicroScores:
+    """Scores on pairs of the micro world.
+
+    Attributes:
+        overall: of all pairs.
+        counts: of each pair, in order.
+        kinds: share of the pairs of each kind on which presence was answered rightly, 0 to 1.
+        held_out: scores of the pairs whose noun training never showed, or None if there are none.
+    """
+
+    overall: CgF1
+    counts: tuple[PairCounts, ...]
+    kinds: Mapping[str, float]
+    held_out: CgF1 | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As `litetext evaluate gold --json`, and presence by kind and the held-out words besides."""
+        held_out = None if self.held_out is None else self.held_out.to_json()
+        return {**self.overall.to_json(), "presence_right": dict(self.kinds), "held_out": held_out}
+
+
+def evaluate_pairs(segmenter: Segmenter, pairs: Iterable[Pair], progress: Progress | None = None) -> MicroScores:
+    """Segment each pair at the segmenter's own threshold and score the masks.
+
+    Args:
+        segmenter: what is evaluated; each picture is embedded once.
+        pairs: at least one, those of a picture one after another.
+        progress: told of each picture.
+    """
+    asked: list[Pair] = []
+    counts: list[PairCounts] = []
+    for _, group in groupby(pairs, key=lambda pair: pair.picture):
+        some = list(group)
+        found = segmenter.segment(some[0].scene.pixels, [pair.phrase.text for pair in some])
+        counts += [count_pair(overlaps(masks, pair)) for masks, pair in zip(found, some, strict=True)]
+        asked += some
+        if progress is not None:
+            progress("segmenting", float(len(asked)))
+    return summarise(asked, counts)
+
+
+def summarise(pairs: Sequence[Pair], counts: Sequence[PairCounts]) -> MicroScores:
+    """The scores of counted pairs."""
+    right: dict[str, list[bool]] = {}
+    for pair, count in zip(pairs, counts, strict=True):
+        right.setdefault(pair.phrase.kind, []).append((count.predictions > 0) == (count.truths > 0))
+    held_out = [count for pair, count in zip(pairs, counts, strict=True) if pair.phrase.held_out]
+    return MicroScores(
+        overall=score(Tally.of(counts)),
+        counts=tuple(counts),
+        kinds={kind: float(np.mean(answers)) for kind, answers in sorted(right.items())},
+        held_out=score(Tally.of(held_out)) if held_out else None,
+    )
+
+
+def overlaps(found: Masks, pair: Pair) -> npt.NDArray[np.float64]:
+    """IoU of each predicted mask and each instance that the phrase names, [P, G]."""
+    true = [pair.scene.instances[index].mask.ravel() for index in pair.phrase.indices]
+    pixels = pair.scene.pixels[..., 0].size
+    right = np.array(true, dtype=np.float32).reshape(len(true), pixels)
+    left = found.masks.reshape(len(found.masks), pixels).astype(np.float32)
+    inner = (left @ right.T).astype(np.float64)
+    union = left.sum(1, dtype=np.float64)[:, None] + right.sum(1, dtype=np.float64)[None] - inner
+    shares: npt.NDArray[np.float64] = np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)
+    return shares

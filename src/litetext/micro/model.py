@@ -1,0 +1,87 @@
+"""The micro SAM3: the classes of `transformers` with small numbers in them."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from litetext.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from transformers import Sam3Config, Sam3Model
+
+SIZE, PATCH = 160, 10  # pixels a side of the picture and of a patch
+GRID = SIZE // PATCH  # patches a side: what the decoder reads
+FINE = 4 * GRID  # a side of the mask logits
+WIDTH = 64  # of the decoder, and so of its text features
+QUERIES = 16  # twice what a scene can hold
+
+
+def micro_config() -> "Sam3Config":
+    """Every number of the model: SAM3's structure with 4.4 M parameters and a table of 49,408 x 96 tokens.
+
+    Raises:
+        MissingExtraError: `transformers` is not installed.
+    """
+    try:
+        from transformers import Sam3Config
+    except ImportError as error:
+        raise MissingExtraError("the micro model", "sam3") from error
+    decoder: dict[str, Any] = {"hidden_size": WIDTH, "num_attention_heads": 4}
+    layers = {**decoder, "intermediate_size": 4 * WIDTH, "dropout": 0.0}
+    backbone = {
+        "model_type": "sam3_vit_model",
+        "hidden_size": 192,
+        "intermediate_size": 768,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 3,
+        "image_size": SIZE,
+        "pretrain_image_size": SIZE,
+        "patch_size": PATCH,
+        "window_size": GRID // 2,
+        "global_attn_indexes": [2, 5],
+    }
+    return Sam3Config(
+        vision_config={
+            "backbone_config": backbone,
+            "fpn_hidden_size": WIDTH,
+            "backbone_feature_sizes": [[FINE, FINE], [2 * GRID, 2 * GRID], [GRID, GRID]],
+        },
+        text_config={
+            "model_type": "clip_text_model",
+            "vocab_size": 49408,
+            "hidden_size": 96,
+            "intermediate_size": 384,
+            "projection_dim": 96,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 32,
+            "hidden_act": "gelu",
+        },
+        geometry_encoder_config={**layers, "num_layers": 1, "roi_size": 3},
+        detr_encoder_config={**layers, "num_layers": 2},
+        detr_decoder_config={**layers, "num_layers": 3, "num_queries": QUERIES},
+        mask_decoder_config=decoder,
+    )
+
+
+def make_model(seed: int) -> "Sam3Model":
+    """A micro model with random weights, in training mode; the queries begin as boxes on a grid.
+
+    Attention is computed the plain way: on a CPU its gradient takes half the time of the fused kernel's.
+    """
+    import torch
+    from transformers import Sam3Model
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # `transformers` draws from the global generator; it is put back afterwards
+        model: Sam3Model = Sam3Model._from_config(micro_config(), attn_implementation="eager")  # type: ignore[no-untyped-call]
+    side = math.isqrt(QUERIES)
+    centres = (torch.arange(side) + 0.5) / side
+    down, across = torch.meshgrid(centres, centres, indexing="ij")
+    boxes = torch.stack([across, down, *torch.full((2, side, side), 1 / side)], dim=-1).reshape(QUERIES, 4)
+    decoder: Any = model.detr_decoder
+    with torch.no_grad():
+        decoder.reference_points.weight.copy_(boxes.logit())
+        decoder.box_head.layer3.weight.zero_()  # a query begins where its box is
+        decoder.box_head.layer3.bias.zero_()
+    model.train()
+    return model

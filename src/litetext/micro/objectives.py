@@ -1,0 +1,150 @@
+"""What training minimises: pure functions of a host's outputs and of what is true.
+
+Sources: the set losses and their weights follow DETR (arXiv 2005.12872) and Mask2Former (arXiv 2112.01527), presence
+and the scores given presence SAM 3 (arXiv 2511.16719), the contrastive loss CLIP (arXiv 2103.00020).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, normalize, softplus
+
+COST_SCORE, COST_L1, COST_GIOU = 2.0, 5.0, 2.0
+
+
+def mean_tokens(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean of the valid tokens of each text, [K, D].
+
+    Args:
+        values: [K, L, D].
+        mask: bool [K, L], True at valid tokens, of which each text has one at least.
+    """
+    weight = mask.to(values.dtype).unsqueeze(-1)
+    return (values * weight).sum(1) / weight.sum(1)
+
+
+def pool_instances(features: Tensor, owner: Tensor, cover: Tensor) -> Tensor:
+    """The mean feature of the patches of each instance, weighted by the share of each that it covers: [I, D].
+
+    Args:
+        features: [B, D, h, w].
+        owner: int64 [I], the picture of each instance, in rising order.
+        cover: [I, h * w], not all zero.
+    """
+    weight = cover / cover.sum(1, keepdim=True)
+    counts = owner.bincount(minlength=len(features))
+    place = torch.arange(len(owner), device=owner.device) - (counts.cumsum(0) - counts)[owner]
+    # A matrix product for each picture, padded to the most instances of one.
+    padded = weight.new_zeros(len(features), int(counts.max()), weight.shape[1])
+    padded[owner, place] = weight
+    return torch.bmm(padded, features.flatten(2).transpose(1, 2))[owner, place]
+
+
+def contrast(instances: Tensor, texts: Tensor, truth: Tensor, scale: Tensor) -> Tensor:
+    """Cross entropy of each true pair of an instance and a phrase against all false pairs of either.
+
+    Pairs of which nobody can say whether they are true take no part.
+
+    Args:
+        instances: [I, D].
+        texts: [K, D].
+        truth: int8 [I, K], 1, 0 or -1 (nobody can say).
+        scale: the inverse temperature of the cosine, positive.
+    """
+    logits = scale * normalize(instances, dim=1) @ normalize(texts, dim=1).T
+    true = truth == 1
+    wrong = logits.masked_fill(truth != 0, -torch.inf)
+    losses = []
+    for axis in (1, 0):
+        against = wrong.logsumexp(axis, keepdim=True)
+        each = softplus(against - logits)  # -log(e^s / (e^s + sum over the false ones))
+        # Each instance (or phrase) counts once, however many phrases are true of it.
+        counts = true.sum(axis)
+        summed = each.masked_fill(~true, 0).sum(axis)
+        losses.append((summed / counts.clamp(min=1)).sum() / (counts > 0).sum().clamp(min=1))
+    return (losses[0] + losses[1]) / 2
+
+
+def to_corners(boxes: Tensor) -> Tensor:
+    """Centre, width, height [..., 4] as left, top, right, bottom."""
+    half = boxes[..., 2:] / 2
+    return torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], dim=-1)
+
+
+def generalised_iou(left: Tensor, right: Tensor) -> Tensor:
+    """Generalised IoU (arXiv 1902.09630) of boxes as left, top, right, bottom [..., 4], broadcast: -1 to 1."""
+    inner = (torch.minimum(left[..., 2:], right[..., 2:]) - torch.maximum(left[..., :2], right[..., :2])).clamp(min=0)
+    outer = torch.maximum(left[..., 2:], right[..., 2:]) - torch.minimum(left[..., :2], right[..., :2])
+    area = [(box[..., 2:] - box[..., :2]).clamp(min=0).prod(-1) for box in (left, right)]
+    overlap, hull = inner.prod(-1), outer.prod(-1)
+    union = area[0] + area[1] - overlap
+    return overlap / (union + 1e-7) - (hull - union) / (hull + 1e-7)
+
+
+def match_queries(logits: Tensor, boxes: Tensor, targets: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """The cheapest one-to-one assignment of queries to the true boxes of each row (the Hungarian method).
+
+    Args:
+        logits: [N, Q].
+        boxes: [N, Q, 4], centre, width, height.
+        targets: N tensors [T_n, 4] of the same kind.
+
+    Returns:
+        Row, query, and place in the row's targets of each match: int64 [M].
+    """
+    rows: list[int] = []
+    queries: list[int] = []
+    places: list[int] = []
+    with torch.no_grad():
+        # One matrix for all rows: the targets of the others are cut away afterwards.
+        every = torch.cat(list(targets))
+        corners = to_corners(boxes)[:, :, None], to_corners(every)[None, None]
+        cost = COST_L1 * (boxes[:, :, None] - every[None, None]).abs().sum(-1)
+        cost = cost - COST_GIOU * generalised_iou(*corners) - COST_SCORE * logits.sigmoid()[:, :, None]
+        costs = cost.cpu().numpy()
+    borders = np.cumsum([0, *[len(target) for target in targets]])
+    for row in range(len(targets)):
+        found = linear_sum_assignment(costs[row, :, borders[row] : borders[row + 1]])
+        rows += [row] * len(found[0])
+        queries += found[0].tolist()
+        places += found[1].tolist()
+    device = logits.device
+    return tuple(torch.tensor(one, dtype=torch.int64, device=device) for one in (rows, queries, places))  # type: ignore[return-value]
+
+
+def score_loss(logits: Tensor, rows: Tensor, queries: Tensor) -> Tensor:
+    """Binary cross entropy of the scores [N, Q] of rows where the phrase is present: 1 where matched, else 0.
+
+    Summed, and divided by the number of matches.
+    """
+    target = torch.zeros_like(logits)
+    target[rows, queries] = 1
+    return binary_cross_entropy_with_logits(logits, target, reduction="sum") / max(1, len(rows))
+
+
+def box_losses(boxes: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """L1 distance and 1 - generalised IoU of matched boxes [M, 4] (centre, width, height), averaged over M."""
+    count = max(1, len(boxes))
+    distance = (boxes - targets).abs().sum() / count
+    return distance, (1 - generalised_iou(to_corners(boxes), to_corners(targets))).sum() / count
+
+
+def mask_losses(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Binary cross entropy and dice of masks [M, h, w], averaged over M; targets are shares from 0 to 1."""
+    count = max(1, len(logits))
+    entropy = binary_cross_entropy_with_logits(logits, targets, reduction="none").mean((1, 2)).sum() / count
+    return entropy, dice(logits, targets).sum() / count
+
+
+def dice(logits: Tensor, targets: Tensor) -> Tensor:
+    """1 - the soft Dice coefficient of each of M masks [M, h, w]: [M].
+
+    The squared denominator is least at the target itself even where that is a share between 0 and 1.
+    """
+    shares = logits.sigmoid()
+    overlap = (shares * targets).sum((1, 2))
+    whole = shares.square().sum((1, 2)) + targets.square().sum((1, 2))
+    return 1 - (2 * overlap + 1) / (whole + 1)

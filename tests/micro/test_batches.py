@@ -1,0 +1,106 @@
+"""Batches: the truth of the bank, the phrases asked, and that a step's batch is always the same."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from litetext.micro.batches import (
+    BatchOptions,
+    BatchStream,
+    ask,
+    assemble,
+    make_bank,
+    noun_truth,
+    spoken_nouns,
+    truth_of,
+)
+from litetext.micro.concepts import concepts, held_out_nouns
+from litetext.micro.glyphs import COLOURS
+from litetext.micro.model import FINE, GRID, SIZE
+from litetext.micro.phrases import Query, is_true, named
+from litetext.micro.scenes import make_scene
+from litetext.micro.strangers import strangers
+
+OPTIONS = BatchOptions(pictures=3, phrases=4, nouns=30, coloured=4, strange=3)
+SCENES = [make_scene(seed) for seed in range(12)]
+
+
+def test_a_step_gives_the_same_batch_each_time() -> None:
+    one, same, other = BatchStream(5, OPTIONS)[7], BatchStream(5, OPTIONS)[7], BatchStream(5, OPTIONS)[8]
+    for field in dataclasses.fields(one):
+        assert torch.equal(getattr(one, field.name), getattr(same, field.name)), field.name
+    assert not torch.equal(one.pixels, other.pixels)
+    assert not torch.equal(one.pixels, BatchStream(6, OPTIONS)[7].pixels)
+
+
+def test_shapes_and_what_they_mean() -> None:
+    batch = BatchStream(0, OPTIONS)[0]
+    count = len(batch.owner)
+    assert batch.pixels.shape == (3, 3, SIZE, SIZE)
+    assert batch.cover.shape == (count, GRID * GRID)
+    assert batch.masks.shape == (count, FINE, FINE)
+    assert batch.named.shape == (12, count)
+    assert batch.picture.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    # A phrase names instances of its own picture only, and half of the phrases name something.
+    assert bool(
+        (batch.owner.expand(12, -1)[batch.named] == batch.picture[:, None].expand(-1, count)[batch.named]).all()
+    )
+    assert batch.named.any(1).reshape(3, 4).sum(1).tolist() == [2, 2, 2]
+    # The box holds the mask: nothing of it is outside.
+    area = batch.cover.mean(1)
+    assert bool((area <= batch.boxes[:, 2:].prod(1) + 1e-6).all())
+    assert area.tolist() == pytest.approx(batch.masks.mean((1, 2)).tolist(), rel=0.1, abs=2e-3)
+    assert torch.equal(batch.mask, batch.mask.cumsum(1).eq(torch.arange(1, batch.mask.shape[1] + 1)) & batch.mask)
+
+
+def test_the_truth_of_a_bank_is_that_of_its_phrases() -> None:
+    rng = np.random.default_rng(0)
+    bank = make_bank(SCENES, BatchOptions(12, 0, 60, 6, 5), rng)
+    truth = truth_of(bank, SCENES)
+    names = tuple(COLOURS)
+    instances = [instance for scene in SCENES for instance in scene.instances]
+    assert truth.shape == (len(instances), len(bank.texts))
+    answers = {True: 1, False: 0, None: -1}
+    for column, (noun, colour) in enumerate(zip(bank.nouns, bank.colours, strict=True)):
+        if noun < 0:
+            assert not truth[:, column].any()
+            continue
+        query = Query(spoken_nouns()[noun], names[colour] if colour >= 0 else None)
+        assert truth[:, column].tolist() == [answers[is_true(one, query)] for one in instances], query
+    assert {1, 0, -1} >= set(np.unique(truth).tolist()) >= {0, 1}
+    assert (truth[:, bank.nouns >= 0] == 1).any(axis=1).all()  # every instance has a name in it
+
+
+def test_training_never_says_a_held_out_noun() -> None:
+    assert not set(spoken_nouns()) & held_out_nouns()
+    assert noun_truth().shape == (len(concepts()), len(spoken_nouns()))
+    rng = np.random.default_rng(1)
+    phrases = [phrase for scene in SCENES for phrase in ask(scene, 6, rng) or ()]
+    assert len(phrases) > 30
+    assert not any(phrase.held_out for phrase in phrases)
+    for scene in SCENES:
+        for phrase in ask(scene, 4, rng) or ():
+            if phrase.text not in strangers("train"):
+                assert named(scene, phrase.query) == phrase.indices
+
+
+def test_strangers_share_no_word_with_the_glyphs() -> None:
+    links = {"a", "and", "in", "of", "on", "the", "to", "up", "with"}
+    words = {word for concept in concepts() for noun in concept.nouns for word in noun.lower().split()} - links
+    for split in ("train", "test"):
+        assert len(strangers(split)) > 300
+        assert not any(set(phrase.lower().split()) & words for phrase in strangers(split))
+    assert not set(strangers("train")) & set(strangers("test"))
+
+
+def test_no_phrases_and_no_strangers() -> None:
+    batch = BatchStream(0, BatchOptions(2, 0, 5, 0, 0))[0]
+    assert batch.ids.shape[0] == 0
+    assert batch.named.shape == (0, len(batch.owner))
+    assert len(batch.bank_ids) == 5
+    rng = np.random.default_rng(0)
+    scenes = SCENES[:2]
+    assert assemble(scenes, [], make_bank(scenes, OPTIONS, rng)).picture.shape == (0,)

@@ -1,0 +1,130 @@
+"""Hand-computed values of the losses, and the matching against brute force."""
+
+import itertools
+import math
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("scipy")
+from hypothesis import given
+from hypothesis import strategies as st
+
+from litetext.micro.objectives import (
+    box_losses,
+    contrast,
+    dice,
+    generalised_iou,
+    mask_losses,
+    match_queries,
+    mean_tokens,
+    pool_instances,
+    score_loss,
+    to_corners,
+)
+
+
+def test_mean_of_the_valid_tokens() -> None:
+    values = torch.tensor([[[1.0], [3.0], [100.0]], [[5.0], [7.0], [9.0]]])
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    assert mean_tokens(values, mask).tolist() == [[2.0], [7.0]]
+
+
+def test_an_instance_is_the_mean_of_its_patches() -> None:
+    features = torch.arange(8.0).reshape(2, 1, 2, 2)  # patches 0..3 of one picture, 4..7 of the other
+    cover = torch.tensor([[1.0, 0, 0, 0], [0.5, 0, 0, 0.5], [0.2, 0.6, 0, 0]])
+    pooled = pool_instances(features, torch.tensor([0, 0, 1]), cover)
+    assert pooled[:, 0].tolist() == pytest.approx([0, 1.5, 4.75])
+
+
+def test_contrast_by_hand() -> None:
+    instances, texts = torch.eye(2), torch.eye(2)
+    truth = torch.tensor([[1, 0], [0, 1]], dtype=torch.int8)
+    # Cosine 1 with the right one and 0 with the wrong one.
+    assert contrast(instances, texts, truth, torch.tensor(1.0)).item() == pytest.approx(math.log(1 + math.exp(-1)))
+    assert contrast(instances, texts, truth, torch.tensor(3.0)).item() == pytest.approx(math.log(1 + math.exp(-3)))
+
+
+def test_contrast_leaves_out_what_nobody_can_say() -> None:
+    generator = torch.Generator().manual_seed(0)
+    instances, texts = torch.randn(4, 8, generator=generator), torch.randn(6, 8, generator=generator)
+    truth = torch.zeros(4, 6, dtype=torch.int8)
+    truth[range(4), range(4)] = 1
+    scale = torch.tensor(5.0)
+    without = contrast(instances, texts[:5], truth[:, :5], scale)
+    truth[:, 5] = -1
+    assert contrast(instances, texts, truth, scale).item() == pytest.approx(without.item(), rel=1e-6)
+
+
+def test_true_phrases_do_not_compete() -> None:
+    instances = torch.tensor([[1.0, 0.0]])
+    texts = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    two = contrast(instances, texts, torch.tensor([[1, 1, 0]], dtype=torch.int8), torch.tensor(1.0))
+    one = contrast(instances, texts[[0, 2]], torch.tensor([[1, 0]], dtype=torch.int8), torch.tensor(1.0))
+    assert two.item() == pytest.approx(one.item())
+
+
+def test_contrast_without_a_true_pair_is_nothing() -> None:
+    features = torch.ones(2, 3, requires_grad=True)
+    loss = contrast(features, torch.ones(2, 3), torch.zeros(2, 2, dtype=torch.int8), torch.tensor(1.0))
+    loss.backward()
+    assert loss.item() == 0
+    assert features.grad is not None
+    assert bool(features.grad.isfinite().all())
+
+
+def test_generalised_iou_by_hand() -> None:
+    boxes = torch.tensor([[0, 0, 1, 1], [0, 0, 2, 2], [2, 0, 3, 1]], dtype=torch.float32)
+    first = boxes[:1]
+    # The same; a quarter of it, hull as large as the union; apart, hull 3, union 2.
+    assert generalised_iou(first, boxes).tolist() == pytest.approx([1, 0.25, -1 / 3], abs=1e-6)
+    assert to_corners(torch.tensor([0.5, 0.5, 0.2, 0.4])).tolist() == pytest.approx([0.4, 0.3, 0.6, 0.7])
+
+
+@given(st.integers(0, 2**31), st.lists(st.integers(1, 3), min_size=1, max_size=3))
+def test_the_matching_is_the_cheapest(seed: int, counts: list[int]) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(len(counts), 4, generator=generator)
+    boxes = torch.rand(len(counts), 4, 4, generator=generator) * 0.4 + 0.3
+    targets = [torch.rand(count, 4, generator=generator) * 0.4 + 0.3 for count in counts]
+    rows, queries, places = match_queries(logits, boxes, targets)
+    assert len(rows) == sum(counts)
+    for row, target in enumerate(targets):
+        cost = 5 * torch.cdist(boxes[row], target, p=1) - 2 * logits[row].sigmoid()[:, None]
+        cost -= 2 * generalised_iou(to_corners(boxes[row])[:, None], to_corners(target)[None])
+        found = cost[queries[rows == row], places[rows == row]].sum().item()
+        tried = itertools.permutations(range(4), len(target))
+        assert found == pytest.approx(min(cost[list(one), range(len(target))].sum().item() for one in tried), abs=1e-4)
+        assert sorted(places[rows == row].tolist()) == list(range(len(target)))
+
+
+def test_scores_by_hand() -> None:
+    logits = torch.tensor([[0.0, 0.0], [0.0, 0.0]])
+    rows, queries = torch.tensor([0]), torch.tensor([1])
+    assert score_loss(logits, rows, queries).item() == pytest.approx(4 * math.log(2))
+    assert score_loss(torch.tensor([[-20.0, 20.0]]), rows, queries).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_boxes_by_hand() -> None:
+    distance, apart = box_losses(torch.tensor([[0.5, 0.5, 0.2, 0.2]]), torch.tensor([[0.6, 0.5, 0.2, 0.2]]))
+    assert distance.item() == pytest.approx(0.1)
+    assert apart.item() == pytest.approx(1 - 1 / 3, abs=1e-4)  # half of each is shared, the hull is the union
+    nothing = box_losses(torch.zeros(0, 4), torch.zeros(0, 4))
+    assert [one.item() for one in nothing] == [0, 0]
+
+
+def test_masks_by_hand() -> None:
+    target = torch.tensor([[[1.0, 0.0]]])
+    entropy, overlap = mask_losses(torch.tensor([[[0.0, 0.0]]]), target)
+    assert entropy.item() == pytest.approx(math.log(2))
+    assert overlap.item() == pytest.approx(1 - (2 * 0.5 + 1) / (0.5 + 1 + 1))
+    entropy, overlap = mask_losses(torch.tensor([[[30.0, -30.0]]]), target)
+    assert (entropy.item(), overlap.item()) == pytest.approx((0, 0), abs=1e-6)
+
+
+@given(st.floats(0.05, 0.95))
+def test_dice_is_least_at_the_target_itself(share: float) -> None:
+    target = torch.full((1, 4, 4), share)
+    at, beside = target.logit(), [target.logit() + step for step in (-0.3, 0.3)]
+    assert dice(at, target).item() == pytest.approx(0, abs=1e-6)
+    assert all(dice(one, target).item() > 0 for one in beside)
