@@ -40,7 +40,7 @@ def test_a_pruned_vocabulary_saves_rows_times_width() -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("name", ["s0", "s1", "l", "tiny"])
+@pytest.mark.parametrize("name", [name for name, row in PRESETS.items() if not row.causal])
 @pytest.mark.parametrize("rows", [16, 77])
 def test_the_students_have_the_parameters_of_the_table_without_the_unused(name: str, rows: int) -> None:
     torch = pytest.importorskip("torch")
@@ -82,6 +82,9 @@ def test_a_config_survives_json(padding: Any) -> None:
         ({"padding": None}, "no padding is called None"),
         ({"vocabulary": 0}, "vocabulary is 0"),
         ({"output": 0}, "output is 0"),
+        ({"rank": 0}, "rank is 0"),
+        ({"rank": "8"}, "rank is '8'"),
+        ({"rank": 513}, "a token table of rank 513 and width 512; leave rank out"),
         ({"folded": 1}, "folded 1"),
         ({"name": 7}, "name 7"),
     ],

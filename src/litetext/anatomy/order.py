@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from litetext.anatomy.phrases import (
+from litetext.encoders.protocol import Progress, TextEncoder, pooled_features
+from litetext.errors import OptionError
+from litetext.prompts.phrases import (
     arrangements,
     content_positions,
     is_word,
@@ -21,8 +23,6 @@ from litetext.anatomy.phrases import (
     relation_positions,
     split_words,
 )
-from litetext.encoders.protocol import Progress, TextEncoder, pooled_features
-from litetext.errors import OptionError
 
 Vector = npt.NDArray[np.float64]
 

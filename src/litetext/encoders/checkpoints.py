@@ -220,6 +220,9 @@ def _open_own(source: TensorSource, row: Format, root: str) -> Checkpoint:
         config = StudentConfig.from_json(said["config"])
     except (LiteTextError, TypeError) as error:
         raise EncoderError(f"its configuration makes no sense ({error})", where=where, mend=AGAIN) from error
+    model: Model = "teacher" if said["model"] == "teacher" else "student"
+    if model == "teacher" and config.rank is not None:
+        raise EncoderError("a teacher with a factorised token table", where=where, mend=AGAIN)
     entry = source.entries.get(root + UNUSED)
     sizes = Sizes(
         width=config.width,
@@ -228,8 +231,8 @@ def _open_own(source: TensorSource, row: Format, root: str) -> Checkpoint:
         kinds=block_kinds(config),
         output=config.output,
         projection=None if entry is None else entry.shape[-1] if entry.shape else 0,
+        rank=config.rank,
     )
-    model: Model = "teacher" if said["model"] == "teacher" else "student"
     return Checkpoint(source, row, root, model, sizes, config.heads, config)
 
 

@@ -73,7 +73,7 @@ FORMATS = (
         model=None,
         scopes=("",),
         stem=(
-            *(Rule(name, (name,)) for name in ("token_table.weight", "positions", UNUSED)),
+            *(Rule(name, (name,)) for name in ("token_table.weight", "token_table.up.weight", "positions", UNUSED)),
             *same("final_norm", "final_norm"),
             *same("projector", "projector"),
         ),

@@ -1,4 +1,4 @@
-"""The text encoders of SAM3 and SAM3-LiteText as rows of one table, with their exact parameter counts."""
+"""Text encoders as rows of one table, with their exact parameter counts: SAM3's, SAM3-LiteText's, and smaller ones."""
 
 import json
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -29,6 +29,8 @@ class Preset:
         context: context length L that it is released for.
         projection: width of the projection that its checkpoint holds but SAM3 never uses.
         causal: whether attention looks back only.
+        output: width D of the features, that of the decoder which it is for.
+        rank: rank r of a factorised token table; None for a whole one.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Preset:
     context: int
     projection: int
     causal: bool
+    output: int = OUTPUT_WIDTH
+    rank: int | None = None
 
     def parameters(self, context: int | None = None, *, vocabulary: int = VOCABULARY_SIZE) -> int:
         """Parameters as the paper counts them: the unused projection and batch-norm scales in, running statistics out.
@@ -60,11 +64,11 @@ class Preset:
             (2 * 2 * width + KERNEL * width + 2 * width + width) + (KERNEL * width + 2 * width + width) + feed_forward
         )
         return {
-            "token_table": vocabulary * width,
+            "token_table": vocabulary * width if self.rank is None else (vocabulary + width) * self.rank,
             "positions": (context or self.context) * width,
             "blocks": self.encoder_blocks * encoder + self.mixer_blocks * mixer,
             "final_norm": 2 * width,
-            "projector": width * OUTPUT_WIDTH + OUTPUT_WIDTH,
+            "projector": width * self.output + self.output,
             "unused_projection": width * self.projection,
         }
 
@@ -77,6 +81,12 @@ PRESETS = {
         Preset("l", "MobileCLIP2-L", 768, 12, 12, 0, 16, 768, causal=False),
         Preset("teacher", "SAM3 text encoder", 1024, 16, 24, 0, 32, 512, causal=True),
         Preset("tiny", "S0 in small, for tests", 32, 4, 2, 2, 16, 32, causal=False),
+        # Ranks: above the 85 and the 16 to 19 that the paper found as effective rank and intrinsic dimension.
+        Preset("xs", "half of S0's width", 256, 4, 4, 2, 16, 0, causal=False, rank=96),
+        Preset("xxs", "a quarter of S0's width", 128, 4, 2, 2, 16, 0, causal=False, rank=32),
+        # At most 12 % and 5 % of the 5.2 M parameters of the micro host's text encoder.
+        Preset("micro-s", "for the micro host", 64, 4, 2, 2, 16, 0, causal=False, output=64, rank=8),
+        Preset("micro-xs", "for the micro host, smaller", 32, 4, 2, 2, 16, 0, causal=False, output=64, rank=4),
     )
 }
 STUDENTS = tuple(PRESETS[name] for name in ("s0", "s1", "l"))  # those that are released
@@ -98,6 +108,7 @@ class StudentConfig:
         vocabulary: rows V of the token table.
         output: width D of the features.
         folded: whether the RepMixer blocks are folded for inference.
+        rank: rank r of a factorised token table, at most the width; None for a whole one.
 
     Raises:
         OptionError: a value makes no sense.
@@ -113,6 +124,7 @@ class StudentConfig:
     vocabulary: int = VOCABULARY_SIZE
     output: int = OUTPUT_WIDTH
     folded: bool = False
+    rank: int | None = None
 
     def __post_init__(self) -> None:
         """Check each value, and those that depend on each other."""
@@ -122,6 +134,10 @@ class StudentConfig:
         check_sizes(0, encoder_blocks=self.encoder_blocks, mixer_blocks=self.mixer_blocks)
         check_sizes(SHORTEST_CONTEXT, context=self.context)
         check_heads(self.width, self.heads)
+        if self.rank is not None:
+            check_sizes(rank=self.rank)
+            if self.rank > self.width:
+                raise OptionError(f"a token table of rank {self.rank} and width {self.width}", mend="leave rank out")
         if self.mixer_blocks % 2:
             raise OptionError(f"{self.mixer_blocks} RepMixer blocks", mend="give an even number: as many last as first")
         if self.padding not in PADDINGS:
@@ -148,7 +164,7 @@ class StudentConfig:
             raise OptionError(f"no student is called {preset!r}", mend=f"give one of {names}")
         rows = row.context if context is None else context
         sizes = (row.width, row.heads, row.encoder_blocks, row.mixer_blocks, rows)
-        return cls(row.name, *sizes, padding, vocabulary=vocabulary)
+        return cls(row.name, *sizes, padding, vocabulary=vocabulary, output=row.output, rank=row.rank)
 
     def to_json(self) -> str:
         """One JSON object with every field."""

@@ -98,6 +98,10 @@ def _check_fits(identity: Identity, row: Format) -> None:
             f"the RepMixer blocks are folded: {row.title} cannot hold them",
             mend="convert the student as it was trained",
         )
+    if config.rank is not None:
+        raise EncoderError(
+            f"the token table is factorised: {row.title} holds whole ones only", mend="keep it in the format litetext"
+        )
     if identity.model == "student" and config.padding == "masked":
         raise EncoderError(
             f"the student masks its padding: {row.title} would attend to it", mend="keep it in the format litetext"

@@ -30,6 +30,7 @@ class Sizes:
         kinds: kind of each block.
         output: width D after the projector; None without a projector.
         projection: columns P of the projection that SAM3 never reads; None without one.
+        rank: rank r of a factorised token table; None for a whole one.
     """
 
     width: int
@@ -38,6 +39,7 @@ class Sizes:
     kinds: tuple[Kind, ...]
     output: int | None
     projection: int | None
+    rank: int | None = None
 
     @property
     def mixer_blocks(self) -> int:
@@ -52,10 +54,10 @@ class Sizes:
         return set(inner) <= {"encoder"} and len(set(self.kinds) - {"encoder"}) < 2
 
     def preset(self, *, causal: bool) -> Preset | None:
-        """The row of `PRESETS` of this width and these blocks, whatever the rows of the tables."""
-        wanted = (self.width, self.kinds.count("encoder"), self.mixer_blocks, causal)
+        """The row of `PRESETS` of this width, rank and these blocks, whatever the rows of the tables."""
+        wanted = (self.width, self.rank, self.kinds.count("encoder"), self.mixer_blocks, causal)
         for row in PRESETS.values():
-            if (row.width, row.encoder_blocks, row.mixer_blocks, row.causal) == wanted and self.symmetric:
+            if (row.width, row.rank, row.encoder_blocks, row.mixer_blocks, row.causal) == wanted and self.symmetric:
                 return row
         return None
 
@@ -65,8 +67,10 @@ def tensor_shapes(sizes: Sizes) -> dict[str, Shape]:
     width = sizes.width
     shapes: dict[str, Shape] = {
         "positions": (sizes.rows, width),
-        "token_table.weight": (sizes.vocabulary, width),
+        "token_table.weight": (sizes.vocabulary, width if sizes.rank is None else sizes.rank),
     }
+    if sizes.rank is not None:
+        shapes["token_table.up.weight"] = (width, sizes.rank)
     for number, kind in enumerate(sizes.kinds):
         shapes |= {f"blocks.{number}.{name}": shape for name, shape in _block(kind, width).items()}
     shapes |= _norm("final_norm", width)

@@ -11,6 +11,7 @@ from litetext.encoders.inputs import encode_batch, prepare
 from litetext.encoders.layers import EncoderBlock, FloatLayerNorm, FoldedMixerBlock, MixerBlock
 from litetext.encoders.presets import StudentConfig
 from litetext.encoders.protocol import TextFeatures
+from litetext.encoders.tables import token_table
 from litetext.errors import OptionError
 from litetext.tokens.batch import TokenBatch
 
@@ -22,8 +23,9 @@ class TextStudent(nn.Module):
 
     Sources: MobileCLIP's text encoder (arXiv 2311.17049, section 4), SAM3-LiteText's projector (arXiv 2602.12173).
 
-    Parameters: ``token_table.weight`` [V, C]; ``positions`` [T, C], T the context; ``blocks.{i}``, RepMixer blocks
-    first and last; ``final_norm``; ``projector`` (C -> D). Every one of them is used.
+    Parameters: ``token_table.weight`` [V, C], or [V, r] with ``token_table.up.weight`` [C, r]; ``positions`` [T, C], T
+    the context; ``blocks.{i}``, RepMixer blocks first and last; ``final_norm``; ``projector`` (C -> D). Every one of
+    them is used.
 
     Args:
         config: the sizes, and whether padding is attended or masked.
@@ -34,7 +36,7 @@ class TextStudent(nn.Module):
         self.config = config
         mixer = FoldedMixerBlock if config.folded else MixerBlock
         ends = config.mixer_blocks // 2
-        self.token_table = nn.Embedding(config.vocabulary, config.width)
+        self.token_table = token_table(config.vocabulary, config.rank, config.width)
         self.positions = nn.Parameter(torch.zeros(config.context, config.width))
         self.blocks = nn.ModuleList(
             [mixer(config.width) for _ in range(ends)]
@@ -130,9 +132,9 @@ class StudentEncoder:
 def build_student(config: StudentConfig, generator: torch.Generator) -> TextStudent:
     """A student with random weights, on the CPU in float32, in training mode.
 
-    Weights are normal with variance 1 / fan-in (in the tables 1 / C). Those that write into the residual stream are
-    divided by the square root of the number of branches besides, so that the stream does not grow with depth (GPT-2,
-    section 2.3). Biases are 0, norms the identity, scales of RepMixer branches 0.1.
+    Weights are normal with variance 1 / fan-in (vectors of tokens and positions 1 / C). Those that write into the
+    residual stream are divided by the square root of the number of branches besides, so that the stream does not grow
+    with depth (GPT-2, section 2.3). Biases are 0, norms the identity, scales of RepMixer branches 0.1.
 
     Args:
         config: what to build, not folded.
@@ -152,7 +154,9 @@ def build_student(config: StudentConfig, generator: torch.Generator) -> TextStud
             if isinstance(module, nn.BatchNorm1d | nn.LayerNorm):
                 module.reset_parameters()
             elif isinstance(module, nn.Embedding | nn.Linear | nn.Conv1d):
-                inputs = module.weight[0].numel() * (branches if name.endswith((".out", ".fc2")) else 1)
+                # Rows of a factorised token table have variance 1 / r, so that their products have 1 / C.
+                inputs = len(module.weight) if name == "token_table.up" else module.weight[0].numel()
+                inputs *= branches if name.endswith((".out", ".fc2")) else 1
                 module.weight.normal_(0.0, inputs**-0.5, generator=generator)
         for name, parameter in student.named_parameters():
             if name.endswith(".bias"):

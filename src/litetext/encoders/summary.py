@@ -27,6 +27,7 @@ class CheckpointSummary:
         layout: width and blocks in words.
         rows: rows of the position table.
         vocabulary: rows of the token table.
+        rank: rank of a factorised token table; None for a whole one.
         heads: attention heads; None where neither the file nor the presets say.
         output: width after the projector; None without one, in which case it can only start a training.
         padding: "attended" or "masked"; None where the format does not say.
@@ -47,6 +48,7 @@ class CheckpointSummary:
     layout: str
     rows: int
     vocabulary: int
+    rank: int | None
     heads: int | None
     output: int | None
     padding: str | None
@@ -85,13 +87,14 @@ class CheckpointSummary:
         heads = "unknown" if self.heads is None else str(self.heads)
         output = "none: for the start of a training only" if self.output is None else f"{self.output} wide"
         choice = "" if self.rows != PRETRAINED_ROWS else " (load it with positions=slice or interpolate, and a context)"
+        factorised = "" if self.rank is None else f", factorised: rank {self.rank}"
         variant = self.model if self.variant == self.model else f"{self.model} {self.variant}"
         rows = [
             ("file", f"{self.path} ({_bytes(self.file_bytes)})"),
             ("format", f"{self.format}: {self.title}"),
             ("variant", f"{variant}: {self.layout}, {heads} heads"),
             ("position table", f"{self.rows} rows{choice}"),
-            ("token table", f"{self.vocabulary:,} rows"),
+            ("token table", f"{self.vocabulary:,} rows{factorised}"),
             ("projector", output),
             ("padding", self._padding()),
             ("number type", ", ".join(f"{name} ({count})" for name, count in self.dtypes.items())),
@@ -140,6 +143,7 @@ def summarise(checkpoint: Checkpoint) -> CheckpointSummary:
         layout=describe_sizes(checkpoint.sizes),
         rows=checkpoint.sizes.rows,
         vocabulary=checkpoint.sizes.vocabulary,
+        rank=checkpoint.sizes.rank,
         heads=checkpoint.heads,
         output=checkpoint.sizes.output,
         padding=checkpoint.own.padding if checkpoint.own else None,

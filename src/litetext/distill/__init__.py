@@ -1,0 +1,1 @@
+"""Distillation: a student that keeps what the teacher says."""
