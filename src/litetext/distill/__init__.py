@@ -1,0 +1,1 @@
+"""From a teacher to a student: a cache of the teacher's features, and the training on it."""
