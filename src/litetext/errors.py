@@ -4,6 +4,7 @@
     ├── PromptError         a source of prompts cannot be read (missing, binary, empty, broken)
     ├── ArrayError          a file of embeddings or positions cannot be read, or has the wrong shape
     ├── EncoderError        an encoder or a model cannot be loaded or used
+    ├── CacheError          a cache of features is damaged, of another teacher, or lacks a phrase
     ├── ImageError          an image cannot be read
     ├── EvaluationError     annotations or predictions cannot be read, or do not fit together
     ├── OptionError         a value that makes no sense together with the rest (a length below 3, ...)
@@ -39,6 +40,10 @@ class ArrayError(LiteTextError):
 
 class EncoderError(LiteTextError):
     """An encoder cannot be loaded or used."""
+
+
+class CacheError(LiteTextError):
+    """A cache of features is damaged, of another teacher or in use, or lacks a phrase."""
 
 
 class EvaluationError(LiteTextError):
