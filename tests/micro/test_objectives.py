@@ -7,10 +7,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("scipy")
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
 
-from litetext.micro.objectives import (
+from litetext.micro.objectives import (  # noqa: E402
     box_losses,
     contrast,
     dice,

@@ -159,9 +159,10 @@ def evaluate(
     if json:
         print_json(scores.to_json())
         return
-    from litetext.cli.evaluate import print_scores
+    from litetext.cli.scores import print_scores
+    from litetext.evaluate.subsets import GoldScores
 
-    print_scores(scores.overall)
+    print_scores(GoldScores(scores.overall))
     for kind, share in scores.kinds.items():
         typer.echo(f"presence right, {kind} phrases: {100 * share:.1f} %")
     if scores.held_out is not None:
@@ -176,7 +177,6 @@ def _tell(progress: Callable[[str, float], None], pair: "Pair", share: float) ->
 
 def _need_training() -> None:
     try:
-        import scipy  # noqa: F401
         import transformers  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("the micro model", "sam3") from error

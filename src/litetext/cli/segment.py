@@ -1,12 +1,12 @@
 """`litetext segment`."""
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
 from litetext.cli.app import Debug, Json, app, print_json, show_progress
-from litetext.errors import OptionError
+from litetext.cli.models import MODEL_HELP, Context, Device, Dtype, ModelChoice, Positions, Text
 
 
 @app.command(
@@ -30,19 +30,12 @@ def segment(
         ),
     ] = None,
     threshold: Annotated[float, typer.Option(help="Instances with a higher score are kept.")] = 0.5,
-    model: Annotated[
-        str, typer.Option(metavar="PATH|HF_ID", help="SAM3 model: a folder or a name on the Hugging Face hub.")
-    ] = "facebook/sam3",
-    text: Annotated[
-        str | None,
-        typer.Option(metavar="PATH|HF_ID", help="Text encoder instead of the model's own, which is then not loaded."),
-    ] = None,
-    positions: Annotated[
-        str, typer.Option(help="Position table of the text encoder: auto, slice, interpolate or keep.")
-    ] = "auto",
-    context: Annotated[int | None, typer.Option(help="Tokens that the text encoder reads.")] = None,
-    device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="Number type: auto (float32), bf16 or fp16.")] = "auto",
+    model: Annotated[str, typer.Option(metavar="PATH|HF_ID", help=MODEL_HELP)] = "facebook/sam3",
+    text: Text = None,
+    positions: Positions = "auto",
+    context: Context = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     json: Json = False,
     debug: Debug = False,  # noqa: ARG001 - read by `run`
 ) -> None:
@@ -50,7 +43,7 @@ def segment(
     try:
         from litetext.sam3.files import print_report, segment_files
         from litetext.sam3.images import find_images
-        from litetext.sam3.segmenter import Segmenter, SegmentOptions, check_prompts
+        from litetext.sam3.segmenter import SegmentOptions, check_prompts
     except ImportError as error:
         from litetext.errors import MissingExtraError
 
@@ -59,15 +52,7 @@ def segment(
     options = SegmentOptions(threshold=threshold)
     check_prompts(prompts)
     files = find_images(images)
-    encoder = None
-    if text is not None:
-        from litetext.encoders.loading import Positions, load_encoder
-
-        chosen = cast("Positions", positions)  # load_encoder refuses any other word
-        encoder = load_encoder(text, positions=chosen, context=context, dtype=dtype, device=device)
-    elif context is not None or positions != "auto":
-        raise OptionError("a context or positions without a text encoder", mend="give --text")
-    segmenter = Segmenter.load(model, encoder, device=device, dtype=dtype, options=options)
+    segmenter = ModelChoice(model, text, positions, context, device, dtype).load(options)
     with show_progress() as progress:
         report = segment_files(segmenter, files, prompts, output, progress)
     if json:

@@ -15,13 +15,13 @@ import numpy.typing as npt
 from litetext.errors import EvaluationError
 from litetext.evaluate.coco import (
     Annotations,
-    PairId,
     Predictions,
     encode,
     overlap,
     read_annotations,
     read_predictions,
 )
+from litetext.evaluate.entries import PairId
 from litetext.evaluate.matching import THRESHOLDS, PairCounts, choose_best, count_pair, f1_score, harmonic, ratio
 
 SCORE_THRESHOLD = 0.5

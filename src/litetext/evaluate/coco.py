@@ -3,10 +3,9 @@
 An "image" of these files is an (image, phrase) pair: the same picture stands there once for each phrase.
 """
 
-import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from litetext.errors import EvaluationError
+from litetext.evaluate.entries import Entry, PairId, entries, read_annotator, read_json
 
-PairId = int | str
 # COCO's three notations: compressed RLE (counts is a string), uncompressed RLE (counts is a list), polygons (a list).
 Segmentation = Mapping[str, Any] | list[Any]
 
@@ -43,12 +42,14 @@ class Annotations:
         name: the file.
         pairs: every pair by its number.
         masks: the true masks of a pair, crowds left out; no entry where there are none.
+        crowds: the crowds of a pair: masks that cover several instances; no entry where there are none.
         categories: the category numbers of the file; empty if it lists none.
     """
 
     name: str
     pairs: Mapping[PairId, Pair]
     masks: Mapping[PairId, Sequence[Segmentation]]
+    crowds: Mapping[PairId, Sequence[Segmentation]]
     categories: frozenset[int]
 
 
@@ -59,46 +60,16 @@ class Predictions:
     Attributes:
         name: the file.
         masks: the predicted masks of a pair, those of the threshold's score or better; no entry where there are none.
+        scores: the scores of those masks.
         pairs: the pairs of all predictions, poor ones too.
         categories: the category numbers of all predictions.
     """
 
     name: str
     masks: Mapping[PairId, Sequence[Segmentation]]
+    scores: Mapping[PairId, Sequence[float]]
     pairs: frozenset[PairId]
     categories: frozenset[int]
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """An entry of a list in a file, which names itself when it lacks something."""
-
-    file: Path
-    key: str
-    index: int
-    fields: Mapping[str, Any]
-
-    def take(self, key: str) -> Any:
-        try:
-            return self.fields[key]
-        except KeyError:
-            raise EvaluationError(f"no '{key}'", where=self.place, mend="every entry of that list needs one") from None
-
-    def number(self, key: str) -> PairId:
-        value = self.take(key)
-        if not isinstance(value, int | str):
-            raise EvaluationError(f"'{key}' is {value!r}", where=self.place, mend="give an integer or a string")
-        return value
-
-    def integer(self, key: str) -> int:
-        value = self.take(key)
-        if not isinstance(value, int):
-            raise EvaluationError(f"'{key}' is {value!r}", where=self.place, mend="give an integer")
-        return value
-
-    @property
-    def place(self) -> str:
-        return f"{self.file}, {self.key}[{self.index}]"
 
 
 def read_annotations(path: Path) -> Annotations:
@@ -107,27 +78,25 @@ def read_annotations(path: Path) -> Annotations:
     Raises:
         EvaluationError: no such file, not JSON, or an image or annotation lacks what the score needs.
     """
-    document = _read_json(path)
-    if not isinstance(document, dict):
-        raise EvaluationError("not a COCO object", where=str(path), mend="give the JSON of an annotator's ground truth")
+    document = read_annotator(path)
     pairs = {}
-    for entry in _entries(document, "images", path):
+    for entry in entries(document, "images", path):
         pair = entry.number("id")
         if pair in pairs:
             raise EvaluationError(f"the id {pair!r} is there twice", where=entry.place, mend="give each pair its own")
-        pairs[pair] = Pair(bool(entry.take("is_instance_exhaustive")), _size(entry))
-    listed = _entries(document, "categories", path) if "categories" in document else ()
+        pairs[pair] = Pair(bool(entry.take("is_instance_exhaustive")), entry.size)
+    listed = entries(document, "categories", path) if "categories" in document else ()
     categories = frozenset(entry.integer("id") for entry in listed)
-    masks = defaultdict(list)
-    for entry in _by_category(_entries(document, "annotations", path)):
+    masks: defaultdict[PairId, list[Segmentation]] = defaultdict(list)
+    crowds: defaultdict[PairId, list[Segmentation]] = defaultdict(list)
+    for entry in _by_category(entries(document, "annotations", path)):
         pair = entry.number("image_id")
         if pair not in pairs:
             raise EvaluationError(f"no image has the id {pair!r}", where=entry.place, mend="mend its image_id")
         if categories and "category_id" in entry.fields and entry.integer("category_id") not in categories:
             raise EvaluationError("no category has that category_id", where=entry.place, mend="mend it")
-        if not entry.fields.get("iscrowd"):
-            masks[pair].append(entry.take("segmentation"))
-    return Annotations(str(path), pairs, dict(masks), categories)
+        (crowds if entry.fields.get("iscrowd") else masks)[pair].append(entry.take("segmentation"))
+    return Annotations(str(path), pairs, dict(masks), dict(crowds), categories)
 
 
 def read_predictions(path: Path, threshold: float) -> Predictions:
@@ -140,11 +109,11 @@ def read_predictions(path: Path, threshold: float) -> Predictions:
     Raises:
         EvaluationError: no such file, not JSON, or a prediction lacks what the score needs.
     """
-    document = _read_json(path)
+    document = read_json(path)
     if not isinstance(document, list):
         raise EvaluationError("not a list of COCO results", where=str(path), mend="give [{image_id, score, ...}, ...]")
-    masks, pairs, categories = defaultdict(list), set(), set()
-    for entry in _by_category(_entries({"predictions": document}, "predictions", path)):
+    masks, scores, pairs, categories = defaultdict(list), defaultdict(list), set(), set()
+    for entry in _by_category(entries({"predictions": document}, "predictions", path)):
         pair, score = entry.number("image_id"), entry.take("score")
         if not isinstance(score, int | float) or not math.isfinite(score):
             raise EvaluationError(f"the score is {score!r}", where=entry.place, mend="give a finite number")
@@ -154,7 +123,8 @@ def read_predictions(path: Path, threshold: float) -> Predictions:
         if score >= threshold:
             boxed = "segmentation" not in entry.fields and "bbox" in entry.fields
             masks[pair].append(_rectangle(entry) if boxed else entry.take("segmentation"))
-    return Predictions(str(path), dict(masks), frozenset(pairs), frozenset(categories))
+            scores[pair].append(score)
+    return Predictions(str(path), dict(masks), dict(scores), frozenset(pairs), frozenset(categories))
 
 
 def encode(segmentation: Segmentation, size: tuple[int, int] | None, where: str) -> dict[str, Any]:
@@ -194,42 +164,12 @@ def overlap(predictions: Sequence[Mapping[str, Any]], truths: Sequence[Mapping[s
     return ious
 
 
-def _read_json(path: Path) -> Any:
-    if not path.is_file():
-        raise EvaluationError("no such file", where=str(path), mend="check the path")
-    try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise EvaluationError(f"not JSON ({error})", where=str(path), mend="write the file again") from error
-
-
-def _entries(document: Mapping[str, Any], key: str, path: Path) -> Iterator[_Entry]:
-    """The entries of a list of a document."""
-    found = document.get(key)
-    if not isinstance(found, list):
-        raise EvaluationError(f"no list '{key}'", where=str(path), mend="give a COCO file of SA-Co Gold")
-    for index, fields in enumerate(found):
-        if not isinstance(fields, dict):
-            raise EvaluationError(f"{key}[{index}] is not an object", where=str(path), mend="write the file again")
-        yield _Entry(path, key, index, fields)
-
-
-def _by_category(entries: Iterable[_Entry]) -> list[_Entry]:
+def _by_category(listed: Iterable[Entry]) -> list[Entry]:
     """Entries in the order of their categories, else of the file: where matchings tie, the order decides."""
-    return sorted(entries, key=lambda entry: entry.integer("category_id") if "category_id" in entry.fields else 0)
+    return sorted(listed, key=lambda entry: entry.integer("category_id") if "category_id" in entry.fields else 0)
 
 
-def _size(entry: _Entry) -> tuple[int, int] | None:
-    sides = entry.fields.get("height"), entry.fields.get("width")
-    if None in sides:
-        return None
-    height, width = sides
-    if not isinstance(height, int) or not isinstance(width, int) or height < 1 or width < 1:
-        raise EvaluationError(f"the size is {height!r} x {width!r}", where=entry.place, mend="give pixels")
-    return height, width
-
-
-def _rectangle(entry: _Entry) -> list[list[float]]:
+def _rectangle(entry: Entry) -> list[list[float]]:
     try:
         left, top, width, height = map(float, entry.fields["bbox"])
     except (TypeError, ValueError) as error:
