@@ -188,7 +188,7 @@ def _naming_losses(model: "Sam3Model", tutor: Tutor, batch: Batch, hidden: Tenso
 def _as_map(hidden: Tensor) -> Tensor:
     """Tokens [B, hw, C] as [B, C, h, w]."""
     side = math.isqrt(hidden.shape[1])
-    return hidden.transpose(1, 2).unflatten(2, (side, side))
+    return hidden.transpose(1, 2).reshape(len(hidden), -1, side, side)
 
 
 def pixels_of(batch: Batch) -> Tensor:

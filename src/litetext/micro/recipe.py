@@ -16,6 +16,7 @@ class Stage:
         losses: "contrast": names of instances alone; "set": everything.
         steps: how many.
         rate: the highest learning rate.
+        eye: the share of it for what sees and reads: vision encoder, text tower and its projection.
         floor: the last learning rate, as a share of it.
         batch: what is in a batch.
         warm_up: steps until the rate is reached.
@@ -27,6 +28,7 @@ class Stage:
     floor: float
     batch: BatchOptions
     warm_up: int = 100
+    eye: float = 1.0
 
     def rate_at(self, step: int) -> float:
         """The learning rate of a step of this stage, from 0: linear warm-up, then half a cosine."""
@@ -61,7 +63,7 @@ class MicroRecipe:
     seed: int = 0
     stages: tuple[Stage, ...] = (
         Stage("contrast", 1500, 1e-3, 0.1, _WORDS),
-        Stage("set", 1800, 6e-4, 0.01, _SETS),
+        Stage("set", 1700, 8e-4, 0.01, _SETS, eye=0.5),
     )
     weight_decay: float = 0.03
     most_norm: float = 1.0

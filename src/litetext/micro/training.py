@@ -17,7 +17,7 @@ from litetext.micro.batches import Batch, BatchStream
 from litetext.micro.concepts import concepts
 from litetext.micro.curve import Curve
 from litetext.micro.forward import Tutor, contrast_losses, set_losses, weigh
-from litetext.micro.model import make_model
+from litetext.micro.model import VISION_WIDTH, make_model
 from litetext.micro.patches import whiten_patches
 from litetext.micro.recipe import MicroRecipe, Stage
 from litetext.micro.validation import validate, validation_pairs
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 CHECKPOINT, RECIPE = "checkpoint.pt", "recipe.json"
 _LOSSES = {"contrast": contrast_losses, "set": set_losses}
+_EYE = ("vision_encoder", "text_")  # what sees and reads
+_LEARNT = ("embed", "token", "reference_points")  # by position: no decay
 _APART = 1000  # between the seeds of two stages
 
 Progress = Callable[[str, float], None]
@@ -98,7 +100,7 @@ def train(folder: Path, recipe: MicroRecipe, *, workers: int = 1, progress: Prog
     _keep_recipe(folder, recipe)
     model = make_model(recipe.seed)
     whiten_patches(model, recipe.seed)
-    run = Run(model, Tutor(model.config.vision_config.backbone_config.hidden_size, len(concepts())), ())
+    run = Run(model, Tutor(VISION_WIDTH, len(concepts())), ())
     run.optimisers = make_optimisers(run, recipe)
     if (folder / CHECKPOINT).exists():
         run.load(folder / CHECKPOINT)
@@ -160,7 +162,7 @@ def take_step(run: Run, recipe: MicroRecipe, stage: Stage, within: int, batch: B
     for optimiser in run.optimisers:
         optimiser.zero_grad(set_to_none=True)
         for group in optimiser.param_groups:
-            group["lr"] = stage.rate_at(within)
+            group["lr"] = stage.rate_at(within) * (stage.eye if group["is_eye"] else 1)
     with torch.autocast(batch.pixels.device.type, torch.bfloat16):
         losses = _LOSSES[stage.losses](run.model, run.tutor, batch)
     loss = weigh(losses)
@@ -182,14 +184,18 @@ def make_optimisers(run: Run, recipe: MicroRecipe) -> tuple[torch.optim.Optimize
     table = cast("torch.nn.Embedding", run.model.text_encoder.get_input_embeddings())
     table.sparse = True
     named = [*run.model.named_parameters(), *run.tutor.named_parameters()]
-    dense = [(name, one) for name, one in named if one is not table.weight and not name.startswith("geometry_encoder")]
-    learnt = ("embed", "token", "reference_points")
-    decays = {name: one.ndim > 1 and not any(word in name for word in learnt) for name, one in dense}
+    sorts: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    for name, one in named:
+        if one is not table.weight and not name.startswith("geometry_encoder"):
+            sorts.setdefault(
+                (name.startswith(_EYE), one.ndim > 1 and not any(word in name for word in _LEARNT)), []
+            ).append(one)
     groups = [
-        {"params": [one for name, one in dense if decays[name]], "weight_decay": recipe.weight_decay},
-        {"params": [one for name, one in dense if not decays[name]], "weight_decay": 0.0},
+        {"params": some, "weight_decay": recipe.weight_decay * decays, "is_eye": is_eye}
+        for (is_eye, decays), some in sorts.items()
     ]
-    return (torch.optim.AdamW(groups, betas=(0.9, 0.98)), torch.optim.SparseAdam([table.weight]))
+    rows = {"params": [table.weight], "is_eye": True}
+    return (torch.optim.AdamW(groups, betas=(0.9, 0.98)), torch.optim.SparseAdam([rows]))
 
 
 def _load(stream: BatchStream, steps: range, workers: int) -> Iterator[Batch]:
