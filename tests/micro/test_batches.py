@@ -7,6 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from litetext.errors import OptionError  # noqa: E402
 from litetext.micro.batches import (  # noqa: E402
     BatchOptions,
     BatchStream,
@@ -94,6 +95,13 @@ def test_strangers_share_no_word_with_the_glyphs() -> None:
         assert len(strangers(split)) > 300
         assert not any(set(phrase.lower().split()) & words for phrase in strangers(split))
     assert not set(strangers("train")) & set(strangers("test"))
+
+
+def test_options_that_leave_nothing_to_learn() -> None:
+    with pytest.raises(OptionError, match="one phrase"):
+        BatchOptions(2, 1, 5, 0, 0)
+    with pytest.raises(OptionError, match="without pictures"):
+        BatchOptions(0, 0, 5, 0, 0)
 
 
 def test_no_phrases_and_no_strangers() -> None:

@@ -105,10 +105,12 @@ def train(
 ) -> None:
     """Train the micro SAM3 by the recipe that made the shipped weights; resumes where a run in DIR stopped."""
     _need_training()
-    from dataclasses import replace
+    from dataclasses import asdict, replace
 
+    from litetext.micro.calibration import calibrate, collect, fold
     from litetext.micro.recipe import MicroRecipe
     from litetext.micro.training import train as train_model
+    from litetext.micro.validation import calibration_pairs
     from litetext.micro.weights import save_weights
 
     recipe = MicroRecipe(seed=seed, threads=threads)
@@ -116,8 +118,11 @@ def train(
     stages = tuple(replace(stage, steps=wanted[stage.losses] or stage.steps) for stage in recipe.stages)
     with show_progress() as progress:
         model = train_model(output, replace(recipe, stages=stages), progress=progress)
+        progress("calibrating", 0)
+        found = calibrate(collect(model, calibration_pairs()))
+        fold(model, found)
     size = save_weights(model, output / "weights")
-    report = {"weights": str(output / "weights"), "bytes": size, "curve": str(output / "curve.csv")}
+    report = {"weights": str(output / "weights"), "bytes": size, "curve": str(output / "curve.csv"), **asdict(found)}
     if json:
         print_json(report)
     else:
@@ -144,7 +149,7 @@ def evaluate(
         raise OptionError(f"{pairs} pairs", where="--pairs", mend="ask for 1 or more")
     _need_training()
     from litetext.encoders.loading import load_encoder
-    from litetext.micro.evaluation import evaluate_pairs
+    from litetext.micro.evaluation import STRANGERS, evaluate_pairs, refuse_strangers
     from litetext.micro.model import SIZE
     from litetext.micro.phrases import make_pairs
     from litetext.micro.scenes import SceneOptions, Split
@@ -156,8 +161,10 @@ def evaluate(
         scores = evaluate_pairs(
             segmenter, make_pairs(seed, pairs, options), lambda stage, done: progress(stage, done / pairs)
         )
+        progress("strange phrases", 0)
+        refused = refuse_strangers(segmenter, STRANGERS, seed, SIZE)
     if json:
-        print_json(scores.to_json())
+        print_json({**scores.to_json(), "strangers_refused": refused})
         return
     from litetext.cli.scores import print_scores
     from litetext.evaluate.subsets import GoldScores
@@ -167,6 +174,7 @@ def evaluate(
         typer.echo(f"presence right, {kind} phrases: {100 * share:.1f} %")
     if scores.held_out is not None:
         typer.echo(f"held-out words: cgF1 {scores.held_out.cgf1:.1f}")
+    typer.echo(f"phrases of nothing in this world without a mask: {100 * refused:.1f} % of {STRANGERS}")
 
 
 def _tell(progress: Callable[[str, float], None], pair: "Pair", share: float) -> "Pair":

@@ -13,6 +13,14 @@ SHIPPED = {"micro": ("litetext.micro", "weights")}
 GATED = "accept the licence on the model's page with your account, then run 'hf auth login'"
 
 
+def shipped_folder(name: str) -> Path | None:
+    """The folder of a model that comes with the package; None if it is another name."""
+    if name not in SHIPPED:
+        return None
+    package, folder = SHIPPED[name]
+    return Path(str(files(package).joinpath(folder)))
+
+
 def locate_folder(path_or_id: str | Path, needed: str) -> str:
     """The folder (that of a model in the package, for its name), or the name as it is when it can only be on the hub.
 
@@ -24,10 +32,7 @@ def locate_folder(path_or_id: str | Path, needed: str) -> str:
         EncoderError: neither.
     """
     name = str(path_or_id)
-    if name in SHIPPED:
-        package, folder = SHIPPED[name]
-        name = str(files(package).joinpath(folder))
-    path = Path(name).expanduser()
+    path = shipped_folder(name) or Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise EncoderError("not a model folder: no config.json in it", where=name, mend=needed)

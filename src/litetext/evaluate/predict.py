@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from litetext.encoders.pretrained import shipped_folder
 from litetext.errors import EvaluationError, ImageError, OptionError
 from litetext.evaluate.cgf1 import SCORE_THRESHOLD, Progress
 from litetext.evaluate.entries import Entry, PairId, entries, read_annotator
@@ -88,7 +89,7 @@ def options_for(threshold: float) -> SegmentOptions:
 
 def identify(spec: str) -> str:
     """A name for a model or an encoder: of a path, with a short fingerprint of its files' names, sizes and times."""
-    path = Path(spec)
+    path = shipped_folder(spec) or Path(spec)
     if not path.exists():
         return spec
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]

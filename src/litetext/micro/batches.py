@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
+from litetext.errors import OptionError
 from litetext.micro.concepts import concepts, held_out_nouns
 from litetext.micro.glyphs import COLOURS
 from litetext.micro.model import FINE, GRID, SIZE
@@ -31,11 +32,14 @@ class BatchOptions:
 
     Attributes:
         pictures: pictures B.
-        phrases: phrases about each picture for the set losses; 0 leaves them out.
+        phrases: phrases about each picture for the set losses, every other one present; 0 leaves them out.
         nouns: nouns in the bank of the contrastive loss: those that are true of something first.
         coloured: nouns that the bank also holds in every colour.
         strange: phrases in the bank that name nothing of the micro world.
         sheets: share of the pictures that are sheets: many glyphs, to learn what things look like.
+
+    Raises:
+        OptionError: no pictures, no nouns, or one phrase.
     """
 
     pictures: int
@@ -44,6 +48,13 @@ class BatchOptions:
     coloured: int
     strange: int
     sheets: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check that the losses have something to work on."""
+        if self.pictures < 1 or self.nouns < 1:
+            raise OptionError("a batch without pictures or nouns", mend="give 1 or more")
+        if self.phrases == 1:
+            raise OptionError("one phrase a picture", mend="give 0, or 2 and more: of two one is present")
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,8 +231,8 @@ def assemble(scenes: Sequence[Scene], asked: Sequence[tuple[int, Phrase]], bank:
         masks = interpolate(full[None], size=(FINE, FINE), mode="bilinear", antialias=True)[0]
     else:  # nobody looks at them
         masks = full.new_zeros(0, FINE, FINE)
-    bank_ids, bank_mask = _tokens(bank.texts)
-    ids, mask = _tokens([phrase.text for _, phrase in asked])
+    bank_ids, bank_mask = tokens(bank.texts)
+    ids, mask = tokens([phrase.text for _, phrase in asked])
     return Batch(
         pixels=torch.from_numpy(np.stack([scene.pixels for scene in scenes])).permute(0, 3, 1, 2).contiguous(),
         concept=torch.tensor([one.concept.index for scene in scenes for one in scene.instances]),
@@ -239,7 +250,7 @@ def assemble(scenes: Sequence[Scene], asked: Sequence[tuple[int, Phrase]], bank:
     )
 
 
-def _tokens(texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+def tokens(texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Ids and mask of texts, [N, L] with L the longest; no texts give [0, 1]."""
     batch = TokenBatch.of_texts(texts, _CONTEXT)
     longest = max(1, int(batch.mask.any(axis=0).sum()))

@@ -11,8 +11,13 @@ import numpy.typing as npt
 from litetext.evaluate.cgf1 import CgF1, Tally, score
 from litetext.evaluate.matching import PairCounts, count_pair
 from litetext.micro.phrases import Pair
+from litetext.micro.scenes import SceneOptions, generator, make_scene
+from litetext.micro.strangers import strangers
 from litetext.sam3.masks import Masks
 from litetext.sam3.segmenter import Segmenter
+
+STRANGERS = 200  # phrases
+_STRANGERS = 79  # no other stream of the split begins with it
 
 Progress = Callable[[str, float], None]
 
@@ -57,6 +62,24 @@ def evaluate_pairs(segmenter: Segmenter, pairs: Iterable[Pair], progress: Progre
         if progress is not None:
             progress("segmenting", float(len(asked)))
     return summarise(asked, counts)
+
+
+def refuse_strangers(segmenter: Segmenter, count: int, seed: int, size: int) -> float:
+    """Share of phrases that name nothing of the micro world, each asked of a picture of its own, that get no mask.
+
+    Args:
+        segmenter: what is evaluated.
+        count: phrases, of those kept from training; at most as many as there are.
+        seed: of the pictures and of the choice.
+        size: pixels a side of the pictures.
+    """
+    rng = generator(seed, "test", _STRANGERS)
+    texts = rng.permutation(np.array(strangers("test"), dtype=object))[:count]
+    options = SceneOptions(size=size, split="test")
+    pictures = (make_scene(int(rng.integers(2**62)), options).pixels for _ in texts)
+    return float(
+        np.mean([not len(segmenter.segment(pixels, [text])[0]) for pixels, text in zip(pictures, texts, strict=True)])
+    )
 
 
 def summarise(pairs: Sequence[Pair], counts: Sequence[PairCounts]) -> MicroScores:

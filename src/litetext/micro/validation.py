@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from litetext.micro.batches import Bank, assemble, spoken_nouns
 from litetext.micro.evaluation import evaluate_pairs
-from litetext.micro.forward import encode_text, pixels_of
+from litetext.micro.forward import encode_text, normalise
 from litetext.micro.model import SIZE
 from litetext.micro.objectives import mean_tokens, pool_instances
 from litetext.micro.phrases import Pair, make_pairs
@@ -20,13 +20,18 @@ from litetext.sam3.segmenter import Segmenter
 if TYPE_CHECKING:
     from transformers import Sam3Model
 
-VALIDATION_SEED = 1
+VALIDATION_SEED, CALIBRATION_PAIRS = 1, 900
 
 
 @cache
 def validation_pairs(count: int) -> tuple[Pair, ...]:
     """The first pairs of the validation split, always the same."""
     return tuple(make_pairs(VALIDATION_SEED, count, SceneOptions(size=SIZE, split="validation")))
+
+
+def calibration_pairs() -> tuple[Pair, ...]:
+    """Pairs of the validation split that the curve does not look at."""
+    return tuple(make_pairs(VALIDATION_SEED + 1, CALIBRATION_PAIRS, SceneOptions(size=SIZE, split="validation")))
 
 
 def validate(model: "Sam3Model", pairs: Sequence[Pair], *, masks: bool) -> dict[str, float]:
@@ -54,7 +59,7 @@ def nouns_right(model: "Sam3Model", scenes: Sequence[Scene]) -> float:
     count = len(spoken_nouns())
     batch = assemble(scenes, [], Bank(spoken_nouns(), np.arange(count), np.full(count, -1)))
     with torch.inference_mode():
-        features = model.vision_encoder(pixels_of(batch)).fpn_hidden_states[-2]
+        features = model.vision_encoder(normalise(batch.pixels)).fpn_hidden_states[-2]
         texts = mean_tokens(encode_text(model, batch.bank_ids, batch.bank_mask), batch.bank_mask)
         instances = pool_instances(features, batch.owner, batch.cover)
         best = (instances @ normalize(texts, dim=1).T).argmax(1)

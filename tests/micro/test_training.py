@@ -1,0 +1,127 @@
+"""A short run of both stages: it learns something, resumes to the same weights, and refuses what does not fit."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("scipy")
+
+from litetext.errors import OptionError  # noqa: E402
+from litetext.micro import training  # noqa: E402
+from litetext.micro.batches import BatchOptions, BatchStream  # noqa: E402
+from litetext.micro.concepts import concepts  # noqa: E402
+from litetext.micro.forward import Tutor, weigh  # noqa: E402
+from litetext.micro.model import VISION_WIDTH, make_model  # noqa: E402
+from litetext.micro.recipe import MicroRecipe, Stage  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+WORDS = BatchOptions(pictures=2, phrases=0, nouns=12, coloured=1, strange=2, sheets=0.5)
+SETS = BatchOptions(pictures=2, phrases=2, nouns=12, coloured=1, strange=2)
+RECIPE = MicroRecipe(
+    stages=(Stage("contrast", 2, 1e-3, 0.1, WORDS, warm_up=1), Stage("set", 2, 1e-3, 0.1, SETS, warm_up=1, eye=0.5)),
+    validate_every=2,
+    validation_pairs=6,
+    save_every=1,
+    threads=1,
+)
+
+
+class StopError(Exception):
+    pass
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """An uninterrupted run."""
+    folder = tmp_path_factory.mktemp("run")
+    return folder, training.train(folder, RECIPE, workers=0).state_dict()
+
+
+def test_the_curve_is_kept(whole: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = whole
+    with (folder / "curve.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["2", "4"]
+    assert rows[0]["cgf1"] == "", "there is nothing to segment with before the set losses"
+    assert 0 <= float(rows[1]["cgf1"]) <= 100
+    assert float(rows[0]["loss"]) == pytest.approx(float(rows[0]["contrast"]) + float(rows[0]["concept"]), rel=1e-4)
+    assert json.loads((folder / "recipe.json").read_text("utf-8"))["stages"][1]["losses"] == "set"
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_stopped_run_ends_in_the_same_weights(whole: tuple[Path, dict[str, Any]], tmp_path: Path, steps: int) -> None:
+    def stop(_: str, share: float) -> None:
+        if share * RECIPE.steps > steps:  # the step is done, but not saved
+            raise StopError
+
+    with pytest.raises(StopError):
+        training.train(tmp_path, RECIPE, workers=0, progress=stop)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == steps
+    resumed = training.train(tmp_path, RECIPE, workers=0).state_dict()
+    for name, value in whole[1].items():
+        assert torch.equal(resumed[name], value), name
+    assert (tmp_path / "curve.csv").read_text("utf-8").count("\n") == 3
+
+
+def test_training_changes_what_it_should(whole: tuple[Path, dict[str, Any]]) -> None:
+    before = make_model(RECIPE.seed).state_dict()
+    changed = {name for name, value in whole[1].items() if not torch.equal(value, before[name])}
+    assert not any(name.startswith("geometry_encoder") for name in changed)
+    for part in ("vision_encoder.backbone", "detr_encoder", "detr_decoder", "mask_decoder", "dot_product_scoring"):
+        assert any(name.startswith(part) for name in changed), part
+    table = "text_encoder.text_model.embeddings.token_embedding.weight"
+    rows = (whole[1][table] != before[table]).any(dim=1)
+    assert 10 < int(rows.sum()) < 400  # of 49,408: only tokens that occurred
+
+
+def test_one_batch_can_be_learnt_by_heart() -> None:
+    stage = Stage("set", 40, 2e-3, 1.0, BatchOptions(2, 2, 8, 0, 0), warm_up=2)
+    model = make_model(1)
+    run = training.Run(model, Tutor(VISION_WIDTH, len(concepts())), ())
+    run.optimisers = training.make_optimisers(run, RECIPE)
+    batch = BatchStream(0, stage.batch)[0]
+    losses = [training.take_step(run, RECIPE, stage, step, batch) for step in range(14)]
+    assert losses[-1]["loss"] < 0.75 * losses[0]["loss"]
+    assert losses[-1]["concept"] < losses[0]["concept"]
+    assert run.step == 14
+
+
+def test_the_sum_is_weighted() -> None:
+    one = torch.ones(())
+    assert weigh({"contrast": one, "l1": 2 * one}).item() == 11
+    with pytest.raises(KeyError):
+        weigh({"unheard": one})
+
+
+def test_a_loss_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = training.Run(make_model(0), Tutor(VISION_WIDTH, len(concepts())), ())
+    run.optimisers = training.make_optimisers(run, RECIPE)
+    monkeypatch.setitem(training._LOSSES, "set", lambda *_: {"l1": torch.tensor(float("nan"), requires_grad=True)})
+    with pytest.raises(OptionError, match="loss of step 0 is nan"):
+        training.take_step(run, RECIPE, RECIPE.stages[1], 0, BatchStream(0, SETS)[0])
+
+
+def test_another_recipe_is_refused(whole: tuple[Path, dict[str, Any]]) -> None:
+    with pytest.raises(OptionError, match="another recipe"):
+        training.train(whole[0], MicroRecipe(seed=9), workers=0)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(b"nothing")
+    with pytest.raises(OptionError, match=r"not a checkpoint, .*checkpoint\.pt; remove it"):
+        training.train(tmp_path, RECIPE, workers=0)
