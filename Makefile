@@ -19,9 +19,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: setup ## audit the bundled corpus and write a page with pictures to demo/
-	$(BIN)/litetext audit -o $(DEMO)
-	@echo "Open $(DEMO)/report.html in a browser. Then try: $(BIN)/litetext audit YOUR_PROMPTS.txt -o report"
+demo: setup ## segment, score and audit with the embedded micro SAM3; writes a page with pictures to demo/
+	$(BIN)/litetext demo -o $(DEMO)
 
 test: setup ## the tests (no network, no GPU, under 5 minutes on 2 cores)
 	# One thread in each of the two workers: more would only wait for each other.

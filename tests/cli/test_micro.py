@@ -47,3 +47,33 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert "missing option" in failure(capsys, "micro", "scene", status=2).lower()
     (tmp_path / "file").write_text("")
     failure(capsys, "micro", "world", "-o", str(tmp_path / "file"), "--pairs", "6")
+
+
+def test_evaluate_the_shipped_model(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("transformers")
+    assert run(["micro", "evaluate", "--pairs", "6", "--seed", "3", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["pairs"]["all"] == 6
+    assert {"cgf1", "il_mcc", "pmf1", "presence_right", "strangers_refused"} <= set(report)
+    assert "0 pairs" in failure(capsys, "micro", "evaluate", "--pairs", "0")
+    assert "no split 'x'" in failure(capsys, "micro", "evaluate", "--split", "x")
+
+
+def test_train_refuses_another_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    (tmp_path / "recipe.json").write_text("{}", encoding="utf-8")
+    assert "another recipe" in failure(capsys, "micro", "train", "-o", str(tmp_path))
+    assert "missing option" in failure(capsys, "micro", "train", status=2).lower()
+
+
+def test_segment_with_the_shipped_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """From the picture to the masks by the commands of the README, without a network."""
+    pytest.importorskip("transformers")
+    scene = tmp_path / "scene.png"
+    assert run(["micro", "scene", "-o", str(scene), "--seed", "7", "--json"]) == 0
+    phrase = next(iter(json.loads(capsys.readouterr().out)["phrases"]))
+    out = tmp_path / "found"
+    assert run(["segment", str(scene), "-p", phrase, "--model", "micro", "-o", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)
+    with Image.open(out / "scene.png") as image:
+        assert image.size == (160, 160)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from litetext.encoders.protocol import TextEncoder
     from litetext.sam3.segmenter import Segmenter, SegmentOptions
 
-MODEL_HELP = "SAM3 model: a folder or a name on the Hugging Face hub."
+MODEL_HELP = "SAM3 model: a folder, a name on the Hugging Face hub, or micro: the small one in this package."
 
 Text = Annotated[
     str | None,

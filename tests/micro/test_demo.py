@@ -1,0 +1,65 @@
+"""The demonstration on the shipped weights: a page that stands on its own, and says what was found."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from litetext.micro.demo import Answer, DemoOptions, DemoReport, run_demo
+
+pytestmark = pytest.mark.torch
+OPTIONS = DemoOptions(pictures=2, size=200, pairs=12)
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoReport, list[str]]:
+    folder = tmp_path_factory.mktemp("demo")
+    stages: list[str] = []
+    return folder, run_demo(folder, OPTIONS, lambda stage, _: stages.append(stage)), stages
+
+
+def test_the_page_has_everything_that_it_names(shown: tuple[Path, DemoReport, list[str]]) -> None:
+    folder, report, stages = shown
+    page = report.page.read_text("utf-8")
+    assert report.page == folder / "index.html"
+    links = re.findall(r'(?:src|href)="([^"#]+)"', page)
+    assert links
+    for link in links:
+        assert not link.startswith("http")
+        assert (folder / link).is_file(), link
+    for shot in report.shots:
+        with Image.open(folder / shot.file) as image:
+            assert image.size == (200, 200)
+        assert {len(shot.answers)} <= {3, 4}
+        for answer in shot.answers:
+            assert answer.phrase in page
+            assert answer.verdict in page
+    assert list(dict.fromkeys(stages)) == ["auditing", "segmenting", "scoring"]
+
+
+def test_the_scores_on_the_page_are_those_of_the_report(shown: tuple[Path, DemoReport, list[str]]) -> None:
+    folder, report, _ = shown
+    written = json.loads((folder / "scores.json").read_text("utf-8"))
+    assert written["cgf1"] == pytest.approx(report.scores.overall.cgf1)
+    assert report.to_json()["cgf1"] == written["cgf1"]
+    assert written["pairs"]["all"] == 12
+    assert f"{report.scores.overall.cgf1:.1f}" in report.page.read_text("utf-8")
+
+
+def test_verdicts() -> None:
+    assert Answer("dog", 0, 0, 0).verdict == "absent, and nothing found"
+    assert Answer("dog", 0, 2, 0).verdict == "absent, but 2 found"
+    assert Answer("dog", 3, 3, 2).verdict == "2 of 3 found, 1 wrong"
+    assert Answer("dog", 3, 2, 2).verdict == "2 of 3 found"
+    assert [Answer("dog", *one).is_perfect for one in ((0, 0, 0), (2, 2, 2), (2, 2, 1), (1, 2, 1), (0, 1, 0))] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]

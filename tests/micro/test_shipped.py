@@ -1,0 +1,49 @@
+"""The weights in the package: small enough, found by their name without a network, and better than chance by far."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("pycocotools")
+
+import litetext.micro  # noqa: E402
+from litetext.micro.evaluation import evaluate_pairs, refuse_strangers  # noqa: E402
+from litetext.micro.model import SIZE, micro_config  # noqa: E402
+from litetext.micro.phrases import make_pairs  # noqa: E402
+from litetext.micro.scenes import SceneOptions  # noqa: E402
+from litetext.micro.weights import MOST_BYTES  # noqa: E402
+from litetext.sam3.segmenter import Segmenter  # noqa: E402
+
+pytestmark = pytest.mark.torch
+FOLDER = Path(litetext.micro.__file__).parent / "weights"
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        return Segmenter.load("micro", device="cpu")
+
+
+def test_the_files() -> None:
+    assert sum(file.stat().st_size for file in FOLDER.iterdir()) <= MOST_BYTES
+    assert {file.name for file in FOLDER.iterdir()} >= {"config.json", "model.safetensors"}
+
+
+def test_the_configuration_is_that_of_the_recipe(segmenter: Segmenter) -> None:
+    shipped, ours = segmenter.detector.config.to_dict(), micro_config().to_dict()
+    for part in ("detr_encoder_config", "detr_decoder_config", "mask_decoder_config"):
+        for name in ("hidden_size", "num_attention_heads"):
+            assert shipped[part][name] == ours[part][name]
+    assert shipped["vision_config"]["backbone_config"]["hidden_size"] == 192
+    assert segmenter.encoder.context == 32
+
+
+def test_far_better_than_chance(segmenter: Segmenter) -> None:
+    pairs = make_pairs(11, 120, SceneOptions(size=SIZE, split="test"))
+    scores = evaluate_pairs(segmenter, pairs).overall
+    assert scores.cgf1 > @@FLOOR@@
+    assert scores.il_mcc > @@MCCFLOOR@@
+    assert refuse_strangers(segmenter, 40, 0, SIZE) >= 0.8
