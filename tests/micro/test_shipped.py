@@ -8,13 +8,13 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("pycocotools")
 
-import litetext.micro  # noqa: E402
-from litetext.micro.evaluation import evaluate_pairs, refuse_strangers  # noqa: E402
-from litetext.micro.model import SIZE, micro_config  # noqa: E402
-from litetext.micro.phrases import make_pairs  # noqa: E402
-from litetext.micro.scenes import SceneOptions  # noqa: E402
-from litetext.micro.weights import MOST_BYTES  # noqa: E402
-from litetext.sam3.segmenter import Segmenter  # noqa: E402
+import litetext.micro
+from litetext.micro.evaluation import evaluate_pairs, refuse_strangers
+from litetext.micro.model import SIZE, micro_config
+from litetext.micro.phrases import make_pairs
+from litetext.micro.scenes import SceneOptions
+from litetext.micro.weights import MOST_BYTES
+from litetext.sam3.segmenter import Segmenter
 
 pytestmark = pytest.mark.torch
 FOLDER = Path(litetext.micro.__file__).parent / "weights"
@@ -44,6 +44,6 @@ def test_the_configuration_is_that_of_the_recipe(segmenter: Segmenter) -> None:
 def test_far_better_than_chance(segmenter: Segmenter) -> None:
     pairs = make_pairs(11, 120, SceneOptions(size=SIZE, split="test"))
     scores = evaluate_pairs(segmenter, pairs).overall
-    assert scores.cgf1 > @@FLOOR@@
-    assert scores.il_mcc > @@MCCFLOOR@@
+    assert scores.cgf1 > 10
+    assert scores.il_mcc > 0.59
     assert refuse_strangers(segmenter, 40, 0, SIZE) >= 0.8

@@ -66,7 +66,7 @@ class Curve:
             axes.set(title=title, xlabel="step", ylabel="percent", ylim=(0, 100))
             axes.grid(alpha=0.3)
             if axes.lines:
-                axes.legend(loc="lower right")
+                axes.legend(loc="best")
         with atomic_file(self.picture) as file:
             figure.savefig(file, format="png", dpi=110)
 

@@ -63,7 +63,7 @@ class MicroRecipe:
     seed: int = 0
     stages: tuple[Stage, ...] = (
         Stage("contrast", 1500, 1e-3, 0.1, _WORDS),
-        Stage("set", 1400, 8e-4, 0.01, _SETS, eye=0.5),
+        Stage("set", 1150, 8e-4, 0.01, _SETS, eye=0.5),
     )
     weight_decay: float = 0.03
     most_norm: float = 1.0

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from litetext.encoders.pretrained import quiet
 from litetext.micro.model import SIZE
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def save_weights(model: "Sam3Model", folder: Path) -> int:
 
     folder.mkdir(parents=True, exist_ok=True)
     half: Any = copy.deepcopy(model)
-    half.to(torch.float16).save_pretrained(folder)
+    with quiet():
+        half.to(torch.float16).save_pretrained(folder)
     Sam3ImageProcessor(size={"height": SIZE, "width": SIZE}).save_pretrained(folder)
     return sum(file.stat().st_size for file in folder.iterdir())
