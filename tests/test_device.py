@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from litetext.device import choose_device, choose_dtype, peak_memory, synchronise
+from litetext.device import (
+    choose_device,
+    choose_dtype,
+    choose_share,
+    collective_backend,
+    peak_memory,
+    synchronise,
+)
 from litetext.errors import MissingExtraError, OptionError
 
 torch = pytest.importorskip("torch")
@@ -116,3 +123,15 @@ def test_pytorchs_own_device_and_number_type_will_do() -> None:
     assert choose_dtype("fp32", cpu) is torch.float32
     with pytest.raises(OptionError, match="'int8'"):
         choose_dtype(torch.int8, cpu)
+
+
+def test_processes_of_one_machine_have_a_graphics_card_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, cuda=2)
+    assert [str(choose_share(None, number)) for number in (0, 1)] == ["cuda:0", "cuda:1"]
+    assert str(choose_share("cuda:1", 0)) == "cuda:1"
+    assert collective_backend(torch.device("cuda:1")) == "nccl"
+    with pytest.raises(OptionError, match="'cuda:2' is not available"):
+        choose_share("cuda", 2)
+    pretend(monkeypatch)
+    assert choose_share(None, 1) == torch.device("cpu")
+    assert collective_backend(torch.device("cpu")) == "gloo"

@@ -72,6 +72,25 @@ def choose_dtype(dtype: "str | torch.dtype | None", device: "torch.device") -> "
     return chosen
 
 
+def choose_share(device: "str | torch.device | None", number: int) -> "torch.device":
+    """The device of one of several processes on a machine: each has a CUDA device of its own, or all share another.
+
+    Args:
+        device: as `choose_device` takes it; an index that is said is kept.
+        number: of the process on this machine, from 0.
+
+    Raises:
+        OptionError: as `choose_device` raises it, as where there are more processes than CUDA devices.
+    """
+    chosen = choose_device(device)
+    return choose_device(f"cuda:{number}") if chosen.type == "cuda" and chosen.index is None else chosen
+
+
+def collective_backend(device: "torch.device") -> str:
+    """What several processes talk by, in words of `torch.distributed`."""
+    return "nccl" if device.type == "cuda" else "gloo"
+
+
 def synchronise(device: "torch.device") -> None:
     """Wait until the device has done what was asked of it, so that a clock read afterwards tells the truth."""
     import torch

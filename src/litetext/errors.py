@@ -6,6 +6,7 @@
     ├── EncoderError        an encoder or a model cannot be loaded or used
     ├── CacheError          a cache of features is damaged, of another teacher, or lacks a phrase
     ├── ImageError          an image cannot be read
+    ├── TrainingError       a training cannot begin, go on or be kept (a loss that is not finite, a full disk)
     ├── EvaluationError     annotations or predictions cannot be read, or do not fit together
     ├── OptionError         a value that makes no sense together with the rest (a length below 3, ...)
     └── MissingExtraError   the feature needs an optional dependency that is not installed
@@ -44,6 +45,10 @@ class EncoderError(LiteTextError):
 
 class CacheError(LiteTextError):
     """A cache of features is damaged, of another teacher or in use, or lacks a phrase."""
+
+
+class TrainingError(LiteTextError):
+    """A training cannot begin, go on, or be kept; what was kept before is whole."""
 
 
 class EvaluationError(LiteTextError):

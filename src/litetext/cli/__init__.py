@@ -1,6 +1,15 @@
 """The command line: a thin function per command; heavy imports stand inside the functions."""
 
-from litetext.cli import audit, demo, embed, encoders, evaluate, micro, segment  # noqa: F401 - importing a command adds it
+from litetext.cli import (  # noqa: F401 - importing a command adds it
+    audit,
+    demo,
+    distill,
+    embed,
+    encoders,
+    evaluate,
+    micro,
+    segment,
+)
 from litetext.cli.app import main, run
 
 __all__ = ["main", "run"]

@@ -1,10 +1,8 @@
 """Writing a cache: each phrase of a corpus once, the longest first, in batches that are hardly padded."""
 
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,6 +15,7 @@ from torch import Tensor
 
 from litetext.device import DTYPES as NUMBER_TYPES
 from litetext.distill.cache import FeatureCache
+from litetext.distill.lock import only_writer
 from litetext.distill.manifest import DTYPES, MANIFEST, SHARD_NAME, Manifest, Teacher, read_manifest
 from litetext.distill.shards import write_shard
 from litetext.encoders.protocol import TextEncoder
@@ -130,7 +129,7 @@ def embed(
         EncoderError: the encoder fails, or its features are not finite in the number type.
     """
     teacher = Teacher.of(encoder)
-    with _only_writer(path):
+    with only_writer(path, "this cache"):
         manifest = _begin(path, Manifest(teacher, options.stored))
         cache = FeatureCache.of_manifest(path, manifest)
         cache.verify()
@@ -251,34 +250,3 @@ def _begin(path: Path, wanted: Manifest) -> Manifest:
         if file in leftovers or (SHARD_NAME.fullmatch(file.name) and file.name not in known):
             file.unlink(missing_ok=True)
     return manifest
-
-
-@contextmanager
-def _only_writer(path: Path) -> Iterator[None]:
-    """Make the folder and lock it against a second writer; the system takes the lock back when the process dies.
-
-    Raises:
-        CacheError: another process writes there, or it cannot be a folder.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        what = (error.strerror or str(error)).lower()
-        raise CacheError(f"no folder can be made ({what})", where=str(path), mend="give another") from error
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise CacheError("another process writes this cache", where=str(path), mend="wait for it") from error
-    except OSError:
-        pass  # a file system without locks
-    try:
-        yield
-    finally:
-        os.close(handle)

@@ -1,0 +1,125 @@
+"""`litetext distill`."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from litetext.cli.app import Debug, Json, app, print_json, show_progress
+from litetext.errors import MissingExtraError, OptionError
+
+if TYPE_CHECKING:
+    import torch
+
+    from litetext.distill.card import DistilReport
+    from litetext.distill.recipe import DistilRecipe
+    from litetext.distill.validation import Host
+
+
+@app.command(
+    epilog="\b\nExamples:\n  litetext embed prompts.txt -o features --model sam3.pt\n"
+    "  litetext distill s0.toml -o s0 --features features --hold-out gold.json\n"
+    "  litetext distill --features features --preset xs --epochs 40 -o xs --json\n"
+    "  torchrun --nproc-per-node 2 -m litetext distill s0.toml -o s0\n"
+    "\b\ns0.toml says what differs from the defaults:\n  [student]\n  preset = 's0'\n  init = 'mobileclip_s0.pt'\n"
+    "  [losses]\n  consistency = 0.1\n  [training]\n  epochs = 40\n  dtype = 'bf16'"
+)
+def distill(
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(metavar="RECIPE.toml", show_default=False, help="The recipe; none for the defaults."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="DIR",
+            show_default=False,
+            help="Student, checkpoint, curve and model card; a run that is there goes on. Default: the recipe's name.",
+        ),
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(metavar="CACHE", help="Features of the teacher, from `litetext embed`.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(metavar="NAME", help="Size of the student: s0, s1, l, xs, xxs.")] = None,
+    init: Annotated[
+        str | None, typer.Option(metavar="PATH|HF_ID", help="A MobileCLIP or LiteText checkpoint to start from.")
+    ] = None,
+    context: Annotated[int | None, typer.Option(help="Tokens that the student reads.")] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="PATH|HF_ID", help="SAM3 model for the losses keys, values and scoring."),
+    ] = None,
+    hold_out: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Prompts of an evaluation set, not to be trained on; may be repeated."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="How often each phrase is seen.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Phrases of a step, of all processes together.")] = None,
+    rate: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="What to compute in: fp32, bf16 or fp16.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, split, order and permutations.")] = None,
+    device: Annotated[str, typer.Option(help="Where to train: auto, cpu, cuda, mps.")] = "auto",
+    json: Json = False,
+    debug: Debug = False,  # noqa: ARG001 - read by `run`
+) -> None:
+    """Train a student on a teacher's features by a recipe; after an interruption it goes on where it was."""
+    try:
+        from litetext.distill.distil import distil
+    except ImportError as error:
+        raise MissingExtraError("distillation", "sam3") from error
+    from litetext.device import choose_share
+    from litetext.distill.parallel import is_first, local_number
+    from litetext.distill.recipe import read_recipe
+
+    changes: dict[str, dict[str, Any]] = {
+        "student": {"preset": preset, "init": init, "context": context},
+        "data": {"cache": features, "host": host},
+        "training": {"epochs": epochs, "batch": batch, "rate": rate, "dtype": dtype, "seed": seed},
+    }
+    found = read_recipe(recipe, changes)
+    held = (*found.data.hold_out, *(hold_out or ()))
+    found = replace(found, data=replace(found.data, hold_out=held))
+    target = choose_share(device, local_number())
+    with show_progress() as progress:
+        report = distil(found, _folder(recipe, output), _host(found, target), target, progress)
+    if not is_first():
+        return
+    if json:
+        print_json(report.to_json())
+    else:
+        typer.echo(_summary(report))
+
+
+def _folder(recipe: Path | None, output: Path | None) -> Path:
+    if output is None and recipe is None:
+        raise OptionError("no folder to write", mend="give -o DIR")
+    return output or Path(recipe.stem if recipe else "")
+
+
+def _host(recipe: "DistilRecipe", device: "torch.device") -> "Host | None":
+    """The host that the recipe names; without a loss that asks for it, nothing of it is loaded."""
+    from litetext.distill.validation import Host
+
+    name = recipe.data.host
+    if not name:
+        return None
+    if not recipe.losses.kinds:
+        return Host(name)
+    from litetext.sam3.host import load_host
+    from litetext.sam3.readers import text_readers
+
+    return Host(name, text_readers(load_host(name, device=device)))
+
+
+def _summary(report: "DistilReport") -> str:
+    best = report.best
+    names = ("cosine", "end_cosine", "retrieval", "order", "val_loss", "cgf1")
+    figures = ", ".join(f"{name} {best[name]:.4f}" for name in names if name in best)
+    held = ", ".join(one.name for one in report.data.hold_outs) or "nothing"
+    return (
+        f"{report.path}: {report.parameters / 1e6:.2f} M parameters, best after epoch {best['epoch']:g}: {figures}\n"
+        f"{report.growth} Held out: {held}."
+    )

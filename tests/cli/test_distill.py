@@ -1,0 +1,80 @@
+"""`litetext distill`: what a user types, what is written and printed, what fails and how."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+from litetext.cli import run
+from litetext.encoders.loading import load_encoder
+from tests.cli.helpers import failure
+from tests.distill.runs import make_cache
+from tests.sam3.hosts import WIDTH
+
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("no_network")]
+RECIPE = "[student]\npreset = 'micro-xs'\n[data]\nvalidation = 0.3\n[training]\nbatch = 6\nepochs = 9\n"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(make_cache(tmp_path_factory.mktemp("cache") / "features", WIDTH))
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.toml").write_text(RECIPE)
+    return "small.toml"
+
+
+def test_from_a_recipe_and_flags_to_a_student(
+    capsys: pytest.CaptureFixture[str], recipe: str, cache: str, host_folder: Path
+) -> None:
+    Path("gold.txt").write_text("Red dog\n")
+    Path("host.toml").write_text(RECIPE + "[losses]\nkeys = 1\nscoring = 0.5\n")
+    command = ["distill", "host.toml", "--features", cache, "--epochs", "1", "--device", "cpu", "--context", "6"]
+    command += ["--hold-out", "gold.txt", "--host", str(host_folder)]
+    assert run([*command, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    found = json.loads(captured.out)
+    assert found["recipe"]["training"]["epochs"] == 1
+    assert found["held_out"] == [{"name": "gold.txt", "phrases": 1, "removed": 1}]
+    assert found["last"]["keys"] > 0
+    assert found["host"] == str(host_folder)
+    encoder = load_encoder(Path("host") / "student.safetensors", device="cpu")
+    assert (found["student"], encoder.context, encoder.width) == ("host/student.safetensors", 6, WIDTH)
+    assert run(command) == 0
+    assert "Held out: gold.txt." in capsys.readouterr().out
+
+
+def test_help_shows_real_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["distill", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "litetext distill s0.toml -o s0 --features features --hold-out gold.json" in out
+    assert "init = 'mobileclip_s0.pt'" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.toml"], "cannot read the recipe (no such file or directory), missing.toml"),
+        ([], "no folder to write; give -o DIR"),
+        (["{recipe}", "--features", "nothing"], "no cache of features"),
+        (["{recipe}", "--features", "{cache}", "--preset", "s9"], "no student is called 's9'"),
+        (["{recipe}", "--features", "{cache}", "--dtype", "fp8"], "no number type is called 'fp8'"),
+        (["{recipe}", "--features", "{cache}", "--init", "missing.pt"], "missing.pt"),
+        (["{recipe}", "--features", "{cache}", "--hold-out", "missing.txt"], "missing.txt"),
+        (["decoder.toml", "--features", "{cache}"], "weights for values, but no decoder; give a host (--host PATH)"),
+        (["typo.toml", "--features", "{cache}"], "did you mean 'batch'"),
+    ],
+)
+def test_mistakes_are_one_line_and_train_nothing(
+    capsys: pytest.CaptureFixture[str], recipe: str, cache: str, arguments: list[str], message: str
+) -> None:
+    Path("decoder.toml").write_text(RECIPE + "[losses]\nvalues = 1\n")
+    Path("typo.toml").write_text(RECIPE + "bach = 3\n")
+    places = {"{recipe}": recipe, "{cache}": cache}
+    assert message in failure(capsys, "distill", *(places.get(argument, argument) for argument in arguments))
+    assert not list(Path().glob("*/last.ckpt"))
