@@ -9,6 +9,7 @@ pytest.importorskip("transformers")
 pytest.importorskip("pycocotools")
 
 import litetext.micro
+from litetext.encoders.loading import load_encoder
 from litetext.micro.evaluation import evaluate_pairs, refuse_strangers
 from litetext.micro.model import SIZE, micro_config
 from litetext.micro.phrases import make_pairs
@@ -39,6 +40,14 @@ def test_the_configuration_is_that_of_the_recipe(segmenter: Segmenter) -> None:
             assert shipped[part][name] == ours[part][name]
     assert shipped["vision_config"]["backbone_config"]["hidden_size"] == 192
     assert segmenter.encoder.context == 32
+
+
+def test_its_text_encoder_alone(segmenter: Segmenter) -> None:
+    alone, inside = load_encoder("micro", device="cpu"), segmenter.encoder
+    phrases = ["red car", "the small dogs on the left side of the picture"]
+    one, other = alone.encode(phrases), inside.encode(phrases)
+    assert one.mask.sum(1).tolist() == other.mask.sum(1).tolist()
+    assert float((one.values[one.mask] - other.values[other.mask]).abs().max()) < 1e-4
 
 
 def test_far_better_than_chance(segmenter: Segmenter) -> None:

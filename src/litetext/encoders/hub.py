@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from litetext.encoders.shipped import shipped_folder
 from litetext.encoders.tensors import AGAIN, SHARD_INDEX, SINGLE_FILE
 from litetext.errors import EncoderError, MissingExtraError
 
@@ -19,7 +20,7 @@ def locate(spec: str) -> Path:
     Raises:
         EncoderError: nothing is there, or the hub cannot be reached and the cache has not got it.
     """
-    path = Path(spec).expanduser()
+    path = shipped_folder(spec) or Path(spec).expanduser()
     if path.exists():
         return path
     _check_hub_name(spec, path)
@@ -35,7 +36,7 @@ def is_other_model(spec: str) -> bool:
     Raises:
         EncoderError: nothing is there, it is out of reach, or `config.json` is broken.
     """
-    path = Path(spec).expanduser()
+    path = shipped_folder(spec) or Path(spec).expanduser()
     file = path / CONFIG
     if not path.exists():
         _check_hub_name(spec, path)

@@ -2,23 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from litetext.encoders.shipped import shipped_folder
 from litetext.errors import EncoderError
 
-# Models that come with the package, by name: the package and the folder in it. A folder called so is given as ./NAME.
-SHIPPED = {"micro": ("litetext.micro", "weights")}
 GATED = "accept the licence on the model's page with your account, then run 'hf auth login'"
-
-
-def shipped_folder(name: str) -> Path | None:
-    """The folder of a model that comes with the package; None if it is another name."""
-    if name not in SHIPPED:
-        return None
-    package, folder = SHIPPED[name]
-    return Path(str(files(package).joinpath(folder)))
 
 
 def locate_folder(path_or_id: str | Path, needed: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from litetext.encoders.pretrained import shipped_folder
+from litetext.encoders.shipped import shipped_folder
 from litetext.errors import EvaluationError, ImageError, OptionError
 from litetext.evaluate.cgf1 import SCORE_THRESHOLD, Progress
 from litetext.evaluate.entries import Entry, PairId, entries, read_annotator
