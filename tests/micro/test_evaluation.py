@@ -87,7 +87,5 @@ def test_overlaps_by_hand() -> None:
     pair = next(pair for pair in PAIRS if len(pair.phrase.indices) == 1)
     true = pair.scene.instances[pair.phrase.indices[0]].mask
     masks = np.stack([true, ~true, np.zeros_like(true), np.ones_like(true)])
-    found = Masks(masks, np.zeros((4, 4), dtype=np.float32), np.ones(4, dtype=np.float32), "x")
-    assert overlaps(found, pair)[:, 0].tolist() == pytest.approx([1, 0, 0, true.mean()])
-    none = Masks(masks[:0], np.zeros((0, 4), dtype=np.float32), np.ones(0, dtype=np.float32), "x")
-    assert overlaps(none, pair).shape == (0, 1)
+    assert overlaps(masks, pair)[:, 0].tolist() == pytest.approx([1, 0, 0, true.mean()])
+    assert overlaps(masks[:0], pair).shape == (0, 1)

@@ -10,6 +10,7 @@ pytest.importorskip("scipy")
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from litetext.encoders.protocol import TextFeatures  # noqa: E402
 from litetext.micro.objectives import (  # noqa: E402
     box_losses,
     contrast,
@@ -17,7 +18,6 @@ from litetext.micro.objectives import (  # noqa: E402
     generalised_iou,
     mask_losses,
     match_queries,
-    mean_tokens,
     pool_instances,
     score_loss,
     to_corners,
@@ -27,7 +27,7 @@ from litetext.micro.objectives import (  # noqa: E402
 def test_mean_of_the_valid_tokens() -> None:
     values = torch.tensor([[[1.0], [3.0], [100.0]], [[5.0], [7.0], [9.0]]])
     mask = torch.tensor([[True, True, False], [True, True, True]])
-    assert mean_tokens(values, mask).tolist() == [[2.0], [7.0]]
+    assert TextFeatures(values, mask).pooled().tolist() == [[2.0], [7.0]]
 
 
 def test_an_instance_is_the_mean_of_its_patches() -> None:

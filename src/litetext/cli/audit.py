@@ -1,11 +1,13 @@
 """`litetext audit`."""
 
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
 from litetext.cli.app import Debug, Json, app, print_json, show_progress
+from litetext.cli.corpora import read_corpus
+from litetext.cli.models import load_quietly
 from litetext.errors import OptionError
 
 
@@ -71,9 +73,7 @@ def audit(
     from litetext.anatomy.audit import audit as run_audit
     from litetext.anatomy.geometry import GeometryOptions
     from litetext.anatomy.order import OrderOptions
-    from litetext.prompts.bundled import bundled_corpus
-    from litetext.prompts.corpus import PromptCorpus
-    from litetext.prompts.readers import ReadOptions, read_prompts
+    from litetext.prompts.readers import ReadOptions
 
     k_min, k_max = _integers(neighbours, "--neighbours", count=2)
     options = AuditOptions(
@@ -84,12 +84,9 @@ def audit(
         geometry=GeometryOptions(discard=discard, k_min=k_min, k_max=k_max, seed=seed),
         order=OrderOptions(seed=seed),
     )
-    if sources:
-        corpus = PromptCorpus.build(read_prompts(sources, ReadOptions(file_format, column, count_column)))
-    else:
-        corpus = bundled_corpus()
+    corpus = read_corpus(sources, ReadOptions(file_format, column, count_column))
     inputs = Inputs(
-        _load_encoder(encoder, encoder_positions, encoder_context, device),
+        None if encoder is None else load_quietly(encoder, encoder_positions, encoder_context, device),
         _load_embeddings(embeddings),
         _load_positions(positions),
     )
@@ -108,18 +105,6 @@ def audit(
         print_report(report)
     if page is not None:
         typer.echo(f"Report: {page}", err=True)
-
-
-def _load_encoder(spec: str | None, positions: str, context: int | None, device: str) -> Any:
-    if spec is None:
-        return None
-    import logging
-
-    from litetext.encoders.loading import Positions, load_encoder
-
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries would stand around our one line
-    chosen = cast("Positions", positions)  # load_encoder refuses any other word
-    return load_encoder(spec, positions=chosen, context=context, device=device)
 
 
 def _load_embeddings(spec: str | None) -> Any:

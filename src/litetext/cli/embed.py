@@ -1,11 +1,13 @@
 """`litetext embed`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from litetext.cli.app import Debug, Json, app, print_json, show_progress
+from litetext.cli.corpora import read_corpus
+from litetext.cli.models import load_quietly
 
 if TYPE_CHECKING:
     from litetext.distill.embed import EmbedReport
@@ -69,21 +71,11 @@ def embed(
         from litetext.errors import MissingExtraError
 
         raise MissingExtraError("features of a teacher", "sam3") from error
-    import logging
-
-    from litetext.encoders.loading import Positions, load_encoder
-    from litetext.prompts.bundled import bundled_corpus
-    from litetext.prompts.corpus import PromptCorpus
-    from litetext.prompts.readers import ReadOptions, read_prompts
+    from litetext.prompts.readers import ReadOptions
 
     options = EmbedOptions(dtype, batch_tokens, shard_tokens)
-    if sources:
-        corpus = PromptCorpus.build(read_prompts(sources, ReadOptions(file_format, column)))
-    else:
-        corpus = bundled_corpus()
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries would stand around our one line
-    chosen = cast("Positions", positions)  # load_encoder refuses any other word
-    encoder = load_encoder(model, positions=chosen, context=context, device=device)
+    corpus = read_corpus(sources, ReadOptions(file_format, column))
+    encoder = load_quietly(model, positions, context, device)
     with show_progress() as progress:
         report = run_embed(corpus, encoder, output, options, progress)
     if json:

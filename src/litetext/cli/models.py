@@ -23,6 +23,23 @@ Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, mp
 Dtype = Annotated[str, typer.Option(help="Number type: auto (float32), bf16 or fp16.")]
 
 
+def load_quietly(spec: str, positions: str, context: int | None, device: str) -> "TextEncoder":
+    """A text encoder as the command line names it; the hub's retries are not told, an error stays one line.
+
+    Raises:
+        EncoderError: it cannot be loaded.
+        OptionError: no such positions, context or device.
+    """
+    import logging
+
+    from litetext.encoders.loading import Positions as Known
+    from litetext.encoders.loading import load_encoder
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    chosen = cast("Known", positions)  # load_encoder refuses any other word
+    return load_encoder(spec, positions=chosen, context=context, device=device)
+
+
 @dataclass(frozen=True)
 class ModelChoice:
     """A SAM3 host and its text encoder, as the command line names them.

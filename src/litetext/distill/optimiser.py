@@ -1,12 +1,12 @@
 """Optimisers: AdamW for what every batch uses, and an Adam of its own for each row of the token table."""
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from litetext.distill.recipe import TrainingOptions
+from litetext.distill.schedule import cosine_rate
 from litetext.encoders.student import TextStudent
 
 BETAS = (0.9, 0.98)
@@ -18,11 +18,8 @@ GROWTH = 2000  # steps without an overflow until the scale of a loss is doubled
 
 def rate_at(step: int, steps: int, options: TrainingOptions) -> float:
     """The learning rate of a step, from 0: linear warm-up, then half a cosine."""
-    warm = round(options.warm_up * steps)
-    if step < warm:
-        return options.rate * (step + 1) / warm
-    done = (step - warm) / max(1, steps - warm)
-    return options.rate * (options.floor + (1 - options.floor) * (1 + math.cos(math.pi * done)) / 2)
+    warm_up = round(options.warm_up * steps)
+    return cosine_rate(step, steps, warm_up=warm_up, rate=options.rate, floor=options.floor)
 
 
 def make_optimiser(student: TextStudent, weight_decay: float) -> torch.optim.AdamW:

@@ -1,7 +1,7 @@
 """Training batches of the micro world: each is made from its step's number alone, so that a run can resume anywhere."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -90,10 +90,6 @@ class Batch:
     mask: Tensor
     picture: Tensor
     named: Tensor
-
-    def to(self, device: torch.device) -> "Batch":
-        """The same on a device."""
-        return Batch(**{one.name: getattr(self, one.name).to(device) for one in fields(self)})
 
 
 class BatchStream(Dataset[Batch]):
@@ -231,8 +227,8 @@ def assemble(scenes: Sequence[Scene], asked: Sequence[tuple[int, Phrase]], bank:
         masks = interpolate(full[None], size=(FINE, FINE), mode="bilinear", antialias=True)[0]
     else:  # nobody looks at them
         masks = full.new_zeros(0, FINE, FINE)
-    bank_ids, bank_mask = tokens(bank.texts)
-    ids, mask = tokens([phrase.text for _, phrase in asked])
+    bank_ids, bank_mask = _tokens(bank.texts)
+    ids, mask = _tokens([phrase.text for _, phrase in asked])
     return Batch(
         pixels=torch.from_numpy(np.stack([scene.pixels for scene in scenes])).permute(0, 3, 1, 2).contiguous(),
         concept=torch.tensor([one.concept.index for scene in scenes for one in scene.instances]),
@@ -250,7 +246,7 @@ def assemble(scenes: Sequence[Scene], asked: Sequence[tuple[int, Phrase]], bank:
     )
 
 
-def tokens(texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+def _tokens(texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Ids and mask of texts, [N, L] with L the longest; no texts give [0, 1]."""
     batch = TokenBatch.of_texts(texts, _CONTEXT)
     longest = max(1, int(batch.mask.any(axis=0).sum()))

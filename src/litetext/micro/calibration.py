@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import expit  # type: ignore[import-untyped]
 
 from litetext.evaluate.cgf1 import Tally, score
 from litetext.evaluate.matching import count_pair
-from litetext.micro.batches import tokens
 from litetext.micro.evaluation import overlaps
-from litetext.micro.forward import normalise
 from litetext.micro.phrases import Pair
-from litetext.sam3.masks import Masks
 from litetext.sam3.postprocess import resize_masks
-from litetext.tokens.vocabulary import END_ID
+from litetext.sam3.segmenter import Segmenter
 
 if TYPE_CHECKING:
     from transformers import Sam3Model
@@ -70,26 +68,16 @@ class Calibration:
 
 def collect(model: "Sam3Model", pairs: Sequence[Pair]) -> list[Candidates]:
     """Run a model on pairs, those of a picture one after another, and keep what it says before any threshold."""
+    segmenter = Segmenter(model)
     found: list[Candidates] = []
     for _, group in groupby(pairs, key=lambda pair: pair.picture):
         some = list(group)
-        size = some[0].scene.pixels.shape[:2]
-        pixels = normalise(torch.from_numpy(some[0].scene.pixels).permute(2, 0, 1)[None])
-        ids, mask = tokens([pair.phrase.text for pair in some])
-        with torch.inference_mode():
-            outputs = model(
-                pixel_values=pixels.expand(len(some), -1, -1, -1),
-                input_ids=ids.masked_fill(~mask, END_ID),
-                attention_mask=mask.long(),
-            )
+        embedding = segmenter.embed(some[0].scene.pixels)
+        outputs = segmenter.run_host(embedding, [pair.phrase.text for pair in some])
         for row, pair in enumerate(some):
-            masks = resize_masks(outputs.pred_masks[row], size, 0.5)
-            count = len(masks)
-            blank = np.zeros((count, 4), dtype=np.float32), np.zeros(count, dtype=np.float32)
-            ious = overlaps(Masks(masks, *blank, pair.phrase.text), pair)
-            found.append(
-                Candidates(float(outputs.presence_logits[row]), outputs.pred_logits[row].double().numpy(), ious)
-            )
+            ious = overlaps(resize_masks(outputs.pred_masks[row], embedding.size, 0.5), pair)
+            scores = outputs.pred_logits[row].double().numpy()
+            found.append(Candidates(float(outputs.presence_logits[row]), scores, ious))
     return found
 
 
@@ -99,7 +87,7 @@ def calibrate(candidates: Sequence[Candidates]) -> Calibration:
     def measure(scale: float, shift: float, score_scale: float) -> float:
         counts = []
         for one in candidates:
-            kept = _sigmoid(scale * one.presence + shift) * _sigmoid(score_scale * one.scores) > _THRESHOLD
+            kept = expit(scale * one.presence + shift) * expit(score_scale * one.scores) > _THRESHOLD
             counts.append(count_pair(one.ious[kept]))
         return score(Tally.of(counts)).cgf1
 
@@ -116,14 +104,10 @@ def calibrate(candidates: Sequence[Candidates]) -> Calibration:
 
 def fold(model: "Sam3Model", calibration: Calibration) -> None:
     """Change the last layers of a model so that it says what the calibration makes of its logits."""
-    presence: Any = model.detr_decoder.presence_head.layer3 or model.detr_decoder.presence_head.layer2
+    presence: Any = model.detr_decoder.presence_head.layer3
     scoring: Any = model.dot_product_scoring.text_proj
     with torch.no_grad():
         presence.weight.mul_(calibration.presence_scale)
         presence.bias.mul_(calibration.presence_scale).add_(calibration.presence_shift)
         scoring.weight.mul_(calibration.score_scale)
         scoring.bias.mul_(calibration.score_scale)
-
-
-def _sigmoid(logits: Any) -> Any:
-    return 1 / (1 + np.exp(-logits))

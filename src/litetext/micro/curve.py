@@ -1,23 +1,21 @@
 """The validation curve of a training run: a table (CSV) and its picture (PNG)."""
 
 import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
+from litetext.distill.curve import plot_lines, write_table
 from litetext.errors import OptionError
-from litetext.storage import atomic_file, write_text
+from litetext.storage import atomic_file
 
 COLUMNS = (
     "step", "minutes", "loss", "contrast", "concept", "presence", "score", "l1", "giou", "mask", "dice", "semantic",
     "semantic_dice", "nouns_right", "cgf1", "il_mcc", "pmf1",
 )  # fmt: skip
-# Column, label and panel; what is a share is drawn in percent.
-_LINES = (
-    ("nouns_right", "instances named rightly", 0),
-    ("cgf1", "cgF1", 1),
-    ("pmf1", "pmF1", 1),
-    ("il_mcc", "IL_MCC x 100", 1),
+# Title; then column, label and scale: shares are drawn in percent.
+_PANELS = (
+    ("words: one of 424 nouns for an instance", (("nouns_right", "instances named rightly", 100),)),
+    ("masks: validation pairs", (("cgf1", "cgF1", 1), ("pmf1", "pmF1", 1), ("il_mcc", "IL_MCC x 100", 100))),
 )
 
 Row = Mapping[str, float]
@@ -41,32 +39,16 @@ class Curve:
     def add(self, row: Row) -> None:
         """Append a row, and write table and picture anew."""
         self.rows.append(row)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for one in self.rows:
-            writer.writerow({name: f"{value:.6g}" for name, value in one.items()})
-        write_text(self.table, text.getvalue())
+        write_table(self.rows, COLUMNS, self.table, digits=6)
         self._draw()
 
     def _draw(self) -> None:
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(9, 3.4), layout="constrained")
-        panels = figure.subplots(1, 2)
-        for column, label, panel in _LINES:
-            points = [(row["step"], row[column]) for row in self.rows if column in row]
-            if points:
-                scale = 1 if column in {"cgf1", "pmf1"} else 100
-                steps, values = zip(*points, strict=True)
-                panels[panel].plot(steps, [scale * value for value in values], marker=".", label=label)
-        for axes, title in zip(
-            panels, ("words: one of 424 nouns for an instance", "masks: validation pairs"), strict=True
-        ):
-            axes.set(title=title, xlabel="step", ylabel="percent", ylim=(0, 100))
-            axes.grid(alpha=0.3)
-            if axes.lines:
-                axes.legend(loc="best")
+        for axes, (title, lines) in zip(figure.subplots(1, 2), _PANELS, strict=True):
+            plot_lines(axes, self.rows, "step", lines)
+            axes.set(title=title, ylabel="percent", ylim=(0, 100))
         with atomic_file(self.picture) as file:
             figure.savefig(file, format="png", dpi=110)
 

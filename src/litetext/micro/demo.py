@@ -159,7 +159,7 @@ def _of_kind(pairs: Sequence[Pair], kind: str) -> list[Pair]:
 def _answer(pair: Pair, masks: Masks) -> Answer:
     from litetext.evaluate.matching import match
 
-    matched = match(overlaps(masks, pair))
+    matched = match(overlaps(masks.masks, pair))
     return Answer(pair.phrase.text, len(pair.phrase.indices), len(masks), int((matched >= _GOOD).sum()))
 
 

@@ -13,7 +13,6 @@ from litetext.evaluate.matching import PairCounts, count_pair
 from litetext.micro.phrases import Pair
 from litetext.micro.scenes import SceneOptions, generator, make_scene
 from litetext.micro.strangers import strangers
-from litetext.sam3.masks import Masks
 from litetext.sam3.segmenter import Segmenter
 
 STRANGERS = 200  # phrases
@@ -57,7 +56,7 @@ def evaluate_pairs(segmenter: Segmenter, pairs: Iterable[Pair], progress: Progre
     for _, group in groupby(pairs, key=lambda pair: pair.picture):
         some = list(group)
         found = segmenter.segment(some[0].scene.pixels, [pair.phrase.text for pair in some])
-        counts += [count_pair(overlaps(masks, pair)) for masks, pair in zip(found, some, strict=True)]
+        counts += [count_pair(overlaps(masks.masks, pair)) for masks, pair in zip(found, some, strict=True)]
         asked += some
         if progress is not None:
             progress("segmenting", float(len(asked)))
@@ -96,12 +95,12 @@ def summarise(pairs: Sequence[Pair], counts: Sequence[PairCounts]) -> MicroScore
     )
 
 
-def overlaps(found: Masks, pair: Pair) -> npt.NDArray[np.float64]:
-    """IoU of each predicted mask and each instance that the phrase names, [P, G]."""
+def overlaps(masks: npt.NDArray[np.bool_], pair: Pair) -> npt.NDArray[np.float64]:
+    """IoU of predicted masks, bool [P, H, W], and the instances that the phrase names: [P, G]."""
     true = [pair.scene.instances[index].mask.ravel() for index in pair.phrase.indices]
     pixels = pair.scene.pixels[..., 0].size
     right = np.array(true, dtype=np.float32).reshape(len(true), pixels)
-    left = found.masks.reshape(len(found.masks), pixels).astype(np.float32)
+    left = masks.reshape(len(masks), pixels).astype(np.float32)
     inner = (left @ right.T).astype(np.float64)
     union = left.sum(1, dtype=np.float64)[:, None] + right.sum(1, dtype=np.float64)[None] - inner
     shares: npt.NDArray[np.float64] = np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, layer_norm
 
+from litetext.encoders.protocol import TextFeatures
 from litetext.micro.batches import Batch
 from litetext.micro.objectives import (
     box_losses,
     contrast,
     mask_losses,
     match_queries,
-    mean_tokens,
     pool_instances,
     score_loss,
 )
@@ -176,7 +176,7 @@ def _naming_losses(model: "Sam3Model", tutor: Tutor, batch: Batch, hidden: Tenso
     """
     values = encode_text(model, batch.bank_ids, batch.bank_mask)
     with torch.autocast(coarse.device.type, enabled=False):  # cosines times 100 need more than 8 bits
-        texts = mean_tokens(values.float(), batch.bank_mask)
+        texts = TextFeatures(values, batch.bank_mask).pooled()
         instances = pool_instances(coarse.float(), batch.owner, batch.cover)
         seen = pool_instances(_as_map(hidden.float()), batch.owner, batch.cover)
         return {

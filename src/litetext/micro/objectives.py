@@ -15,17 +15,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize, sof
 COST_SCORE, COST_L1, COST_GIOU = 2.0, 5.0, 2.0
 
 
-def mean_tokens(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean of the valid tokens of each text, [K, D].
-
-    Args:
-        values: [K, L, D].
-        mask: bool [K, L], True at valid tokens, of which each text has one at least.
-    """
-    weight = mask.to(values.dtype).unsqueeze(-1)
-    return (values * weight).sum(1) / weight.sum(1)
-
-
 def pool_instances(features: Tensor, owner: Tensor, cover: Tensor) -> Tensor:
     """The mean feature of the patches of each instance, weighted by the share of each that it covers: [I, D].
 

@@ -1,9 +1,9 @@
 """The recipe of the micro SAM3: two stages, each a row of numbers."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
+from litetext.distill.schedule import cosine_rate
 from litetext.errors import OptionError
 from litetext.micro.batches import BatchOptions
 
@@ -32,10 +32,7 @@ class Stage:
 
     def rate_at(self, step: int) -> float:
         """The learning rate of a step of this stage, from 0: linear warm-up, then half a cosine."""
-        if step < self.warm_up:
-            return self.rate * (step + 1) / self.warm_up
-        done = (step - self.warm_up) / max(1, self.steps - self.warm_up)
-        return self.rate * (self.floor + (1 - self.floor) * (1 + math.cos(math.pi * min(1.0, done))) / 2)
+        return cosine_rate(step, self.steps, warm_up=self.warm_up, rate=self.rate, floor=self.floor)
 
 
 _WORDS = BatchOptions(pictures=40, phrases=0, nouns=1000, coloured=40, strange=40, sheets=0.8)

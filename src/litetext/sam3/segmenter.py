@@ -163,24 +163,32 @@ class Segmenter:
             found.update(zip(batch, self._detect(embedding, batch, exemplars), strict=True))
         return [found[prompt] for prompt in prompts]
 
-    def _detect(self, embedding: ImageEmbedding, prompts: list[str], exemplars: Exemplars | None) -> list[Masks]:
-        """One run of the decoder."""
+    def run_host(self, embedding: ImageEmbedding, prompts: list[str], exemplars: Exemplars | None = None) -> Any:
+        """The host's raw output for phrases, before any threshold: one run of the decoder, whatever their number."""
         import torch
         from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-        from litetext.sam3.postprocess import to_masks
         from litetext.sam3.tower import pad_rows
 
         finest = embedding.vision.fpn_hidden_states[0]
         with torch.inference_mode():
             text = pad_rows(self._rows(prompts), like=finest)
             boxes = {} if exemplars is None else exemplars.to_host(embedding.size, len(prompts), finest)
-            outputs = self.detector(
+            return self.detector(
                 vision_embeds=_repeated(embedding.vision, len(prompts)),
                 text_embeds=BaseModelOutputWithPooling(pooler_output=text.values),
                 attention_mask=text.mask,
                 **boxes,
             )
+
+    def _detect(self, embedding: ImageEmbedding, prompts: list[str], exemplars: Exemplars | None) -> list[Masks]:
+        """Masks of what passes the thresholds."""
+        import torch
+
+        from litetext.sam3.postprocess import to_masks
+
+        with torch.inference_mode():
+            outputs = self.run_host(embedding, prompts, exemplars)
             return to_masks(outputs, prompts, embedding.size, self.options.threshold, self.options.mask_threshold)
 
     def _rows(self, prompts: list[str]) -> list["Tensor"]:
