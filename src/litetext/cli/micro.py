@@ -174,6 +174,9 @@ def evaluate(
         str | None, typer.Option(metavar="PATH|HF_ID", help="Text encoder instead of the model's own.")
     ] = None,
     split: SplitName = "test",
+    shuffle: Annotated[
+        bool, typer.Option("--shuffle", help="Ask again with the content words in another order, where they have one.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,  # noqa: ARG001 - read by `run`
 ) -> None:
@@ -186,18 +189,20 @@ def evaluate(
     from litetext.micro.model import SIZE
     from litetext.micro.phrases import make_pairs
     from litetext.micro.scenes import SceneOptions, Split
+    from litetext.micro.shuffling import compare_orders
     from litetext.sam3.segmenter import Segmenter
 
     options = SceneOptions(size=SIZE, split=cast("Split", split))  # refuses any other word
     segmenter = Segmenter.load(model, None if text is None else load_encoder(text))
+    asked = list(make_pairs(seed, pairs, options))
     with show_progress() as progress:
-        scores = evaluate_pairs(
-            segmenter, make_pairs(seed, pairs, options), lambda stage, done: progress(stage, done / pairs)
-        )
+        scores = evaluate_pairs(segmenter, asked, lambda stage, done: progress(stage, done / pairs))
+        order = compare_orders(segmenter, asked, scores, seed) if shuffle else None
         progress("strange phrases", 0)
         refused = refuse_strangers(segmenter, STRANGERS, seed, SIZE)
     if json:
-        print_json({**scores.to_json(), "strangers_refused": refused})
+        shuffled = {} if order is None else {"order": order.to_json()}
+        print_json({**scores.to_json(), "strangers_refused": refused, **shuffled})
         return
     from litetext.cli.scores import print_scores
     from litetext.evaluate.subsets import GoldScores
@@ -207,6 +212,10 @@ def evaluate(
         typer.echo(f"presence right, {kind} phrases: {100 * share:.1f} %")
     if scores.held_out is not None:
         typer.echo(f"held-out words: cgF1 {scores.held_out.cgf1:.1f}")
+    if order is not None:
+        typer.echo(
+            f"words in another order, {order.pairs} pairs: cgF1 {order.normal.cgf1:.1f}, then {order.shuffled.cgf1:.1f}"
+        )
     typer.echo(f"phrases of nothing in this world without a mask: {100 * refused:.1f} % of {STRANGERS}")
 
 
