@@ -64,7 +64,8 @@ def see(model: "Sam3Model", features: Tensor, places: Tensor, picture: Tensor, t
         picture: int64 [N], of which picture a phrase is asked.
         text: of the N phrases.
     """
-    first, *rest = model.detr_encoder.layers
+    layers: list[Any] = list(model.detr_encoder.layers)
+    first, *rest = layers
     flat, where = (one.flatten(2).transpose(1, 2) for one in (features, places))
     valid = _additive(text)
     hidden = first.layer_norm1(flat)
