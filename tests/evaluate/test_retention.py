@@ -29,7 +29,7 @@ def contest(student: Any, teacher: Any = TEACHER, pairs: Any = PAIRS, **options:
 
 
 def report(student: Any, teacher: Any = TEACHER, **options: Any) -> RetentionReport:
-    return report_retention(contest(student, teacher, **options), *SIZES)
+    return report_retention(contest(student, teacher, **options), *SIZES, Bootstrap(0, 100))
 
 
 def picture(*kinds: str) -> Tally:
@@ -122,7 +122,7 @@ def test_the_interval_of_two_pictures() -> None:
     teacher, student = [picture("good"), picture("good", "good")], [picture("good"), picture("poor", "poor")]
     low, high = kept(teacher[1:], student[1:]), kept(teacher[:1], student[:1])
     assert low < high == 100
-    assert retention_interval(teacher, student) == pytest.approx((low, high), abs=1e-9)
+    assert retention_interval(teacher, student, Bootstrap(0, 200)) == pytest.approx((low, high), abs=1e-9)
 
 
 def test_the_interval_of_all_draws() -> None:
@@ -139,8 +139,9 @@ def test_the_interval_of_all_draws() -> None:
 def test_pairs_of_a_picture_are_drawn_together() -> None:
     """Ten pairs of one picture say less than ten pictures."""
     good, poor = [picture("good")] * 5, [picture("poor")] * 5
-    apart = retention_interval([picture("good")] * 10, [*good, *poor])
-    together = retention_interval([picture(*["good"] * 5)] * 2, [picture(*["good"] * 5), picture(*["poor"] * 5)])
+    few = Bootstrap(0, 300)
+    apart = retention_interval([picture("good")] * 10, [*good, *poor], few)
+    together = retention_interval([picture(*["good"] * 5)] * 2, [picture(*["good"] * 5), picture(*["poor"] * 5)], few)
     assert apart is not None
     assert together is not None
     assert apart[1] - apart[0] < together[1] - together[0]
@@ -158,7 +159,9 @@ def test_the_seed_decides() -> None:
 def test_an_interval_that_nobody_can_say() -> None:
     good, bad = picture("good"), picture("missed")
     assert retention_interval([good], [good]) is None
-    assert retention_interval([good, bad], [good, good]) is None  # a quarter of the draws has no ratio
+    assert (
+        retention_interval([good, bad], [good, good], Bootstrap(0, 200)) is None
+    )  # a quarter of the draws has no ratio
     # One of 729 draws is of the two bad ones alone: too rare to matter.
     few = retention_interval([good] * 4 + [bad] * 2, [good] * 4 + [bad] * 2, Bootstrap(0, 500))
     assert few == (100, 100)
