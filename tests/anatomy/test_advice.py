@@ -64,9 +64,9 @@ def test_rank_from_geometry(vocabulary: VocabularyUse) -> None:
 @pytest.mark.parametrize(
     ("student", "noise", "verdict"),
     [
-        (0.02, 0.005, "makes it look smaller than it is"),
-        (0.005, 0.0051, "tells its size well enough"),
-        (0.005, 0.02, "makes it look larger than it is"),
+        (0.02, 0.005, "makes the student look better"),
+        (0.005, 0.0051, "tells well enough"),
+        (0.005, 0.02, "makes the student look worse"),
     ],
 )
 def test_a_students_error_beside_noise(vocabulary: VocabularyUse, student: float, noise: float, verdict: str) -> None:

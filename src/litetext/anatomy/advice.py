@@ -156,13 +156,13 @@ def _attenuation(stats: AttenuationStats) -> Iterator[Advice]:
     share = masks / masks_of_noise
     if share < MEANS_LESS:
         verdict = (
-            "a cosine with the teacher makes it look smaller than it is, so judge the student by its masks, and try "
-            "the losses of the host (keys, values, scoring) before a larger student"
+            "the error of its features makes the student look better than it is, so judge it by its masks, and try "
+            "the losses of the host (keys, values, scoring) before a larger one"
         )
     elif share > 1 / MEANS_LESS:
-        verdict = "a cosine with the teacher makes it look larger than it is, so judge the student by its masks"
+        verdict = "the error of its features makes the student look worse than it is, so judge it by its masks"
     else:
-        verdict = "a cosine with the teacher tells its size well enough"
+        verdict = "the error of its features tells well enough how good the student is"
     text = (
         f"Of the student's relative squared error 1/{student.factor.value:.1f} is left in the attention weights and "
         f"1/{masks:.1f} in the mask logits, of noise of the same size 1/{noise.factor.value:.1f} and "

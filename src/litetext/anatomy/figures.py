@@ -102,6 +102,11 @@ def draw_figures(report: AuditReport) -> Iterator[ReportFigure]:
             "Ratio of the distances to the second and the first neighbour; the slope is the dimension.",
             lambda axes: _draw_twonn(axes, geometry),
         )
+    yield from _figures_of_encoders(report)
+
+
+def _figures_of_encoders(report: AuditReport) -> Iterator[ReportFigure]:
+    """The figures of what was measured on an encoder, its position table, or a student in a host."""
     if (order := report.order) is not None:
         yield _figure(
             "order",
@@ -227,7 +232,7 @@ def _draw_attenuation(axes: Axes, stats: AttenuationStats) -> None:
         means = [*np.exp(np.log(ways).mean(axis=0)), *results]
         axes.plot(means[: len(stages) + 2], marker="o", color=colour, linewidth=2.4, label=kind)
         axes.plot(range(len(stages) + 1, len(means)), results, "o", color=colour)
-    names = ["text\nfeatures", *stages.values(), *(f"{name}\nlogits" for name in RESULTS)]
+    names = ["text\nfeatures", *stages.values(), *(f"{name.removesuffix('s')}\nlogits" for name in RESULTS)]
     axes.set(ylabel="relative squared error", yscale="log", xticks=range(len(names)), xticklabels=names)
     axes.tick_params(axis="x", labelsize=8)
     axes.legend()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from litetext.anatomy.attenuation import (
     FEATURES,
@@ -93,12 +94,7 @@ def measure_attenuation(
         EncoderError: the student's features have another width, or an encoder fails.
         ImageError: an image cannot be read.
     """
-    if student.width != segmenter.encoder.width:
-        raise EncoderError(
-            f"features of width {student.width} where the host reads {segmenter.encoder.width}", where=student.name
-        )
-    if not questions or not all(question.prompts for question in questions):
-        raise OptionError("no images, or one without a phrase", mend="give an image and a phrase")
+    _check(segmenter, student, questions)
     texts = list(dict.fromkeys(text for question in questions for text in question.prompts))
     check_prompts(texts)
     phrases = dict(zip(texts, align_phrases(segmenter.encoder, student, texts), strict=True))
@@ -106,9 +102,7 @@ def measure_attenuation(
     pairs: list[PairErrors] = []
     for number, question in enumerate(questions):
         embedding = segmenter.embed(question.image)
-        for text in question.prompts:
-            values = draw.variants(phrases[text])
-            pairs.append(follow(segmenter, embedding, values, number))
+        pairs += [follow(segmenter, embedding, draw.variants(phrases[text]), number) for text in question.prompts]
         if progress is not None:
             progress("attenuation", (number + 1) / len(questions))
     return AttenuationStats(
@@ -121,6 +115,15 @@ def measure_attenuation(
         seed=seed,
         errors=trace_errors(pairs, ERRORS, seed),
     )
+
+
+def _check(segmenter: Segmenter, student: TextEncoder, questions: Sequence[Question]) -> None:
+    if student.width != segmenter.encoder.width:
+        raise EncoderError(
+            f"features of width {student.width} where the host reads {segmenter.encoder.width}", where=student.name
+        )
+    if not questions or not all(question.prompts for question in questions):
+        raise OptionError("no images, or one without a phrase", mend="give an image and a phrase")
 
 
 def share_out(images: Sequence[ImageSource], texts: Sequence[str], most: int, seed: int) -> list[Question]:
@@ -183,7 +186,8 @@ class _Draw:
 
 def _resized(directions: Tensor, like: Tensor) -> Tensor:
     """Rows [n, D] of the given directions with the norms of others; a row without a direction stays 0."""
-    return torch.nn.functional.normalize(directions, dim=1) * like.norm(dim=1, keepdim=True)
+    resized: Tensor = normalize(directions, dim=1) * torch.linalg.vector_norm(like, dim=1, keepdim=True)
+    return resized
 
 
 def follow(segmenter: Segmenter, embedding: ImageEmbedding, values: Tensor, image: int) -> PairErrors:
