@@ -7,6 +7,7 @@ from litetext.anatomy.geometry import GeometryOptions, measure_geometry
 from litetext.anatomy.vocabulary import VocabularyUse, use_of_vocabulary
 from litetext.prompts.corpus import Prompt, PromptCorpus
 from litetext.tokens.vocabulary import VOCABULARY_SIZE
+from tests.anatomy.injected import some_attenuation
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,30 @@ def test_rank_from_geometry(vocabulary: VocabularyUse) -> None:
     assert rank.figures["geometry.rank_99.value"] == 5
     assert rank.saves["feature_numbers"] == 1 - 5 / 40
     assert rank.text.startswith("5 of 40 directions")
+
+
+@pytest.mark.parametrize(
+    ("student", "noise", "verdict"),
+    [
+        (0.02, 0.005, "makes the student look better"),
+        (0.005, 0.0051, "tells well enough"),
+        (0.005, 0.02, "makes the student look worse"),
+    ],
+)
+def test_a_students_error_beside_noise(vocabulary: VocabularyUse, student: float, noise: float, verdict: str) -> None:
+    stats = some_attenuation(student, noise)
+    advice = advise(Evidence(lengths((4, 1)), 0.01, vocabulary, attenuation=stats))
+    found = next(item for item in advice if item.topic == "attenuation")
+    assert verdict in found.text
+    assert f"1/10.0 is left in the attention weights and 1/{0.1 / student:.1f} in the mask logits" in found.text
+    assert found.figures["attenuation.errors.student.factor.value"] == pytest.approx(10)
+    assert found.figures["attenuation.errors.noise.definitions.masks"] == pytest.approx(0.1 / noise)
+
+
+def test_no_error_no_advice(vocabulary: VocabularyUse) -> None:
+    stats = some_attenuation(student=0.0)
+    topics = [item.topic for item in advise(Evidence(lengths((4, 1)), 0.01, vocabulary, attenuation=stats))]
+    assert topics == ["context", "vocabulary", "student"]
 
 
 def test_every_sentence_names_its_figures(vocabulary: VocabularyUse) -> None:

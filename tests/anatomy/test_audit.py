@@ -25,7 +25,8 @@ def test_the_contract_of_the_json(corpus: PromptCorpus) -> None:
     found = audit(corpus).to_json()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert list(found) == [
-        "prompts", "tokens", "context", "by_distinct", "vocabulary", "geometry", "positions", "order", "advice",
+        "prompts", "tokens", "context", "by_distinct", "vocabulary", "geometry", "positions", "order",
+        "attenuation", "advice",
     ]  # fmt: skip
     assert found["prompts"]["total"] == sum(prompt.count for prompt in PROMPTS) + 1
     assert found["prompts"]["distinct"] == len(PROMPTS)

@@ -11,10 +11,11 @@ from rich.console import Console
 from litetext.anatomy.audit import AuditOptions, AuditReport, Inputs, audit
 from litetext.anatomy.figures import draw_figures
 from litetext.anatomy.order import OrderOptions
-from litetext.anatomy.report import number, percent, write_report
+from litetext.anatomy.report import factor, number, percent, write_report
 from litetext.anatomy.table import print_report
 from litetext.prompts.corpus import Prompt, PromptCorpus
 from tests.anatomy.fakes import FakeEncoder
+from tests.anatomy.injected import some_attenuation
 
 SOURCE = "<script>alert(1)</script>[bold]犬.txt"
 
@@ -25,7 +26,8 @@ def report() -> AuditReport:
         f"{a} {b} beside the {c}" for a in ("red", "white") for b in ("dog", "car", "cup") for c in ("hill", "lamp")
     ]
     prompts = [Prompt(text, 1 + index, SOURCE if index % 3 else "b.txt") for index, text in enumerate(texts)]
-    inputs = Inputs(FakeEncoder(whole=True, width=48), positions=np.eye(16, dtype=np.float32))
+    attenuation = some_attenuation(student_name=SOURCE)
+    inputs = Inputs(FakeEncoder(whole=True, width=48), positions=np.eye(16, dtype=np.float32), attenuation=attenuation)
     return audit(PromptCorpus.build(prompts), inputs, AuditOptions(sample=12, order=OrderOptions(sample=10)))
 
 
@@ -63,7 +65,7 @@ def test_the_page_is_whole_and_self_contained(page: Path) -> None:
     assert not re.search(r"@import|url\((?!#)", html)
     assert "width=device-width" in html
     assert "prefers-color-scheme: dark" in html
-    assert html.count("<svg") == 7
+    assert html.count("<svg") == 8
 
 
 def test_names_of_files_cannot_inject_anything(page: Path) -> None:
@@ -88,7 +90,8 @@ def test_the_json_beside_it_is_the_report(page: Path, report: AuditReport) -> No
 def test_figures_are_valid_svg_and_reproducible(page: Path, report: AuditReport) -> None:
     names = sorted(path.name for path in (page.parent / "figures").iterdir())
     assert names == [
-        "context.svg", "lengths.svg", "order.svg", "positions.svg", "spectrum.svg", "twonn.svg", "vocabulary.svg",
+        "attenuation.svg", "context.svg", "lengths.svg", "order.svg", "positions.svg", "spectrum.svg", "twonn.svg",
+        "vocabulary.svg",
     ]  # fmt: skip
     for figure in draw_figures(report):
         written = (page.parent / "figures" / f"{figure.name}.svg").read_text(encoding="utf-8")
@@ -111,10 +114,20 @@ def test_terminal(report: AuditReport) -> None:
     assert "12 distinct; start and end tokens are counted" in text
     assert "intrinsic dimension, TwoNN" in text
     assert "[bold]犬.txt" in text
-    for topic in ("context", "vocabulary", "rank", "order", "student"):
+    assert "3 pairs of 3 images, 2 phrases (1 truncated)" in " ".join(text.split())
+    factors = next(line for line in text.splitlines() if "mask logits" in line)
+    assert factors.split()[-3:] == ["5.00x", "10.0x", "20.0x"]
+    for topic in ("context", "vocabulary", "rank", "order", "attenuation", "student"):
         assert f"{topic}: " in text
 
 
 def test_numbers_for_people() -> None:
     assert [percent(share) for share in (0, 0.0012, 0.5, 1)] == ["0.0 %", "0.12 %", "50.0 %", "100.0 %"]
     assert [number(value) for value in (1234567, 2.5, 3.0)] == ["1,234,567", "2.50", "3"]
+    assert [factor(value) for value in (0.123, 9.99, 12.34, 1234.5, None)] == [
+        "0.12x",
+        "9.99x",
+        "12.3x",
+        "1,234.5x",
+        "–",
+    ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from litetext.anatomy.attenuation import AttenuationStats
 from litetext.anatomy.context import smallest_context, use_of_context
 from litetext.anatomy.geometry import GeometryStats
 from litetext.anatomy.order import OrderStats
@@ -15,6 +16,7 @@ from litetext.encoders.presets import PRESETS, STUDENTS
 
 RELEASED_CONTEXT = 16
 TEACHER_CONTEXT = PRESETS["teacher"].context
+MEANS_LESS = 0.8  # of two factors of attenuation: below this, or above its inverse, they are called different
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Advice:
     """One recommendation.
 
     Attributes:
-        topic: context, vocabulary, rank, order or student.
+        topic: context, vocabulary, rank, order, attenuation or student.
         text: a sentence or two for people.
         figures: the figures of the report that it rests on, by their path in the JSON (or a definition).
         saves: what following it saves, by name; counts are parameters, shares are between 0 and 1.
@@ -48,6 +50,7 @@ class Evidence:
         vocabulary: use of the vocabulary.
         geometry: of the embeddings, if measured.
         order: sensitivity to word order, if measured.
+        attenuation: of a student's error, if measured.
     """
 
     lengths: npt.NDArray[np.int64]
@@ -55,6 +58,7 @@ class Evidence:
     vocabulary: VocabularyUse
     geometry: GeometryStats | None = None
     order: OrderStats | None = None
+    attenuation: AttenuationStats | None = None
 
 
 def advise(evidence: Evidence) -> tuple[Advice, ...]:
@@ -69,6 +73,8 @@ def _each(evidence: Evidence) -> Iterator[Advice]:
         yield _rank(evidence.geometry)
     if evidence.order is not None and evidence.order.sensitivity is not None:
         yield _order(evidence.order.sensitivity)
+    if evidence.attenuation is not None:
+        yield from _attenuation(evidence.attenuation)
     yield _student(evidence)
 
 
@@ -139,6 +145,41 @@ def _order(sensitivity: float) -> Advice:
         f"Word order matters {verdict}."
     )
     return Advice("order", text, {"order.sensitivity": sensitivity}, {})
+
+
+def _attenuation(stats: AttenuationStats) -> Iterator[Advice]:
+    """What the way of the student's error to the masks says, beside noise of its size; nothing without an error."""
+    student, noise = stats.errors["student"], stats.errors["noise"]
+    masks, masks_of_noise = student.definitions["masks"], noise.definitions["masks"]
+    if student.factor is None or noise.factor is None or masks is None or masks_of_noise is None:
+        return
+    share = masks / masks_of_noise
+    if share < MEANS_LESS:
+        verdict = (
+            "the error of its features makes the student look better than it is, so judge it by its masks, and try "
+            "the losses of the host (keys, values, scoring) before a larger one"
+        )
+    elif share > 1 / MEANS_LESS:
+        verdict = "the error of its features makes the student look worse than it is, so judge it by its masks"
+    else:
+        verdict = "the error of its features tells well enough how good the student is"
+    text = (
+        f"Of the student's relative squared error 1/{student.factor.value:.1f} is left in the attention weights and "
+        f"1/{masks:.1f} in the mask logits, of noise of the same size 1/{noise.factor.value:.1f} and "
+        f"1/{masks_of_noise:.1f}: {verdict}."
+    )
+    figures = {
+        f"attenuation.errors.{kind}.{name}": value
+        for kind, path in stats.errors.items()
+        for name, value in (("features", path.features), ("definitions.masks", path.definitions["masks"]))
+        if value is not None
+    }
+    weights = {
+        f"attenuation.errors.{kind}.factor.value": path.factor.value
+        for kind, path in stats.errors.items()
+        if path.factor is not None
+    }
+    yield Advice("attenuation", text, {**weights, **figures}, {})
 
 
 def _student(evidence: Evidence) -> Advice:

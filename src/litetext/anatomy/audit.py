@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from litetext.anatomy.advice import Advice, Evidence, advise
+from litetext.anatomy.attenuation import AttenuationStats
 from litetext.anatomy.context import ContextUse, LengthSummary, summarise, use_of_context
 from litetext.anatomy.counting import CorpusCounts, LengthCounts, check_contexts, count_corpus
 from litetext.anatomy.geometry import GeometryOptions, GeometryStats, measure_geometry
@@ -61,11 +62,13 @@ class Inputs:
         encoder: for word order, and for the geometry when no embeddings are given.
         embeddings: float32 [N, D], any embeddings of prompts.
         positions: float32 [T, C], a table of position embeddings.
+        attenuation: of a student's error in a segmenter, measured before: `litetext.sam3.attenuation` does it.
     """
 
     encoder: TextEncoder | None = None
     embeddings: Matrix | None = None
     positions: Matrix | None = None
+    attenuation: AttenuationStats | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ class AuditReport:
         geometry: of embeddings, if they or an encoder were given.
         positions: of a position table, if given.
         order: sensitivity to word order, if an encoder was given.
+        attenuation: of a student's error in a segmenter, if given.
         advice: what follows.
     """
 
@@ -123,6 +127,7 @@ class AuditReport:
     geometry: GeometryStats | None
     positions: PositionStats | None
     order: OrderStats | None
+    attenuation: AttenuationStats | None
     advice: tuple[Advice, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -144,6 +149,7 @@ class AuditReport:
             "geometry": self.geometry.to_json() if self.geometry else None,
             "positions": self.positions.to_json() if self.positions else None,
             "order": self.order.to_json() if self.order else None,
+            "attenuation": self.attenuation.to_json() if self.attenuation else None,
             "advice": [advice.to_json() for advice in self.advice],
         }
 
@@ -175,7 +181,7 @@ def audit(
     if inputs.encoder is not None:
         order = measure_order(inputs.encoder, corpus.texts, options.order, _stage(progress, "word order"))
     lengths = counts.lengths.occurrences
-    evidence = Evidence(lengths, options.truncation_limit, vocabulary, geometry, order)
+    evidence = Evidence(lengths, options.truncation_limit, vocabulary, geometry, order, inputs.attenuation)
     return AuditReport(
         whole=_source("all", counts.lengths, options, by_occurrence=True),
         by_distinct=_source("all, distinct", counts.lengths, options, by_occurrence=False),
@@ -185,6 +191,7 @@ def audit(
         geometry=geometry,
         positions=positions,
         order=order,
+        attenuation=inputs.attenuation,
         advice=advise(evidence),
     )
 

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from litetext.anatomy import paper
+from litetext.anatomy.attenuation import RESULTS, AttenuationStats
 from litetext.anatomy.audit import AuditReport, SourceReport
 from litetext.anatomy.context import use_of_context
 from litetext.anatomy.geometry import GeometryStats
@@ -101,6 +102,11 @@ def draw_figures(report: AuditReport) -> Iterator[ReportFigure]:
             "Ratio of the distances to the second and the first neighbour; the slope is the dimension.",
             lambda axes: _draw_twonn(axes, geometry),
         )
+    yield from _figures_of_encoders(report)
+
+
+def _figures_of_encoders(report: AuditReport) -> Iterator[ReportFigure]:
+    """The figures of what was measured on an encoder, its position table, or a student in a host."""
     if (order := report.order) is not None:
         yield _figure(
             "order",
@@ -114,6 +120,14 @@ def draw_figures(report: AuditReport) -> Iterator[ReportFigure]:
             "Similarity of position rows",
             "Cosine similarity between the rows of the position table.",
             lambda axes: _draw_positions(axes, positions),
+        )
+    if (attenuation := report.attenuation) is not None:
+        yield _figure(
+            "attenuation",
+            "A student's error on its way to the masks",
+            "Relative squared error. Thin: each attention to the text; thick: their geometric mean. Below the first "
+            "point the error has shrunk.",
+            lambda axes: _draw_attenuation(axes, attenuation),
         )
 
 
@@ -206,6 +220,22 @@ def _draw_positions(axes: Axes, positions: PositionStats) -> None:
     image = axes.imshow(positions.cosine, vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
     axes.set(xlabel="position", ylabel="position")
     axes.figure.colorbar(image, ax=axes, label="cosine")
+
+
+def _draw_attenuation(axes: Axes, stats: AttenuationStats) -> None:
+    stages = {"logits": "logits", "weights": "weights", "output": "attention\noutput", "layer_output": "layer\noutput"}
+    for (kind, path), colour in zip(stats.errors.items(), _COLOURS, strict=False):
+        ways = np.array([[path.features, *(layer.errors[stage] for stage in stages)] for layer in path.layers])
+        ways = np.where(ways > 0, ways, np.nan)  # there is no place for 0 on this axis
+        axes.plot(ways.T, color=colour, linewidth=0.7, alpha=0.4)
+        results = [path.results[name] or np.nan for name in RESULTS]
+        means = [*np.exp(np.log(ways).mean(axis=0)), *results]
+        axes.plot(means[: len(stages) + 2], marker="o", color=colour, linewidth=2.4, label=kind)
+        axes.plot(range(len(stages) + 1, len(means)), results, "o", color=colour)
+    names = ["text\nfeatures", *stages.values(), *(f"{name.removesuffix('s')}\nlogits" for name in RESULTS)]
+    axes.set(ylabel="relative squared error", yscale="log", xticks=range(len(names)), xticklabels=names)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.legend()
 
 
 def _short(name: str, most: int = 40) -> str:

@@ -24,3 +24,5 @@ AMBIENT, EFFECTIVE_RANK = 256, 85
 INTRINSIC_DIMENSION = (16, 19)  # TwoNN and MLE agree within this range
 # cgF1 on SA-Co Gold, average of seven subsets, released weights at context 16.
 GOLD_CGF1 = {"teacher": 54.1, "s0": 53.61, "s1": 53.80, "l": 53.95}
+# By "the decoder's softmax attention", at this student-teacher cosine; by which definition is not known to us.
+ATTENUATION, ATTENUATION_COSINE = 282, 0.938

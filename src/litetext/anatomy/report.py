@@ -5,6 +5,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from litetext.anatomy import paper
+from litetext.anatomy.attenuation import DEFINITIONS, STAGES
 from litetext.anatomy.audit import AuditReport
 from litetext.anatomy.figures import draw_figures
 from litetext.storage import to_json, write_text
@@ -25,7 +26,8 @@ def write_report(report: AuditReport, folder: Path) -> Path:
     environment = Environment(
         loader=PackageLoader("litetext.anatomy"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"percent": percent, "number": number}
+    environment.filters |= {"percent": percent, "number": number, "factor": factor}
+    environment.globals |= {"definitions": DEFINITIONS, "stages": STAGES}
     page = folder / "report.html"
     largest = sorted(report.sources, key=lambda source: -source.total)[:_MOST_SOURCES]
     html = environment.get_template("report.html").render(report=report, figures=figures, paper=paper, sources=largest)
@@ -42,3 +44,8 @@ def percent(share: float) -> str:
 def number(value: float) -> str:
     """A number with thousands separated, decimals only where there are any."""
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
+
+
+def factor(value: float | None) -> str:
+    """A factor of attenuation, a dash where there is none."""
+    return "–" if value is None else f"{value:,.1f}x" if value >= 10 else f"{value:.2f}x"

@@ -4,10 +4,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from litetext.anatomy.attenuation import DEFINITIONS, AttenuationStats
 from litetext.anatomy.audit import AuditReport, SourceReport
 from litetext.anatomy.counting import COUNTING
 from litetext.anatomy.geometry import Estimate, GeometryStats
-from litetext.anatomy.report import number, percent
+from litetext.anatomy.report import factor, number, percent
 
 _MOST_SOURCES = 12
 
@@ -41,6 +42,9 @@ def print_report(report: AuditReport, console: Console | None = None) -> None:
             f"Word order: cosine {order.cosine:.3f} to {order.permutations:,} permutations of {order.sampled:,} "
             f"prompts, {order.baseline:.3f} between unrelated ones ({escape(order.encoder)})\n"
         )
+    if report.attenuation is not None:
+        for table in _attenuation(report.attenuation):
+            console.print(table)
     for advice in report.advice:
         console.print(f"[bold]{advice.topic}[/]: ", advice.text, sep="", markup=True, soft_wrap=False)
 
@@ -76,6 +80,27 @@ def _sources(sources: tuple[SourceReport, ...]) -> Table:
     if len(sources) > _MOST_SOURCES:
         table.add_row(f"... and {len(sources) - _MOST_SOURCES} more (see --json)")
     return table
+
+
+def _attenuation(stats: AttenuationStats) -> tuple[str, Table, Table]:
+    """What was injected, the way of the student's error, and the factors of all errors by every definition."""
+    student = stats.errors["student"]
+    head = (
+        f"Attenuation of the error of {escape(stats.student)} in {escape(stats.host)}: {stats.pairs:,} pairs of "
+        f"{stats.images:,} images, {stats.phrases:,} phrases ({stats.truncated:,} truncated); student-teacher cosine "
+        f"{student.cosine:.3f}, relative squared error of the text features {student.features:.3g}"
+    )
+    way = Table(*("student's error", "logits", "weights", "output", "layer output", "factor"), box=None, pad_edge=False)
+    for layer in student.layers:
+        errors = [f"{layer.errors[stage]:.3g}" for stage in ("logits", "weights", "output", "layer_output")]
+        way.add_row(layer.layer, *errors, factor(layer.factor))
+    for name, error in student.results.items():
+        way.add_row(f"{name} (logits)", "", "", "", f"{error:.3g}", "")
+    kinds = list(stats.errors)
+    factors = Table("attenuation", *kinds, box=None, pad_edge=False)
+    for name, definition in DEFINITIONS.items():
+        factors.add_row(definition.title, *(factor(stats.errors[kind].definitions[name]) for kind in kinds))
+    return head, way, factors
 
 
 def _geometry(geometry: GeometryStats) -> Table:

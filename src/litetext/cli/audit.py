@@ -1,5 +1,6 @@
 """`litetext audit`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,13 +8,18 @@ import typer
 
 from litetext.cli.app import Debug, Json, app, print_json, show_progress
 from litetext.cli.corpora import read_corpus
+from litetext.cli.injection import Injection
+from litetext.cli.models import MODEL_HELP as HOST_HELP
 from litetext.cli.models import load_quietly
 from litetext.errors import OptionError
 
 
 @app.command(
     epilog="\b\nExamples:\n  litetext audit\n  litetext audit prompts.txt 'data/*.json' -o report\n"
-    "  litetext audit annotations.json.gz --json\n  cut -f1 log.tsv | litetext audit - --context 8,12,16"
+    "  litetext audit annotations.json.gz --json\n  cut -f1 log.tsv | litetext audit - --context 8,12,16\n"
+    "  litetext audit --attenuation student.safetensors --host micro -o report\n"
+    "  litetext audit prompts.txt --attenuation s0.pt --student-positions slice --student-context 16 "
+    "--host facebook/sam3 --images photos/"
 )
 def audit(
     sources: Annotated[
@@ -58,13 +64,34 @@ def audit(
         str | None,
         typer.Option(metavar="FILE[#NAME]", help="Position table [T, C]: an array, or a checkpoint that has one."),
     ] = None,
+    attenuation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STUDENT",
+            help="Inject this student's error into the text features of --host and follow it to the masks.",
+        ),
+    ] = None,
+    host: Annotated[str | None, typer.Option(metavar="PATH|HF_ID", help=f"With --attenuation. {HOST_HELP}")] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="With --attenuation: images, folders or globs, may be repeated; the prompts are asked of them. Or "
+            "micro, the default with --host micro: scenes of the micro world with phrases of their own.",
+        ),
+    ] = None,
+    pairs: Annotated[int | None, typer.Option(help="The most (image, phrase) pairs of --attenuation; 300.")] = None,
+    student_positions: Annotated[
+        str, typer.Option(metavar="HOW", help="Position table of the student: auto, slice, interpolate or keep.")
+    ] = "auto",
+    student_context: Annotated[int | None, typer.Option(help="Tokens that the student reads.")] = None,
     sample: Annotated[int, typer.Option(help="Distinct prompts whose features the encoder computes.")] = 5000,
     discard: Annotated[float, typer.Option(help="Share of the largest ratios that TwoNN leaves out.")] = 0.1,
     neighbours: Annotated[
         str, typer.Option(metavar="K,K", help="Range of neighbours that the MLE averages over.")
     ] = "10,20",
     seed: Annotated[int, typer.Option(help="Seed of samples and bootstraps.")] = 0,
-    device: Annotated[str, typer.Option(help="Where the encoder runs: auto, cpu, cuda, mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="Where encoder and host run: auto, cpu, cuda, mps.")] = "auto",
     json: Json = False,
     debug: Debug = False,  # noqa: ARG001 - read by `run`
 ) -> None:
@@ -84,6 +111,7 @@ def audit(
         geometry=GeometryOptions(discard=discard, k_min=k_min, k_max=k_max, seed=seed),
         order=OrderOptions(seed=seed),
     )
+    injection = Injection(attenuation, host, tuple(images or ()), pairs, student_positions, student_context)
     corpus = read_corpus(sources, ReadOptions(file_format, column, count_column))
     inputs = Inputs(
         None if encoder is None else load_quietly(encoder, encoder_positions, encoder_context, device),
@@ -91,6 +119,7 @@ def audit(
         _load_positions(positions),
     )
     with show_progress() as progress:
+        inputs = replace(inputs, attenuation=injection.measure(corpus, device, seed, progress))
         report = run_audit(corpus, inputs, options, progress)
     page = None
     if output is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from litetext.encoders.protocol import TextEncoder
+from litetext.encoders.protocol import TextEncoder, TextFeatures
 from litetext.errors import EncoderError, OptionError
 from litetext.sam3.exemplars import Exemplars
 from litetext.sam3.host import default_processor, detector_of, encoder_of, image_size, load_host, load_processor
@@ -168,16 +168,30 @@ class Segmenter:
     def run_host(self, embedding: ImageEmbedding, prompts: list[str], exemplars: Exemplars | None = None) -> Any:
         """The host's raw output for phrases, before any threshold: one run of the decoder, whatever their number."""
         import torch
-        from transformers.modeling_outputs import BaseModelOutputWithPooling
 
         from litetext.sam3.tower import pad_rows
 
-        finest = embedding.vision.fpn_hidden_states[0]
         with torch.inference_mode():
-            text = pad_rows(self._rows(prompts), like=finest)
-            boxes = {} if exemplars is None else exemplars.to_host(embedding.size, len(prompts), finest)
+            text = pad_rows(self._rows(prompts), like=embedding.vision.fpn_hidden_states[0])
+            return self.run_features(embedding, text, exemplars)
+
+    def run_features(self, embedding: ImageEmbedding, text: TextFeatures, exemplars: Exemplars | None = None) -> Any:
+        """As `run_host`, of the features of phrases, whoever made them.
+
+        Args:
+            embedding: of the image.
+            text: of the width that the host reads, on its device and in its number type.
+            exemplars: boxes that go with every phrase.
+        """
+        import torch
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+        count = len(text.values)
+        with torch.inference_mode():
+            finest = embedding.vision.fpn_hidden_states[0]
+            boxes = {} if exemplars is None else exemplars.to_host(embedding.size, count, finest)
             return self.detector(
-                vision_embeds=_repeated(embedding.vision, len(prompts)),
+                vision_embeds=_repeated(embedding.vision, count),
                 text_embeds=BaseModelOutputWithPooling(pooler_output=text.values),
                 attention_mask=text.mask,
                 **boxes,

@@ -1,0 +1,96 @@
+"""`litetext audit --attenuation`: a student's checkpoint, a host's folder and images, to the report."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+import torch
+from PIL import Image
+
+from litetext.anatomy.attenuation import DEFINITIONS, STAGES
+from litetext.cli import run
+from litetext.encoders.presets import StudentConfig
+from litetext.encoders.saving import save_student
+from litetext.encoders.student import build_student
+from tests.cli.helpers import failure
+from tests.sam3.hosts import WIDTH
+
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("no_network")]
+
+
+def write_student(path: Path, width: int) -> str:
+    config = replace(StudentConfig.of("tiny", 16, padding="masked"), name="custom", output=width)
+    save_student(build_student(config, torch.Generator().manual_seed(0)).eval(), path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_student(tmp_path_factory.mktemp("student") / "student.safetensors", WIDTH)
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> str:
+    path = tmp_path / "prompts.txt"
+    path.write_text("white dog\nred car\nleash\n", encoding="utf-8")
+    return str(path)
+
+
+def test_prompts_are_asked_of_images(
+    host_folder: Path, student: str, prompts: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(rng.integers(0, 256, (50, 40, 3), dtype=np.uint8)).save(tmp_path / "photos" / name)
+    arguments = ["audit", prompts, "--attenuation", student, "--host", str(host_folder), "--device", "cpu"]
+    images = ["--images", str(tmp_path / "photos"), "--images", str(tmp_path / "photos" / "a.png"), "--pairs", "5"]
+    assert run([*arguments, *images, "--json", "-o", str(tmp_path / "report")]) == 0
+    report = json.loads(capsys.readouterr().out)
+    found = report["attenuation"]
+    assert (found["images"], found["pairs"], found["phrases"], found["truncated"]) == (2, 5, 3, 0)
+    assert (found["student"], found["host"]) == (student, str(host_folder))
+    assert list(found["errors"]) == ["student", "shuffled", "noise"]
+    path = found["errors"]["student"]
+    assert [layer["layer"] for layer in path["layers"]] == ["encoder.0", "decoder.0", "decoder.1", "masks"]
+    assert set(path["layers"][0]["errors"]) == set(STAGES)
+    assert set(path["definitions"]) == set(DEFINITIONS)
+    factors = [path["features"] / layer["errors"]["weights"] for layer in path["layers"]]
+    assert path["factor"]["value"] == pytest.approx(float(np.exp(np.mean(np.log(factors)))))
+    assert "attenuation" in {advice["topic"] for advice in report["advice"]}
+    assert (tmp_path / "report" / "figures" / "attenuation.svg").is_file()
+    assert "Attenuation of a student" in (tmp_path / "report" / "report.html").read_text("utf-8")
+
+
+def test_the_micro_host_is_asked_about_its_own_world(student: str, prompts: str, capsys: pytest.CaptureFixture) -> None:
+    arguments = ["audit", prompts, "--attenuation", student, "--host", "micro", "--pairs", "3", "--device", "cpu"]
+    assert run(arguments) == 0
+    assert "3 pairs of 1 images, 3 phrases" in " ".join(capsys.readouterr().out.split())
+
+
+def test_mistakes_are_one_line(
+    host_folder: Path, student: str, prompts: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    host = ["--host", str(host_folder)]
+
+    def fail(*arguments: str) -> str:
+        return failure(capsys, "audit", prompts, *arguments, "--device", "cpu")
+
+    assert "--attenuation without a host; give --host micro" in fail("--attenuation", student)
+    assert "--attenuation without images" in fail("--attenuation", student, *host)
+    assert "no images in the folder" in fail("--attenuation", student, *host, "--images", str(tmp_path / "empty"))
+    assert "no file matches" in fail("--attenuation", student, *host, "--images", str(tmp_path / "*.png"))
+    assert "no such file" in fail("--attenuation", "/nowhere/s.pt", "--host", "micro")
+    assert "no such folder, /nowhere" in fail("--attenuation", student, "--host", "/nowhere", "--images", "micro")
+    assert "0 pairs" in fail("--attenuation", student, "--host", "micro", "--pairs", "0")
+    wide = write_student(tmp_path / "wide.safetensors", 8)
+    found = fail("--attenuation", wide, *host, "--images", "micro", "--pairs", "1")
+    assert f"features of width 8 where the host reads {WIDTH}" in found
+    for option in (host, ["--images", "micro"], ["--pairs", "3"], ["--student-context", "16"]):
+        assert "options of --attenuation without a student" in fail(*option)
