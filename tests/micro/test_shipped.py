@@ -10,6 +10,8 @@ pytest.importorskip("pycocotools")
 
 import litetext.micro
 from litetext.encoders.loading import load_encoder
+from litetext.encoders.shipped import shipped_folder
+from litetext.encoders.size import measure_encoder
 from litetext.micro.evaluation import evaluate_pairs, refuse_strangers
 from litetext.micro.model import SIZE, micro_config
 from litetext.micro.phrases import make_pairs
@@ -53,6 +55,22 @@ def test_its_text_encoder_alone(segmenter: Segmenter) -> None:
 def test_far_better_than_chance(segmenter: Segmenter) -> None:
     pairs = make_pairs(11, 120, SceneOptions(size=SIZE, split="test"))
     scores = evaluate_pairs(segmenter, pairs).overall
-    assert scores.cgf1 > 10
-    assert scores.il_mcc > 0.59
+    assert scores.cgf1 > 30
+    assert scores.il_mcc > 0.75
     assert refuse_strangers(segmenter, 40, 0, SIZE) >= 0.8
+
+
+@pytest.mark.parametrize(("name", "share", "least"), [("micro-student", 0.12, 0.9), ("micro-student-xs", 0.05, 0.4)])
+def test_the_students_beside_it(segmenter: Segmenter, name: str, share: float, least: float) -> None:
+    folder = shipped_folder(name)
+    assert folder is not None
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 2_000_000
+    student, teacher = load_encoder(name, device="cpu"), segmenter.encoder
+    ours, theirs = measure_encoder(name, student), measure_encoder("micro", teacher)
+    assert ours.parameters <= share * theirs.parameters
+    assert student.context == 16
+    pairs = list(make_pairs(12, 120, SceneOptions(size=SIZE, split="test")))
+    swapped = Segmenter(segmenter.detector, student, segmenter.processor)
+    kept = evaluate_pairs(swapped, pairs).overall.cgf1 / evaluate_pairs(segmenter, pairs).overall.cgf1
+    assert kept > least
+    assert refuse_strangers(swapped, 40, 0, SIZE) >= 0.8
