@@ -28,6 +28,8 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
+LITETEXT=${LITETEXT:-litetext}              # .venv/bin/litetext where it is not on the PATH
+PYTHON=${PYTHON:-python3}                   # one that has litetext, for the rehearsal only
 OUT=${OUT:-paper-s0}                        # everything is written below it
 TEACHER=${TEACHER:-facebook/sam3}           # or sam3.pt: whose text features are learnt
 HOST=${HOST:-facebook/sam3}                 # whose decoder the losses ask, and that segments
@@ -73,7 +75,7 @@ keep() {
 if [ -n "$REHEARSAL" ]; then
   # In place of the gated files: a text tower and a decoder of the true sizes with random weights, a cut vision tower,
   # and six pairs of the micro world as each subset.
-  run "${PYTHON:-python3}" "$here/random_teacher.py" -o "$OUT/stand-ins" --prompts "$REHEARSAL_PROMPTS"
+  run "$PYTHON" "$here/random_teacher.py" -o "$OUT/stand-ins" --prompts "$REHEARSAL_PROMPTS"
   TEACHER=$OUT/stand-ins/sam3 HOST=$OUT/stand-ins/sam3 INIT=$OUT/stand-ins/mobileclip_s0.pt
   PROMPTS=$OUT/stand-ins/prompts.txt GOLD=$OUT/stand-ins/gold IMAGES=$OUT/stand-ins/gold
   DEVICE=cpu DTYPE=fp32 BATCH_TOKENS=2048 EPOCHS=1 BATCH=64
@@ -94,35 +96,35 @@ if [ ${#held[@]} -eq 0 ]; then
 fi
 
 # 1. What the prompts use: context, vocabulary. 16 tokens should cut off about 5 % of the paper's.
-keep "$OUT/audit.json" litetext audit "${prompts[@]}" -o "$OUT/audit" --context 8,16,32 --json
+keep "$OUT/audit.json" "$LITETEXT" audit "${prompts[@]}" -o "$OUT/audit" --context 8,16,32 --json
 
 # 2. The teacher's features, once.
-run litetext embed "${prompts[@]}" -o "$OUT/features" --model "$TEACHER" --batch-tokens "$BATCH_TOKENS" --device "$DEVICE"
+run "$LITETEXT" embed "${prompts[@]}" -o "$OUT/features" --model "$TEACHER" --batch-tokens "$BATCH_TOKENS" --device "$DEVICE"
 
 # 3. The student. Several GPUs: torchrun --nproc-per-node N -m litetext distill ... in its place.
-run litetext distill "$here/paper_s0.toml" -o "$OUT/s0" --features "$OUT/features" --init "$INIT" --host "$HOST" \
+run "$LITETEXT" distill "$here/paper_s0.toml" -o "$OUT/s0" --features "$OUT/features" --init "$INIT" --host "$HOST" \
   --epochs "$EPOCHS" --batch "$BATCH" --dtype "$DTYPE" --device "$DEVICE" "${held[@]}"
 student=$OUT/s0/student.safetensors
 
 # 4. cgF1, IL_MCC and pmF1 of both on the seven subsets; predictions go on where they were.
-keep "$OUT/gold-teacher.json" litetext evaluate gold --gt "$GOLD" --model "$HOST" "${images[@]}" \
+keep "$OUT/gold-teacher.json" "$LITETEXT" evaluate gold --gt "$GOLD" --model "$HOST" "${images[@]}" \
   --pred "$OUT/predictions-teacher" --device "$DEVICE" --dtype "$DTYPE" --json
-keep "$OUT/gold-student.json" litetext evaluate gold --gt "$GOLD" --model "$HOST" "${images[@]}" --text "$student" \
+keep "$OUT/gold-student.json" "$LITETEXT" evaluate gold --gt "$GOLD" --model "$HOST" "${images[@]}" --text "$student" \
   --pred "$OUT/predictions-student" --device "$DEVICE" --dtype "$DTYPE" --json
 
 # 5. What the student keeps, subset by subset: ratio with an interval, agreement of masks, the worst disagreements.
 [ -n "$dry" ] || mkdir -p "$OUT/retention"
 for first in "$GOLD"/gold_*_merged_a_*test.json; do
   subset=$(basename "$first") && subset=${subset#gold_} && subset=${subset%%_merged_*}
-  keep "$OUT/retention/$subset.json" litetext evaluate retention --model "$HOST" --student "$student" \
+  keep "$OUT/retention/$subset.json" "$LITETEXT" evaluate retention --model "$HOST" --student "$student" \
     --gt "$GOLD/gold_${subset}_merged_"?_*test.json "${images[@]}" -o "$OUT/retention/$subset" \
     --device "$DEVICE" --dtype "$DTYPE" --json
 done
 
 # 6. What the file is, and the same for transformers.
-keep "$OUT/inspect.json" litetext inspect "$student" --json
+keep "$OUT/inspect.json" "$LITETEXT" inspect "$student" --json
 if [ -e "$OUT/s0-huggingface/config.json" ]; then
   echo "= $OUT/s0-huggingface" >&2
 else
-  run litetext convert "$student" -o "$OUT/s0-huggingface" --to huggingface
+  run "$LITETEXT" convert "$student" -o "$OUT/s0-huggingface" --to huggingface
 fi

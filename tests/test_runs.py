@@ -17,6 +17,7 @@ from litetext.cli.app import app
 RUNS = Path(__file__).parents[1] / "runs"
 SCRIPTS = sorted(RUNS.glob("*.sh"))
 SEPARATORS = re.compile(r"[|;&<>]+|\d?>&?\d?")
+PROGRAM = re.compile(r'(^|\s)(?:litetext|"\$LITETEXT")\s')
 APPENDED = re.compile(r"\+=\((--[a-z][a-z-]*)")
 
 needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
@@ -45,9 +46,9 @@ def calls(script: str) -> list[tuple[tuple[str, ...], list[str]]]:
     """Each `litetext` command of a script, with what is given to it."""
     found = []
     for line in script.replace("\\\n", " ").split("\n"):
-        if line.lstrip().startswith("#") or "litetext" not in line:
+        if line.lstrip().startswith("#") or not PROGRAM.search(line):
             continue
-        words = shlex.split(line.replace("$(", " "), comments=True)
+        words = shlex.split(PROGRAM.sub(r"\1litetext ", line.replace("$(", " ")), comments=True)
         while "litetext" in words:
             words = words[words.index("litetext") + 1 :]
             end = next((place for place, word in enumerate(words) if SEPARATORS.fullmatch(word)), len(words))
@@ -79,14 +80,19 @@ def unknown(script: str) -> list[str]:
 def test_it_parses_and_stops_at_the_first_failure(script: Path) -> None:
     done = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "\nset -euo pipefail\n" in script.read_text(encoding="utf-8")
+    lines = script.read_text(encoding="utf-8").split("\n")
+    assert "set -euo pipefail" in lines or 'source "$(dirname "$0")/micro_common.sh"' in lines
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_every_command_and_option_exists(script: Path) -> None:
-    text = script.read_text(encoding="utf-8")
-    assert calls(text), "no litetext in it"
-    assert unknown(text) == []
+    assert unknown(script.read_text(encoding="utf-8")) == []
+
+
+def test_commands_are_found() -> None:
+    found = [" ".join(command) for command, _ in calls((RUNS / "paper_s0.sh").read_text(encoding="utf-8"))]
+    gold = ["evaluate gold"] * 2
+    assert found == ["audit", "embed", "distill", *gold, "evaluate retention", "inspect", "convert"]
 
 
 def test_what_does_not_exist_is_found() -> None:
@@ -96,6 +102,7 @@ def test_what_does_not_exist_is_found() -> None:
         'held+=(--hold-up "$file")\n'
         "x=$(litetext evaluate gold --gt a --preds b) && litetext embedd x -o y\n"
         "litetext evaluate --json\n"
+        'test -s x || "$LITETEXT" inspect a --colour > x\n'
     )
     assert unknown(script) == [
         "--hold-up",
@@ -103,6 +110,7 @@ def test_what_does_not_exist_is_found() -> None:
         "litetext evaluate gold --preds",
         "litetext ['embedd']",
         "litetext evaluate ['--json']",
+        "litetext inspect --colour",
     ]
 
 

@@ -49,6 +49,25 @@ def test_from_a_recipe_and_flags_to_a_student(
     assert "Held out: gold.txt." in capsys.readouterr().out
 
 
+def test_masks_are_validated_with(
+    capsys: pytest.CaptureFixture[str], recipe: str, cache: str, host_folder: Path
+) -> None:
+    pytest.importorskip("pycocotools")
+    assert run(["micro", "world", "-o", "world", "--pairs", "6", "--size", "64", "--split", "validation"]) == 0
+    capsys.readouterr()
+    command = ["distill", recipe, "--features", cache, "--epochs", "1", "--device", "cpu"]
+    asked = ["--gold", "world/gold.json", "--images", "world"]
+    assert run([*command, "--host", str(host_folder), *asked, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert 0 <= found["best"]["cgf1"] <= 100
+    assert {"il_mcc", "pmf1"} <= set(found["last"])
+    assert "cgf1" in Path("small/curve.csv").read_text("utf-8").splitlines()[0]
+    assert "no model that segments" in failure(capsys, *command, *asked)
+    assert "gold and images come together" in failure(capsys, *command, *asked[:2])
+    missing = ["--host", str(host_folder), "--gold", "none.json", "--images", "world"]
+    assert "none.json" in failure(capsys, *command, *missing)
+
+
 def test_help_shows_real_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["distill", "--help"]) == 0
     out = capsys.readouterr().out

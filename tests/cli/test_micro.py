@@ -77,3 +77,20 @@ def test_segment_with_the_shipped_model(capsys: pytest.CaptureFixture[str], tmp_
     assert json.loads(capsys.readouterr().out)
     with Image.open(out / "scene.png") as image:
         assert image.size == (160, 160)
+
+
+def test_phrases_are_a_corpus(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "phrases.txt"
+    assert run(["micro", "phrases", "-o", str(file), "--count", "4000", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"file": str(file), "phrases": 4000}
+    assert len(set(file.read_text("utf-8").splitlines())) == 4000
+    assert "10 phrases" in failure(capsys, "micro", "phrases", "-o", str(file), "--count", "10")
+
+
+def test_training_that_begins_with_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    out = str(tmp_path / "run")
+    assert "no such folder" in failure(capsys, "micro", "train", "-o", out, "--start", str(tmp_path / "none"))
+    (tmp_path / "none").mkdir()
+    assert "no config.json" in failure(capsys, "micro", "train", "-o", out, "--start", str(tmp_path / "none"))
+    assert not (tmp_path / "run").exists()

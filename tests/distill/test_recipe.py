@@ -50,6 +50,8 @@ def test_a_file_and_what_comes_before_it(tmp_path: Path) -> None:
         ({"student": {"preset": "teacher"}}, "no student is called 'teacher'"),
         ({"student": {"positions": "guess"}}, "positions 'guess'"),
         ({"student": {"rank": 4096}}, "a token table of rank 4096"),
+        ({"student": {"width": 30}}, "a width of 30 for 8 heads"),
+        ({"student": {"width": -4}}, "width is -4"),
         ({"data": {"validation": 1.0}}, "a share of 1.0 for validation"),
         ({"losses": {"mse": 0, "cosine": 0}}, "no loss ties the student"),
         ({"validation": {"best": "loss!"}}, "no figure is called 'loss!'"),

@@ -104,6 +104,21 @@ def test_options_that_leave_nothing_to_learn() -> None:
         BatchOptions(0, 0, 5, 0, 0)
 
 
+def test_guesses_lie_near_instances_of_the_right_picture() -> None:
+    batch = BatchStream(0, dataclasses.replace(OPTIONS, guesses=50))[0]
+    assert batch.guess_boxes.shape == (12, 50, 4)
+    assert batch.guesses == 50
+    assert torch.equal(batch.owner[batch.guess_of], batch.picture[:, None].expand(-1, 50))
+    true, away = batch.boxes[batch.guess_of], batch.guess_boxes - batch.boxes[batch.guess_of]
+    assert bool((away[..., :2].abs() <= 0.91 * true[..., 2:] + 0.01).all())
+    assert bool((away[..., :2].abs() < 0.05 * true[..., 2:]).any()), "some lie where the instance does"
+    # What a phrase names is chosen more often than what else is there, but that too.
+    present = batch.named.any(1)
+    right = batch.named[present].gather(1, batch.guess_of[present]).float().mean()
+    even = (batch.named[present].sum(1) / (batch.owner[None] == batch.picture[present][:, None]).sum(1)).mean()
+    assert float(even) < float(right) < 1
+
+
 def test_no_phrases_and_no_strangers() -> None:
     batch = BatchStream(0, BatchOptions(2, 0, 5, 0, 0))[0]
     assert batch.ids.shape[0] == 0

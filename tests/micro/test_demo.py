@@ -4,16 +4,21 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from litetext.micro.demo import Answer, DemoOptions, DemoReport, run_demo
+from litetext.evaluate.cgf1 import Tally, score
+from litetext.evaluate.matching import count_pair
+from litetext.micro.demo import Answer, Contestant, DemoOptions, DemoReport, run_demo
+from litetext.micro.evaluation import MicroScores
+from litetext.micro.lesson import Lesson
 
 pytestmark = pytest.mark.torch
-OPTIONS = DemoOptions(pictures=2, size=200, pairs=12)
+OPTIONS = DemoOptions(pictures=2, size=200, pairs=12, lesson=Lesson("micro-xs", phrases=3600, epochs=1, batch=512))
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +37,17 @@ def test_the_page_has_everything_that_it_names(shown: tuple[Path, DemoReport, li
     for link in links:
         assert not link.startswith("http")
         assert (folder / link).is_file(), link
-    for shot in report.shots:
+    for shot in (shot for both in report.shots for shot in both):
         with Image.open(folder / shot.file) as image:
             assert image.size == (200, 200)
         assert {len(shot.answers)} <= {3, 4}
         for answer in shot.answers:
             assert answer.phrase in page
             assert answer.verdict in page
-    assert list(dict.fromkeys(stages)) == ["auditing", "segmenting", "scoring"]
+    order = list(dict.fromkeys(stages))
+    assert order[0] == "auditing"
+    assert order.index("segmenting") < order.index("scoring: its own text encoder")
+    assert order[-1] == "scoring: student of the package"
 
 
 def test_the_scores_on_the_page_are_those_of_the_report(shown: tuple[Path, DemoReport, list[str]]) -> None:
@@ -48,6 +56,8 @@ def test_the_scores_on_the_page_are_those_of_the_report(shown: tuple[Path, DemoR
     assert written["cgf1"] == pytest.approx(report.scores.overall.cgf1)
     assert report.to_json()["cgf1"] == written["cgf1"]
     assert written["pairs"]["all"] == 12
+    assert [one["name"] for one in written["students"]] == ["student, taught just now", "student of the package"]
+    assert all(0 < one["parameters"] < 0.12 * written["parameters"] for one in written["students"])
     assert f"{report.scores.overall.cgf1:.1f}" in report.page.read_text("utf-8")
 
 
@@ -63,3 +73,11 @@ def test_verdicts() -> None:
         False,
         False,
     ]
+
+
+def test_what_is_kept() -> None:
+    scores = MicroScores(score(Tally.of([count_pair(np.ones((1, 1)))])), (), {}, None)
+    nothing = MicroScores(score(Tally.of([count_pair(np.zeros((1, 1)))])), (), {}, None)
+    teacher = Contestant("teacher", 100, scores)
+    assert Contestant("student", 10, nothing).kept(teacher) in {0, None}
+    assert teacher.kept(Contestant("nothing", 1, nothing)) is None

@@ -13,12 +13,14 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("pycocotools")
 
-from litetext.evaluate.cgf1 import evaluate_gold
-from litetext.micro.evaluation import evaluate_pairs, overlaps
+from litetext.evaluate.cgf1 import Tally, evaluate_gold, score
+from litetext.evaluate.comparison import compare
+from litetext.micro.evaluation import evaluate_pairs, known_pairs, overlaps
 from litetext.micro.phrases import Pair, make_pairs
 from litetext.micro.saco import ANNOTATIONS, write_saco
 from litetext.micro.scenes import SceneOptions
 from litetext.sam3.masks import Masks
+from litetext.sam3.segmenter import ImageEmbedding, SegmentOptions
 
 PAIRS = list(make_pairs(3, 60, SceneOptions(size=64, split="test")))
 
@@ -33,6 +35,13 @@ class Oracle:
     def __init__(self, pairs: Sequence[Pair], spoil: float) -> None:
         self.pairs, self.rng, self.spoil = pairs, np.random.default_rng(0), spoil
         self.answers: list[Masks] = []
+        self.options = SegmentOptions(prompt_batch=6)
+
+    def embed(self, image: npt.NDArray[np.uint8]) -> ImageEmbedding:
+        return ImageEmbedding(image.shape[:2], image)
+
+    def segment_embedding(self, embedding: ImageEmbedding, prompts: Sequence[str]) -> list[Masks]:
+        return self.segment(embedding.vision, prompts)
 
     def segment(self, image: npt.NDArray[np.uint8], prompts: Sequence[str]) -> list[Masks]:
         asked = [pair for pair in self.pairs if pair.scene.pixels is image]
@@ -73,6 +82,16 @@ def test_the_same_numbers_as_from_files(tmp_path: Path) -> None:
     assert 5 < scores.overall.cgf1 < 95
     for name in ("mean", "at_50", "at_75", "presence"):
         assert asdict(getattr(scores.overall, name)) == pytest.approx(asdict(getattr(other, name))), name
+
+
+def test_the_same_numbers_as_a_comparison() -> None:
+    scores = evaluate_pairs(Oracle(PAIRS, 0.6), PAIRS).overall  # type: ignore[arg-type]
+    found = compare(Oracle(PAIRS, 0.6), Oracle(PAIRS, 0.0), known_pairs(PAIRS))  # type: ignore[arg-type]
+    teacher, student = (score(sum(one, Tally.of([]))) for one in (found.teacher, found.student))
+    assert len(found.teacher) == 10
+    assert teacher.cgf1 == pytest.approx(scores.cgf1)
+    assert asdict(teacher.mean) == pytest.approx(asdict(scores.mean))
+    assert student.cgf1 > 99.9 > teacher.cgf1
 
 
 def test_held_out_words_are_told_apart() -> None:

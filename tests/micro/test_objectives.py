@@ -18,6 +18,7 @@ from litetext.micro.objectives import (  # noqa: E402
     generalised_iou,
     mask_losses,
     match_queries,
+    matching_costs,
     pool_instances,
     score_loss,
     to_corners,
@@ -84,18 +85,31 @@ def test_generalised_iou_by_hand() -> None:
 @given(st.integers(0, 2**31), st.lists(st.integers(1, 3), min_size=1, max_size=3))
 def test_the_matching_is_the_cheapest(seed: int, counts: list[int]) -> None:
     generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(len(counts), 4, generator=generator)
-    boxes = torch.rand(len(counts), 4, 4, generator=generator) * 0.4 + 0.3
-    targets = [torch.rand(count, 4, generator=generator) * 0.4 + 0.3 for count in counts]
-    rows, queries, places = match_queries(logits, boxes, targets)
+    costs = torch.randn(len(counts), 4, sum(counts) + 1, generator=generator)
+    named = torch.zeros(len(counts), sum(counts) + 1, dtype=torch.bool)
+    for row, count in enumerate(counts):
+        named[row, torch.randperm(sum(counts) + 1, generator=generator)[:count]] = True
+    rows, queries, instances = match_queries(costs, named)
     assert len(rows) == sum(counts)
-    for row, target in enumerate(targets):
-        cost = 5 * torch.cdist(boxes[row], target, p=1) - 2 * logits[row].sigmoid()[:, None]
-        cost -= 2 * generalised_iou(to_corners(boxes[row])[:, None], to_corners(target)[None])
-        found = cost[queries[rows == row], places[rows == row]].sum().item()
-        tried = itertools.permutations(range(4), len(target))
-        assert found == pytest.approx(min(cost[list(one), range(len(target))].sum().item() for one in tried), abs=1e-4)
-        assert sorted(places[rows == row].tolist()) == list(range(len(target)))
+    for row, count in enumerate(counts):
+        mine = named[row].nonzero()[:, 0]
+        found = costs[row, queries[rows == row], instances[rows == row]].sum().item()
+        tried = itertools.permutations(range(4), count)
+        assert found == pytest.approx(min(costs[row, list(one), mine].sum().item() for one in tried), abs=1e-4)
+        assert sorted(instances[rows == row].tolist()) == mine.tolist()
+
+
+def test_the_costs_by_hand() -> None:
+    boxes = torch.tensor([[[0.25, 0.25, 0.5, 0.5], [0.75, 0.25, 0.5, 0.5]]])
+    masks = torch.full((1, 2, 4, 4), -40.0)
+    masks[0, 0, :, :2] = 40.0
+    masks[0, 1, :, 2:] = 40.0
+    instance = torch.tensor([[0.25, 0.25, 0.5, 0.5]]), (masks[0, :1] > 0).float()
+    costs = matching_costs(torch.zeros(1, 2), boxes, masks, *instance)
+    # The right one: no distance, generalised IoU 1, dice 1. The other: distance 0.5, generalised IoU 0, no overlap of
+    # two masks that cover two of the four cells that are looked at.
+    assert costs[0, :, 0].tolist() == pytest.approx([0 - 2 - 1 - 5, 5 * 0.5 - 0 - 1 - 5 * 1 / 5], abs=1e-4)
+    assert not costs.requires_grad
 
 
 def test_scores_by_hand() -> None:

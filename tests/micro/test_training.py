@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("scipy")
+
+from safetensors.torch import save_file  # noqa: E402
 
 from litetext.errors import OptionError  # noqa: E402
 from litetext.micro import training  # noqa: E402
@@ -24,6 +27,7 @@ pytestmark = pytest.mark.torch
 
 WORDS = BatchOptions(pictures=2, phrases=0, nouns=12, coloured=1, strange=2, sheets=0.5)
 SETS = BatchOptions(pictures=2, phrases=2, nouns=12, coloured=1, strange=2)
+GUESSES = BatchOptions(pictures=2, phrases=2, nouns=12, coloured=1, strange=2, guesses=3)
 RECIPE = MicroRecipe(
     stages=(Stage("contrast", 2, 1e-3, 0.1, WORDS, warm_up=1), Stage("set", 2, 1e-3, 0.1, SETS, warm_up=1, eye=0.5)),
     validate_every=2,
@@ -89,8 +93,9 @@ def test_training_changes_what_it_should(whole: tuple[Path, dict[str, Any]]) -> 
     assert 10 < int(rows.sum()) < 400  # of 49,408: only tokens that occurred
 
 
-def test_one_batch_can_be_learnt_by_heart() -> None:
-    stage = Stage("set", 40, 2e-3, 1.0, BatchOptions(2, 2, 8, 0, 0), warm_up=2)
+@pytest.mark.parametrize("guesses", [0, 4])
+def test_one_batch_can_be_learnt_by_heart(guesses: int) -> None:
+    stage = Stage("set", 40, 2e-3, 1.0, BatchOptions(2, 2, 8, 0, 0, guesses=guesses), warm_up=2)
     model = make_model(1)
     run = training.Run(model, Tutor(VISION_WIDTH, len(concepts())), ())
     run.optimisers = training.make_optimisers(run, RECIPE)
@@ -98,6 +103,9 @@ def test_one_batch_can_be_learnt_by_heart() -> None:
     losses = [training.take_step(run, RECIPE, stage, step, batch) for step in range(14)]
     assert losses[-1]["loss"] < 0.75 * losses[0]["loss"]
     assert losses[-1]["concept"] < losses[0]["concept"]
+    assert ("guess" in losses[-1]) == bool(guesses)
+    if guesses:
+        assert losses[-1]["guess"] < losses[0]["guess"]
     assert run.step == 14
 
 
@@ -125,3 +133,27 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"nothing")
     with pytest.raises(OptionError, match=r"not a checkpoint, .*checkpoint\.pt; remove it"):
         training.train(tmp_path, RECIPE, workers=0)
+
+
+def test_the_last_stage_from_trained_weights(whole: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    half = {name: value.half().contiguous() for name, value in whole[1].items()}
+    (tmp_path / "weights").mkdir()
+    save_file(half, tmp_path / "weights" / "model.safetensors")
+    recipe = replace(RECIPE, stages=(*RECIPE.stages[:1], Stage("set", 1, 1e-4, 0.1, GUESSES, warm_up=1)))
+    model = training.train(tmp_path / "run", recipe, start=tmp_path / "weights", workers=0)
+    with (tmp_path / "run" / "curve.csv").open(encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert row["step"] == "3", "the first stage is left out"
+    assert float(row["guess"]) > 0
+    far = max((value - half[name].float()).abs().max().item() for name, value in model.state_dict().items())
+    assert 0 < far < 1e-3, "one step from the weights that were given"
+    with pytest.raises(OptionError, match="another recipe"):
+        training.train(tmp_path / "run", recipe, workers=0)
+
+
+def test_weights_of_something_else(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"no weights of the micro model, .*model\.safetensors"):
+        training.train(tmp_path / "run", RECIPE, start=tmp_path, workers=0)
+    save_file({"one": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(OptionError, match="no weights of the micro model"):
+        training.train(tmp_path / "run2", RECIPE, start=tmp_path, workers=0)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from litetext.errors import ImageError
-from litetext.sam3.drawing import draw_instances, palette
+from litetext.sam3.drawing import draw_instances, draw_masks, palette
 from litetext.sam3.masks import Masks, draw_all
 
 
@@ -33,6 +33,15 @@ def test_only_the_mask_and_its_label_change() -> None:
     assert rows.max() < 62
     assert (columns.min(), changed[:, 160:].any()) == (40, False)
     assert np.asarray(grey).tolist() == np.full((200, 300, 3), 90).tolist()
+
+
+def test_masks_alone_have_no_label() -> None:
+    grey = Image.new("RGB", (300, 200), (90, 90, 90))
+    masks = np.concatenate([square(40, 60, 80).masks, square(150, 20, 30).masks, square(0, 0, 0).masks])
+    drawn = np.asarray(draw_masks(grey, masks))
+    assert ((drawn != 90).any(axis=2) == masks.any(axis=0)).all()
+    assert drawn[100, 80].tolist() != drawn[30, 160].tolist()
+    assert np.asarray(draw_masks(grey, masks[:0])).tolist() == np.asarray(grey).tolist()
 
 
 def test_colours_can_be_told_apart() -> None:

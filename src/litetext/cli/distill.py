@@ -56,6 +56,13 @@ def distill(
         list[str] | None,
         typer.Option(metavar="FILE", help="Prompts of an evaluation set, not to be trained on; may be repeated."),
     ] = None,
+    gold: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Pairs to validate with, cgF1 of the host after each epoch; with --images."),
+    ] = None,
+    images: Annotated[
+        list[str] | None, typer.Option(metavar="DIR", help="Where the pictures of --gold are; may be repeated.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="How often each phrase is seen.")] = None,
     batch: Annotated[int | None, typer.Option(help="Phrases of a step, of all processes together.")] = None,
     rate: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
@@ -78,6 +85,7 @@ def distill(
         "student": {"preset": preset, "init": init, "context": context},
         "data": {"cache": features, "host": host},
         "training": {"epochs": epochs, "batch": batch, "rate": rate, "dtype": dtype, "seed": seed},
+        "validation": {"gold": gold or None, "images": images or None},
     }
     found = read_recipe(recipe, changes)
     held = (*found.data.hold_out, *(hold_out or ()))
@@ -100,18 +108,27 @@ def _folder(recipe: Path | None, output: Path | None) -> Path:
 
 
 def _host(recipe: "DistilRecipe", device: "torch.device") -> "Host | None":
-    """The host that the recipe names; without a loss that asks for it, nothing of it is loaded."""
+    """The host that the recipe names; of one that nothing asks for, nothing is loaded."""
     from litetext.distill.validation import Host
 
-    name = recipe.data.host
+    name, gold = recipe.data.host, recipe.validation.gold
     if not name:
+        if gold:
+            raise OptionError("pairs to validate with, but no model that segments", mend="give --host")
         return None
-    if not recipe.losses.kinds:
+    if not recipe.losses.kinds and not gold:
         return Host(name)
-    from litetext.sam3.host import load_host
+    from litetext.distill.cache import FeatureCache
+    from litetext.evaluate.exam import Exam, NoText
+    from litetext.evaluate.known import GoldPairs
     from litetext.sam3.readers import text_readers
+    from litetext.sam3.segmenter import Segmenter
 
-    return Host(name, text_readers(load_host(name, device=device)))
+    paths = [Path(one) for one in recipe.validation.images]
+    pairs = GoldPairs.read([Path(one) for one in gold], paths) if gold else None  # before anything large is loaded
+    segmenter = Segmenter.load(name, NoText(FeatureCache.open(recipe.data.cache).width), device=device)
+    reader = text_readers(segmenter.detector) if recipe.losses.kinds else None
+    return Host(name, reader, None if pairs is None else Exam(segmenter, pairs).figures)
 
 
 def _summary(report: "DistilReport") -> str:

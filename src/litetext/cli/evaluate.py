@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from litetext.evaluate.subsets import GoldScores, GoldSet
 
 evaluate_app = typer.Typer(rich_markup_mode=None)
-app.add_typer(evaluate_app, name="evaluate", help="Score segmentations: cgF1 on SA-Co Gold.")
+app.add_typer(evaluate_app, name="evaluate", help="Score segmentations: cgF1, and what a student keeps of it.")
 
 
 @evaluate_app.callback()
 def _root() -> None:
-    """Score segmentations: cgF1 on SA-Co Gold."""
+    """Score segmentations: cgF1 on SA-Co Gold, and what a student keeps of it."""
 
 
 @evaluate_app.command(
@@ -83,7 +83,7 @@ def gold(
     except ImportError as error:
         raise MissingExtraError("evaluation", "sam3") from error
 
-    files = [path for spec in (*truths, *(more or ())) for path in _split(spec)]
+    files = [path for spec in (*truths, *(more or ())) for path in split_files(spec)]
     maker = None
     if model is not None:
         if not images:
@@ -160,6 +160,6 @@ def _tell_misfits(one: "GoldSet", scores: "GoldScores") -> None:
         )
 
 
-def _split(spec: str) -> list[Path]:
+def split_files(spec: str) -> list[Path]:
     """The files of ``A,B,C``; a file whose name has a comma is itself."""
     return [Path(spec)] if Path(spec).exists() else [Path(part.strip()) for part in spec.split(",") if part.strip()]

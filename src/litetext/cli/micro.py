@@ -91,14 +91,45 @@ def world(
         typer.echo("\n".join(f"{name}: {value}" for name, value in report.items()))
 
 
-@micro.command(epilog="\b\nExample:\n  litetext micro train -o micro-run")
+@micro.command(
+    epilog="\b\nExample:\n  litetext micro phrases -o phrases.txt --count 20000\n"
+    "  litetext embed phrases.txt -o features --model micro"
+)
+def phrases(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Write them there, one a line.")],
+    count: Annotated[int, typer.Option(help="Different phrases.")] = 20_000,
+    seed: Seed = 0,
+    json: Json = False,
+    debug: Debug = False,  # noqa: ARG001 - read by `run`
+) -> None:
+    """Write phrases of the micro world, to distil students from; held-out words are not among them."""
+    _need_training()
+    from litetext.micro.talk import make_talk
+    from litetext.storage import write_text
+
+    with show_progress() as progress:
+        texts = make_talk(seed, count, progress)
+    write_text(output, "\n".join(texts) + "\n")
+    if json:
+        print_json({"file": str(output), "phrases": len(texts)})
+    else:
+        typer.echo(f"{output}: {len(texts):,} phrases")
+
+
+@micro.command(
+    epilog="\b\nExamples:\n  litetext micro train -o micro-run\n  litetext micro train -o better --start micro"
+)
 def train(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Checkpoint, curve and weights.")],
     seed: Seed = 0,
     contrast_steps: Annotated[
         int | None, typer.Option(help="Steps of the first stage instead of the recipe's.")
     ] = None,
-    set_steps: Annotated[int | None, typer.Option(help="Steps of the second stage instead of the recipe's.")] = None,
+    set_steps: Annotated[int | None, typer.Option(help="Steps of each later stage instead of the recipe's.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(metavar="micro|DIR", help="Trained weights: run the last stage only, and begin with these."),
+    ] = None,
     threads: Annotated[int, typer.Option(help="Threads of PyTorch.")] = 2,
     json: Json = False,
     debug: Debug = False,  # noqa: ARG001 - read by `run`
@@ -107,6 +138,7 @@ def train(
     _need_training()
     from dataclasses import asdict, replace
 
+    from litetext.encoders.pretrained import locate_folder
     from litetext.micro.calibration import calibrate, collect, fold
     from litetext.micro.recipe import MicroRecipe
     from litetext.micro.training import train as train_model
@@ -116,8 +148,9 @@ def train(
     recipe = MicroRecipe(seed=seed, threads=threads)
     wanted = {"contrast": contrast_steps, "set": set_steps}
     stages = tuple(replace(stage, steps=wanted[stage.losses] or stage.steps) for stage in recipe.stages)
+    weights = None if start is None else Path(locate_folder(start, "give micro, or a folder of weights"))
     with show_progress() as progress:
-        model = train_model(output, replace(recipe, stages=stages), progress=progress)
+        model = train_model(output, replace(recipe, stages=stages), start=weights, progress=progress)
         progress("calibrating", 0)
         found = calibrate(collect(model, calibration_pairs()))
         fold(model, found)
@@ -141,6 +174,9 @@ def evaluate(
         str | None, typer.Option(metavar="PATH|HF_ID", help="Text encoder instead of the model's own.")
     ] = None,
     split: SplitName = "test",
+    shuffle: Annotated[
+        bool, typer.Option("--shuffle", help="Ask again with the content words in another order, where they have one.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,  # noqa: ARG001 - read by `run`
 ) -> None:
@@ -153,18 +189,20 @@ def evaluate(
     from litetext.micro.model import SIZE
     from litetext.micro.phrases import make_pairs
     from litetext.micro.scenes import SceneOptions, Split
+    from litetext.micro.shuffling import compare_orders
     from litetext.sam3.segmenter import Segmenter
 
     options = SceneOptions(size=SIZE, split=cast("Split", split))  # refuses any other word
     segmenter = Segmenter.load(model, None if text is None else load_encoder(text))
+    asked = list(make_pairs(seed, pairs, options))
     with show_progress() as progress:
-        scores = evaluate_pairs(
-            segmenter, make_pairs(seed, pairs, options), lambda stage, done: progress(stage, done / pairs)
-        )
+        scores = evaluate_pairs(segmenter, asked, lambda stage, done: progress(stage, done / pairs))
+        order = compare_orders(segmenter, asked, scores, seed) if shuffle else None
         progress("strange phrases", 0)
         refused = refuse_strangers(segmenter, STRANGERS, seed, SIZE)
     if json:
-        print_json({**scores.to_json(), "strangers_refused": refused})
+        shuffled = {} if order is None else {"order": order.to_json()}
+        print_json({**scores.to_json(), "strangers_refused": refused, **shuffled})
         return
     from litetext.cli.scores import print_scores
     from litetext.evaluate.subsets import GoldScores
@@ -174,6 +212,10 @@ def evaluate(
         typer.echo(f"presence right, {kind} phrases: {100 * share:.1f} %")
     if scores.held_out is not None:
         typer.echo(f"held-out words: cgF1 {scores.held_out.cgf1:.1f}")
+    if order is not None:
+        typer.echo(
+            f"words in another order, {order.pairs} pairs: cgF1 {order.normal.cgf1:.1f}, then {order.shuffled.cgf1:.1f}"
+        )
     typer.echo(f"phrases of nothing in this world without a mask: {100 * refused:.1f} % of {STRANGERS}")
 
 

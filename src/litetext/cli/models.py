@@ -23,12 +23,12 @@ Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, mp
 Dtype = Annotated[str, typer.Option(help="Number type: auto (float32), bf16 or fp16.")]
 
 
-def load_quietly(spec: str, positions: str, context: int | None, device: str) -> "TextEncoder":
+def load_quietly(spec: str, positions: str, context: int | None, device: str, dtype: str = "auto") -> "TextEncoder":
     """A text encoder as the command line names it; the hub's retries are not told, an error stays one line.
 
     Raises:
         EncoderError: it cannot be loaded.
-        OptionError: no such positions, context or device.
+        OptionError: no such positions, context, device or number type.
     """
     import logging
 
@@ -37,7 +37,7 @@ def load_quietly(spec: str, positions: str, context: int | None, device: str) ->
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     chosen = cast("Known", positions)  # load_encoder refuses any other word
-    return load_encoder(spec, positions=chosen, context=context, device=device)
+    return load_encoder(spec, positions=chosen, context=context, dtype=dtype, device=device)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def print_scores(result: "GoldScores") -> None:
 
     found = result.cgf1
     counted = found.to_json()["pairs"]
-    table = _table("score", "IoU 0.50:0.95", "0.50", "0.75", caption=f"{counted['all']} (image, phrase) pairs")
+    table = score_table("score", "IoU 0.50:0.95", "0.50", "0.75", caption=f"{counted['all']} (image, phrase) pairs")
     levels = [asdict(one) for one in (found.mean, found.at_50, found.at_75)]
     for name in levels[0]:
         table.add_row(_LABELS.get(name, name), *(_percent(level[name]) for level in levels))
@@ -55,7 +55,7 @@ def print_subsets(result: "SubsetScores") -> None:
     caption = f"{len(result.scores)} of {len(SUBSETS)} subsets of SA-Co Gold"
     average = result.ap
     precisions = list(_SHOWN.values()) if average is not None else []
-    table = _table("subset", "cgF1", "IL_MCC", "pmF1", *precisions, caption=caption)
+    table = score_table("subset", "cgF1", "IL_MCC", "pmF1", *precisions, caption=caption)
     for subset, one in result.scores.items():
         scores = None if one.ap is None else one.ap.to_json()
         table.add_row(subset.title, *_cells(one.cgf1.cgf1, one.cgf1.il_mcc, one.cgf1.pmf1, scores))
@@ -64,7 +64,7 @@ def print_subsets(result: "SubsetScores") -> None:
     Console().print(table)
 
 
-def _table(*columns: str, caption: str) -> "Table":
+def score_table(*columns: str, caption: str) -> "Table":
     """A table whose columns but the first are flush right."""
     from rich.table import Table
 

@@ -8,9 +8,10 @@ from typing import Any
 from litetext.distill.data import Data
 from litetext.distill.manifest import Teacher
 from litetext.distill.recipe import DistilRecipe
+from litetext.encoders.tensors import STUDENT_FILE
 from litetext.storage import to_json, write_text
 
-SUMMARY, CARD, STUDENT = "summary.json", "MODEL_CARD.md", "student.safetensors"
+SUMMARY, CARD, STUDENT = "summary.json", "MODEL_CARD.md", STUDENT_FILE
 _LABELS = {
     "cosine": "cosine with the teacher, valid tokens",
     "end_cosine": "cosine with the teacher, end token",

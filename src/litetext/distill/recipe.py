@@ -28,7 +28,8 @@ class StudentOptions:
         preset: a name in `PRESETS`. The width of the features is that of the teacher's, whatever the preset says.
         context: tokens that it reads, from the first step on; 0 for the preset's own.
         padding: "masked" or "attended".
-        rank: rank of the token table: 0 for a whole one, -1 for the preset's own.
+        width: channels of a token, a multiple of the preset's heads; 0 for the preset's own.
+        rank: rank of the token table, at most the width: 0 for a whole one, -1 for the preset's own.
         init: a file, folder or hub name of a LiteText student or a MobileCLIP to start from; "" for random weights.
         positions: how its position table comes to ``context`` rows, as `load_encoder` takes it; with "auto" the table
             of a MobileCLIP is sliced, since each of its rows was trained for its own place.
@@ -40,13 +41,14 @@ class StudentOptions:
     preset: str = "s0"
     context: int = 0
     padding: Padding = "masked"
+    width: int = 0
     rank: int = -1
     init: str = ""
     positions: Positions = "auto"
 
     def __post_init__(self) -> None:
         """Check each value."""
-        check_least(0, context=self.context)
+        check_least(0, context=self.context, width=self.width)
         check_least(-1, rank=self.rank)
         if self.positions not in get_args(Positions):
             raise OptionError(f"positions '{self.positions}'", mend=f"give {', '.join(get_args(Positions))}")
@@ -54,8 +56,12 @@ class StudentOptions:
 
     def config(self, output: int) -> StudentConfig:
         """The student's configuration for features of a width."""
-        said = asdict(StudentConfig.of(self.preset, self.context or None, padding=self.padding))
-        return StudentConfig(**{**said, "output": output, **({"rank": self.rank or None} if self.rank >= 0 else {})})
+        said = asdict(StudentConfig.of(self.preset, self.context or None, padding=self.padding)) | {"output": output}
+        if self.width:
+            said["width"] = self.width
+        if self.rank >= 0:
+            said["rank"] = self.rank or None
+        return StudentConfig(**said)
 
 
 @dataclass(frozen=True)
@@ -152,6 +158,9 @@ class ValidationOptions:
             better, or "loss".
         patience: epochs without a gain after which training stops; 0 to go on to the end.
         gain: what counts as one.
+        gold: files of annotators, of (picture, phrase) pairs that the host is asked with the student in it; none for no
+            figures of masks.
+        images: folders with their pictures.
 
     Raises:
         OptionError: a value makes no sense.
@@ -161,6 +170,8 @@ class ValidationOptions:
     best: Best = "cosine"
     patience: int = 5
     gain: float = 1e-4
+    gold: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check each value."""
@@ -170,6 +181,8 @@ class ValidationOptions:
             raise OptionError(f"no figure is called '{self.best}'", mend=f"give {', '.join(get_args(Best))}")
         if not isfinite(self.gain) or self.gain < 0:
             raise OptionError(f"a gain of {self.gain}", mend="give a number of at least 0")
+        if bool(self.gold) != bool(self.images):
+            raise OptionError("gold and images come together", mend="give the annotations and where their pictures are")
 
 
 @dataclass(frozen=True)

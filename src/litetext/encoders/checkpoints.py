@@ -173,7 +173,7 @@ def open_checkpoint(path: Path, *, heads: int | None = None) -> Checkpoint:
     """Recognise a text encoder by the names of its tensors.
 
     Args:
-        path: a file, or a folder with `model.safetensors` or its shards.
+        path: a file, or a folder with `model.safetensors`, its shards, or `student.safetensors`.
         heads: attention heads, for sizes that are of no preset in a format that does not store them.
 
     Raises:

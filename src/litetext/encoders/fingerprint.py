@@ -28,7 +28,7 @@ def fingerprint_encoder(encoder: TextEncoder) -> str:
     Raises:
         EncoderError: there is no module to be found.
     """
-    modules = _modules(encoder)
+    modules = modules_of(encoder)
     if not modules:
         raise EncoderError(
             "an encoder without weights that can be told", where=encoder.name, mend="keep its module in an attribute"
@@ -50,8 +50,8 @@ def fingerprint_tokeniser(encoder: TextEncoder) -> str:
     return fingerprint([type(own).__name__, *(json.dumps(part, sort_keys=True) for part in (rules, own.get_vocab()))])
 
 
-def _modules(encoder: TextEncoder) -> dict[str, nn.Module]:
-    """The encoder's modules by the names of their attributes."""
+def modules_of(encoder: TextEncoder) -> dict[str, nn.Module]:
+    """The encoder's modules by the names of their attributes; "" if it is a module itself."""
     if isinstance(encoder, nn.Module):
         return {"": encoder}
     return {name: value for name, value in sorted(vars(encoder).items()) if isinstance(value, nn.Module)}

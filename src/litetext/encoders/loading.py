@@ -55,8 +55,9 @@ def load_encoder(
     The format is recognised by the names of the tensors. Only the text side is read, and all of it must be there.
 
     Args:
-        path_or_id: a .pt or .safetensors file, a folder with config.json and safetensors, or a name on the hub, which
-            is downloaded unless it is in the local cache.
+        path_or_id: a .pt or .safetensors file, a folder with config.json and safetensors, the folder of a run of
+            `litetext distill`, the name of a model in the package, or a name on the hub, which is downloaded unless it
+            is in the local cache.
         positions: how the file's position table becomes one of ``context`` rows. "auto" keeps a table that already has
             them, and refuses to guess otherwise; "slice" takes the first rows; "interpolate" stretches the whole table;
             "keep" takes the table as it is. Which one a file needs is said in docs/checkpoints.md.

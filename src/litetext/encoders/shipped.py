@@ -4,7 +4,11 @@ from importlib.resources import files
 from pathlib import Path
 
 # The package and the folder in it. A folder of the user's that is called so is given as ./NAME.
-SHIPPED = {"micro": ("litetext.micro", "weights")}
+SHIPPED = {
+    "micro": ("litetext.micro", "weights"),
+    "micro-student": ("litetext.micro", "student"),
+    "micro-student-xs": ("litetext.micro", "student_xs"),
+}
 
 
 def shipped_folder(name: str) -> Path | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 SINGLE_FILE = "model.safetensors"
+STUDENT_FILE = "student.safetensors"  # of a run of `litetext distill`
 SHARD_INDEX = "model.safetensors.index.json"
 AGAIN = "get the file again"
 _ZIP = b"PK\x03\x04"
@@ -80,7 +81,7 @@ class TensorSource(Protocol):
 
 
 def open_tensors(path: Path) -> TensorSource:
-    """The tensors of a file, or of a folder that holds `model.safetensors` or its shards.
+    """The tensors of a file, or of a folder that holds `model.safetensors`, its shards, or `student.safetensors`.
 
     Raises:
         EncoderError: nothing there, or not a whole file of tensors.
@@ -164,10 +165,10 @@ def _open_folder(folder: Path) -> SafetensorsSource:
     """The one safetensors file of a folder, or all that its index names."""
     index = folder / SHARD_INDEX
     if not index.is_file():
-        single = folder / SINGLE_FILE
-        if not single.is_file():
+        single = next((folder / name for name in (SINGLE_FILE, STUDENT_FILE) if (folder / name).is_file()), None)
+        if single is None:
             raise EncoderError(
-                f"neither {SINGLE_FILE} nor {SHARD_INDEX} in this folder",
+                f"neither {SINGLE_FILE} nor {SHARD_INDEX} nor {STUDENT_FILE} in this folder",
                 where=str(folder),
                 mend="give the file itself",
             )

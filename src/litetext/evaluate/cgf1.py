@@ -208,12 +208,11 @@ def evaluate_gold(truths: Sequence[Path], predictions: Path, progress: Progress 
     return score(Tally.of(counts))
 
 
-def choose_pairs(annotators: Sequence[Annotations], found: Predictions) -> list[PairId]:
+def exhaustive_pairs(annotators: Sequence[Annotations]) -> list[PairId]:
     """The pairs that every annotator calls exhaustive, in the order of the first file.
 
     Raises:
-        EvaluationError: the annotators have other pairs, a prediction has an unknown pair or category, or no pair is
-            left.
+        EvaluationError: the annotators have other pairs, or no pair is left.
     """
     first = annotators[0]
     for other in annotators[1:]:
@@ -224,6 +223,22 @@ def choose_pairs(annotators: Sequence[Annotations], found: Predictions) -> list[
                 where=f"{first.name} and {other.name}",
                 mend="give annotators of the same set",
             )
+    chosen = [pair for pair in first.pairs if all(one.pairs[pair].exhaustive for one in annotators)]
+    if not chosen:
+        where = ", ".join(one.name for one in annotators)
+        raise EvaluationError("no pair is exhaustive for every annotator", where=where, mend="check the files")
+    return chosen
+
+
+def choose_pairs(annotators: Sequence[Annotations], found: Predictions) -> list[PairId]:
+    """As `exhaustive_pairs`, once it is sure that the predictions belong to them.
+
+    Raises:
+        EvaluationError: the annotators have other pairs, no pair is left, or a prediction has an unknown pair or
+            category.
+    """
+    chosen = exhaustive_pairs(annotators)
+    first = annotators[0]
     unknown = found.pairs - first.pairs.keys()
     if unknown:
         raise EvaluationError(
@@ -239,10 +254,6 @@ def choose_pairs(annotators: Sequence[Annotations], found: Predictions) -> list[
                 where=found.name,
                 mend=f"leave it out, or give {min(one.categories)}",
             )
-    chosen = [pair for pair in first.pairs if all(one.pairs[pair].exhaustive for one in annotators)]
-    if not chosen:
-        where = ", ".join(one.name for one in annotators)
-        raise EvaluationError("no pair is exhaustive for every annotator", where=where, mend="check the files")
     return chosen
 
 

@@ -4,6 +4,7 @@ An "image" of these files is an (image, phrase) pair: the same picture stands th
 """
 
 import math
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -160,8 +161,21 @@ def overlap(predictions: Sequence[Mapping[str, Any]], truths: Sequence[Mapping[s
     """IoU [P, G] of compressed RLE masks; at most 0 where two masks have different sizes."""
     if not predictions or not truths:
         return np.zeros((len(predictions), len(truths)))
-    ious: npt.NDArray[np.float64] = coco_mask.iou(predictions, truths, [0] * len(truths))
+    ious: npt.NDArray[np.float64] = coco_mask.iou(list(predictions), list(truths), [0] * len(truths))
     return ious
+
+
+def encode_masks(masks: npt.NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Masks, bool [N, H, W], as compressed RLE."""
+    return [dict(coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))) for mask in masks]
+
+
+def decode_masks(codes: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Compressed RLE of masks of that height and width as bool [N, H, W]."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools asks NumPy 2 in the manner of NumPy 1
+        decoded = [coco_mask.decode(code) for code in codes]
+    return np.array(decoded, dtype=np.bool_).reshape(len(codes), *size)
 
 
 def _by_category(listed: Iterable[Entry]) -> list[Entry]:

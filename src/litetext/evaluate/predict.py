@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from litetext.encoders.shipped import shipped_folder
 from litetext.errors import EvaluationError, ImageError, OptionError
@@ -175,15 +176,7 @@ def find_instances(segmenter: Segmenter, picture: Picture) -> list[dict[str, Any
         ImageError: it cannot be read, or has another size than the annotations say.
         EncoderError: the encoder fails.
     """
-    image = read_image(picture.file)
-    if picture.size not in (None, (image.height, image.width)):
-        height, width = picture.size or (0, 0)
-        raise ImageError(
-            f"{image.width} x {image.height} pixels where the annotations say {width} x {height}",
-            where=f"{picture.file}, pair {next(iter(picture.phrases))!r}",
-            mend="give the picture that was annotated",
-        )
-    embedding = segmenter.embed(image)
+    embedding = segmenter.embed(open_picture(picture))
     asked = list(picture.phrases.items())
     results: list[dict[str, Any]] = []
     # As many phrases at once as the decoder takes: with a low threshold the masks of all of them would fill the memory.
@@ -194,6 +187,23 @@ def find_instances(segmenter: Segmenter, picture: Picture) -> list[dict[str, Any
             found = masks.to_coco(0, _CATEGORY)
             results += [{"image_id": pair, **{key: one[key] for key in _RESULT}} for one in found]
     return results
+
+
+def open_picture(picture: Picture) -> Image.Image:
+    """Read a picture.
+
+    Raises:
+        ImageError: it cannot be read, or has another size than the annotations say.
+    """
+    image = read_image(picture.file)
+    if picture.size not in (None, (image.height, image.width)):
+        height, width = picture.size or (0, 0)
+        raise ImageError(
+            f"{image.width} x {image.height} pixels where the annotations say {width} x {height}",
+            where=f"{picture.file}, pair {next(iter(picture.phrases))!r}",
+            mend="give the picture that was annotated",
+        )
+    return image
 
 
 def _locate(asked: Mapping[str, Sequence[Entry]], folders: Sequence[Path]) -> dict[str, Path]:

@@ -1,7 +1,7 @@
 """Training batches of the micro world: each is made from its step's number alone, so that a run can resume anywhere."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -23,6 +23,8 @@ from litetext.tokens.batch import TokenBatch
 
 _STRANGE = 0.35  # share of the absent phrases that name nothing of the micro world
 _CONTEXT = 24
+_FAR = 0.9  # of a guessed box: of its width, and of the logarithm of its size
+_OWN = 4  # times as often as others, boxes lie near instances that the phrase names
 _WORLD = 77  # no other stream of the training split begins with it
 
 
@@ -37,6 +39,7 @@ class BatchOptions:
         coloured: nouns that the bank also holds in every colour.
         strange: phrases in the bank that name nothing of the micro world.
         sheets: share of the pictures that are sheets: many glyphs, to learn what things look like.
+        guesses: boxes near instances that are given for each phrase; see `guess`.
 
     Raises:
         OptionError: no pictures, no nouns, or one phrase.
@@ -48,6 +51,7 @@ class BatchOptions:
     coloured: int
     strange: int
     sheets: float = 0.0
+    guesses: int = 0
 
     def __post_init__(self) -> None:
         """Check that the losses have something to work on."""
@@ -75,6 +79,8 @@ class Batch:
         mask: bool [N, L], True at valid tokens.
         picture: int64 [N], of which picture a phrase is asked.
         named: bool [N, I], the instances that it names.
+        guess_boxes: float32 [N, G, 4], boxes laid near instances of the phrase's picture.
+        guess_of: int64 [N, G], near which.
     """
 
     pixels: Tensor
@@ -90,6 +96,13 @@ class Batch:
     mask: Tensor
     picture: Tensor
     named: Tensor
+    guess_boxes: Tensor
+    guess_of: Tensor
+
+    @property
+    def guesses(self) -> int:
+        """G."""
+        return self.guess_of.shape[1]
 
 
 class BatchStream(Dataset[Batch]):
@@ -115,7 +128,8 @@ class BatchStream(Dataset[Batch]):
             if phrases is not None:
                 asked += [(len(scenes), phrase) for phrase in phrases]
                 scenes.append(scene)
-        return assemble(scenes, asked, make_bank(scenes, self.options, rng))
+        batch = assemble(scenes, asked, make_bank(scenes, self.options, rng))
+        return guess(batch, self.options.guesses, rng) if self.options.guesses else batch
 
 
 def ask(scene: Scene, count: int, rng: np.random.Generator) -> list[Phrase] | None:
@@ -243,7 +257,33 @@ def assemble(scenes: Sequence[Scene], asked: Sequence[tuple[int, Phrase]], bank:
         mask=mask,
         picture=torch.tensor([picture for picture, _ in asked], dtype=torch.int64),
         named=torch.from_numpy(named),
+        guess_boxes=torch.zeros(len(asked), 0, 4),
+        guess_of=torch.zeros(len(asked), 0, dtype=torch.int64),
     )
+
+
+def guess(batch: Batch, count: int, rng: np.random.Generator) -> Batch:
+    """Lay boxes near instances, from exactly there to a width beside; a phrase's own instances are chosen more often.
+
+    A decoder learns from them what to do with a query that is nearly right, long before its own queries are. Source:
+    DN-DETR (arXiv 2203.01305); boxes near what the phrase does not name are from DINO (arXiv 2203.03605).
+
+    Args:
+        batch: with N phrases.
+        count: boxes G for each phrase.
+        rng: the source of randomness.
+    """
+    shape = (len(batch.named), count)
+    mine = (batch.owner[None] == batch.picture[:, None]).numpy()
+    weight = mine * (1 + _OWN * batch.named.numpy())
+    edges = (weight / weight.sum(1, keepdims=True)).cumsum(1)
+    chosen = np.minimum((rng.random(shape)[:, :, None] > edges[:, None]).sum(2), mine.shape[1] - 1)
+    true = batch.boxes.numpy()[chosen]
+    far = rng.random(shape)[..., None]
+    centre = true[..., :2] + far * rng.uniform(-_FAR, _FAR, (*shape, 2)) * true[..., 2:]
+    extent = true[..., 2:] * np.exp(far * rng.uniform(-_FAR, _FAR, (*shape, 2)))
+    boxes = np.concatenate([centre, extent], axis=-1).clip(0.01, 0.99).astype(np.float32)
+    return replace(batch, guess_boxes=torch.from_numpy(boxes), guess_of=torch.from_numpy(chosen))
 
 
 def _tokens(texts: Sequence[str]) -> tuple[Tensor, Tensor]:

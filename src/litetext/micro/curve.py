@@ -10,7 +10,7 @@ from litetext.storage import atomic_file
 
 COLUMNS = (
     "step", "minutes", "loss", "contrast", "concept", "presence", "score", "l1", "giou", "mask", "dice", "semantic",
-    "semantic_dice", "nouns_right", "cgf1", "il_mcc", "pmf1",
+    "semantic_dice", "guess", "nouns_right", "cgf1", "il_mcc", "pmf1",
 )  # fmt: skip
 # Title; then column, label and scale: shares are drawn in percent.
 _PANELS = (

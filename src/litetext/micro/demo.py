@@ -1,7 +1,7 @@
-"""The demonstration: audit, segmentation and evaluation on the embedded model, and one page that shows them."""
+"""The demonstration: audit, a student taught live, segmentation and scores with teacher and student, and one page."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,12 @@ from typing import Any
 from litetext.anatomy.audit import AuditReport, audit
 from litetext.anatomy.figures import draw_figures
 from litetext.anatomy.report import write_report
+from litetext.distill.card import STUDENT, DistilReport
+from litetext.encoders.loading import load_encoder
+from litetext.encoders.shipped import SHIPPED
+from litetext.encoders.size import measure_encoder
 from litetext.micro.evaluation import MicroScores, evaluate_pairs, overlaps
+from litetext.micro.lesson import Lesson, teach
 from litetext.micro.phrases import Pair, make_pairs
 from litetext.micro.scenes import SceneOptions
 from litetext.prompts.bundled import bundled_corpus
@@ -34,6 +39,7 @@ class DemoOptions:
         size: pixels a side of these; the model reads what its processor makes of them.
         pairs: (picture, phrase) pairs that are scored, at the model's own size.
         seed: of the pictures and pairs, all of the test split.
+        lesson: how the student is taught.
     """
 
     model: str = "micro"
@@ -41,6 +47,7 @@ class DemoOptions:
     size: int = 320
     pairs: int = 300
     seed: int = 2
+    lesson: Lesson = field(default_factory=Lesson)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,10 +82,30 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """A picture on the page: its file and the answers to its phrases."""
+    """A picture on the page with what one text encoder led to: its file and the answers to its phrases."""
 
     file: str
     answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Contestant:
+    """A text encoder, and the scores of the embedded model with it.
+
+    Attributes:
+        name: for people.
+        parameters: of the text encoder, token table included.
+        scores: on the pairs.
+    """
+
+    name: str
+    parameters: int
+    scores: MicroScores
+
+    def kept(self, teacher: "Contestant") -> float | None:
+        """Percent of the teacher's cgF1; None if that is 0."""
+        whole = teacher.scores.overall.cgf1
+        return 100 * self.scores.overall.cgf1 / whole if whole else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,26 +114,44 @@ class DemoReport:
 
     Attributes:
         page: to open in a browser.
-        scores: of the embedded model on the pairs.
-        shots: the pictures on the page.
+        contestants: the model's own text encoder, the student taught live, and the one of the package, if it fits.
+        shots: the pictures on the page, each with the teacher and with the student that was taught.
+        taught: how the student came to be.
         audit: of the bundled corpus.
     """
 
     page: Path
-    scores: MicroScores
-    shots: tuple[Shot, ...]
+    contestants: tuple[Contestant, ...]
+    shots: tuple[tuple[Shot, Shot], ...]
+    taught: DistilReport
     audit: AuditReport
+
+    @property
+    def scores(self) -> MicroScores:
+        """Of the model with its own text encoder."""
+        return self.contestants[0].scores
 
     def to_json(self) -> dict[str, Any]:
         """The scores, and where the page is."""
-        return {"page": str(self.page), "pictures": len(self.shots), **self.scores.to_json()}
+        teacher = self.contestants[0]
+        students = [
+            {"name": one.name, "parameters": one.parameters, "cgf1": one.scores.overall.cgf1, "kept": one.kept(teacher)}
+            for one in self.contestants[1:]
+        ]
+        return {
+            "page": str(self.page),
+            "pictures": len(self.shots),
+            **self.scores.to_json(),
+            "parameters": teacher.parameters,
+            "students": students,
+        }
 
 
 def run_demo(folder: Path, options: DemoOptions, progress: Progress) -> DemoReport:
-    """Audit the bundled prompts, segment pictures that the model never saw, score it, and write a page.
+    """Audit the bundled prompts, teach a student, segment pictures that nobody saw, score, and write a page.
 
     Args:
-        folder: gets ``index.html``, ``pictures/``, ``audit/`` and ``scores.json``.
+        folder: gets ``index.html``, ``pictures/``, ``student/``, ``audit/`` and ``scores.json``.
         options: how much is shown.
         progress: told of each stage.
 
@@ -117,33 +162,58 @@ def run_demo(folder: Path, options: DemoOptions, progress: Progress) -> DemoRepo
     report = audit(bundled_corpus())
     audited = write_report(report, folder / "audit")
     progress("auditing", 1.0)
-    segmenter = Segmenter.load(options.model)
-    shots = tuple(_shots(segmenter, folder, options, progress))
-    world = SceneOptions(size=segmenter.processor.size["height"], split="test")
-    scores = evaluate_pairs(
-        segmenter,
-        make_pairs(options.seed + 1, options.pairs, world),
-        lambda _, done: progress("scoring", done / options.pairs),
-    )
-    write_text(folder / "scores.json", to_json(scores.to_json()))
-    made = DemoReport(folder / PAGE, scores, shots, report)
+    teacher = Segmenter.load(options.model)
+    taught = teach(folder / "student", teacher, options.lesson, progress)
+    student = _swap(teacher, str(folder / "student" / STUDENT))
+    shots = tuple(_shots((teacher, student), folder, options, progress))
+    contestants = [
+        _judge("its own text encoder", options.model, teacher, options, progress),
+        _judge("student, taught just now", str(folder / "student" / STUDENT), student, options, progress),
+    ]
+    if options.model in SHIPPED:
+        name = f"{options.model}-student"
+        contestants.append(_judge("student of the package", name, _swap(teacher, name), options, progress))
+    made = DemoReport(folder / PAGE, tuple(contestants), shots, taught, report)
+    write_text(folder / "scores.json", to_json(made.to_json()))
     write_text(made.page, _render(made, audited.relative_to(folder)))
     return made
 
 
-def _shots(segmenter: Segmenter, folder: Path, options: DemoOptions, progress: Progress) -> list[Shot]:
-    """Segment and draw each picture."""
+def _swap(host: Segmenter, name: str) -> Segmenter:
+    """The same host with another text encoder."""
+    return Segmenter(host.detector, load_encoder(name), host.processor, host.options)
+
+
+def _judge(name: str, spec: str, segmenter: Segmenter, options: DemoOptions, progress: Progress) -> Contestant:
+    """Score a text encoder on pairs of the test split."""
+    world = SceneOptions(size=segmenter.processor.size["height"], split="test")
+    pairs = make_pairs(options.seed + 1, options.pairs, world)
+    scores = evaluate_pairs(segmenter, pairs, lambda _, done: progress(f"scoring: {name}", done / options.pairs))
+    return Contestant(name, measure_encoder(spec, segmenter.encoder).parameters, scores)
+
+
+def _shots(
+    segmenters: tuple[Segmenter, Segmenter], folder: Path, options: DemoOptions, progress: Progress
+) -> Iterator[tuple[Shot, Shot]]:
+    """Segment and draw each picture, with the one and with the other."""
     pairs = make_pairs(options.seed, 6 * options.pictures, SceneOptions(size=options.size, split="test"))
-    shots = []
     for number, group in groupby(pairs, key=lambda pair: pair.picture):
         some = _choose(list(group))
-        found = segmenter.segment(some[0].scene.pixels, [pair.phrase.text for pair in some])
-        name = f"pictures/{number:02d}.png"
-        with atomic_file(folder / name) as file:
-            draw_all(some[0].scene.pixels, found).save(file, "PNG")
-        shots.append(Shot(name, tuple(_answer(pair, masks) for pair, masks in zip(some, found, strict=True))))
+        names = f"pictures/{number:02d}.png", f"pictures/{number:02d}-student.png"
+        first, second = (
+            _shoot(segmenter, some, folder, name) for segmenter, name in zip(segmenters, names, strict=True)
+        )
+        yield first, second
         progress("segmenting", (number + 1) / options.pictures)
-    return shots
+
+
+def _shoot(segmenter: Segmenter, pairs: Sequence[Pair], folder: Path, name: str) -> Shot:
+    """Ask about one picture, and draw what is found."""
+    pixels = pairs[0].scene.pixels
+    found = segmenter.segment(pixels, [pair.phrase.text for pair in pairs])
+    with atomic_file(folder / name) as file:
+        draw_all(pixels, found).save(file, "PNG")
+    return Shot(name, tuple(_answer(pair, masks) for pair, masks in zip(pairs, found, strict=True)))
 
 
 def _choose(pairs: Sequence[Pair]) -> list[Pair]:
@@ -170,8 +240,5 @@ def _render(report: DemoReport, audited: Path) -> str:
     template = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template(
         "demo.html"
     )
-    rows = [("all pairs", report.scores.overall)]
-    if report.scores.held_out is not None:
-        rows.append(("words never shown in training", report.scores.held_out))
     figures = list(islice(draw_figures(report.audit), _FIGURES))
-    return template.render(demo=report, rows=rows, audited=audited.as_posix(), figures=figures)
+    return template.render(demo=report, audited=audited.as_posix(), figures=figures)

@@ -1,6 +1,6 @@
 """Any segmenter on the pairs of the micro world, counted as `litetext evaluate gold` counts them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from litetext.evaluate.cgf1 import CgF1, Tally, score
+from litetext.evaluate.coco import encode_masks
+from litetext.evaluate.known import KnownPair
 from litetext.evaluate.matching import PairCounts, count_pair
 from litetext.micro.phrases import Pair
 from litetext.micro.scenes import SceneOptions, generator, make_scene
@@ -63,6 +65,13 @@ def evaluate_pairs(segmenter: Segmenter, pairs: Iterable[Pair], progress: Progre
     return summarise(asked, counts)
 
 
+def known_pairs(pairs: Iterable[Pair]) -> Iterator[KnownPair]:
+    """The pairs as every evaluation reads them; their world is the only annotator."""
+    for pair in pairs:
+        true = encode_masks(_true_masks(pair))
+        yield KnownPair(f"picture {pair.picture}", pair.scene.pixels, pair.phrase.text, (tuple(true),))
+
+
 def refuse_strangers(segmenter: Segmenter, count: int, seed: int, size: int) -> float:
     """Share of phrases that name nothing of the micro world, each asked of a picture of its own, that get no mask.
 
@@ -97,11 +106,16 @@ def summarise(pairs: Sequence[Pair], counts: Sequence[PairCounts]) -> MicroScore
 
 def overlaps(masks: npt.NDArray[np.bool_], pair: Pair) -> npt.NDArray[np.float64]:
     """IoU of predicted masks, bool [P, H, W], and the instances that the phrase names: [P, G]."""
-    true = [pair.scene.instances[index].mask.ravel() for index in pair.phrase.indices]
     pixels = pair.scene.pixels[..., 0].size
-    right = np.array(true, dtype=np.float32).reshape(len(true), pixels)
+    right = _true_masks(pair).reshape(-1, pixels).astype(np.float32)
     left = masks.reshape(len(masks), pixels).astype(np.float32)
     inner = (left @ right.T).astype(np.float64)
     union = left.sum(1, dtype=np.float64)[:, None] + right.sum(1, dtype=np.float64)[None] - inner
     shares: npt.NDArray[np.float64] = np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)
     return shares
+
+
+def _true_masks(pair: Pair) -> npt.NDArray[np.bool_]:
+    """The instances that the phrase names: bool [G, H, W]."""
+    masks = [pair.scene.instances[index].mask for index in pair.phrase.indices]
+    return np.array(masks, dtype=np.bool_).reshape(len(masks), *pair.scene.pixels.shape[:2])

@@ -1,8 +1,9 @@
 """A training pass of the micro model: a picture is embedded once for all its phrases, every layer is supervised."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +11,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from litetext.encoders.protocol import TextFeatures
 from litetext.micro.batches import Batch
+from litetext.micro.decoding import Decoded, Seen, decode, refine, see
 from litetext.micro.objectives import (
     box_losses,
     contrast,
     mask_losses,
     match_queries,
+    matching_costs,
     pool_instances,
     score_loss,
 )
@@ -35,6 +38,7 @@ WEIGHTS = {
     "dice": 5.0,
     "semantic": 2.0,
     "semantic_dice": 1.0,
+    "guess": 1.0,
 }
 
 
@@ -61,25 +65,6 @@ class Tutor(nn.Module):
         return self.log_scale.clamp(max=4.6).exp()
 
 
-@dataclass(frozen=True, eq=False)
-class Decoded:
-    """What the decoder says of N phrases at each of its Z layers.
-
-    Attributes:
-        logits: [Z, N, Q] of the queries.
-        boxes: [Z, N, Q, 4], centre, width, height.
-        presence: [Z, N].
-        queries: [N, Q, D] of the last layer.
-        encoded: [N, hw, D], the picture as the phrase lets it be seen.
-    """
-
-    logits: Tensor
-    boxes: Tensor
-    presence: Tensor
-    queries: Tensor
-    encoded: Tensor
-
-
 def contrast_losses(model: "Sam3Model", tutor: Tutor, batch: Batch) -> dict[str, Tensor]:
     """The losses of the first stage, in which nothing after the coarsest FPN level is trained."""
     hidden = model.vision_encoder.backbone(normalise(batch.pixels)).last_hidden_state
@@ -88,36 +73,116 @@ def contrast_losses(model: "Sam3Model", tutor: Tutor, batch: Batch) -> dict[str,
 
 
 def set_losses(model: "Sam3Model", tutor: Tutor, batch: Batch) -> dict[str, Tensor]:
-    """The losses of the second stage; mean over the decoder's layers where all of them are supervised."""
+    """The losses of the later stages; mean over the decoder's layers where all of them are supervised."""
     vision = model.vision_encoder(normalise(batch.pixels))
     features, places = vision.fpn_hidden_states[:-1], vision.fpn_position_encoding[:-1]
     losses = _naming_losses(model, tutor, batch, vision.last_hidden_state, features[-1])
     text = encode_text(model, batch.ids, batch.mask)
-    decoded = decode(model, features[-1][batch.picture], places[-1][batch.picture], text, batch.mask)
+    seen = see(model, features[-1], places[-1], batch.picture, text)
+    decoded = decode(model, seen, text)
     present = batch.named.any(1)
-    depth = len(decoded.logits)
-    losses["presence"] = binary_cross_entropy_with_logits(decoded.presence, present.float().expand(depth, -1))
+    losses["presence"] = binary_cross_entropy_with_logits(
+        decoded.presence, present.float().expand(len(decoded.presence), -1)
+    )
     # Boxes, scores and masks are asked only where something is to be found: what is not there is presence's business.
     there = present.nonzero()[:, 0]
-    owned = [row.nonzero()[:, 0] for row in batch.named[there]]
-    for layer in range(depth):
-        logits, boxes = decoded.logits[layer, there], decoded.boxes[layer, there]
-        rows, queries, order = match_queries(logits, boxes, [batch.boxes[one] for one in owned])
-        instances = torch.cat([owned[row][order[rows == row]] for row in range(len(owned))])
-        l1, giou = box_losses(boxes[rows, queries], batch.boxes[instances])
-        for name, value in (("score", score_loss(logits, rows, queries)), ("l1", l1), ("giou", giou)):
-            losses[name] = losses.get(name, torch.zeros(())) + value / depth
+    asked = _Asked(TextFeatures(text.values[there], text.mask[there]), batch.named[there], batch)
+    seen = Seen(seen.hidden[there], seen.places[there], seen.side)
+    own = decoded.of(there)
+    guessed = refine(model, batch.guess_boxes[there], seen, asked.text) if batch.guesses else None
+    queries = [*own.queries] if guessed is None else [*own.queries, guessed.queries[-1]]
     masks = model.mask_decoder(
-        decoder_queries=decoded.queries[there],
+        decoder_queries=torch.cat(queries, dim=1),
         backbone_features=[level[batch.picture[there]] for level in features],
-        encoder_hidden_states=decoded.encoded[there],
-        prompt_features=text[there],
-        prompt_mask=batch.mask[there],
+        encoder_hidden_states=seen.hidden,
+        prompt_features=asked.text.values,
+        prompt_mask=asked.text.mask,
     )
-    losses["mask"], losses["dice"] = mask_losses(masks.pred_masks[rows, queries].float(), batch.masks[instances])
-    whole = torch.stack([batch.masks[one].sum(0) for one in owned]).clamp(max=1)
+    whole = torch.stack([batch.masks[one].sum(0) for one in asked.named]).clamp(max=1)
     losses["semantic"], losses["semantic_dice"] = mask_losses(masks.semantic_seg[:, 0].float(), whole)
+    matches = [_match(asked, own, layer, masks.pred_masks) for layer in range(len(own.logits))]
+    if guessed is not None:
+        matches.append(_take_guesses(asked, batch.guess_of[there], sum(one.shape[1] for one in queries[:-1])))
+    # Masks are picked in one go: a gradient through many picks of the same large tensor costs more than the decoder.
+    rows, columns = (torch.cat([getattr(one, name) for one in matches]) for name in ("rows", "columns"))
+    picked = masks.pred_masks[rows, columns].float().split([len(one.rows) for one in matches])
+    losses |= _query_losses(asked, own, matches, picked)
+    if guessed is not None:
+        losses["guess"] = _guess_loss(asked, guessed, matches[-1], picked[-1])
     return losses
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """The M phrases that are present.
+
+    Attributes:
+        text: their features.
+        named: bool [M, I].
+        batch: the rest.
+    """
+
+    text: TextFeatures
+    named: Tensor
+    batch: Batch
+
+
+@dataclass(frozen=True, eq=False)
+class _Matches:
+    """Queries and what they have to find, int64 [K] each.
+
+    Attributes:
+        rows: the phrase.
+        queries: of a layer, or the guessed box.
+        columns: the same in the mask decoder's answer, which holds the queries of all layers and the guessed boxes.
+        instances: of the batch.
+    """
+
+    rows: Tensor
+    queries: Tensor
+    columns: Tensor
+    instances: Tensor
+
+
+def _match(asked: _Asked, decoded: Decoded, layer: int, masks: Tensor) -> _Matches:
+    """A layer's queries and what they are matched with; mask logits [M, columns, h, w]."""
+    logits, boxes, batch = decoded.logits[layer], decoded.boxes[layer], asked.batch
+    first = layer * logits.shape[1]
+    mine = masks[:, first : first + logits.shape[1]].detach()
+    rows, queries, instances = match_queries(matching_costs(logits, boxes, mine, batch.boxes, batch.masks), asked.named)
+    return _Matches(rows, queries, first + queries, instances)
+
+
+def _take_guesses(asked: _Asked, near: Tensor, first: int) -> _Matches:
+    """The guessed boxes that lie near a named instance; `near` is int64 [M, G], their columns begin at `first`."""
+    rows, queries = asked.named.gather(1, near).nonzero(as_tuple=True)
+    return _Matches(rows, queries, first + queries, near[rows, queries])
+
+
+def _query_losses(
+    asked: _Asked, decoded: Decoded, matches: Sequence[_Matches], masks: Sequence[Tensor]
+) -> dict[str, Tensor]:
+    """The losses of the decoder's own queries, averaged over its layers; mask logits [K, h, w] of each layer."""
+    batch, depth = asked.batch, len(decoded.logits)
+    sums: dict[str, Tensor] = {}
+    for logits, boxes, found, mask in zip(decoded.logits, decoded.boxes, matches[:depth], masks[:depth], strict=True):
+        terms = {"score": score_loss(logits, found.rows, found.queries)}
+        terms["l1"], terms["giou"] = box_losses(boxes[found.rows, found.queries], batch.boxes[found.instances])
+        terms["mask"], terms["dice"] = mask_losses(mask, batch.masks[found.instances])
+        sums = {name: sums.get(name, 0) + value / depth for name, value in terms.items()}
+    return sums
+
+
+def _guess_loss(asked: _Asked, guessed: Decoded, found: _Matches, masks: Tensor) -> Tensor:
+    """What becomes of the boxes that were given, weighted as the queries' losses are; mask logits [K, h, w]."""
+    batch, depth = asked.batch, len(guessed.logits)
+    right = torch.zeros_like(guessed.logits[0])
+    right[found.rows, found.queries] = 1
+    terms = {"score": binary_cross_entropy_with_logits(guessed.logits, right.expand(depth, -1, -1))}
+    terms["mask"], terms["dice"] = mask_losses(masks, batch.masks[found.instances])
+    every = batch.boxes[found.instances].repeat(depth, 1)
+    terms["l1"], terms["giou"] = box_losses(guessed.boxes[:, found.rows, found.queries].flatten(0, 1), every)
+    return weigh(terms)
 
 
 def weigh(losses: dict[str, Tensor]) -> Tensor:
@@ -125,43 +190,10 @@ def weigh(losses: dict[str, Tensor]) -> Tensor:
     return torch.stack([WEIGHTS[name] * value for name, value in losses.items()]).sum()
 
 
-def encode_text(model: "Sam3Model", ids: Tensor, mask: Tensor) -> Tensor:
-    """Features of texts [N, L, D] as the host computes them, from ids padded with 0."""
+def encode_text(model: "Sam3Model", ids: Tensor, mask: Tensor) -> TextFeatures:
+    """Features of N texts as the host computes them, from ids padded with 0."""
     padded = ids.masked_fill(~mask, END_ID)  # Hugging Face's padding
-    text: Tensor = model.get_text_features(input_ids=padded, attention_mask=mask.long()).pooler_output
-    return text
-
-
-def decode(model: "Sam3Model", features: Tensor, places: Tensor, text: Tensor, mask: Tensor) -> Decoded:
-    """The host's encoder and decoder, keeping what `Sam3Model.forward` throws away: all but the last layer.
-
-    Args:
-        model: the host.
-        features: [N, D, h, w], the coarsest FPN level of each phrase's picture.
-        places: its position encoding.
-        text: [N, L, D].
-        mask: bool [N, L].
-    """
-    encoded = model.detr_encoder(
-        vision_features=[features], text_features=text, vision_pos_embeds=[places], text_mask=mask
-    )
-    decoder: Any = model.detr_decoder(
-        vision_features=encoded.last_hidden_state,
-        text_features=text,
-        vision_pos_encoding=encoded.pos_embeds_flattened,
-        text_mask=mask,
-        spatial_shapes=encoded.spatial_shapes,
-    )
-    hidden = decoder.intermediate_hidden_states
-    logits = model.dot_product_scoring(decoder_hidden_states=hidden, text_features=text, text_mask=mask)
-    boxes = (decoder.reference_boxes.float().logit(eps=1e-3) + model.detr_decoder.box_head(hidden).float()).sigmoid()
-    return Decoded(
-        logits=logits[..., 0].float(),
-        boxes=boxes,
-        presence=decoder.presence_logits[..., 0].float(),
-        queries=hidden[-1],
-        encoded=encoded.last_hidden_state,
-    )
+    return TextFeatures(model.get_text_features(input_ids=padded, attention_mask=mask.long()).pooler_output, mask)
 
 
 def _naming_losses(model: "Sam3Model", tutor: Tutor, batch: Batch, hidden: Tensor, coarse: Tensor) -> dict[str, Tensor]:
@@ -174,9 +206,9 @@ def _naming_losses(model: "Sam3Model", tutor: Tutor, batch: Batch, hidden: Tenso
         hidden: [B, hw, C] of the backbone.
         coarse: [B, D, h, w] of the FPN.
     """
-    values = encode_text(model, batch.bank_ids, batch.bank_mask)
+    bank = encode_text(model, batch.bank_ids, batch.bank_mask)
     with torch.autocast(coarse.device.type, enabled=False):  # cosines times 100 need more than 8 bits
-        texts = TextFeatures(values, batch.bank_mask).pooled()
+        texts = bank.pooled()
         instances = pool_instances(coarse.float(), batch.owner, batch.cover)
         seen = pool_instances(_as_map(hidden.float()), batch.owner, batch.cover)
         return {

@@ -4,15 +4,13 @@ Sources: the set losses and their weights follow DETR (arXiv 2005.12872) and Mas
 and the scores given presence SAM 3 (arXiv 2511.16719), the contrastive loss CLIP (arXiv 2103.00020).
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize, softplus
 
-COST_SCORE, COST_L1, COST_GIOU = 2.0, 5.0, 2.0
+COST_SCORE, COST_L1, COST_GIOU, COST_DICE = 2.0, 5.0, 2.0, 5.0
 
 
 def pool_instances(features: Tensor, owner: Tensor, cover: Tensor) -> Tensor:
@@ -73,35 +71,45 @@ def generalised_iou(left: Tensor, right: Tensor) -> Tensor:
     return overlap / (union + 1e-7) - (hull - union) / (hull + 1e-7)
 
 
-def match_queries(logits: Tensor, boxes: Tensor, targets: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """The cheapest one-to-one assignment of queries to the true boxes of each row (the Hungarian method).
+def matching_costs(logits: Tensor, boxes: Tensor, masks: Tensor, target_boxes: Tensor, target_masks: Tensor) -> Tensor:
+    """What it would cost to give a query to an instance: [N, Q, I], without a gradient.
 
     Args:
         logits: [N, Q].
         boxes: [N, Q, 4], centre, width, height.
-        targets: N tensors [T_n, 4] of the same kind.
+        masks: logits [N, Q, h, w]; every other row and column is looked at.
+        target_boxes: [I, 4], of the same kind.
+        target_masks: [I, h, w], shares from 0 to 1.
+    """
+    with torch.no_grad():
+        corners = to_corners(boxes)[:, :, None], to_corners(target_boxes)[None, None]
+        cost = COST_L1 * (boxes[:, :, None] - target_boxes[None, None]).abs().sum(-1)
+        cost = cost - COST_GIOU * generalised_iou(*corners) - COST_SCORE * logits.sigmoid()[:, :, None]
+        shares, truth = masks[..., ::2, ::2].sigmoid().flatten(2), target_masks[:, ::2, ::2].flatten(1)
+        whole = shares.square().sum(-1)[..., None] + truth.square().sum(-1)
+        return cost - COST_DICE * (2 * shares @ truth.T + 1) / (whole + 1)
+
+
+def match_queries(costs: Tensor, named: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The cheapest one-to-one assignment of queries to the instances of each row (the Hungarian method).
+
+    Args:
+        costs: [N, Q, I].
+        named: bool [N, I], the instances of each row, at most Q.
 
     Returns:
-        Row, query, and place in the row's targets of each match: int64 [M].
+        Row, query and instance of each match: int64 [M].
     """
     rows: list[int] = []
     queries: list[int] = []
-    places: list[int] = []
-    with torch.no_grad():
-        # One matrix for all rows: the targets of the others are cut away afterwards.
-        every = torch.cat(list(targets))
-        corners = to_corners(boxes)[:, :, None], to_corners(every)[None, None]
-        cost = COST_L1 * (boxes[:, :, None] - every[None, None]).abs().sum(-1)
-        cost = cost - COST_GIOU * generalised_iou(*corners) - COST_SCORE * logits.sigmoid()[:, :, None]
-        costs = cost.cpu().numpy()
-    borders = np.cumsum([0, *[len(target) for target in targets]])
-    for row in range(len(targets)):
-        found = linear_sum_assignment(costs[row, :, borders[row] : borders[row + 1]])
+    instances: list[int] = []
+    for row, (cost, mine) in enumerate(zip(costs.cpu().numpy(), named.cpu().numpy(), strict=True)):
+        columns = np.flatnonzero(mine)
+        found = linear_sum_assignment(cost[:, columns])
         rows += [row] * len(found[0])
         queries += found[0].tolist()
-        places += found[1].tolist()
-    device = logits.device
-    return tuple(torch.tensor(one, dtype=torch.int64, device=device) for one in (rows, queries, places))  # type: ignore[return-value]
+        instances += columns[found[1]].tolist()
+    return tuple(torch.tensor(one, dtype=torch.int64, device=costs.device) for one in (rows, queries, instances))  # type: ignore[return-value]
 
 
 def score_loss(logits: Tensor, rows: Tensor, queries: Tensor) -> Tensor:

@@ -180,6 +180,11 @@ def negative(scene: Scene, rng: np.random.Generator, split: Split = "train", *, 
     return None
 
 
+def speak(rng: np.random.Generator, split: Split = "train") -> str:
+    """A random phrase about the world, of any picture or none."""
+    return say(_elsewhere(set(), rng, split), rng, several=rng.random() < 0.4)
+
+
 def _nearly(scene: Scene, rng: np.random.Generator, split: Split) -> Query:
     """Something there with one attribute changed, or a relative of it; it may be true, which the caller checks."""
     instance = _pick_instance(scene, rng)

@@ -1,6 +1,6 @@
-"""The recipe of the micro SAM3: two stages, each a row of numbers."""
+"""The recipe of the micro SAM3: stages; each is a row of numbers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from litetext.distill.schedule import cosine_rate
@@ -37,6 +37,7 @@ class Stage:
 
 _WORDS = BatchOptions(pictures=40, phrases=0, nouns=1000, coloured=40, strange=40, sheets=0.8)
 _SETS = BatchOptions(pictures=16, phrases=6, nouns=160, coloured=12, strange=20)
+_GUESSES = replace(_SETS, guesses=12)
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,11 @@ class MicroRecipe:
     stages: tuple[Stage, ...] = (
         Stage("contrast", 1500, 1e-3, 0.1, _WORDS),
         Stage("set", 1150, 8e-4, 0.01, _SETS, eye=0.5),
+        Stage("set", 3600, 8e-4, 0.01, _GUESSES, eye=0.6),
     )
     weight_decay: float = 0.03
     most_norm: float = 1.0
-    validate_every: int = 300
+    validate_every: int = 400
     validation_pairs: int = 300
     save_every: int = 150
     threads: int = 2
@@ -76,6 +78,10 @@ class MicroRecipe:
         for name in ("validate_every", "validation_pairs", "save_every", "threads"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} {getattr(self, name)}", mend="give 1 or more")
+
+    def first_step_of(self, number: int) -> int:
+        """The first step of a stage; negative numbers count from the end."""
+        return sum(stage.steps for stage in self.stages[:number])
 
     @property
     def steps(self) -> int:

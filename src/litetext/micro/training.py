@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader
 
@@ -21,12 +23,12 @@ from litetext.micro.model import VISION_WIDTH, make_model
 from litetext.micro.patches import whiten_patches
 from litetext.micro.recipe import MicroRecipe, Stage
 from litetext.micro.validation import validate, validation_pairs
-from litetext.storage import atomic_file, to_json, write_text
+from litetext.storage import atomic_file, fingerprint, to_json, write_text
 
 if TYPE_CHECKING:
     from transformers import Sam3Model
 
-CHECKPOINT, RECIPE = "checkpoint.pt", "recipe.json"
+CHECKPOINT, RECIPE, WEIGHTS = "checkpoint.pt", "recipe.json", "model.safetensors"
 _LOSSES = {"contrast": contrast_losses, "set": set_losses}
 _EYE = ("vision_encoder", "text_")  # what sees and reads
 _LEARNT = ("embed", "token", "reference_points")  # by position: no decay
@@ -82,12 +84,20 @@ class Run:
             raise OptionError("not a checkpoint", where=str(path), mend="remove it to begin anew") from error
 
 
-def train(folder: Path, recipe: MicroRecipe, *, workers: int = 1, progress: Progress | None = None) -> "Sam3Model":
+def train(
+    folder: Path,
+    recipe: MicroRecipe,
+    *,
+    start: Path | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> "Sam3Model":
     """Train by a recipe, or go on where a run in this folder stopped.
 
     Args:
         folder: checkpoint, recipe and validation curve are kept there.
         recipe: what to do.
+        start: a folder of trained weights: only the last stage is run, from these; None begins at the beginning.
         workers: processes that draw pictures; 0 draws them in this one.
         progress: told of every step.
 
@@ -97,11 +107,9 @@ def train(folder: Path, recipe: MicroRecipe, *, workers: int = 1, progress: Prog
     Raises:
         OptionError: the folder holds a run of another recipe, or something damaged; or a loss is not finite.
     """
-    _keep_recipe(folder, recipe)
-    model = make_model(recipe.seed)
-    whiten_patches(model, recipe.seed)
-    run = Run(model, Tutor(VISION_WIDTH, len(concepts())), ())
-    run.optimisers = make_optimisers(run, recipe)
+    weights = None if start is None else start / WEIGHTS
+    _keep_recipe(folder, recipe, weights)
+    run = begin(recipe, weights)
     if (folder / CHECKPOINT).exists():
         run.load(folder / CHECKPOINT)
     with _fast_arithmetic(recipe.threads):
@@ -110,6 +118,27 @@ def train(folder: Path, recipe: MicroRecipe, *, workers: int = 1, progress: Prog
             trainer.train_stage(workers)
     run.model.eval()  # type: ignore[no-untyped-call]
     return run.model
+
+
+def begin(recipe: MicroRecipe, weights: Path | None) -> Run:
+    """A run before its first step, or with trained weights before the first step of the last stage.
+
+    Raises:
+        OptionError: the weights are not of the micro model.
+    """
+    model = make_model(recipe.seed)
+    step = 0
+    if weights is None:
+        whiten_patches(model, recipe.seed)
+    else:
+        try:
+            model.load_state_dict({name: value.float() for name, value in load_file(weights).items()})
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise OptionError("no weights of the micro model", where=str(weights)) from error
+        step = recipe.first_step_of(-1)
+    run = Run(model, Tutor(VISION_WIDTH, len(concepts())), (), step)
+    run.optimisers = make_optimisers(run, recipe)
+    return run
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,10 +231,12 @@ def _load(stream: BatchStream, steps: range, workers: int) -> Iterator[Batch]:
     return iter(DataLoader(stream, batch_size=None, sampler=steps, num_workers=workers))
 
 
-def _keep_recipe(folder: Path, recipe: MicroRecipe) -> None:
-    """Write the recipe beside the run, or refuse the run of another."""
+def _keep_recipe(folder: Path, recipe: MicroRecipe, weights: Path | None) -> None:
+    """Write the recipe, and of the weights that it begins with the fingerprint, or refuse the run of another."""
     path = folder / RECIPE
     told = json.loads(json.dumps(asdict(recipe)))
+    if weights is not None and weights.exists():
+        told["start"] = fingerprint([weights.read_bytes()])
     if path.exists() and path.read_text(encoding="utf-8") != to_json(told):
         raise OptionError("a run of another recipe is in this folder", where=str(folder), mend="choose another folder")
     write_text(path, to_json(told))

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from litetext.encoders.protocol import TextFeatures
 from litetext.micro.batches import Bank, assemble, spoken_nouns
 from litetext.micro.evaluation import evaluate_pairs
 from litetext.micro.forward import encode_text, normalise
@@ -61,7 +60,7 @@ def nouns_right(model: "Sam3Model", scenes: Sequence[Scene]) -> float:
     batch = assemble(scenes, [], Bank(spoken_nouns(), np.arange(count), np.full(count, -1)))
     with torch.inference_mode():
         features = model.vision_encoder(normalise(batch.pixels)).fpn_hidden_states[-2]
-        texts = TextFeatures(encode_text(model, batch.bank_ids, batch.bank_mask), batch.bank_mask).pooled()
+        texts = encode_text(model, batch.bank_ids, batch.bank_mask).pooled()
         instances = pool_instances(features, batch.owner, batch.cover)
         best = (instances @ normalize(texts, dim=1).T).argmax(1)
     return float((batch.truth[torch.arange(len(best)), best] == 1).float().mean())

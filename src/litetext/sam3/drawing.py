@@ -1,7 +1,7 @@
 """Masks drawn over an image: a tint and an outline in the instance's colour, a label with phrase and score."""
 
 import colorsys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -44,9 +44,28 @@ def draw_instances(image: Image.Image, results: Sequence["Masks"]) -> Image.Imag
         image: RGB; it is not changed.
         results: masks of the image's size.
     """
+    masks = (mask for result in results for mask in result.masks)
+    labels = (f"{result.prompt} {score:.2f}" for result in results for score in result.scores)
+    instances = _instances(masks, labels)
+    picture = _tinted(image, instances)
+    _draw_labels(picture, instances)
+    return picture
+
+
+def draw_masks(image: Image.Image, masks: npt.NDArray[np.bool_]) -> Image.Image:
+    """Draw masks without labels, large ones first.
+
+    Args:
+        image: RGB; it is not changed.
+        masks: bool [N, H, W], of the image's size.
+    """
+    return _tinted(image, _instances(masks, [""] * len(masks)))
+
+
+def _tinted(image: Image.Image, instances: Sequence[_Instance]) -> Image.Image:
+    """A copy of an image with a tint and an outline for each instance."""
     pixels = np.array(image)
     line = max(1, round(max(image.size) / 500))
-    instances = sorted(_instances(results), key=lambda one: one.mask.size, reverse=True)
     for one in instances:
         left, top = one.corner
         height, width = one.mask.shape
@@ -54,9 +73,7 @@ def draw_instances(image: Image.Image, results: Sequence["Masks"]) -> Image.Imag
         colour = np.array(one.colour, dtype=np.float32)
         region[one.mask] = ((1 - TINT) * region[one.mask] + TINT * colour).astype(np.uint8)
         region[_outline(one.mask, line)] = one.colour
-    picture = Image.fromarray(pixels)
-    _draw_labels(picture, instances)
-    return picture
+    return Image.fromarray(pixels)
 
 
 @lru_cache(maxsize=1)
@@ -70,17 +87,15 @@ def palette() -> tuple[Colour, ...]:
     return tuple(colours)
 
 
-def _instances(results: Sequence["Masks"]) -> Iterator[_Instance]:
-    """The instances that cover any pixel, in the order of phrases and scores."""
-    index = 0
-    for result in results:
-        for mask, score in zip(result.masks, result.scores, strict=True):
-            colour = palette()[index % COLOURS]
-            index += 1
-            rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-            if rows.size:
-                cut = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-                yield _Instance(cut, (int(columns[0]), int(rows[0])), f"{result.prompt} {score:.2f}", colour)
+def _instances(masks: Iterable[npt.NDArray[np.bool_]], labels: Iterable[str]) -> list[_Instance]:
+    """The instances that cover any pixel, large ones first; colours are given in the order of the masks."""
+    found = []
+    for index, (mask, label) in enumerate(zip(masks, labels, strict=True)):
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if rows.size:
+            cut = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            found.append(_Instance(cut, (int(columns[0]), int(rows[0])), label, palette()[index % COLOURS]))
+    return sorted(found, key=lambda one: one.mask.size, reverse=True)
 
 
 def _outline(mask: npt.NDArray[np.bool_], line: int) -> npt.NDArray[np.bool_]:
@@ -100,7 +115,7 @@ def _outline(mask: npt.NDArray[np.bool_], line: int) -> npt.NDArray[np.bool_]:
 def _draw_labels(picture: Image.Image, instances: Sequence[_Instance]) -> None:
     """A label at the top of each mask, moved where another label is in the way."""
     pen = ImageDraw.Draw(picture)
-    font = _font(max(10, round(max(picture.size) / 55)))
+    font = label_font(max(10, round(max(picture.size) / 55)))
     margin = max(1, round(font.size / 5))
     taken: list[Box] = []
     for one in reversed(instances):
@@ -136,7 +151,7 @@ def _ink(colour: Colour) -> Colour:
 
 
 @lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def label_font(size: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans as matplotlib ships it: Pillow's own font has Latin letters only."""
     import matplotlib as mpl
 

@@ -90,7 +90,9 @@ class Segmenter:
         reads = self.detector.config.detr_encoder_config.hidden_size
         if self.encoder.width != reads:
             raise EncoderError(
-                f"features of width {self.encoder.width} where the model reads {reads}", where=self.encoder.name
+                f"features of width {self.encoder.width} where the model reads {reads}",
+                where=self.encoder.name,
+                mend="give an encoder of the model's width",
             )
         size = (self.processor.size["height"], self.processor.size["width"])
         if size != image_size(model):

@@ -1,0 +1,172 @@
+"""`litetext evaluate retention`: what a user types, what is written, what fails and how."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("pycocotools")
+import torch
+from PIL import Image
+
+import litetext.micro
+from litetext.cli import run
+from litetext.cli.retention import student_name
+from litetext.encoders.presets import StudentConfig
+from litetext.encoders.saving import save_student
+from litetext.encoders.shipped import SHIPPED
+from litetext.encoders.student import build_student
+from litetext.micro.phrases import make_pairs
+from litetext.micro.saco import write_saco
+from litetext.micro.scenes import SceneOptions
+from tests.cli.helpers import failure
+
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("no_network")]
+ITSELF = Path(litetext.micro.__file__).parent / "weights"
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of a student with random weights, of the width of the micro host."""
+    return save("micro-xs", tmp_path_factory.mktemp("runs") / "xs")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve pairs as files of SA-Co Gold."""
+    folder = tmp_path_factory.mktemp("world")
+    write_saco(make_pairs(0, 12, SceneOptions(size=64, split="test")), folder)
+    return folder
+
+
+def save(preset: str, folder: Path) -> Path:
+    config = StudentConfig.of(preset, 16, padding="masked")
+    save_student(build_student(config, torch.Generator().manual_seed(0)), folder / "student.safetensors")
+    return folder
+
+
+def typed(model: object, student: object, *more: str) -> list[str]:
+    return ["evaluate", "retention", "--model", str(model), "--student", str(student), "--device", "cpu", *more]
+
+
+def test_a_page_and_json(capsys: pytest.CaptureFixture[str], student: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    assert (
+        run(typed("micro", student, "--pairs", "12", "--seed", "3", "-o", str(folder), "--worst", "2", "--json")) == 0
+    )
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[-1] == f"Page: {folder / 'index.html'}"
+    found = json.loads(captured.out)
+    for side, name in (("teacher", "micro"), ("student", str(student))):
+        assert found[side]["name"] == name
+        assert {"cgf1", "il_mcc", "pmf1"} < found[side].keys()
+        assert found[side]["parameters"] == found["parameters"][side]
+        assert found[side]["bytes"] == found["bytes"][side]
+    assert found["retention"] is None or {"cgf1", "interval", "il_mcc", "pmf1"} <= found["retention"].keys()
+    assert (found["teacher"]["parameters"], found["student"]["parameters"]) == (5_209_216, 244_608)
+    assert found["parameters"]["reduction"] == pytest.approx(100 * (1 - 244_608 / 5_209_216))
+    assert found["bytes"]["reduction"] > 88
+    assert (found["pairs"], found["pictures"], found["seed"]) == (12, 2, 3)
+    assert 0 <= found["agreement_found"] <= found["agreement"] < 1
+    assert json.loads((folder / "retention.json").read_text("utf-8")) == found
+    pictures = sorted((folder / "disagreements").iterdir())
+    assert len(pictures) == len(found["disagreements"]) == 2
+    with Image.open(pictures[0]) as image:
+        assert image.width > 3 * 160
+    assert found["disagreements"][0]["phrase"] in (folder / "index.html").read_text("utf-8")
+
+
+def test_itself_as_its_student(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(typed("micro", ITSELF, "--pairs", "12", "--seed", "3")) == 0
+    lines = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines()]
+    rows = {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in lines if cells}
+    assert rows["cgF1"][0] == rows["cgF1"][1]
+    assert rows["cgF1"][2] == "100.0 %"
+    assert rows["parameters"] == ["5,209,216", "5,209,216", "100.0 %"]
+    assert float(rows["mask agreement"][2]) > 0.999
+    assert rows["agree on presence"][2] == "100.0 %"
+    assert {"IL_MCC", "pmF1", "bytes", "95 % interval", "where either found some"} <= rows.keys()
+
+
+def test_pairs_of_files(
+    capsys: pytest.CaptureFixture[str], world: Path, host_folder: Path, student: Path, tmp_path: Path
+) -> None:
+    """On a host with random weights, whose cgF1 is 0."""
+    gold = str(world / "gold.json")
+    arguments = typed(host_folder, student, "--gt", gold, gold, "--images", str(world))
+    assert run([*arguments, "--json"]) == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert (found["pairs"], found["pictures"]) == (12, 2)
+    assert found["retention"] is None
+    assert captured.err == "warning: the teacher's cgF1 is not above 0 on these pairs: retention is undefined\n"
+    assert run([*arguments, "-o", str(tmp_path)]) == 0
+    assert "cgF1" in capsys.readouterr().out
+    assert "undefined" in (tmp_path / "index.html").read_text("utf-8")
+
+
+def test_a_student_of_another_width(capsys: pytest.CaptureFixture[str], host_folder: Path, tmp_path: Path) -> None:
+    message = failure(capsys, *typed(host_folder, save("tiny", tmp_path)))
+    assert message.startswith("error: features of width 256 where the model reads 64, ")
+    assert message.endswith("; give an encoder of the model's width\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "status"),
+    [
+        (["--pairs", "0"], "0 pairs, --pairs; ask for 1 or more", 1),
+        (["--seed", "-1"], "seed -1 is negative", 1),
+        (["--worst", "-1"], "--worst", 2),
+        (["--images", "world"], "pictures without ground truth, --images", 1),
+        (["--gt", "gold.json", "--pairs", "6", "--images", "x"], "a number of pairs for files, --pairs", 1),
+        (["--gt", "gold.json"], "--images", 2),
+        (["--gt", "nowhere.json", "--images", "x"], "no such file, nowhere.json; check the path", 1),
+        (["--positions", "odd"], "positions 'odd'", 1),
+    ],
+)
+def test_mistakes_are_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str, status: int
+) -> None:
+    assert message in failure(capsys, *typed("micro", "nowhere/student.pt", *arguments), status=status)
+
+
+def test_files_that_are_not_there(capsys: pytest.CaptureFixture[str], student: Path, tmp_path: Path) -> None:
+    assert "no such file or folder, nowhere/s.pt" in failure(capsys, *typed("micro", "nowhere/s.pt"))
+    assert "no such folder, ./nowhere" in failure(capsys, *typed("./nowhere", student))
+    (tmp_path / "file").touch()
+    assert "file exists" in failure(capsys, *typed("micro", student, "-o", str(tmp_path / "file")))
+
+
+def test_names_of_shipped_students(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("litetext.encoders.shipped.SHIPPED", {"toy": ("a", "b"), "toy-student": ("a", "c")})
+    assert student_name("toy") == "toy-student"
+    assert student_name("toy-student") == "toy-student"
+    assert student_name("./toy") == "./toy"
+    assert student_name("s0.pt") == "s0.pt"
+
+
+def test_the_shipped_student_is_meant(
+    capsys: pytest.CaptureFixture[str],
+    student: Path,
+    host_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A package whose folder is the student's: `--student toy` opens it."""
+    (student / "__init__.py").touch()
+    monkeypatch.syspath_prepend(student.parent)
+    monkeypatch.setitem(SHIPPED, "toy-student", (student.name, "."))
+    try:
+        assert run(typed(host_folder, "toy", "--pairs", "6", "--json")) == 0
+    finally:
+        sys.modules.pop(student.name, None)
+    found = json.loads(capsys.readouterr().out)
+    assert found["student"]["name"] == "toy-student"
+    assert found["student"]["parameters"] == 244_608
+
+
+def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", "retention", "--help"]) == 0
+    assert "litetext evaluate retention --model micro --student micro" in capsys.readouterr().out
