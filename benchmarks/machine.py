@@ -34,6 +34,15 @@ def real_prompts() -> tuple[str, list[str]]:
     return "the bundled corpus", list(bundled_corpus().texts)
 
 
+def saco_prompts() -> tuple[str, list[str]]:
+    """Where the prompts are from, and the distinct ones: SA-Co's noun phrases, else the bundled corpus."""
+    file = DATA / "saco_veval_toy_categories.txt"
+    if file.is_file():
+        lines = file.read_text(encoding="utf-8").split("\n")
+        return f"../shared/data/prompts/{file.name}", [line for line in dict.fromkeys(lines) if line]
+    return "the bundled corpus", list(bundled_corpus().texts)
+
+
 def distinct_prompts(count: int) -> tuple[str, list[str]]:
     """Real prompts and, when they do not suffice, variations of them with an attribute or a place."""
     source, prompts = real_prompts()

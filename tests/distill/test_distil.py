@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from litetext.distill.distil import distil  # noqa: E402
 from litetext.distill.trainer import Trainer  # noqa: E402
 from litetext.distill.validation import Host  # noqa: E402
 from litetext.encoders.loading import load_encoder  # noqa: E402
-from litetext.encoders.protocol import TextEncoder, TextFeatures  # noqa: E402
+from litetext.encoders.protocol import TextEncoder  # noqa: E402
 from litetext.errors import CacheError, EncoderError, LiteTextError, OptionError, TrainingError  # noqa: E402
 from tests.distill.runs import assert_same, make_cache, recipe_of, weights_of  # noqa: E402
 
@@ -97,23 +98,46 @@ def test_held_out_phrases_are_neither_trained_on_nor_validated_with(cache: Path,
     assert report.to_json()["held_out"] == [{"name": "gold.txt", "phrases": 3, "removed": 2}]
 
 
-def test_a_loss_that_is_not_finite_ends_it_and_what_was_kept_stays(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def spoil_weights(trainer: Trainer) -> None:
+    trainer.run.student.projector.bias.fill_(torch.nan)
+
+
+def spoil_average(trainer: Trainer) -> None:
+    trainer.run.average.tensors["projector.bias"].fill_(torch.inf)
+
+
+def spoil_gradient(trainer: Trainer) -> None:
+    trainer.run.student.projector.bias.register_hook(lambda gradient: gradient * torch.nan)
+
+
+@pytest.mark.parametrize(
+    ("spoils", "message"),
+    [
+        (("take_step", spoil_weights), "the loss of step 3 is nan, "),
+        (("take_step", spoil_gradient), "the gradient of step 3 is nan, "),
+        (("validate", spoil_average), "the student's features of the validation phrases are not finite, "),
+    ],
+)
+def test_what_is_not_finite_ends_it_and_what_was_kept_stays(
+    cache: Path, whole: Path, tmp_path: Path, spoils: tuple[str, Callable[[Trainer], None]], message: str
 ) -> None:
-    take = Trainer.take_step
+    method, spoil = spoils
+    real = getattr(Trainer, method)
 
-    def poison(self: Trainer, *arguments: Any) -> dict[str, float]:
-        if self.run.progress.step == 3:
+    def poison(self: Trainer, *arguments: Any) -> Any:
+        if self.run.progress.step >= 2:
             with torch.no_grad():
-                self.run.student.projector.bias.fill_(torch.nan)
-        return take(self, *arguments)
+                spoil(self)
+        return real(self, *arguments)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "take_step", poison)
-        with pytest.raises(TrainingError, match="the loss of step 4 is nan"):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, method, poison)
+        with pytest.raises(TrainingError, match=f"^{message}{tmp_path}") as caught:
             distil(recipe_of(cache), tmp_path)
+    assert "\n" not in str(caught.value)
     assert all(bool(tensor.isfinite().all()) for tensor in weights_of(tmp_path).values())
-    assert distil(recipe_of(cache), tmp_path).rows[-1]["epoch"] == 2
+    distil(recipe_of(cache), tmp_path)
+    assert_same(tmp_path, whole)
 
 
 def test_a_full_disk_is_one_line_and_the_checkpoint_before_is_whole(
@@ -148,23 +172,6 @@ def test_a_poisoned_cache_is_refused_before_anything_is_written(cache: Path, tmp
     with pytest.raises(CacheError, match="its checksum is not the manifest's"):
         distil(recipe_of(poisoned), tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_features_that_are_not_finite_are_named(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    features, spoilt = FeatureCache.features, []
-
-    def spoil(self: FeatureCache, texts: Any) -> TextFeatures:
-        found = features(self, texts)
-        if len(texts) > 1:  # validation here has but one
-            found.values[1, 0, 0] = torch.inf
-            spoilt.append(texts[1])
-        return found
-
-    monkeypatch.setattr(FeatureCache, "features", spoil)
-    recipe = recipe_of(cache, validation={"phrases": 1})
-    with pytest.raises(CacheError, match="that are not finite") as caught:
-        distil(recipe, tmp_path)
-    assert f"features of '{spoilt[0]}' that" in str(caught.value)
 
 
 def test_it_stops_when_nothing_is_gained(cache: Path, tmp_path: Path) -> None:

@@ -57,13 +57,25 @@ def distil(
         if world.rank == 0:
             stack.enter_context(only_writer(folder, "this run"))
             _remove_leftovers(folder)
-        trainer = _prepare(recipe, folder, cache, data, Surroundings(place, world, host, progress or _silent))
+        trainer = prepare_run(recipe, folder, cache, data, Surroundings(place, world, host, progress or _silent))
         trainer.train()
         return trainer.report()
 
 
-def _prepare(recipe: DistilRecipe, folder: Path, cache: FeatureCache, data: Data, around: Surroundings) -> Trainer:
-    """Build the student and its optimisers, and load what was kept of the run."""
+def prepare_run(recipe: DistilRecipe, folder: Path, cache: FeatureCache, data: Data, around: Surroundings) -> Trainer:
+    """Build the student and its optimisers, and load what was kept of the run.
+
+    Args:
+        recipe: what to do.
+        folder: of the run; nothing is written.
+        cache: features of the teacher.
+        data: phrases of the cache.
+        around: where it takes place.
+
+    Raises:
+        EncoderError: the student cannot start from what the recipe names.
+        TrainingError: what was kept is damaged, or of another recipe.
+    """
     training = recipe.training
     student = start_student(recipe.student, cache.width, training.seed)
     share_statistics(student, around.world)

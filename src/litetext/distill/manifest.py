@@ -116,7 +116,7 @@ class Manifest:
             CacheError: they are of another, or of the same with another context or in another number type.
         """
         own = self.teacher
-        if own.fingerprint != teacher.fingerprint:
+        if replace(own, name=teacher.name) != teacher:
             raise CacheError(
                 f"features of another teacher ({_describe(own)})",
                 where=str(where),

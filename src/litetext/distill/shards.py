@@ -20,6 +20,7 @@ from litetext.storage import atomic_file
 
 Keys = npt.NDArray[np.int64]
 STORED = {"float16": "F16", "bfloat16": "BF16"}  # in words of safetensors
+ANEW = "delete it and embed again to compute it anew"
 
 
 def phrase_key(text: str) -> int:
@@ -58,13 +59,15 @@ class Shard:
                 metadata = file.metadata() or {}
                 values = file.get_slice("values")
                 found = (values.get_dtype(), values.get_shape())
-                keys: Keys = file.get_tensor("keys").clone().numpy()
+                stored = file.get_tensor("keys").clone()
         except (OSError, SafetensorError) as error:
             raise self._damaged(str(error)) from error
         if metadata.get("teacher") != self.teacher:
             raise CacheError("a shard of another teacher", where=str(self.path), mend="delete it and embed again")
-        if found != (STORED[self.dtype], [self.entry.tokens, self.width]) or len(keys) != self.entry.phrases:
+        expected = (STORED[self.dtype], [self.entry.tokens, self.width])
+        if found != expected or stored.dtype is not torch.int64 or stored.shape != (self.entry.phrases,):
             raise self._damaged("other sizes than in the manifest")
+        keys: Keys = stored.numpy()
         if hashlib.sha256(keys.data).hexdigest() != self.entry.keys_sha256:
             raise self._damaged("other phrases than in the manifest")
         return keys
@@ -84,10 +87,10 @@ class Shard:
         return self._tensors["values"][int(ends[row - 1]) if row else 0 : int(ends[row])]
 
     def verify(self) -> None:
-        """Compare the whole file with the manifest's checksum.
+        """Compare the whole file with the manifest's checksum, and check that one can learn from what it holds.
 
         Raises:
-            CacheError: the file is missing or damaged.
+            CacheError: the file is missing or damaged, or features are not finite.
         """
         self._check_size()
         try:
@@ -97,13 +100,13 @@ class Shard:
             raise self._damaged(str(error)) from error
         if found != self.entry.sha256:
             raise self._damaged("its checksum is not the manifest's")
+        self._check_contents(self._map())
 
     @cached_property
     def _tensors(self) -> dict[str, Tensor]:
         """All tensors, mapped: pages are read when they are used, and the system may take them back."""
         self.verify()
-        with safe_open(self.path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in ("values", "ends", "text", "text_ends")}
+        return self._map()
 
     @cached_property
     def _ends(self) -> npt.NDArray[np.int64]:
@@ -118,6 +121,32 @@ class Shard:
         text, ends = self._text
         return text[ends[row - 1] if row else 0 : ends[row]].tobytes()
 
+    def _map(self) -> dict[str, Tensor]:
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                return {name: file.get_tensor(name) for name in ("values", "ends", "text", "text_ends")}
+        except (OSError, SafetensorError) as error:
+            raise self._damaged(str(error)) from error
+
+    def _check_contents(self, tensors: dict[str, Tensor]) -> None:
+        """Whoever wrote the file has also written its checksum: this is what a right checksum does not say."""
+        values, text = tensors["values"], tensors["text"]
+        if text.dtype is not torch.uint8 or text.ndim != 1:
+            raise self._damaged("its phrases are no text")
+        for name, whole, least in (("ends", len(values), 1), ("text_ends", len(text), 0)):
+            ends = tensors[name]
+            if ends.dtype is not torch.int64 or ends.shape != (self.entry.phrases,):
+                raise self._damaged(f"'{name}' is {ends.dtype} {list(ends.shape)}")
+            if not len(ends) or int(ends[-1]) != whole or int(ends.diff(prepend=ends.new_zeros(1)).min()) < least:
+                raise self._damaged(f"'{name}' does not part what is there")
+        low, high = values.aminmax()  # unlike isfinite, without a copy
+        if not (low.isfinite() and high.isfinite()):
+            bad = values.isfinite().all(dim=1).int().argmin()
+            row = int(torch.searchsorted(tensors["ends"], bad, right=True))
+            stops = tensors["text_ends"].tolist()
+            phrase = _decode(text[stops[row - 1] if row else 0 : stops[row]].numpy().tobytes())
+            raise CacheError(f"features of '{phrase}' that are not finite", where=str(self.path), mend=ANEW)
+
     def _check_size(self) -> None:
         try:
             size = self.path.stat().st_size
@@ -129,9 +158,7 @@ class Shard:
             raise self._damaged(f"{size} bytes instead of {self.entry.bytes}")
 
     def _damaged(self, what: str) -> CacheError:
-        return CacheError(
-            f"a damaged shard ({what})", where=str(self.path), mend="delete it and embed again to compute it anew"
-        )
+        return CacheError(f"a damaged shard ({what})", where=str(self.path), mend=ANEW)
 
 
 def write_shard(path: Path, phrases: Sequence[str], rows: Sequence[Tensor], teacher: str) -> ShardEntry:

@@ -18,7 +18,6 @@ from litetext.distill.readers import TextReader
 from litetext.encoders.inputs import prepare
 from litetext.encoders.protocol import TextFeatures
 from litetext.encoders.student import TextStudent
-from litetext.errors import CacheError
 from litetext.tokens.batch import TokenBatch
 
 
@@ -152,18 +151,10 @@ class Learner:
 
     def _part(self, texts: Sequence[str], permuted: Sequence[str | None], rows: npt.NDArray[np.int64]) -> Part:
         chosen = [texts[row] for row in rows]
-        teacher = self.cache.features(chosen)
-        finite = teacher.values.isfinite().flatten(1).all(dim=1)
-        if not bool(finite.all()):
-            raise CacheError(
-                f"features of '{chosen[int(finite.int().argmin())]}' that are not finite",
-                where=str(self.cache.path),
-                mend="embed into a new folder",
-            )
         others = {place: other for place, row in enumerate(rows) if (other := permuted[row]) is not None}
         return Part(
             self._tokens(chosen),
-            teacher,
+            self.cache.features(chosen),
             self._tokens(list(others.values())) if others else None,
             np.array(list(others), dtype=np.int64),
         )

@@ -1,0 +1,183 @@
+"""Phrases per second of `litetext distill`'s loop at S0 against a reference loop, on features that are cached.
+
+    python -m benchmarks.distill [ROUNDS [PHRASES [BATCH]]]
+
+Both train an S0 (width 512, context 16, random weights) in float32 with the losses mse and cosine and a consistency of
+weight 0.1, and are timed from phrases to moved weights: tokens, features, permutation, forward, backward, optimiser.
+Checkpoints and validations are in neither's seconds. Features are random numbers of the true shape, since nothing here
+depends on their values; each round is one epoch of the same phrases, first the one loop, then the other.
+
+- The reference does what the facts about SAM3-LiteText's training say: every batch is padded to 16 tokens, padding is
+  attended and counts in the losses; the words of every phrase are shuffled and read in a second padded pass, whose
+  gradient and batch statistics count; consistency pools padding too; AdamW moves all parameters with weight decay, the
+  whole token table of 49,408 x 512 included. Its features lie in memory as one float32 array by row number. It neither
+  clips gradients nor averages weights.
+- Ours is `Trainer.take_step` as `litetext distill` runs it: batches of nearly one length, padding masked; features from
+  a `FeatureCache` on disk (fp16); a second pass only for phrases that have a permutation; only token rows that occur
+  are moved; gradients are clipped and weights averaged.
+"""
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, mse_loss
+
+from benchmarks.machine import saco_prompts
+from litetext.distill.cache import FeatureCache
+from litetext.distill.data import Data, batches_of, epoch_batches, token_lengths
+from litetext.distill.distil import prepare_run
+from litetext.distill.manifest import Manifest, Teacher
+from litetext.distill.parallel import World
+from litetext.distill.recipe import DistilRecipe
+from litetext.distill.shards import write_shard
+from litetext.distill.trainer import Surroundings, Trainer
+from litetext.encoders.presets import OUTPUT_WIDTH, StudentConfig
+from litetext.encoders.student import TextStudent, build_student
+from litetext.prompts.corpus import Prompt, PromptCorpus
+from litetext.tokens.batch import TokenBatch
+
+ROUNDS, PHRASES, BATCH = 3, 2048, 256
+CONTEXT, TEACHER_CONTEXT = 16, 32
+CONSISTENCY = 0.1
+RATE, WEIGHT_DECAY = 1e-3, 0.05
+
+
+@dataclass(eq=False)
+class Reference:
+    """The reference loop: dense, padded, each phrase read twice."""
+
+    texts: Sequence[str]
+    batch: int
+    features: Tensor
+    student: TextStudent
+    optimiser: torch.optim.Optimizer
+    chance: np.random.Generator
+
+    @classmethod
+    def of(cls, texts: Sequence[str], batch: int) -> "Reference":
+        config = StudentConfig.of("s0", CONTEXT, padding="attended")
+        student = build_student(config, torch.Generator().manual_seed(0))
+        features = torch.randn(len(texts), CONTEXT, OUTPUT_WIDTH, generator=torch.Generator().manual_seed(1))
+        optimiser = torch.optim.AdamW(student.parameters(), lr=RATE, weight_decay=WEIGHT_DECAY)
+        return cls(texts, batch, features, student, optimiser, np.random.default_rng(0))
+
+    def run_epoch(self) -> None:
+        count = batches_of(len(self.texts), self.batch)
+        for rows in np.array_split(self.chance.permutation(len(self.texts)), count):
+            self.take_step([self.texts[row] for row in rows], self.features[torch.from_numpy(rows)])
+
+    def take_step(self, texts: list[str], teacher: Tensor) -> float:
+        self.optimiser.zero_grad()
+        student, shuffled = self.read(texts), self.read([self.shuffle(text) for text in texts])
+        consistency = 1 - cosine_similarity(student.mean(dim=1), shuffled.mean(dim=1), dim=1).mean()
+        loss = mse_loss(student, teacher) + (1 - cosine_similarity(student, teacher, dim=2).mean())
+        loss = loss + CONSISTENCY * consistency
+        loss.backward()
+        self.optimiser.step()
+        return float(loss.detach())
+
+    def read(self, texts: list[str]) -> Tensor:
+        batch = TokenBatch.of_texts(texts, CONTEXT)
+        return self.student(torch.from_numpy(batch.ids), torch.from_numpy(batch.mask))
+
+    def shuffle(self, text: str) -> str:
+        words = text.split()
+        return " ".join(words[place] for place in self.chance.permutation(len(words)))
+
+
+@dataclass(eq=False)
+class Ours:
+    """The loop of `litetext distill`, without its validations and checkpoints."""
+
+    trainer: Trainer
+    epoch: int = 0
+    permuted: int = 0
+
+    @classmethod
+    def of(cls, texts: Sequence[str], batch: int, folder: Path) -> "Ours":
+        tables = {
+            "student": {"preset": "s0", "context": CONTEXT, "padding": "masked"},
+            "data": {"cache": str(folder / "features")},
+            "losses": {"consistency": CONSISTENCY},
+            "training": {"batch": batch, "rate": RATE, "weight_decay": WEIGHT_DECAY},
+        }
+        cache = write_features(texts, folder / "features")
+        # All phrases are trained on, and none is validated with.
+        data = Data(tuple(texts), (), (), frozenset())
+        around = Surroundings(torch.device("cpu"), World(), None, lambda *_: None)
+        return cls(prepare_run(DistilRecipe.of(tables), folder / "run", cache, data, around))
+
+    def run_epoch(self) -> None:
+        trainer, training = self.trainer, self.trainer.recipe.training
+        for number, rows in enumerate(epoch_batches(trainer.lengths, training.batch, training.seed, self.epoch)):
+            texts = [trainer.data.train[row] for row in rows]
+            permuted = trainer.permute(texts, self.epoch, number)
+            trainer.run.progress.add(trainer.take_step(texts, permuted))
+            self.permuted += sum(other is not None for other in permuted)
+        self.epoch += 1
+
+
+def write_features(texts: Sequence[str], folder: Path) -> FeatureCache:
+    """A cache of random features of the teacher's true shape, one row for each token."""
+    teacher = Teacher("random", "0" * 64, "0" * 64, TEACHER_CONTEXT, OUTPUT_WIDTH)
+    manifest = Manifest(teacher, "float16")
+    generator = torch.Generator().manual_seed(1)
+    lengths = token_lengths(texts, TEACHER_CONTEXT)
+    rows = [torch.randn(int(length), OUTPUT_WIDTH, generator=generator).half() for length in lengths]
+    folder.mkdir()
+    entry = write_shard(folder / manifest.next_name(), texts, rows, teacher.fingerprint)
+    manifest.with_shard(entry).write(folder)
+    cache = FeatureCache.open(folder)
+    cache.verify()
+    return cache
+
+
+def timed(loop: Reference | Ours) -> float:
+    """Phrases per second of one epoch."""
+    start = time.perf_counter()
+    loop.run_epoch()
+    count = len(loop.texts if isinstance(loop, Reference) else loop.trainer.data.train)
+    return count / (time.perf_counter() - start)
+
+
+def measure(rounds: int = ROUNDS, phrases: int = PHRASES, batch: int = BATCH) -> dict[str, object]:
+    source, prompts = saco_prompts()
+    chosen = np.random.default_rng(0).permutation(len(prompts))[:phrases]
+    texts = PromptCorpus.build(Prompt(prompts[row]) for row in chosen).texts
+    theirs, ours = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        reference, loop = Reference.of(texts, batch), Ours.of(texts, batch, Path(folder))
+        reference.take_step(list(texts[:8]), reference.features[:8])  # warm
+        loop.trainer.take_step(texts[:8], [None] * 8)
+        for _ in range(rounds):
+            theirs.append(timed(reference))
+            ours.append(timed(loop))
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return {
+        "phrases": len(texts),
+        "source": source,
+        "tokens_per_phrase": float(loop.trainer.lengths.mean()),
+        "permuted": loop.permuted / (rounds * len(texts)),
+        "student": f"s0, width 512, context {CONTEXT}, random weights; features random, of the true shape",
+        "consistency": CONSISTENCY,
+        "batch": batch,
+        "threads": torch.get_num_threads(),
+        "rounds": rounds,
+        "reference_phrases_per_second": statistics.median(theirs),
+        "litetext_phrases_per_second": statistics.median(ours),
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(*map(int, sys.argv[1:])), indent=2))

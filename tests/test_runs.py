@@ -1,0 +1,177 @@
+"""The scripts in runs/: shell that parses, commands and options that exist, recipes that are read."""
+
+import importlib.util
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import typer
+
+from litetext.cli.app import app
+
+RUNS = Path(__file__).parents[1] / "runs"
+SCRIPTS = sorted(RUNS.glob("*.sh"))
+SEPARATORS = re.compile(r"[|;&<>]+|\d?>&?\d?")
+PROGRAM = re.compile(r'(^|\s)(?:litetext|"\$LITETEXT")\s')
+APPENDED = re.compile(r"\+=\((--[a-z][a-z-]*)")
+
+needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+
+
+def all_commands() -> dict[tuple[str, ...], set[str]]:
+    """The options of each command, by its words."""
+    found: dict[tuple[str, ...], set[str]] = {}
+
+    def walk(command: Any, words: tuple[str, ...]) -> None:
+        for name, child in getattr(command, "commands", {}).items():
+            walk(child, (*words, name))
+        options = [name for one in command.params for name in (*one.opts, *one.secondary_opts)]
+        found[words] = {name for name in options if name.startswith("-")} | {"--help"}
+
+    import litetext.cli  # noqa: F401 - adds the commands
+
+    walk(typer.main.get_command(app), ())
+    return found
+
+
+COMMANDS = all_commands()
+
+
+def calls(script: str) -> list[tuple[tuple[str, ...], list[str]]]:
+    """Each `litetext` command of a script, with what is given to it."""
+    found = []
+    for line in script.replace("\\\n", " ").split("\n"):
+        if line.lstrip().startswith("#") or not PROGRAM.search(line):
+            continue
+        words = shlex.split(PROGRAM.sub(r"\1litetext ", line.replace("$(", " ")), comments=True)
+        while "litetext" in words:
+            words = words[words.index("litetext") + 1 :]
+            end = next((place for place, word in enumerate(words) if SEPARATORS.fullmatch(word)), len(words))
+            command: tuple[str, ...] = ()
+            for word in words[:end]:
+                if (*command, word) not in COMMANDS:
+                    break
+                command = (*command, word)
+            found.append((command, words[len(command) : end]))
+    return found
+
+
+def unknown(script: str) -> list[str]:
+    """What of a script no command of ours knows."""
+    everything = set().union(*COMMANDS.values())
+    faults = [name for name in APPENDED.findall(script) if name not in everything]
+    for command, words in calls(script):
+        said = " ".join(("litetext", *command))
+        if not command or any(len(other) > len(command) and other[: len(command)] == command for other in COMMANDS):
+            faults.append(f"{said} {words[:1]}")
+            continue
+        options = [word.partition("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)]
+        faults += [f"{said} {name}" for name in options if name not in COMMANDS[command]]
+    return faults
+
+
+@needs_bash
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_it_parses_and_stops_at_the_first_failure(script: Path) -> None:
+    done = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = script.read_text(encoding="utf-8").split("\n")
+    assert "set -euo pipefail" in lines or 'source "$(dirname "$0")/micro_common.sh"' in lines
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_every_command_and_option_exists(script: Path) -> None:
+    assert unknown(script.read_text(encoding="utf-8")) == []
+
+
+def test_commands_are_found() -> None:
+    found = [" ".join(command) for command, _ in calls((RUNS / "paper_s0.sh").read_text(encoding="utf-8"))]
+    gold = ["evaluate gold"] * 2
+    assert found == ["audit", "embed", "distill", *gold, "evaluate retention", "inspect", "convert"]
+
+
+def test_what_does_not_exist_is_found() -> None:
+    script = (
+        "# litetext nonsense --in-a-comment\n"
+        'keep a.json litetext audit "${prompts[@]}" -o $OUT --context=8 \\\n  --nonsens --json | head --lines 3\n'
+        'held+=(--hold-up "$file")\n'
+        "x=$(litetext evaluate gold --gt a --preds b) && litetext embedd x -o y\n"
+        "litetext evaluate --json\n"
+        'test -s x || "$LITETEXT" inspect a --colour > x\n'
+    )
+    assert unknown(script) == [
+        "--hold-up",
+        "litetext audit --nonsens",
+        "litetext evaluate gold --preds",
+        "litetext ['embedd']",
+        "litetext evaluate ['--json']",
+        "litetext inspect --colour",
+    ]
+
+
+def test_each_is_listed_and_each_recipe_is_read() -> None:
+    from litetext.distill.recipe import read_recipe
+
+    listed = (RUNS / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in RUNS.iterdir() if path.suffix in {".sh", ".py"} and path.name not in listed] == []
+    for path in RUNS.glob("*.toml"):
+        read_recipe(path)
+
+
+@needs_bash
+@pytest.mark.parametrize("rehearsal", ["", "1"])
+def test_a_dry_run_prints_and_writes_nothing(tmp_path: Path, rehearsal: str) -> None:
+    for subset, annotator in (("metaclip", "a"), ("metaclip", "b"), ("sa1b", "a")):
+        (tmp_path / f"gold_{subset}_merged_{annotator}_release_test.json").touch()
+    before = sorted(tmp_path.iterdir())
+    done = subprocess.run(
+        ["bash", str(RUNS / "paper_s0.sh"), "--dry-run"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "GOLD": ".", "PROMPTS": "a.txt b/*.json", "REHEARSAL": rehearsal},
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(tmp_path.iterdir()) == before
+    for word in ("audit", "embed", "distill", "evaluate gold", "inspect", "convert"):
+        assert f" litetext {word} " in done.stderr
+    if not rehearsal:
+        assert " litetext embed a.txt b/*.json -o " in done.stderr
+        assert done.stderr.count("--hold-out") == 2
+        assert done.stderr.count("litetext evaluate retention") == 2
+        assert "_merged_a_release_test.json ./gold_metaclip_merged_b_release_test.json" in done.stderr
+
+
+def random_teacher() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("random_teacher", RUNS / "random_teacher.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.torch
+def test_stand_ins_are_what_the_commands_read(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from litetext.evaluate.predict import PredictionJob, plan_predictions
+    from litetext.evaluate.subsets import ANNOTATORS, SUBSETS, find_subsets
+    from litetext.prompts.corpus import PromptCorpus
+    from litetext.prompts.readers import read_prompts
+
+    stand_ins = random_teacher()
+    stand_ins.write_gold(tmp_path / "gold", 6, 0)
+    sets = find_subsets(tmp_path / "gold", tmp_path / "predictions")
+    assert tuple(sets) == SUBSETS
+    for one in sets.values():
+        assert len(one.truths) == ANNOTATORS
+        plan = plan_predictions(PredictionJob(one.truths[0], (tmp_path / "gold",), one.predictions, {}))
+        assert len(plan.pictures) == 1
+    stand_ins.write_prompts(tmp_path / "prompts.txt", 100, 0)
+    assert len(PromptCorpus.build(read_prompts([str(tmp_path / "prompts.txt")]))) == 100
