@@ -14,9 +14,9 @@ def main() -> None:
         "training": {
             "epochs": int(epochs),
             "batch": 128,
-            "rate": 3e-3,
+            "rate": 6e-3,
             "weight_decay": 0.0,
-            "ema": 0.99,
+            "ema": 0.995,
             "seed": int(seed),
         },
         "validation": {"best": "loss", "patience": 0, "phrases": 600},

@@ -18,7 +18,7 @@ from litetext.micro.evaluation import MicroScores
 from litetext.micro.lesson import Lesson
 
 pytestmark = pytest.mark.torch
-OPTIONS = DemoOptions(pictures=2, size=200, pairs=12, lesson=Lesson("micro-xs", phrases=3600, epochs=1, batch=512))
+OPTIONS = DemoOptions(pictures=2, size=200, pairs=12, lesson=Lesson("micro-xs", phrases=600, strange=50, epochs=1))
 
 
 @pytest.fixture(scope="module")

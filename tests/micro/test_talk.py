@@ -35,6 +35,13 @@ def test_a_seed_gives_the_same_words() -> None:
     assert set(make_talk(1, LEAST + 50)) != set(make_talk(2, LEAST + 50))
 
 
+def test_few_strange_ones() -> None:
+    texts = make_talk(0, 600, 20)
+    assert len(texts) == 600
+    assert len(set(strangers("train")) & set(texts)) == 20
+    assert set(spoken_nouns()) <= set(texts)
+
+
 def test_too_few_and_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OptionError, match=f"ask for {LEAST} or more"):
         make_talk(0, 10)

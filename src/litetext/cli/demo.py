@@ -28,6 +28,11 @@ def demo(
     if json:
         print_json(report.to_json())
         return
-    overall = report.scores.overall
-    typer.echo(f"cgF1 {overall.cgf1:.1f}, IL_MCC {overall.il_mcc:.2f}, pmF1 {overall.pmf1:.1f}")
+    for one in report.contestants:
+        scores, kept = one.scores.overall, one.kept(report.contestants[0])
+        share = "" if kept is None else f" ({kept:.1f} % kept)"
+        typer.echo(
+            f"{one.name}, {one.parameters / 1e6:.2f} M parameters: cgF1 {scores.cgf1:.1f}{share}, "
+            f"IL_MCC {scores.il_mcc:.2f}, pmF1 {scores.pmf1:.1f}"
+        )
     typer.echo(f"Open {report.page} in a browser. Then try: litetext audit YOUR_PROMPTS.txt -o report")

@@ -108,7 +108,7 @@ def phrases(
     from litetext.storage import write_text
 
     with show_progress() as progress:
-        texts = make_talk(seed, count, progress)
+        texts = make_talk(seed, count, progress=progress)
     write_text(output, "\n".join(texts) + "\n")
     if json:
         print_json({"file": str(output), "phrases": len(texts)})

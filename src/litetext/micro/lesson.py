@@ -27,6 +27,7 @@ class Lesson:
     Attributes:
         preset: its size.
         phrases: of the micro world, that it learns from.
+        strange: of these, how many name nothing of it.
         epochs: how often each is seen.
         batch: phrases of a step.
         rate: the highest learning rate.
@@ -34,10 +35,11 @@ class Lesson:
     """
 
     preset: str = "micro-s"
-    phrases: int = 8000
-    epochs: int = 12
+    phrases: int = 10_000
+    strange: int = 600
+    epochs: int = 16
     batch: int = 128
-    rate: float = 3e-3
+    rate: float = 6e-3
     seed: int = 0
 
     def recipe(self, cache: Path) -> DistilRecipe:
@@ -69,7 +71,7 @@ def teach(folder: Path, host: Segmenter, lesson: Lesson, progress: Progress) -> 
         lesson: how.
         progress: told of each stage.
     """
-    corpus = PromptCorpus.build(Prompt(text) for text in make_talk(lesson.seed, lesson.phrases))
+    corpus = PromptCorpus.build(Prompt(text) for text in make_talk(lesson.seed, lesson.phrases, lesson.strange))
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as name:
         cache, run = Path(name, "features"), Path(name, "run")

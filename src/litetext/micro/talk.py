@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import numpy as np
+
 from litetext.errors import OptionError
 from litetext.micro.batches import spoken_nouns
 from litetext.micro.phrases import speak
@@ -14,24 +16,26 @@ _STALE = 2000  # phrases in a row that were all there already: the world has no 
 Progress = Callable[[str, float], None]
 
 
-def make_talk(seed: int, count: int, progress: Progress | None = None) -> list[str]:
+def make_talk(seed: int, count: int, strange: int | None = None, progress: Progress | None = None) -> list[str]:
     """Different phrases of the training split, in a random order.
 
-    Every noun is among them, every phrase that names nothing of this world, and otherwise nouns with and without
-    colours, sizes and places, as training asks them. No held-out noun is said.
+    Every noun is among them, phrases that name nothing of this world, and otherwise nouns with and without colours,
+    sizes and places, as training asks them. No held-out noun is said.
 
     Args:
         seed: 0 or more.
         count: how many.
+        strange: of these, how many at most name nothing of this world; None for all that there are.
         progress: told of the share that is done.
 
     Raises:
         OptionError: fewer than the nouns and strange phrases, or more than the world has to say; a negative seed.
     """
-    found = dict.fromkeys((*spoken_nouns(), *strangers("train")))
+    rng = generator(seed, "train", _TALK)
+    others = rng.permutation(np.array(strangers("train"), dtype=object))[:strange].tolist()
+    found = dict.fromkeys((*spoken_nouns(), *others))
     if count < len(found):
         raise OptionError(f"{count} phrases of the micro world", mend=f"ask for {len(found)} or more")
-    rng = generator(seed, "train", _TALK)
     stale = 0
     while len(found) < count:
         before = len(found)
