@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: setup ## segment, score and audit with the embedded micro SAM3; writes a page with pictures to demo/
+demo: setup ## audit, distil a student of the embedded micro SAM3, segment with both; writes a page to demo/
 	$(BIN)/litetext demo -o $(DEMO)
 
 test: setup ## the tests (no network, no GPU, under 5 minutes on 2 cores)
