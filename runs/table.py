@@ -60,7 +60,8 @@ def main() -> None:
         for title in titles:
             numbers = figures.get(title, [])
             spread = f" ± {statistics.stdev(numbers):.3g}" if len(numbers) > 1 and statistics.stdev(numbers) else ""
-            cells.append(f"{statistics.mean(numbers):.4g}{spread}" if numbers else "")
+            form = ",.0f" if title == "parameters" else ".4g"
+            cells.append(f"{statistics.mean(numbers):{form}}{spread}" if numbers else "")
         print(f"| {setting} | {max(map(len, figures.values()))} | " + " | ".join(cells) + " |")
 
 
