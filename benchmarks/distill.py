@@ -10,10 +10,11 @@ depends on their values; each round is one epoch of the same phrases, first the 
 - The reference does what the facts about SAM3-LiteText's training say: every batch is padded to 16 tokens, padding is
   attended and counts in the losses; the words of every phrase are shuffled and read in a second padded pass, whose
   gradient and batch statistics count; consistency pools padding too; AdamW moves all parameters with weight decay, the
-  whole token table of 49,408 x 512 included. Its features lie in memory as one float32 array by row number. It neither
-  clips gradients nor averages weights.
-- Ours is `Trainer.take_step` as `litetext distill` runs it: batches of nearly one length, padding masked; features from
-  a `FeatureCache` on disk (fp16); a second pass only for phrases that have a permutation; only token rows that occur
+  whole token table of 49,408 x 512 included, as PyTorch does it by default. Its features lie in memory as one float32
+  array by row number. It neither clips gradients nor averages weights. Its layers are ours: what makes a layer fast
+  makes it fast for both.
+- Ours is `Trainer.take_step` as `litetext distill` runs it: batches of nearly one length, whose padding is masked and
+  not computed; features from a `FeatureCache` on disk (fp16); a second pass only for phrases that have a permutation; only token rows that occur
   are moved; gradients are clipped and weights averaged.
 """
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from litetext.encoders.layers import EncoderBlock, FloatLayerNorm, FoldedMixerBlock, MixerBlock  # noqa: E402
+from litetext.encoders.layers import EncoderBlock, FloatLayerNorm, FoldedMixerBlock, MixerBlock, Places  # noqa: E402
 from tests.encoders.students import disturb, generator, prefix_mask  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -140,6 +140,24 @@ def test_batch_statistics_are_those_of_valid_tokens() -> None:
     for other in results[1:]:
         for want, got in zip(results[0], other, strict=True):
             torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("lengths", [[4, 1, 7], [7, 7, 7]])
+def test_rows_of_valid_tokens_are_the_batch_without_its_padding(lengths: list[int]) -> None:
+    mask = prefix_mask(lengths, 7)
+    places, x = Places.of(mask), tokens(3, 7)
+    assert torch.equal(places.rows(x), x[mask])
+    assert torch.equal(places.batch(x[mask]), torch.where(mask[..., None], x, 0.0))
+    results = []
+    for train in (False, True):
+        torch.manual_seed(0)
+        block = disturb(EncoderBlock(WIDTH, 4))
+        given = x.clone().requires_grad_()
+        rows = block.forward_rows(places.rows(given), places) if train else block(given, mask)[mask]
+        rows.pow(2).sum().backward()
+        results.append([rows, given.grad, *(parameter.grad for parameter in block.parameters())])
+    for want, got in zip(*results, strict=True):
+        torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-4)
 
 
 def test_valid_tokens_everywhere_are_no_mask_at_all_even_in_training() -> None:

@@ -1,12 +1,53 @@
-"""The two kinds of block that students are made of. Every tensor of tokens is [B, L, C], B texts of L tokens."""
+"""The two kinds of block that students are made of. Tokens are [B, L, C], B texts of L, or the valid ones as rows."""
+
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, layer_norm, scaled_dot_product_attention
+from torch.nn.functional import conv2d, gelu, layer_norm, scaled_dot_product_attention
 
 from litetext.encoders.presets import KERNEL
 
 EXPANSION = 4  # feed-forward width over block width
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where the T valid tokens of a batch stand: training computes on their rows [T, C] alone.
+
+    Only attention and convolutions are given a batch again, with zeros as padding. Not for inference, where a graph
+    that is exported must not depend on how many tokens are valid.
+
+    Attributes:
+        mask: bool [B, L], True at valid tokens.
+        flat: int64 [T], where they stand when the batch is [B * L, C]; None where all tokens are valid.
+    """
+
+    mask: Tensor
+    flat: Tensor | None
+
+    @classmethod
+    def of(cls, mask: Tensor) -> Self:
+        """The places that a mask says."""
+        flat = mask.flatten().nonzero().flatten()
+        return cls(mask, None if len(flat) == mask.numel() else flat)
+
+    @property
+    def attended(self) -> Tensor | None:
+        """The mask; None where it masks nothing."""
+        return None if self.flat is None else self.mask
+
+    def rows(self, x: Tensor) -> Tensor:
+        """The valid tokens [T, C] of a batch [B, L, C]."""
+        rows = x.flatten(0, 1)
+        return rows if self.flat is None else rows.index_select(0, self.flat)
+
+    def batch(self, rows: Tensor) -> Tensor:
+        """The batch [B, L, C] of valid tokens [T, C], zero at padding."""
+        if self.flat is not None:
+            rows = rows.new_zeros((self.mask.numel(), rows.shape[1])).index_copy(0, self.flat, rows)
+        return rows.view(*self.mask.shape, rows.shape[1])
 
 
 class FloatLayerNorm(nn.LayerNorm):
@@ -41,17 +82,23 @@ class EncoderBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """The next states of tokens [B, L, C]; no token attends to those where the mask [B, L] is False."""
-        x = x + self._attend(self.attention_norm(x), mask)
+        x = x + self.out(self._attend(self.qkv(self.attention_norm(x)), mask))
         return x + _feed_forward(self.fc1, self.fc2, self.ffn_norm(x))
 
-    def _attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        batch, length, width = x.shape
-        heads = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads)
-        query, key, value = heads.permute(2, 0, 3, 1, 4)  # each [B, heads, L, C / heads]
+    def forward_rows(self, rows: Tensor, places: Places) -> Tensor:
+        """The same of the valid tokens [T, C] alone."""
+        heads = places.batch(self.qkv(self.attention_norm(rows)))
+        rows = rows + self.out(places.rows(self._attend(heads, places.attended)))
+        return rows + _feed_forward(self.fc1, self.fc2, self.ffn_norm(rows))
+
+    def _attend(self, heads: Tensor, mask: Tensor | None) -> Tensor:
+        """Mixed values [B, L, C] of queries, keys and values [B, L, 3 C]."""
+        batch, length, width = heads.shape
+        parts = heads.view(batch, length, 3, self.heads, width // (3 * self.heads))
+        query, key, value = parts.permute(2, 0, 3, 1, 4)  # each [B, heads, L, C / heads]
         keys = None if mask is None else mask[:, None, None, :]
         mixed = scaled_dot_product_attention(query, key, value, attn_mask=keys)
-        joined: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, width))
-        return joined
+        return mixed.transpose(1, 2).reshape(batch, length, width // 3)
 
 
 class MixerBlock(nn.Module):
@@ -87,12 +134,22 @@ class MixerBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """The next states of tokens [B, L, C]; where the mask [B, L] is False there is no token."""
+        if mask is not None and self.training:
+            places = Places.of(mask)
+            return places.batch(self.forward_rows(places.rows(x), places))
         x = _without_padding(x, mask)
-        mixed = _normalise(self.mixer_conv_norm, _over_tokens(self.mixer_conv, x), mask)
-        difference = _normalise(self.mixer_skip, x, mask) - _normalise(self.mixer_norm, x, mask)
+        mixed = _normalise(self.mixer_conv_norm, _over_tokens(self.mixer_conv, x))
+        difference = _normalise(self.mixer_skip, x) - _normalise(self.mixer_norm, x)
         x = _without_padding(x + self.mixer_scale * (mixed + difference), mask)
-        mixed = _normalise(self.ffn_conv_norm, _over_tokens(self.ffn_conv, x), mask)
+        mixed = _normalise(self.ffn_conv_norm, _over_tokens(self.ffn_conv, x))
         return x + self.ffn_scale * _feed_forward(self.fc1, self.fc2, mixed)
+
+    def forward_rows(self, rows: Tensor, places: Places) -> Tensor:
+        """The same of the valid tokens [T, C] alone, which are all that batch statistics are taken over."""
+        mixed = self.mixer_conv_norm(places.rows(_over_tokens(self.mixer_conv, places.batch(rows))))
+        rows = rows + self.mixer_scale * (mixed + self.mixer_skip(rows) - self.mixer_norm(rows))
+        mixed = self.ffn_conv_norm(places.rows(_over_tokens(self.ffn_conv, places.batch(rows))))
+        return rows + self.ffn_scale * _feed_forward(self.fc1, self.fc2, mixed)
 
     @torch.no_grad()
     def fold(self) -> "FoldedMixerBlock":
@@ -152,9 +209,14 @@ def _depthwise(width: int, *, bias: bool) -> nn.Conv1d:
 
 
 def _over_tokens(convolution: nn.Conv1d, x: Tensor) -> Tensor:
-    """Convolve [B, L, C] along L, with zeros on both sides."""
-    mixed: Tensor = convolution(x.transpose(1, 2)).transpose(1, 2)
-    return mixed
+    """Convolve [B, L, C] along L, with zeros on both sides.
+
+    As a picture of one row in the channels-last format, which [B, L, C] is: nothing is transposed, and on a CPU
+    training takes a fifth of the time that it takes in one dimension.
+    """
+    picture, taps = x.unsqueeze(1).permute(0, 3, 1, 2), convolution.weight.unsqueeze(2)  # [B, C, 1, L], [C, 1, 1, 11]
+    mixed = conv2d(picture, taps, convolution.bias, padding=(0, KERNEL // 2), groups=len(taps))
+    return mixed.permute(0, 2, 3, 1).squeeze(1)
 
 
 def _without_padding(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -162,13 +224,10 @@ def _without_padding(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x.masked_fill(~mask[:, :, None], 0.0)
 
 
-def _normalise(norm: nn.BatchNorm1d, x: Tensor, mask: Tensor | None) -> Tensor:
-    """Batch norm of [B, L, C] over texts and tokens; in training over the valid ones only, and 0 elsewhere."""
-    if mask is None or not norm.training:
-        whole: Tensor = norm(x.flatten(0, 1)).view(x.shape)
-        return whole
-    valid = norm(x[mask])
-    return torch.zeros(x.shape, dtype=valid.dtype, device=x.device).index_put((mask,), valid)
+def _normalise(norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
+    """Batch norm of [B, L, C] over texts and tokens."""
+    normal: Tensor = norm(x.flatten(0, 1)).view(x.shape)
+    return normal
 
 
 def _exact(x: Tensor) -> Tensor:

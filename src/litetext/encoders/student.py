@@ -3,12 +3,13 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from litetext.encoders.inputs import encode_batch, prepare
-from litetext.encoders.layers import EncoderBlock, FloatLayerNorm, FoldedMixerBlock, MixerBlock
+from litetext.encoders.layers import EncoderBlock, FloatLayerNorm, FoldedMixerBlock, MixerBlock, Places
 from litetext.encoders.presets import StudentConfig
 from litetext.encoders.protocol import TextFeatures
 from litetext.encoders.tables import token_table
@@ -65,10 +66,19 @@ class TextStudent(nn.Module):
         self._check(ids, mask)
         seen = mask if self.config.padding == "masked" else None
         x = self.token_table(ids) + self.positions[: ids.shape[1]]
+        if seen is not None and self.training and not self.config.folded:
+            return self._train_rows(x, Places.of(seen))
         for block in self.blocks:
             x = block(x, seen)
         features: Tensor = self.projector(self.final_norm(x))
         return features
+
+    def _train_rows(self, x: Tensor, places: Places) -> Tensor:
+        """The same without computing anything of padding, where the features are zero."""
+        rows = places.rows(x)
+        for block in self.blocks:
+            rows = cast("EncoderBlock | MixerBlock", block).forward_rows(rows, places)
+        return places.batch(self.projector(self.final_norm(rows)))
 
     def _check(self, ids: Tensor, mask: Tensor) -> None:
         if ids.ndim != 2 or ids.shape != mask.shape:
