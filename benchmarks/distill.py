@@ -14,8 +14,8 @@ depends on their values; each round is one epoch of the same phrases, first the 
   array by row number. It neither clips gradients nor averages weights. Its layers are ours: what makes a layer fast
   makes it fast for both.
 - Ours is `Trainer.take_step` as `litetext distill` runs it: batches of nearly one length, whose padding is masked and
-  not computed; features from a `FeatureCache` on disk (fp16); a second pass only for phrases that have a permutation; only token rows that occur
-  are moved; gradients are clipped and weights averaged.
+  not computed; features from a `FeatureCache` on disk (fp16); a second pass only for phrases that have a permutation;
+  only token rows that occur are moved; gradients are clipped and weights averaged.
 """
 
 import json
