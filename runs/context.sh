@@ -4,8 +4,7 @@ source "$(dirname "$0")/micro_common.sh"
 prepare
 for context in 8 16 32; do
   for seed in $SEEDS; do
-    student "$OUT/context/$context-$seed" "$seed" <<< "student = { context = $context }"
-    judge "$OUT/context/$context-$seed"
+    trial "$OUT/context/$context-$seed" "$seed" <<< "student = { context = $context }"
   done
 done
 .venv/bin/python runs/table.py "$OUT/context"

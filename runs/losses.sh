@@ -9,8 +9,7 @@ declare -A KINDS=(
 )
 for kind in features decoder both; do
   for seed in $SEEDS; do
-    student "$OUT/losses/$kind-$seed" "$seed" <<< "${KINDS[$kind]}"
-    judge "$OUT/losses/$kind-$seed"
+    trial "$OUT/losses/$kind-$seed" "$seed" <<< "${KINDS[$kind]}"
   done
 done
 .venv/bin/python runs/table.py "$OUT/losses"

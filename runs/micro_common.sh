@@ -30,3 +30,9 @@ judge() {
     --pairs "$PAIRS" --seed "$PAIRS_SEED" --json > "$1.json.part"
   test -s "$1.json" || mv "$1.json.part" "$1.json"
 }
+
+# trial FOLDER SEED < RECIPE: a student, and what it is worth.
+trial() {
+  student "$1" "$2"
+  judge "$1"
+}

@@ -5,9 +5,8 @@ source "$(dirname "$0")/micro_common.sh"
 export OMP_NUM_THREADS=1 # two at a time
 prepare
 make_student() { # PRESET EPOCHS RATE FOLDER
-  EPOCHS=$2 student "$OUT/$1" 0 <<< "student = { preset = '$1' }
+  EPOCHS=$2 trial "$OUT/$1" 0 <<< "student = { preset = '$1' }
 training = { rate = $3 }"
-  judge "$OUT/$1"
   [ -z "${INSTALL:-}" ] || .venv/bin/python runs/halve.py "$OUT/$1/student.safetensors" "src/litetext/micro/$4/student.safetensors"
 }
 make_student micro-s 80 6e-3 student &

@@ -6,8 +6,7 @@ source "$(dirname "$0")/micro_common.sh"
 prepare
 mkdir -p "$OUT/positions"
 for seed in $SEEDS; do
-  student "$OUT/context/16-$seed" "$seed" <<< "student = { context = 16 }"
-  judge "$OUT/context/16-$seed"
+  trial "$OUT/context/16-$seed" "$seed" <<< "student = { context = 16 }"
   cp "$OUT/context/16-$seed.json" "$OUT/positions/trained-$seed.json"
   file="$OUT/positions/77-$seed.safetensors"
   test -s "$file" || .venv/bin/python runs/stretch.py "$OUT/context/16-$seed/student.safetensors" "$file"

@@ -6,8 +6,7 @@ test -s "$OUT/audit.json" || "$LITETEXT" audit "$OUT/phrases.txt" --encoder micr
 for width in 4 8 16 32 64; do
   for seed in $SEEDS; do
     rank=$((width < 8 ? width : 8))
-    student "$OUT/width/$width-$seed" "$seed" <<< "student = { width = $width, rank = $rank }"
-    judge "$OUT/width/$width-$seed"
+    trial "$OUT/width/$width-$seed" "$seed" <<< "student = { width = $width, rank = $rank }"
   done
 done
 .venv/bin/python runs/table.py "$OUT/width"

@@ -157,3 +157,5 @@ def test_weights_of_something_else(tmp_path: Path) -> None:
     save_file({"one": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(OptionError, match="no weights of the micro model"):
         training.train(tmp_path / "run2", RECIPE, start=tmp_path, workers=0)
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run2").exists()

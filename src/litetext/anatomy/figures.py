@@ -224,7 +224,7 @@ def _draw_positions(axes: Axes, positions: PositionStats) -> None:
 
 def _draw_attenuation(axes: Axes, stats: AttenuationStats) -> None:
     stages = {"logits": "logits", "weights": "weights", "output": "attention\noutput", "layer_output": "layer\noutput"}
-    for (kind, path), colour in zip(stats.errors.items(), _COLOURS, strict=False):
+    for (kind, path), colour in zip(stats.errors.items(), _COLOURS[: len(stats.errors)], strict=True):
         ways = np.array([[path.features, *(layer.errors[stage] for stage in stages)] for layer in path.layers])
         ways = np.where(ways > 0, ways, np.nan)  # there is no place for 0 on this axis
         axes.plot(ways.T, color=colour, linewidth=0.7, alpha=0.4)

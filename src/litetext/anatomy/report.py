@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from litetext.anatomy import paper
 from litetext.anatomy.attenuation import DEFINITIONS, STAGES
 from litetext.anatomy.audit import AuditReport
 from litetext.anatomy.figures import draw_figures
+from litetext.pages import page_environment
 from litetext.storage import to_json, write_text
 
 _MOST_SOURCES = 100  # rows of the page's table
@@ -23,9 +22,7 @@ def write_report(report: AuditReport, folder: Path) -> Path:
     for figure in figures:
         write_text(folder / "figures" / f"{figure.name}.svg", figure.svg)
     write_text(folder / "report.json", to_json(report.to_json()) + "\n")
-    environment = Environment(
-        loader=PackageLoader("litetext.anatomy"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+    environment = page_environment("litetext.anatomy")
     environment.filters |= {"percent": percent, "number": number, "factor": factor}
     environment.globals |= {"definitions": DEFINITIONS, "stages": STAGES}
     page = folder / "report.html"

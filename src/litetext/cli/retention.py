@@ -80,7 +80,6 @@ def retention(
         from litetext.evaluate.comparison import compare
         from litetext.evaluate.predict import options_for
         from litetext.evaluate.retention import Bootstrap, report_retention
-        from litetext.sam3.segmenter import Segmenter
     except ImportError as error:
         raise MissingExtraError("evaluation", "sam3") from error
 
@@ -89,12 +88,12 @@ def retention(
     asked = _choose_pairs(files, images or [], pairs, seed)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)  # fails before the work, not after it
-    encoder = load_quietly(student_name(student), positions, context, device, dtype)
+    chosen = student_name(student)
+    encoder = load_quietly(chosen, positions, context, device, dtype)
     teacher = ModelChoice(model, device=device, dtype=dtype).load(options_for(SCORE))
-    swapped = Segmenter(teacher.detector, encoder, teacher.processor, teacher.options)
-    sizes = measure_encoder(model, teacher.encoder), measure_encoder(student_name(student), encoder)
+    sizes = measure_encoder(model, teacher.encoder), measure_encoder(chosen, encoder)
     with show_progress() as progress:
-        comparison = compare(teacher, swapped, asked.pairs, worst, asked.tells(progress))
+        comparison = compare(teacher, teacher.with_encoder(encoder), asked.pairs, worst, asked.tells(progress))
     _tell(report_retention(comparison, *sizes, bootstrap), output, json=json)
 
 

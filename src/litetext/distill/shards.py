@@ -92,6 +92,10 @@ class Shard:
         Raises:
             CacheError: the file is missing or damaged, or features are not finite.
         """
+        self._read_verified()
+
+    def _read_verified(self) -> dict[str, Tensor]:
+        """All tensors, once the file is what the manifest says and holds what one can learn from."""
         self._check_size()
         try:
             with self.path.open("rb") as file:
@@ -100,13 +104,14 @@ class Shard:
             raise self._damaged(str(error)) from error
         if found != self.entry.sha256:
             raise self._damaged("its checksum is not the manifest's")
-        self._check_contents(self._map())
+        tensors = self._map()
+        self._check_contents(tensors)
+        return tensors
 
     @cached_property
     def _tensors(self) -> dict[str, Tensor]:
         """All tensors, mapped: pages are read when they are used, and the system may take them back."""
-        self.verify()
-        return self._map()
+        return self._read_verified()
 
     @cached_property
     def _ends(self) -> npt.NDArray[np.int64]:

@@ -140,6 +140,11 @@ class CgF1:
         """The official IL_MCC, from -1 to 1."""
         return self.presence.mcc
 
+    @property
+    def headline(self) -> dict[str, float]:
+        """The three official scores by name."""
+        return {"cgf1": self.cgf1, "il_mcc": self.il_mcc, "pmf1": self.pmf1}
+
     def to_json(self) -> dict[str, Any]:
         """``cgf1`` and ``pmf1`` on the official scale to 100; ``raw`` has every score of masks from 0 to 1."""
         raw = asdict(self.mean)

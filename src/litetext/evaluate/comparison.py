@@ -81,7 +81,7 @@ def compare(
     for _, group in groupby(pairs, key=lambda pair: pair.picture):
         answers = _ask_both(teacher, student, list(group))
         tallies.append(
-            (_tally((one.pair, one.teacher) for one in answers), _tally((one.pair, one.student) for one in answers))
+            (tally((one.pair, one.teacher) for one in answers), tally((one.pair, one.student) for one in answers))
         )
         agreements += [one.agreement for one in answers]
         found += [(len(one.teacher), len(one.student)) for one in answers]
@@ -108,11 +108,11 @@ def agree(ious: npt.NDArray[np.float64]) -> float:
 def _ask_both(teacher: Segmenter, student: Segmenter, pairs: Sequence[KnownPair]) -> list[Answers]:
     """What both find on the pairs of one picture."""
     embedding, phrases = teacher.embed(pairs[0].image), [pair.phrase for pair in pairs]
-    both = zip(pairs, _ask(teacher, embedding, phrases), _ask(student, embedding, phrases), strict=True)
+    both = zip(pairs, ask(teacher, embedding, phrases), ask(student, embedding, phrases), strict=True)
     return [Answers(pair, theirs, ours, agree(_overlap(theirs, ours))) for pair, theirs, ours in both]
 
 
-def _ask(segmenter: Segmenter, embedding: ImageEmbedding, phrases: Sequence[str]) -> list[tuple[Code, ...]]:
+def ask(segmenter: Segmenter, embedding: ImageEmbedding, phrases: Sequence[str]) -> list[tuple[Code, ...]]:
     """The masks of each phrase, in batches: those of all phrases of a large picture would fill the memory."""
     step = segmenter.options.prompt_batch
     return [
@@ -130,7 +130,7 @@ def _overlap(theirs: Sequence[Code], ours: Sequence[Code]) -> npt.NDArray[np.flo
     return ious
 
 
-def _tally(found: Iterable[tuple[KnownPair, Sequence[Code]]]) -> Tally:
+def tally(found: Iterable[tuple[KnownPair, Sequence[Code]]]) -> Tally:
     """The counts of pairs, each against the annotator that is kindest."""
     return Tally.of(choose_best([count_pair(overlap(masks, true)) for true in pair.truths]) for pair, masks in found)
 

@@ -5,12 +5,12 @@ import io
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, ImageDraw, ImageFont
 
 from litetext.evaluate.coco import decode_masks
 from litetext.evaluate.comparison import Answers
 from litetext.evaluate.retention import RetentionReport
+from litetext.pages import page_environment
 from litetext.sam3.drawing import draw_masks, label_font
 from litetext.sam3.images import read_image
 from litetext.storage import atomic_file, to_json, write_text
@@ -36,16 +36,10 @@ def write_retention(report: RetentionReport, folder: Path) -> Path:
             picture.save(file, "PNG")
         drawn.append(_inline(picture))
     write_text(folder / TABLE, to_json(report.to_json()) + "\n")
-    environment = Environment(
-        loader=PackageLoader("litetext.evaluate"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    template = page_environment("litetext.evaluate").get_template("retention.html")
     shown = list(zip(report.comparison.worst, drawn, strict=True))
     page = folder / PAGE
-    write_text(page, environment.get_template("retention.html").render(report=report, shown=shown))
+    write_text(page, template.render(report=report, shown=shown))
     return page
 
 

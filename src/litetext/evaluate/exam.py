@@ -7,9 +7,8 @@ from itertools import groupby
 from litetext.encoders.protocol import TextEncoder, TextFeatures
 from litetext.errors import EncoderError
 from litetext.evaluate.cgf1 import CgF1, Tally, score
-from litetext.evaluate.coco import encode_masks, overlap
+from litetext.evaluate.comparison import ask, tally
 from litetext.evaluate.known import KnownPair
-from litetext.evaluate.matching import PairCounts, choose_best, count_pair
 from litetext.sam3.segmenter import Segmenter
 from litetext.tokens.batch import TokenBatch
 
@@ -54,18 +53,14 @@ class Exam:
             EncoderError: the encoder's width is not that which the host reads, or it fails.
             ImageError: a picture cannot be read.
         """
-        segmenter = Segmenter(self.host.detector, encoder, self.host.processor, self.host.options)
-        counts: list[PairCounts] = []
+        segmenter = self.host.with_encoder(encoder)
+        tallies = []
         for _, group in groupby(self.pairs, key=lambda pair: pair.picture):
             some = list(group)
-            embedding = segmenter.embed(some[0].image)
-            for pair in some:  # one by one: all phrases of a large picture would fill the memory
-                (masks,) = segmenter.segment_embedding(embedding, [pair.phrase])
-                codes = encode_masks(masks.masks)
-                counts.append(choose_best([count_pair(overlap(codes, true)) for true in pair.truths]))
-        return score(Tally.of(counts))
+            found = ask(segmenter, segmenter.embed(some[0].image), [pair.phrase for pair in some])
+            tallies.append(tally(zip(some, found, strict=True)))
+        return score(sum(tallies, Tally.of([])))
 
     def figures(self, encoder: TextEncoder) -> dict[str, float]:
         """The three scores by name, as the curve of a distillation keeps them."""
-        scores = self.score(encoder)
-        return {"cgf1": scores.cgf1, "il_mcc": scores.il_mcc, "pmf1": scores.pmf1}
+        return self.score(encoder).headline

@@ -74,8 +74,12 @@ class EncoderScores:
 
     def to_json(self) -> dict[str, Any]:
         """The scores on their official scales."""
-        scores = {"cgf1": self.scores.cgf1, "il_mcc": self.scores.il_mcc, "pmf1": self.scores.pmf1}
-        return {"name": self.size.name, **scores, "parameters": self.size.parameters, "bytes": self.size.bytes}
+        return {
+            "name": self.size.name,
+            **self.scores.headline,
+            "parameters": self.size.parameters,
+            "bytes": self.size.bytes,
+        }
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from litetext.micro.evaluation import MicroScores, evaluate_pairs, overlaps
 from litetext.micro.lesson import Lesson, teach
 from litetext.micro.phrases import Pair, make_pairs
 from litetext.micro.scenes import SceneOptions
+from litetext.pages import page_environment
 from litetext.prompts.bundled import bundled_corpus
 from litetext.sam3.masks import Masks, draw_all
 from litetext.sam3.segmenter import Segmenter
@@ -164,31 +165,28 @@ def run_demo(folder: Path, options: DemoOptions, progress: Progress) -> DemoRepo
     progress("auditing", 1.0)
     teacher = Segmenter.load(options.model)
     taught = teach(folder / "student", teacher, options.lesson, progress)
-    student = _swap(teacher, str(folder / "student" / STUDENT))
+    student = teacher.with_encoder(load_encoder(folder / "student" / STUDENT))
     shots = tuple(_shots((teacher, student), folder, options, progress))
+    world = SceneOptions(size=teacher.processor.size["height"], split="test")
+    pairs = list(make_pairs(options.seed + 1, options.pairs, world))
     contestants = [
-        _judge("its own text encoder", options.model, teacher, options, progress),
-        _judge("student, taught just now", str(folder / "student" / STUDENT), student, options, progress),
+        _judge("its own text encoder", options.model, teacher, pairs, progress),
+        _judge("student, taught just now", str(folder / "student" / STUDENT), student, pairs, progress),
     ]
     if options.model in SHIPPED:
         name = f"{options.model}-student"
-        contestants.append(_judge("student of the package", name, _swap(teacher, name), options, progress))
+        contestants.append(
+            _judge("student of the package", name, teacher.with_encoder(load_encoder(name)), pairs, progress)
+        )
     made = DemoReport(folder / PAGE, tuple(contestants), shots, taught, report)
     write_text(folder / "scores.json", to_json(made.to_json()))
     write_text(made.page, _render(made, audited.relative_to(folder)))
     return made
 
 
-def _swap(host: Segmenter, name: str) -> Segmenter:
-    """The same host with another text encoder."""
-    return Segmenter(host.detector, load_encoder(name), host.processor, host.options)
-
-
-def _judge(name: str, spec: str, segmenter: Segmenter, options: DemoOptions, progress: Progress) -> Contestant:
-    """Score a text encoder on pairs of the test split."""
-    world = SceneOptions(size=segmenter.processor.size["height"], split="test")
-    pairs = make_pairs(options.seed + 1, options.pairs, world)
-    scores = evaluate_pairs(segmenter, pairs, lambda _, done: progress(f"scoring: {name}", done / options.pairs))
+def _judge(name: str, spec: str, segmenter: Segmenter, pairs: Sequence[Pair], progress: Progress) -> Contestant:
+    """Score a text encoder on pairs."""
+    scores = evaluate_pairs(segmenter, pairs, lambda _, done: progress(f"scoring: {name}", done / len(pairs)))
     return Contestant(name, measure_encoder(spec, segmenter.encoder).parameters, scores)
 
 
@@ -234,11 +232,6 @@ def _answer(pair: Pair, masks: Masks) -> Answer:
 
 
 def _render(report: DemoReport, audited: Path) -> str:
-    from jinja2 import Environment, PackageLoader
-
-    loader = PackageLoader("litetext.micro", "templates")
-    template = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template(
-        "demo.html"
-    )
+    template = page_environment("litetext.micro").get_template("demo.html")
     figures = list(islice(draw_figures(report.audit), _FIGURES))
     return template.render(demo=report, audited=audited.as_posix(), figures=figures)

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader
 
+from litetext.encoders.tensors import SINGLE_FILE
 from litetext.errors import OptionError
 from litetext.micro.batches import Batch, BatchStream
 from litetext.micro.concepts import concepts
@@ -28,7 +29,7 @@ from litetext.storage import atomic_file, fingerprint, to_json, write_text
 if TYPE_CHECKING:
     from transformers import Sam3Model
 
-CHECKPOINT, RECIPE, WEIGHTS = "checkpoint.pt", "recipe.json", "model.safetensors"
+CHECKPOINT, RECIPE = "checkpoint.pt", "recipe.json"
 _LOSSES = {"contrast": contrast_losses, "set": set_losses}
 _EYE = ("vision_encoder", "text_")  # what sees and reads
 _LEARNT = ("embed", "token", "reference_points")  # by position: no decay
@@ -107,9 +108,9 @@ def train(
     Raises:
         OptionError: the folder holds a run of another recipe, or something damaged; or a loss is not finite.
     """
-    weights = None if start is None else start / WEIGHTS
-    _keep_recipe(folder, recipe, weights)
+    weights = None if start is None else start / SINGLE_FILE
     run = begin(recipe, weights)
+    _keep_recipe(folder, recipe, weights)
     if (folder / CHECKPOINT).exists():
         run.load(folder / CHECKPOINT)
     with _fast_arithmetic(recipe.threads):
@@ -235,7 +236,7 @@ def _keep_recipe(folder: Path, recipe: MicroRecipe, weights: Path | None) -> Non
     """Write the recipe, and of the weights that it begins with the fingerprint, or refuse the run of another."""
     path = folder / RECIPE
     told = json.loads(json.dumps(asdict(recipe)))
-    if weights is not None and weights.exists():
+    if weights is not None:
         told["start"] = fingerprint([weights.read_bytes()])
     if path.exists() and path.read_text(encoding="utf-8") != to_json(told):
         raise OptionError("a run of another recipe is in this folder", where=str(folder), mend="choose another folder")

@@ -48,8 +48,7 @@ def validate(model: "Sam3Model", pairs: Sequence[Pair], *, masks: bool) -> dict[
     model.eval()  # type: ignore[no-untyped-call]
     result = {"nouns_right": nouns_right(model, list({pair.picture: pair.scene for pair in pairs}.values()))}
     if masks:
-        scores = evaluate_pairs(Segmenter(model), pairs).overall
-        result |= {"cgf1": scores.cgf1, "il_mcc": scores.il_mcc, "pmf1": scores.pmf1}
+        result |= evaluate_pairs(Segmenter(model), pairs).overall.headline
     model.train()
     return result
 

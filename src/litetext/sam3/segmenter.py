@@ -118,6 +118,14 @@ class Segmenter:
         model = load_host(path_or_id, encoder, device=device, dtype=dtype)
         return cls(model, encoder, load_processor(path_or_id, model), options)
 
+    def with_encoder(self, encoder: TextEncoder) -> Self:
+        """The same host, processor and options with another text encoder; this one keeps its own.
+
+        Raises:
+            EncoderError: the encoder has another width than the host reads.
+        """
+        return type(self)(self.detector, encoder, self.processor, self.options)
+
     def segment(self, image: ImageSource, prompts: Sequence[str], exemplars: Exemplars | None = None) -> list[Masks]:
         """Every instance of each phrase in an image.
 
