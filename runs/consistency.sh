@@ -1,13 +1,20 @@
 #!/usr/bin/env bash
 # (b) Weight of the permutation consistency: cgF1 on phrases as they are, and with their words in another order.
 source "$(dirname "$0")/micro_common.sh"
+shuffled() { # FOLDER FILE
+  keep "$2" "$LITETEXT" micro evaluate --text "$1/student.safetensors" --pairs "$PAIRS" --seed "$PAIRS_SEED" --shuffle --json
+}
+weighed() { # WEIGHT SEED
+  local folder="$OUT/consistency/$1-$2"
+  student "$folder" "$2" <<< "losses = { consistency = $1 }"
+  shuffled "$folder" "$folder.json"
+}
 prepare
-for weight in 0.0 0.05 0.1 0.3; do
-  for seed in $SEEDS; do
-    folder="$OUT/consistency/$weight-$seed"
-    student "$folder" "$seed" <<< "losses = { consistency = $weight }"
-    test -s "$folder.order.json" || "$LITETEXT" micro evaluate --text "$folder/student.safetensors" \
-      --pairs "$PAIRS" --seed "$PAIRS_SEED" --shuffle --json > "$folder.order.json"
-  done
+bases
+for seed in $SEEDS; do
+  for weight in 0.05 0.1 0.3; do later weighed "$weight" "$seed"; done
 done
-.venv/bin/python runs/table.py "$OUT/consistency"
+finish
+for seed in $SEEDS; do later shuffled "$OUT/base/$seed" "$OUT/consistency/0.0-$seed.json"; done
+finish
+table consistency

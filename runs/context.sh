@@ -2,9 +2,12 @@
 # (a) Context 8, 16 and 32: what a shorter context costs and saves.
 source "$(dirname "$0")/micro_common.sh"
 prepare
-for context in 8 16 32; do
-  for seed in $SEEDS; do
-    trial "$OUT/context/$context-$seed" "$seed" <<< "student = { context = $context }"
+bases
+for seed in $SEEDS; do
+  for context in 8 32; do
+    later trial "$OUT/context/$context-$seed" "$seed" <<< "student = { context = $context }"
   done
 done
-.venv/bin/python runs/table.py "$OUT/context"
+finish
+as_base context 16
+table context

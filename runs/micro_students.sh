@@ -2,13 +2,12 @@
 # The students that ship beside the micro SAM3, and what they keep of it (docs/experiments.md): about 15 minutes.
 # INSTALL=1 puts them into the package.
 source "$(dirname "$0")/micro_common.sh"
-export OMP_NUM_THREADS=1 # two at a time
 prepare
 make_student() { # PRESET EPOCHS RATE FOLDER
   EPOCHS=$2 trial "$OUT/$1" 0 <<< "student = { preset = '$1' }
 training = { rate = $3 }"
   [ -z "${INSTALL:-}" ] || .venv/bin/python runs/halve.py "$OUT/$1/student.safetensors" "src/litetext/micro/$4/student.safetensors"
 }
-make_student micro-s 80 6e-3 student &
-make_student micro-xs 100 1e-2 student_xs
-wait
+later make_student micro-s 80 6e-3 student
+later make_student micro-xs 100 1e-2 student_xs
+finish

@@ -102,6 +102,8 @@ def test_options_that_leave_nothing_to_learn() -> None:
         BatchOptions(2, 1, 5, 0, 0)
     with pytest.raises(OptionError, match="without pictures"):
         BatchOptions(0, 0, 5, 0, 0)
+    with pytest.raises(OptionError, match="one point"):
+        BatchOptions(2, 2, 5, 0, 0, points=1)
 
 
 def test_guesses_lie_near_instances_of_the_right_picture() -> None:
@@ -117,6 +119,15 @@ def test_guesses_lie_near_instances_of_the_right_picture() -> None:
     right = batch.named[present].gather(1, batch.guess_of[present]).float().mean()
     even = (batch.named[present].sum(1) / (batch.owner[None] == batch.picture[present][:, None]).sum(1)).mean()
     assert float(even) < float(right) < 1
+
+
+def test_points_say_whose_pixel_it_is() -> None:
+    batch = BatchStream(0, dataclasses.replace(OPTIONS, points=40))[0]
+    assert batch.points.shape == (len(batch.owner), 40, 2)
+    assert batch.inside.shape == (len(batch.owner), 40)
+    assert bool((batch.inside.mean(1) > 0).all())
+    assert bool((batch.inside.mean(1) < 1).all())
+    assert torch.equal(batch.pixels, BatchStream(0, OPTIONS)[0].pixels), "the pictures are the same without them"
 
 
 def test_no_phrases_and_no_strangers() -> None:

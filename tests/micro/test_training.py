@@ -27,7 +27,7 @@ pytestmark = pytest.mark.torch
 
 WORDS = BatchOptions(pictures=2, phrases=0, nouns=12, coloured=1, strange=2, sheets=0.5)
 SETS = BatchOptions(pictures=2, phrases=2, nouns=12, coloured=1, strange=2)
-GUESSES = BatchOptions(pictures=2, phrases=2, nouns=12, coloured=1, strange=2, guesses=3)
+GUESSES = BatchOptions(pictures=2, phrases=2, nouns=12, coloured=1, strange=2, guesses=3, points=8)
 RECIPE = MicroRecipe(
     stages=(Stage("contrast", 2, 1e-3, 0.1, WORDS, warm_up=1), Stage("set", 2, 1e-3, 0.1, SETS, warm_up=1, eye=0.5)),
     validate_every=2,
@@ -139,14 +139,17 @@ def test_the_last_stage_from_trained_weights(whole: tuple[Path, dict[str, Any]],
     half = {name: value.half().contiguous() for name, value in whole[1].items()}
     (tmp_path / "weights").mkdir()
     save_file(half, tmp_path / "weights" / "model.safetensors")
-    recipe = replace(RECIPE, stages=(*RECIPE.stages[:1], Stage("set", 1, 1e-4, 0.1, GUESSES, warm_up=1)))
+    recipe = replace(RECIPE, stages=(*RECIPE.stages[:1], Stage("set", 1, 1e-4, 0.1, GUESSES, warm_up=1, reads=False)))
     model = training.train(tmp_path / "run", recipe, start=tmp_path / "weights", workers=0)
     with (tmp_path / "run" / "curve.csv").open(encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
     assert row["step"] == "3", "the first stage is left out"
-    assert float(row["guess"]) > 0
-    far = max((value - half[name].float()).abs().max().item() for name, value in model.state_dict().items())
-    assert 0 < far < 1e-3, "one step from the weights that were given"
+    assert min(float(row[name]) for name in ("guess", "edge", "point_dice")) > 0
+    far = {name: (value - half[name].float()).abs().max().item() for name, value in model.state_dict().items()}
+    assert 0 < max(far.values()) < 1e-3, "one step from the weights that were given"
+    text = [one for name, one in far.items() if name.startswith("text_")]
+    assert len(text) > 10
+    assert not any(text), "the text tower was not to be trained"
     with pytest.raises(OptionError, match="another recipe"):
         training.train(tmp_path / "run", recipe, workers=0)
 

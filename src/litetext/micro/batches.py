@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from litetext.errors import OptionError
 from litetext.micro.concepts import concepts, held_out_nouns
+from litetext.micro.edges import as_tensors
 from litetext.micro.glyphs import COLOURS
 from litetext.micro.model import FINE, GRID, SIZE
 from litetext.micro.phrases import Phrase, Query, is_called, negative, positive, say
@@ -40,6 +41,7 @@ class BatchOptions:
         strange: phrases in the bank that name nothing of the micro world.
         sheets: share of the pictures that are sheets: many glyphs, to learn what things look like.
         guesses: boxes near instances that are given for each phrase; see `guess`.
+        points: pixels of each instance at which masks are compared; see `edges.lay_points`.
 
     Raises:
         OptionError: no pictures, no nouns, or one phrase.
@@ -52,6 +54,7 @@ class BatchOptions:
     strange: int
     sheets: float = 0.0
     guesses: int = 0
+    points: int = 0
 
     def __post_init__(self) -> None:
         """Check that the losses have something to work on."""
@@ -59,6 +62,8 @@ class BatchOptions:
             raise OptionError("a batch without pictures or nouns", mend="give 1 or more")
         if self.phrases == 1:
             raise OptionError("one phrase a picture", mend="give 0, or 2 and more: of two one is present")
+        if self.points == 1:
+            raise OptionError("one point an instance", mend="give 0, or 2 and more: of two one is at the edge")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +86,8 @@ class Batch:
         named: bool [N, I], the instances that it names.
         guess_boxes: float32 [N, G, 4], boxes laid near instances of the phrase's picture.
         guess_of: int64 [N, G], near which.
+        points: float32 [I, P, 2], x and y of pixels in and about each instance as shares of the picture.
+        inside: float32 [I, P], 1 where they are the instance's, else 0.
     """
 
     pixels: Tensor
@@ -98,6 +105,8 @@ class Batch:
     named: Tensor
     guess_boxes: Tensor
     guess_of: Tensor
+    points: Tensor
+    inside: Tensor
 
     @property
     def guesses(self) -> int:
@@ -129,7 +138,13 @@ class BatchStream(Dataset[Batch]):
                 asked += [(len(scenes), phrase) for phrase in phrases]
                 scenes.append(scene)
         batch = assemble(scenes, asked, make_bank(scenes, self.options, rng))
-        return guess(batch, self.options.guesses, rng) if self.options.guesses else batch
+        if self.options.guesses:
+            batch = guess(batch, self.options.guesses, rng)
+        if self.options.points:
+            instances = [one for scene in scenes for one in scene.instances]
+            points, inside = as_tensors(instances, self.options.points, rng)
+            batch = replace(batch, points=points, inside=inside)
+        return batch
 
 
 def ask(scene: Scene, count: int, rng: np.random.Generator) -> list[Phrase] | None:
@@ -259,6 +274,8 @@ def assemble(scenes: Sequence[Scene], asked: Sequence[tuple[int, Phrase]], bank:
         named=torch.from_numpy(named),
         guess_boxes=torch.zeros(len(asked), 0, 4),
         guess_of=torch.zeros(len(asked), 0, dtype=torch.int64),
+        points=torch.zeros(len(full), 0, 2),
+        inside=torch.zeros(len(full), 0),
     )
 
 

@@ -9,8 +9,8 @@ from litetext.errors import OptionError
 from litetext.storage import atomic_file
 
 COLUMNS = (
-    "step", "minutes", "loss", "contrast", "concept", "presence", "score", "l1", "giou", "mask", "dice", "semantic",
-    "semantic_dice", "guess", "nouns_right", "cgf1", "il_mcc", "pmf1",
+    "step", "minutes", "loss", "contrast", "concept", "presence", "score", "l1", "giou", "mask", "dice",
+    "edge", "point_dice", "semantic", "semantic_dice", "guess", "nouns_right", "cgf1", "il_mcc", "pmf1",
 )  # fmt: skip
 # Title; then column, label and scale: shares are drawn in percent.
 _PANELS = (

@@ -12,6 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from litetext.encoders.protocol import TextFeatures
 from litetext.micro.batches import Batch
 from litetext.micro.decoding import Decoded, Seen, decode, refine, see
+from litetext.micro.edges import point_losses
 from litetext.micro.objectives import (
     box_losses,
     contrast,
@@ -39,6 +40,8 @@ WEIGHTS = {
     "semantic": 2.0,
     "semantic_dice": 1.0,
     "guess": 1.0,
+    "edge": 5.0,
+    "point_dice": 5.0,
 }
 
 
@@ -168,7 +171,7 @@ def _query_losses(
     for logits, boxes, found, mask in zip(decoded.logits, decoded.boxes, matches[:depth], masks[:depth], strict=True):
         terms = {"score": score_loss(logits, found.rows, found.queries)}
         terms["l1"], terms["giou"] = box_losses(boxes[found.rows, found.queries], batch.boxes[found.instances])
-        terms["mask"], terms["dice"] = mask_losses(mask, batch.masks[found.instances])
+        terms |= _mask_terms(batch, found, mask)
         sums = {name: sums.get(name, 0) + value / depth for name, value in terms.items()}
     return sums
 
@@ -179,10 +182,19 @@ def _guess_loss(asked: _Asked, guessed: Decoded, found: _Matches, masks: Tensor)
     right = torch.zeros_like(guessed.logits[0])
     right[found.rows, found.queries] = 1
     terms = {"score": binary_cross_entropy_with_logits(guessed.logits, right.expand(depth, -1, -1))}
-    terms["mask"], terms["dice"] = mask_losses(masks, batch.masks[found.instances])
+    terms |= _mask_terms(batch, found, masks)
     every = batch.boxes[found.instances].repeat(depth, 1)
     terms["l1"], terms["giou"] = box_losses(guessed.boxes[:, found.rows, found.queries].flatten(0, 1), every)
     return weigh(terms)
+
+
+def _mask_terms(batch: Batch, found: _Matches, masks: Tensor) -> dict[str, Tensor]:
+    """The losses of masks, logits [K, h, w], against those of the instances that they have to find."""
+    terms = dict(zip(("mask", "dice"), mask_losses(masks, batch.masks[found.instances]), strict=True))
+    if batch.points.shape[1]:
+        points, inside = batch.points[found.instances], batch.inside[found.instances]
+        terms["edge"], terms["point_dice"] = point_losses(masks, points, inside)
+    return terms
 
 
 def weigh(losses: dict[str, Tensor]) -> Tensor:

@@ -17,6 +17,7 @@ class Stage:
         steps: how many.
         rate: the highest learning rate.
         eye: the share of it for what sees and reads: vision encoder, text tower and its projection.
+        reads: whether the text tower and its projection are trained; where not, students of them stay what they are.
         floor: the last learning rate, as a share of it.
         batch: what is in a batch.
         warm_up: steps until the rate is reached.
@@ -29,6 +30,7 @@ class Stage:
     batch: BatchOptions
     warm_up: int = 100
     eye: float = 1.0
+    reads: bool = True
 
     def rate_at(self, step: int) -> float:
         """The learning rate of a step of this stage, from 0: linear warm-up, then half a cosine."""
@@ -38,6 +40,7 @@ class Stage:
 _WORDS = BatchOptions(pictures=40, phrases=0, nouns=1000, coloured=40, strange=40, sheets=0.8)
 _SETS = BatchOptions(pictures=16, phrases=6, nouns=160, coloured=12, strange=20)
 _GUESSES = replace(_SETS, guesses=12)
+_EDGES = replace(_GUESSES, points=256)
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class MicroRecipe:
         Stage("contrast", 1500, 1e-3, 0.1, _WORDS),
         Stage("set", 1150, 8e-4, 0.01, _SETS, eye=0.5),
         Stage("set", 3600, 8e-4, 0.01, _GUESSES, eye=0.6),
+        Stage("set", 3800, 6e-4, 0.01, _EDGES, eye=0.8, reads=False),
     )
     weight_decay: float = 0.03
     most_norm: float = 1.0

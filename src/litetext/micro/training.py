@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 CHECKPOINT, RECIPE = "checkpoint.pt", "recipe.json"
 _LOSSES = {"contrast": contrast_losses, "set": set_losses}
-_EYE = ("vision_encoder", "text_")  # what sees and reads
+_READS = "text_"  # the text tower and its projection
+_EYE = ("vision_encoder", _READS)  # what sees and reads
 _LEARNT = ("embed", "token", "reference_points")  # by position: no decay
 _APART = 1000  # between the seeds of two stages
 
@@ -159,6 +160,9 @@ class _Trainer:
         stage = recipe.stages[number]
         if within == 0:
             run.optimisers = make_optimisers(run, recipe)  # of another stage
+        for name, one in run.model.named_parameters():
+            if name.startswith(_READS):
+                one.requires_grad_(stage.reads)
         stream = BatchStream(recipe.seed + _APART * number, stage.batch)
         steps = range(within, stage.steps)
         sums: dict[str, float] = {}
