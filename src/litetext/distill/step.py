@@ -15,7 +15,7 @@ from litetext.distill.losses import Comparison, LossWeights, compute_losses
 from litetext.distill.optimiser import ROWS
 from litetext.distill.parallel import World
 from litetext.distill.readers import TextReader
-from litetext.encoders.inputs import prepare
+from litetext.encoders.inputs import prepare_rows
 from litetext.encoders.protocol import TextFeatures
 from litetext.encoders.student import TextStudent
 from litetext.tokens.batch import TokenBatch
@@ -160,8 +160,7 @@ class Learner:
         )
 
     def _tokens(self, texts: list[str]) -> TokenBatch:
-        config = self.student.config
-        return prepare(texts, config.context, to_longest=config.padding == "masked", vocabulary=config.vocabulary)
+        return prepare_rows(texts, self.student.config)
 
     def _seen(self, tokens: TokenBatch) -> npt.NDArray[np.bool_]:
         """Which ids the student reads."""

@@ -7,15 +7,44 @@ import numpy as np
 import torch
 from torch import nn
 
+from litetext.encoders.presets import StudentConfig
 from litetext.encoders.protocol import TextFeatures
 from litetext.errors import OptionError
 from litetext.tokens.batch import TokenBatch
-from litetext.tokens.bpe import TokenSequences, clip_tokenizer
+from litetext.tokens.bpe import ClipTokenizer, TokenSequences, clip_tokenizer
+from litetext.tokens.kept import kept_tokens
 from litetext.tokens.vocabulary import VOCABULARY_SIZE
 
 
+def prepare_rows(texts: Sequence[str] | TokenBatch, config: StudentConfig) -> TokenBatch:
+    """Rows [B, L] of a student's token table, for at least one text; L as its padding wants it.
+
+    Args:
+        texts: texts, or their tokens by CLIP's ids, padded on the right to any length.
+        config: of the student.
+
+    Raises:
+        OptionError: as `prepare` has it.
+    """
+    to_longest = config.padding == "masked"
+    if config.kept is None:
+        return prepare(texts, config.context, to_longest=to_longest, vocabulary=config.vocabulary)
+    kept = kept_tokens(config.kept)
+    batch = prepare(texts, config.context, to_longest=to_longest, tokenizer=kept.tokenizer)
+    rows = kept.rows[batch.ids]
+    if rows.min() < 0:
+        lost = int(batch.ids[rows < 0][0])
+        raise OptionError(f"the token {lost}, which was pruned", mend="give texts, or tokens of its own tokeniser")
+    return TokenBatch(rows, batch.mask)
+
+
 def prepare(
-    texts: Sequence[str] | TokenBatch, context: int, *, to_longest: bool, vocabulary: int = VOCABULARY_SIZE
+    texts: Sequence[str] | TokenBatch,
+    context: int,
+    *,
+    to_longest: bool,
+    vocabulary: int = VOCABULARY_SIZE,
+    tokenizer: ClipTokenizer | None = None,
 ) -> TokenBatch:
     """Tokens [B, L] of at least one text; those beyond the context are cut off, and the end token kept.
 
@@ -23,13 +52,14 @@ def prepare(
         texts: texts, or their tokens, padded on the right to any length.
         context: the most tokens that are read of a text.
         to_longest: whether L is that of the longest text, at most the context; else it is the context.
-        vocabulary: rows of the token table.
+        vocabulary: ids from 0 that there are.
+        tokenizer: of texts; None for CLIP's.
 
     Raises:
         OptionError: no texts, one without tokens, something that is not a string, or a token without a row.
     """
     tokens = isinstance(texts, TokenBatch)
-    sequences = _unpadded(texts) if isinstance(texts, TokenBatch) else clip_tokenizer().encode(texts)
+    sequences = _unpadded(texts) if isinstance(texts, TokenBatch) else (tokenizer or clip_tokenizer()).encode(texts)
     if not len(sequences):
         raise OptionError("no texts to encode", mend="give at least one")
     if tokens and not sequences.lengths.all():

@@ -5,6 +5,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Literal, Self, get_args
 
 from litetext.errors import OptionError
+from litetext.tokens.kept import kept_tokens
 from litetext.tokens.vocabulary import VOCABULARY_SIZE
 
 Padding = Literal["attended", "masked"]
@@ -109,6 +110,7 @@ class StudentConfig:
         output: width D of the features.
         folded: whether the RepMixer blocks are folded for inference.
         rank: rank r of a factorised token table, at most the width; None for a whole one.
+        kept: which of CLIP's tokens the rows of a pruned token table are, as `KeptTokens` writes it; None for all.
 
     Raises:
         OptionError: a value makes no sense.
@@ -125,6 +127,7 @@ class StudentConfig:
     output: int = OUTPUT_WIDTH
     folded: bool = False
     rank: int | None = None
+    kept: str | None = None
 
     def __post_init__(self) -> None:
         """Check each value, and those that depend on each other."""
@@ -138,6 +141,10 @@ class StudentConfig:
             check_sizes(rank=self.rank)
             if self.rank > self.width:
                 raise OptionError(f"a token table of rank {self.rank} and width {self.width}", mend="leave rank out")
+        if self.kept is not None and len(kept_tokens(self.kept)) != self.vocabulary:
+            raise OptionError(
+                f"{len(kept_tokens(self.kept)):,} tokens are kept, in a token table of {self.vocabulary:,} rows"
+            )
         if self.mixer_blocks % 2:
             raise OptionError(f"{self.mixer_blocks} RepMixer blocks", mend="give an even number: as many last as first")
         if self.padding not in PADDINGS:

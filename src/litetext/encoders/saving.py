@@ -102,6 +102,10 @@ def _check_fits(identity: Identity, row: Format) -> None:
         raise EncoderError(
             f"the token table is factorised: {row.title} holds whole ones only", mend="keep it in the format litetext"
         )
+    if config.kept is not None:
+        raise EncoderError(
+            f"the token table is pruned: {row.title} holds CLIP's whole one", mend="keep it in the format litetext"
+        )
     if identity.model == "student" and config.padding == "masked":
         raise EncoderError(
             f"the student masks its padding: {row.title} would attend to it", mend="keep it in the format litetext"

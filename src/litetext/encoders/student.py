@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from litetext.encoders.inputs import encode_batch, prepare
+from litetext.encoders.inputs import encode_batch, prepare_rows
 from litetext.encoders.layers import EncoderBlock, FloatLayerNorm, FoldedMixerBlock, MixerBlock, Places
 from litetext.encoders.presets import StudentConfig
 from litetext.encoders.protocol import TextFeatures
@@ -134,9 +134,7 @@ class StudentEncoder:
         Raises:
             OptionError: no texts, something that is not a string, or a token that the student does not have.
         """
-        config = self.module.config
-        batch = prepare(texts, config.context, to_longest=config.padding == "masked", vocabulary=config.vocabulary)
-        return encode_batch(self.module, batch)
+        return encode_batch(self.module, prepare_rows(texts, self.module.config))
 
 
 def build_student(config: StudentConfig, generator: torch.Generator) -> TextStudent:

@@ -27,6 +27,7 @@ class CheckpointSummary:
         layout: width and blocks in words.
         rows: rows of the position table.
         vocabulary: rows of the token table.
+        is_pruned: whether these are some of CLIP's tokens, with a tokeniser of their own.
         rank: rank of a factorised token table; None for a whole one.
         heads: attention heads; None where neither the file nor the presets say.
         output: width after the projector; None without one, in which case it can only start a training.
@@ -48,6 +49,7 @@ class CheckpointSummary:
     layout: str
     rows: int
     vocabulary: int
+    is_pruned: bool
     rank: int | None
     heads: int | None
     output: int | None
@@ -87,6 +89,7 @@ class CheckpointSummary:
         heads = "unknown" if self.heads is None else str(self.heads)
         output = "none: for the start of a training only" if self.output is None else f"{self.output} wide"
         choice = "" if self.rows != PRETRAINED_ROWS else " (load it with positions=slice or interpolate, and a context)"
+        pruned = ", pruned: it has its own tokeniser" if self.is_pruned else ""
         factorised = "" if self.rank is None else f", factorised: rank {self.rank}"
         variant = self.model if self.variant == self.model else f"{self.model} {self.variant}"
         rows = [
@@ -94,7 +97,7 @@ class CheckpointSummary:
             ("format", f"{self.format}: {self.title}"),
             ("variant", f"{variant}: {self.layout}, {heads} heads"),
             ("position table", f"{self.rows} rows{choice}"),
-            ("token table", f"{self.vocabulary:,} rows{factorised}"),
+            ("token table", f"{self.vocabulary:,} rows{factorised}{pruned}"),
             ("projector", output),
             ("padding", self._padding()),
             ("number type", ", ".join(f"{name} ({count})" for name, count in self.dtypes.items())),
@@ -143,6 +146,7 @@ def summarise(checkpoint: Checkpoint) -> CheckpointSummary:
         layout=describe_sizes(checkpoint.sizes),
         rows=checkpoint.sizes.rows,
         vocabulary=checkpoint.sizes.vocabulary,
+        is_pruned=checkpoint.own is not None and checkpoint.own.kept is not None,
         rank=checkpoint.sizes.rank,
         heads=checkpoint.heads,
         output=checkpoint.sizes.output,

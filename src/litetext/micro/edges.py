@@ -70,7 +70,7 @@ def point_losses(logits: Tensor, points: Tensor, truth: Tensor) -> tuple[Tensor,
 
 
 def as_tensors(instances: list[Instance], count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Points of I instances and whether they are in the mask: float32 [I, count, 2], x and y as shares, and [I, count]."""
+    """Points of I instances and whether the mask holds them: float32 [I, count, 2], x and y as shares; [I, count]."""
     pixels = [lay_points(one, count, rng) for one in instances]
     truth = [one.mask[at[:, 0], at[:, 1]] for one, at in zip(instances, pixels, strict=True)]
     sides = np.array(instances[0].mask.shape)

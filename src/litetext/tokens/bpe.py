@@ -14,6 +14,7 @@ from tokenizers import models
 from litetext.errors import OptionError
 from litetext.prompts.cleaning import clean, is_plain
 from litetext.tokens.vocabulary import (
+    BYTE_TOKENS,
     END_ID,
     END_OF_WORD,
     END_TEXT,
@@ -62,13 +63,21 @@ class ClipTokenizer:
     The split into words is SAM3's own pattern in the same library (`regex`), so that it agrees on any Unicode version;
     words are encoded by the `tokenizers` library, each once. Use [`clip_tokenizer`][litetext.tokens.bpe.clip_tokenizer]
     rather than a new object: the vocabulary takes a tenth of a second to build.
+
+    Args:
+        kept: ids of the tokens that there are, closed under merges; None for all. A word that needs others falls into
+            smaller pieces.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Iterable[int] | None = None) -> None:
         vocabulary = clip_vocabulary()
-        ids = {token: index for index, token in enumerate(vocabulary.tokens)}
+        ids = sorted(range(len(vocabulary.tokens)) if kept is None else kept)
+        merged = (index - BYTE_TOKENS for index in ids if BYTE_TOKENS <= index < START_ID)
         self._bpe = models.BPE(
-            vocab=ids, merges=list(vocabulary.merges), end_of_word_suffix=END_OF_WORD, cache_capacity=0
+            vocab={vocabulary.tokens[index]: index for index in ids},
+            merges=[vocabulary.merges[rank] for rank in merged],
+            end_of_word_suffix=END_OF_WORD,
+            cache_capacity=0,
         )
         self._words: dict[str, bytes] = {}
 

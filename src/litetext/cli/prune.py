@@ -1,0 +1,101 @@
+"""`litetext prune`."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from litetext.cli.app import Debug, Json, app, print_json, show_progress
+from litetext.cli.corpora import read_corpus
+from litetext.cli.models import load_quietly
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from litetext.deploy.prune import Coverage, Pruning
+
+
+@app.command(
+    epilog="\b\nExamples:\n  litetext prune micro-student -o pruned.safetensors\n"
+    "  litetext prune s0.safetensors prompts.txt 'more/*.json' -o pruned.safetensors --report other.txt"
+)
+def prune(
+    file: Annotated[
+        str, typer.Argument(metavar="STUDENT", show_default=False, help="A student, as `litetext inspect` takes it.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", show_default=False, help="The safetensors file to write.")
+    ],
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SOURCE",
+            show_default=False,
+            help="Phrases that must keep their tokens: files, folders, globs or - as `litetext audit` reads them. "
+            "None: the bundled corpus.",
+        ),
+    ] = None,
+    report: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Other phrases: how many of them fall into smaller pieces.")
+    ] = None,
+    positions: Annotated[
+        str, typer.Option(metavar="HOW", help="Position table for --report: auto, slice, interpolate or keep.")
+    ] = "auto",
+    context: Annotated[int | None, typer.Option(help="Tokens that the student reads, for --report.")] = None,
+    json: Json = False,
+    debug: Debug = False,  # noqa: ARG001 - read by `run`
+) -> None:
+    """Keep only the token rows that phrases need, without changing anything about these phrases.
+
+    Any other text can still be read: a word whose token is gone falls into smaller pieces, down to bytes.
+    """
+    from litetext.deploy.prune import prune_checkpoint
+    from litetext.prompts.readers import ReadOptions
+
+    texts = read_corpus(sources, ReadOptions()).texts
+    others = None if report is None else read_corpus([report], ReadOptions()).texts
+    done = prune_checkpoint(file, texts, output)
+    coverage = None if others is None else _cover(done, others, positions, context)
+    if json:
+        print_json(done.to_json() | ({} if coverage is None else {"report": coverage.to_json()}))
+    else:
+        typer.echo("\n".join([*_lines(done), *([] if coverage is None else _coverage_lines(coverage))]))
+
+
+def _cover(done: "Pruning", texts: "Sequence[str]", positions: str, context: int | None) -> "Coverage":
+    from litetext.deploy.prune import compare_features, cover, split_rows
+    from litetext.encoders.student import StudentEncoder
+    from litetext.tokens.kept import kept_tokens
+
+    before, after = (load_quietly(spec, positions, context, "cpu") for spec in (done.source, done.target))
+    assert isinstance(after, StudentEncoder)  # noqa: S101 - that is what was written
+    kept = kept_tokens(after.module.config.kept or "")
+    with show_progress() as progress:
+        changed = [texts[row] for row in split_rows(kept, texts)]
+        cosine = compare_features(before, after, changed, lambda share: progress("comparing", share))
+    return replace(cover(kept, texts, after.context), cosine=cosine)
+
+
+def _lines(done: "Pruning") -> list[str]:
+    rows, parameters, size = done.rows, done.parameters, done.bytes
+    return [
+        f"{done.target}: {rows[1]:,} of {rows[0]:,} token rows, {parameters[1] / 1e6:.2f} M of "
+        f"{parameters[0] / 1e6:.2f} M parameters, {size[1] / 1e6:.2f} MB of {size[0] / 1e6:.2f}",
+        f"{done.phrases:,} phrases keep their tokens (each was checked), and so their features",
+    ]
+
+
+def _coverage_lines(coverage: "Coverage") -> list[str]:
+    share = coverage.split / coverage.phrases
+    lines = [
+        f"{coverage.split:,} of {coverage.phrases:,} other phrases ({share:.1%}) fall into smaller pieces: "
+        f"{coverage.tokens[1]:,} tokens instead of {coverage.tokens[0]:,}, {coverage.truncated[1]:,} longer than the "
+        f"context instead of {coverage.truncated[0]:,}"
+    ]
+    if coverage.cosine is not None:
+        figures = ", ".join(f"{name} {value:.3f}" for name, value in coverage.cosine.items())
+        lines.append(f"cosine of their mean features with what they were: {figures}")
+    if coverage.words:
+        lines.append("most frequent: " + ", ".join(f"{word} ({count})" for word, count in coverage.words[:8]))
+    return lines

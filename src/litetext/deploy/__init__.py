@@ -1,0 +1,1 @@
+"""Towards the device: smaller students with the same answers."""
