@@ -1,4 +1,4 @@
-"""Points at which masks are compared with the truth, at the resolution of the picture: most of them at the edge.
+"""Points at which masks are compared with the truth, at the resolution of the picture: every other one at the edge.
 
 A mask's logits are coarser than the picture, and most of their cells are background. What decides whether a mask is
 tight are the few pixels at its edge (PointRend, arXiv 1912.08193; Mask2Former, arXiv 2112.01527).
