@@ -191,7 +191,7 @@ def test_a_loss_of_weight_0_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("litetext.distill.losses.masked_mse", masked_mse)
     rows = torch.tensor([0])
     batch = Comparison(features(STUDENT, 3), features(TEACHER, 3), features([[[1.0, 0.0]]], 1), rows, Doubling())
-    losses = compute_losses(LossWeights(cosine=0), batch)
+    losses = compute_losses(LossWeights(cosine=0, consistency=0), batch)
     assert losses.parts.keys() == {"mse"}
     assert losses.total.item() == pytest.approx(MSE)
 

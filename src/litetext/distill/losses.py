@@ -21,7 +21,8 @@ class LossWeights:
     Attributes:
         mse: mean squared error of the features.
         cosine: 1 - cosine of the features, token by token.
-        consistency: 1 - cosine of the pooled features of a phrase and of a permutation of it.
+        consistency: 1 - cosine of the pooled features of a phrase and of a permutation of it. The default is what the
+            experiment chose (docs/experiments.md, b).
         keys: relative error of the keys of the decoder's cross-attentions.
         values: relative error of their values.
         scoring: relative error of the pooled vector that the decoder scores with.
@@ -32,7 +33,7 @@ class LossWeights:
 
     mse: float = 1.0
     cosine: float = 1.0
-    consistency: float = 0.0
+    consistency: float = 0.3
     keys: float = 0.0
     values: float = 0.0
     scoring: float = 0.0
