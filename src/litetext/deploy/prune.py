@@ -107,9 +107,7 @@ def prune_checkpoint(source: str, texts: Sequence[str], target: Path) -> Pruning
         raise EncoderError("its token table is pruned already", where=checkpoint.where, mend="prune the whole student")
     kept = KeptTokens.of_texts(texts)
     check_same_tokens(kept, texts)
-    import torch
-
-    rows = torch.tensor(kept.ids)
+    rows = list(kept.ids)
     tensors = {name: tensor[rows] if name == TABLE else tensor for name, tensor in checkpoint.read() if name != UNUSED}
     smaller = replace(config, vocabulary=len(kept), kept=kept.to_text())
     save_encoder(Identity("student", smaller), tensors.items(), target, OWN)
