@@ -32,7 +32,7 @@ def rows(folder: Path) -> Iterator[tuple[str, dict[str, list[float]]]]:
     """Each setting with its figures, in the order of the settings."""
     found: dict[str, dict[str, list[float]]] = {}
     for file in sorted(folder.glob("*.json")):
-        setting = file.name.removesuffix(".json").removesuffix(".order").rsplit("-", 1)[0]
+        setting = file.name.removesuffix(".json").rsplit("-", 1)[0]
         report = json.loads(file.read_text(encoding="utf-8"))
         for title, path in COLUMNS.items():
             number = dig(report, path)

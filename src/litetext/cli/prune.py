@@ -65,16 +65,12 @@ def prune(
 
 def _cover(done: "Pruning", texts: "Sequence[str]", positions: str, context: int | None) -> "Coverage":
     from litetext.deploy.prune import compare_features, cover, split_rows
-    from litetext.encoders.student import StudentEncoder
-    from litetext.tokens.kept import kept_tokens
 
     before, after = (load_quietly(spec, positions, context, "cpu") for spec in (done.source, done.target))
-    assert isinstance(after, StudentEncoder)  # noqa: S101 - that is what was written
-    kept = kept_tokens(after.module.config.kept or "")
     with show_progress() as progress:
-        changed = [texts[row] for row in split_rows(kept, texts)]
+        changed = [texts[row] for row in split_rows(done.kept, texts)]
         cosine = compare_features(before, after, changed, lambda share: progress("comparing", share))
-    return replace(cover(kept, texts, after.context), cosine=cosine)
+    return replace(cover(done.kept, texts, after.context), cosine=cosine)
 
 
 def _lines(done: "Pruning") -> list[str]:

@@ -1,5 +1,6 @@
 """Lossless vocabulary pruning: the rows of the token table that a corpus needs, and the tokeniser that fits them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ class Pruning:
         rows: of the token table, before and after.
         parameters: of all tensors that are read, before and after.
         bytes: of the files, before and after.
+        kept: the tokens that have a row.
     """
 
     source: str
@@ -41,12 +43,14 @@ class Pruning:
     rows: tuple[int, int]
     parameters: tuple[int, int]
     bytes: tuple[int, int]
+    kept: KeptTokens
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Plain values; the tokens themselves are in the file."""
         return {
             name: {"before": value[0], "after": value[1]} if isinstance(value, tuple) else value
             for name, value in vars(self).items()
+            if name != "kept"
         }
 
 
@@ -119,6 +123,7 @@ def prune_checkpoint(source: str, texts: Sequence[str], target: Path) -> Pruning
         rows=(config.vocabulary, len(kept)),
         parameters=(before.parameters, after.parameters),
         bytes=(before.file_bytes, after.file_bytes),
+        kept=kept,
     )
 
 
@@ -139,12 +144,13 @@ def cover(kept: KeptTokens, texts: Sequence[str], context: int) -> Coverage:
         context: tokens that the student reads.
     """
     whole, pruned = clip_tokenizer().encode(texts), kept.tokenizer.encode(texts)
+    split = [texts[row] for row in split_rows(kept, texts)]
     return Coverage(
         phrases=len(texts),
-        split=len(split_rows(kept, texts)),
+        split=len(split),
         tokens=(len(whole.ids), len(pruned.ids)),
         truncated=(int((whole.lengths > context).sum()), int((pruned.lengths > context).sum())),
-        words=_split_words(kept, texts),
+        words=_split_words(kept, split),
     )
 
 
@@ -169,12 +175,9 @@ def compare_features(
     return {"mean": float(cosine.mean()), "p1": float(np.quantile(cosine, 0.01)), "min": float(cosine.min())}
 
 
-def _split_words(kept: KeptTokens, texts: Sequence[str]) -> tuple[tuple[str, int], ...]:
-    """Words whose tokens are not all kept, and how many phrases hold them."""
-    counts: dict[str, int] = {}
-    for row in split_rows(kept, texts):
-        for word in set(clean(texts[row]).split(" ")):
-            counts[word] = counts.get(word, 0) + 1
+def _split_words(kept: KeptTokens, split: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    """Words whose tokens are not all kept, and how many of the split phrases hold them."""
+    counts = Counter(word for text in split for word in set(clean(text).split(" ")))
     words = list(counts)
     lost = {words[row] for row in split_rows(kept, words)}
     ranked = sorted(

@@ -5,6 +5,7 @@ import binascii
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -35,7 +36,7 @@ class KeptTokens:
 
     def __post_init__(self) -> None:
         """Check that they are closed, so that nothing is without tokens."""
-        if any(left >= right for left, right in zip(self.ids, self.ids[1:], strict=False)):
+        if any(left >= right for left, right in pairwise(self.ids)):
             raise OptionError("ids that do not rise", where=_WHERE)
         if not self.ids or self.ids[0] < 0 or self.ids[-1] >= VOCABULARY_SIZE:
             raise OptionError("ids that are not CLIP's", where=_WHERE)
@@ -51,12 +52,18 @@ class KeptTokens:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """What `to_text` gave; read once, however often it is asked for.
+        """What `to_text` gave; `kept_tokens` remembers it.
 
         Raises:
             OptionError: not such a text, or the ids make no sense.
         """
-        return cls(_unpack(text))
+        try:
+            packed = base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError, TypeError) as error:
+            raise OptionError("not base64", where=_WHERE) from error
+        if len(packed) * 8 != VOCABULARY_SIZE:
+            raise OptionError(f"{len(packed) * 8:,} bits, not {VOCABULARY_SIZE:,}", where=_WHERE)
+        return cls(tuple(np.flatnonzero(np.unpackbits(np.frombuffer(packed, dtype=np.uint8))).tolist()))
 
     def to_text(self) -> str:
         """A bit for each of CLIP's 49,408 ids, in base64: 8 KB."""
@@ -89,13 +96,3 @@ def kept_tokens(text: str) -> KeptTokens:
         OptionError: as there.
     """
     return KeptTokens.from_text(text)
-
-
-def _unpack(text: str) -> tuple[int, ...]:
-    try:
-        packed = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError, TypeError) as error:
-        raise OptionError("not base64", where=_WHERE) from error
-    if len(packed) * 8 != VOCABULARY_SIZE:
-        raise OptionError(f"{len(packed) * 8:,} bits, not {VOCABULARY_SIZE:,}", where=_WHERE)
-    return tuple(np.flatnonzero(np.unpackbits(np.frombuffer(packed, dtype=np.uint8))).tolist())
