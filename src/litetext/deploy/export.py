@@ -43,6 +43,7 @@ tokenizer.json holds the vocabulary and the merges of CLIP's tokeniser (OpenAI, 
 """
 
 Write = Callable[[TextStudent, Path, TargetOptions], str]
+BATCH = 32  # texts that are compared at once
 
 
 @dataclass(frozen=True)
@@ -164,8 +165,8 @@ def compare_with_program(
     distinct = list(dict.fromkeys(texts))
 
     def pairs() -> Iterator[Pair]:
-        for start in range(0, len(distinct), 32):
-            some = distinct[start : start + 32]
+        for start in range(0, len(distinct), BATCH):
+            some = distinct[start : start + BATCH]
             expected = encoder.encode(some)
             values, mask = runtime.encode(some)
             wanted = expected.mask.numpy()[:, : mask.shape[1]]

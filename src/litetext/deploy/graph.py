@@ -26,10 +26,8 @@ from litetext.tokens.vocabulary import END_ID, VOCABULARY_SIZE
 Array = npt.NDArray[np.generic]
 
 
-
 EPSILON = 1e-5  # of every norm
 NO_SCORE = -1e4  # before a softmax: exp of it is 0 in float32 and float16, and it fits both
-NIBBLE_GROUP = 32  # columns of an int4 table that share a scale
 
 
 def student_graph(
@@ -83,7 +81,11 @@ def _read_inputs(g: GraphBuilder, config: StudentConfig, options: TargetOptions)
     """Ids and mask as the student reads them: at most its context, with attended padding all of it."""
     ids, mask = INPUTS
     asked = g.size(mask, 1)
-    last = g.node("Equal", g.node("Range", *(g.node("Squeeze", one) for one in (g.whole(0), asked, g.whole(1)))), g.whole(config.context - 1))
+    last = g.node(
+        "Equal",
+        g.node("Range", *(g.node("Squeeze", one) for one in (g.whole(0), asked, g.whole(1)))),
+        g.whole(config.context - 1),
+    )
     goes_on = g.slice(g.node("Pad", mask, g.whole(0, 0, 0, 1)), 1, 1 << 40, 1)
     cut = g.node("And", last, g.cast(goes_on, "bool"))
     ids = g.node("Mul", g.node("Where", cut, g.whole(END_ID), ids), mask)
@@ -99,7 +101,9 @@ def _read_inputs(g: GraphBuilder, config: StudentConfig, options: TargetOptions)
         flat = g.reshape(mask, -1)
         valid = g.node("Squeeze", g.node("NonZero", flat), g.whole(0))
         count = g.size(valid, 0)
-        numbers = g.node("Range", g.node("Squeeze", g.whole(0)), g.node("Squeeze", count), g.node("Squeeze", g.whole(1)))
+        numbers = g.node(
+            "Range", g.node("Squeeze", g.whole(0)), g.node("Squeeze", count), g.node("Squeeze", g.whole(1))
+        )
         homes = g.node("ScatterElements", g.node("Expand", count, g.size(flat, 0)), valid, numbers)
     return _Text(ids, g.cast(mask, "bool"), g.size(mask, 0), g.size(mask, 1), asked, valid, homes)
 
@@ -186,7 +190,9 @@ class _Body:
         both = g.node("Concat", *(g.node("Unsqueeze", one, g.whole(2)) for one in (low, high)), axis=2)
         groups = self.tensors["token_table.scale"].shape[1]
         values = g.node("Sub", g.cast(both, g.float), g.constant(8.0))
-        scaled = g.node("Mul", g.reshape(values, -1, groups, columns // groups), g.node("Unsqueeze", scales, g.whole(2)))
+        scaled = g.node(
+            "Mul", g.reshape(values, -1, groups, columns // groups), g.node("Unsqueeze", scales, g.whole(2))
+        )
         return g.reshape(scaled, -1, columns)
 
     def _with_nan(self, table: Array) -> Array:
@@ -257,7 +263,7 @@ class _Body:
         limits = self.tensors.get(f"{name}.input_range")
         if limits is None:
             return g.node("Gemm", x, weights, g.constant(bias, f"{name}.bias"))
-        step, zero = activation_scale(*(float(limit) for limit in limits))
+        step, zero = activation_scale(limits)
         steps, zeros = g.exact(step), g.constant(np.uint8(zero))
         x = g.node("DequantizeLinear", g.node("QuantizeLinear", x, steps, zeros), steps, zeros)
         whole = np.clip(np.round(bias / (step * scale)), -(2**31), 2**31 - 1).astype(np.int32)
@@ -286,7 +292,8 @@ class _Body:
         return self.g.constant(self.tensors[name], name)
 
 
-def activation_scale(low: float, high: float) -> tuple[float, int]:
-    """Step and zero point of activations between two limits as uint8."""
-    step = max(high - low, 1e-12) / 255
-    return step, int(np.clip(round(-low / step), 0, 255))
+def activation_scale(limits: Array) -> tuple[float, int]:
+    """Step and zero point of activations [low, high] as uint8, in float32 as `QuantisedLinear` computes them."""
+    low, high = limits.astype(np.float32)
+    step = (high - low) / np.float32(255)
+    return float(step), int(np.clip(np.round(-low / step), 0, 255))
