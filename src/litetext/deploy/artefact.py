@@ -1,4 +1,4 @@
-"""What `litetext export` writes: a folder with a program for an engine, its tokeniser, and a manifest that says what it is.
+"""What `litetext export` writes: a folder with a program for an engine, its tokeniser and a manifest.
 
 Nothing here needs PyTorch, nor an engine.
 """
@@ -165,7 +165,7 @@ def write_manifest(folder: Path, artefact: Artefact) -> None:
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes the target when the block ends without an error; else nothing is left of it.
+    """A folder to write into; it becomes the target when the block ends without an error, else nothing is left of it.
 
     Raises:
         OptionError: at the target is something else than an artefact.

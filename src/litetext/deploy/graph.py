@@ -1,7 +1,7 @@
 """A student as an ONNX graph of standard operators: token ids in, features out, padding handled inside.
 
-What a caller's tokeniser pads with does not matter: ids where the mask is 0 are read as 0. Texts that are longer than the
-student's context are cut there, and keep their end token. A pruned student takes CLIP's ids; the features of a text
+What a caller's tokeniser pads with does not matter: ids where the mask is 0 are read as 0. Texts that are longer than
+the student's context are cut there, and keep their end token. A pruned student takes CLIP's ids; the features of a text
 with a token that was pruned are NaN, so that no other row of the table is read for it.
 
 Where the length is open, as little as possible is computed of padding. Where it is masked that is nothing: linear layers
@@ -11,6 +11,7 @@ Where it is attended, nothing reads padding after the last attention or convolut
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +22,9 @@ from litetext.deploy.targets.onnx import INPUTS, OUTPUTS
 from litetext.deploy.targets.protocol import TargetOptions
 from litetext.encoders.presets import KERNEL, StudentConfig
 from litetext.tokens.kept import kept_tokens
-from litetext.tokens.vocabulary import END_ID, VOCABULARY_SIZE
+from litetext.tokens.vocabulary import END_ID
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 
 
 EPSILON = 1e-5  # of every norm
@@ -35,8 +36,9 @@ def student_graph(
 ) -> ModelProto:
     """The graph of a folded student.
 
-    Inputs: ``input_ids`` int64 [B, L], ``attention_mask`` int64 [B, L], 1 at valid tokens, padded on the right. Outputs:
-    ``text_features`` float32 [B, L, D], zero at padding; ``text_mask`` bool [B, L], True at tokens that were read.
+    Inputs: ``input_ids`` int64 [B, L], ``attention_mask`` int64 [B, L], 1 at valid tokens, padded on the right.
+    Outputs: ``text_features`` float32 [B, L, D], zero at padding; ``text_mask`` bool [B, L], True at tokens that were
+    read.
 
     Args:
         config: of the student.
@@ -47,7 +49,7 @@ def student_graph(
     g = GraphBuilder(options.precision)
     text = _read_inputs(g, config, options)
     body = _Body(g, config, tensors, text)
-    features = _write_outputs(g, config, text, body.features())
+    features = _write_outputs(g, text, body.features())
     batch, length = options.batch or "batch", options.length or "length"
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, [batch, length]) for name in INPUTS]
     return g.model(inputs, _outputs(features, config, batch, length), notes)
@@ -63,8 +65,8 @@ class _Text:
         batch: int64 [1], B.
         length: int64 [1], L'.
         asked: int64 [1], L of the inputs.
-        valid: int64 [T], where the valid tokens stand in B * L' places; None where the length is fixed, for engines that
-            know no sizes which depend on values.
+        valid: int64 [T], where the valid tokens stand in B * L' places; None where the length is fixed, for engines
+            that know no sizes which depend on values.
         homes: int64 [B * L'], the row of each place among the valid tokens, T at padding; None as above.
     """
 
@@ -108,7 +110,7 @@ def _read_inputs(g: GraphBuilder, config: StudentConfig, options: TargetOptions)
     return _Text(ids, g.cast(mask, "bool"), g.size(mask, 0), g.size(mask, 1), asked, valid, homes)
 
 
-def _write_outputs(g: GraphBuilder, config: StudentConfig, text: _Text, features: str) -> str:
+def _write_outputs(g: GraphBuilder, text: _Text, features: str) -> str:
     """Features [B, L', D] as [B, L, D] with zeros at padding, and the mask of the same length."""
     if text.valid is None:
         features = g.node("Where", g.node("Unsqueeze", text.mask, g.whole(2)), features, g.constant(0.0))
@@ -234,7 +236,7 @@ class _Body:
         return self._linear(self.g.node("Gelu", self._linear(x, f"{name}.fc1")), f"{name}.fc2")
 
     def _convolve(self, x: str, name: str) -> str:
-        """A depthwise convolution over the tokens, as one over a picture of one row: engines have fast code for these."""
+        """A depthwise convolution over the tokens, as one over a picture of one row, which is fast everywhere."""
         g, width = self.g, self.config.width
         batch = self._batch(x, width)
         if self.dense_mask is not None:
