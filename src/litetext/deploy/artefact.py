@@ -44,8 +44,8 @@ class Artefact:
         pruned: whether it has only a part of CLIP's tokens.
         name: what the student was called.
         fingerprint: of the student, as `fingerprint_encoder` gives it.
-        order: mean cosine between a phrase's features and those with its content words in another order; None where no
-            phrase could be shuffled.
+        order: how far shuffling its words moves a phrase, as a share of the way to an unrelated one (`measure_order`);
+            None where the phrases could not tell.
         checked: how the program compares with PyTorch, as `Fidelity.to_json` has it.
     """
 

@@ -1,4 +1,4 @@
-"""A student as a program for an engine, in a folder with all that serving takes; compared with PyTorch before it counts."""
+"""A student as a program for an engine, in a folder with all that serving takes; compared with PyTorch first."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from litetext.anatomy.order import OrderOptions, measure_order
 from litetext.deploy.artefact import (
     NOTICE,
     Artefact,
@@ -21,7 +22,6 @@ from litetext.deploy.artefact import (
 from litetext.deploy.fidelity import Fidelity, Pair, fidelity_of
 from litetext.deploy.runtime import TextRuntime, open_engine
 from litetext.deploy.targets.protocol import TargetOptions
-from litetext.distill.permute import permute
 from litetext.encoders.fingerprint import fingerprint_encoder
 from litetext.encoders.protocol import Progress, TextEncoder
 from litetext.encoders.student import StudentEncoder, TextStudent
@@ -44,6 +44,7 @@ tokenizer.json holds the vocabulary and the merges of CLIP's tokeniser (OpenAI, 
 
 Write = Callable[[TextStudent, Path, TargetOptions], str]
 BATCH = 32  # texts that are compared at once
+ORDERS = OrderOptions(permutations=1, sample=300)
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def export_student(
             pruned=config.kept is not None,
             name=plan.name,
             fingerprint=fingerprint_encoder(served),
-            order=order_cosine(served, texts),
+            order=measure_order(served, texts, ORDERS).sensitivity,
             checked={},
         )
         if TARGETS[plan.target].runs:
@@ -193,23 +194,6 @@ def compare_with_program(
             mend="give another precision or target",
         )
     return fidelity
-
-
-def order_cosine(encoder: StudentEncoder, texts: Sequence[str], most: int = 200) -> float | None:
-    """Mean cosine between pooled features of phrases and of the same with their content words in another order.
-
-    Args:
-        encoder: what to measure.
-        texts: phrases; those that have no other order are passed over.
-        most: phrases that are measured.
-    """
-    generator = np.random.default_rng(0)
-    pairs = [(text, other) for text in texts if (other := permute(text, generator)) is not None][:most]
-    if not pairs:
-        return None
-    one, two = (encoder.encode([pair[side] for pair in pairs]).pooled().double().numpy() for side in (0, 1))
-    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
-    return float(((one * two).sum(axis=1) / norms).mean())
 
 
 def _precise(student: TextStudent, options: TargetOptions) -> TargetOptions:
