@@ -7,8 +7,11 @@ from litetext.cli import (  # noqa: F401 - importing a command adds it
     embed,
     encoders,
     evaluate,
+    fold,
+    lowrank,
     micro,
     prune,
+    quantize,
     retention,
     segment,
 )
