@@ -8,8 +8,11 @@ from litetext.cli import (  # noqa: F401 - importing a command adds it
     encoders,
     evaluate,
     export,
+    fold,
+    lowrank,
     micro,
     prune,
+    quantize,
     retention,
     segment,
 )

@@ -171,14 +171,14 @@ def _tell(report: "RetentionReport", output: Path | None, *, json: bool) -> None
         print_retention(report)
 
 
-def print_retention(report: "RetentionReport") -> None:
+def print_retention(report: "RetentionReport", names: tuple[str, str] = ("teacher", "student")) -> None:
     """One table: scores of both and what is kept of them, sizes of both, and how alike their masks are."""
     from rich.console import Console
 
     caption = (
         f"{len(report.comparison.agreements)} (picture, phrase) pairs of {len(report.comparison.teacher)} pictures"
     )
-    table = score_table("", "teacher", "student", "kept", caption=caption)
+    table = score_table("", *names, "kept", caption=caption)
     kept, both = report.retention, (report.teacher, report.student)
     for name, label, form in _SCORES:
         values = (format(getattr(one.scores, name), form) for one in both)
