@@ -1,7 +1,7 @@
 """`litetext bank`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -9,9 +9,6 @@ from litetext.cli.app import Debug, Json, app, print_json, show_progress
 from litetext.cli.corpora import read_corpus
 from litetext.cli.models import Context, Device, Dtype, Positions, load_quietly
 from litetext.errors import MissingExtraError, OptionError
-
-if TYPE_CHECKING:
-    from litetext.deploy.bank_making import BankReport
 
 
 @app.command(
@@ -60,31 +57,28 @@ def bank(
         from litetext.deploy.bank_making import FeatureSource, make_bank
     except ImportError as error:
         raise MissingExtraError("features of an encoder", "sam3") from error
+    from litetext.deploy.bank_file import check_number
     from litetext.prompts.readers import ReadOptions
 
+    check_number(number)
     if (encoder is None) == (features is None):
-        raise OptionError("where the features come from", mend="give either --encoder or --features")
+        raise OptionError("features come from an encoder or a cache", mend="give either --encoder or --features")
+    if features is not None and (context is not None or {positions, device, dtype} != {"auto"}):
+        raise OptionError("options of an encoder for features that are there", mend="leave them out")
+    # A file of phrases that is not there is told before an encoder is loaded.
+    every = features is not None and not sources
+    phrases = None if every else read_corpus(sources, ReadOptions(file_format, column)).texts
     if features is not None:
-        if context is not None or {positions, device, dtype} != {"auto"}:
-            raise OptionError("options of an encoder for features that are there", mend="leave them out")
         source = FeatureSource.of_cache(features)
     else:
         source = FeatureSource.of_encoder(load_quietly(str(encoder), positions, context, device, dtype))
-    options = ReadOptions(file_format, column)
-    known = None if sources else source.phrases
-    phrases = read_corpus(sources, options).texts if known is None else known
     with show_progress() as progress:
         report = make_bank(output, phrases, source, number, lambda share: progress("encoding", share))
     if json:
         print_json(report.to_json())
-    else:
-        typer.echo("\n".join(_lines(report)))
-
-
-def _lines(report: "BankReport") -> list[str]:
-    return [
-        f"{report.path}: {report.phrases:,} phrases, {report.tokens:,} tokens in {report.header.number}, "
-        f"{report.bytes / 1e6:,.2f} MB, {report.bytes / report.phrases:,.0f} bytes a phrase",
+        return
+    typer.echo(report.bank.describe())
+    typer.echo(
         f"read back: {report.checked:,} phrases, cosine with the features as computed: mean "
-        f"{report.cosine['mean']:.6f}, min {report.cosine['min']:.6f}",
-    ]
+        f"{report.cosine['mean']:.6f}, min {report.cosine['min']:.6f}"
+    )

@@ -4,7 +4,7 @@ Neither PyTorch nor the encoder is needed to read one.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +82,26 @@ class PromptBank:
     def phrases(self) -> Iterator[str]:
         """The phrases as SAM3's tokeniser sees them, in the order in which they were given."""
         return (told(self.file.phrase(number)) for number in range(len(self.file)))
+
+    def to_json(self) -> dict[str, Any]:
+        """What reports tell of it, as plain values."""
+        said = asdict(self.header)
+        return {
+            "bank": self.name,
+            "phrases": len(self),
+            "tokens": len(self.file.values),
+            "number": said.pop("number"),
+            "bytes": self.file.size,
+            "bytes_per_phrase": self.file.size / len(self),
+            "encoder": said,
+        }
+
+    def describe(self) -> str:
+        """The same as a line for people."""
+        return (
+            f"{self.name}: {len(self):,} phrases, {len(self.file.values):,} tokens in {self.header.number}, "
+            f"{self.file.size / 1e6:,.2f} MB, {self.file.size / len(self):,.0f} bytes a phrase, of {self.header.name}"
+        )
 
     def __len__(self) -> int:
         """The number of phrases."""

@@ -52,8 +52,7 @@ class BankHeader:
 
     def __post_init__(self) -> None:
         """Check each value."""
-        if self.number not in NUMBERS:
-            raise OptionError(f"a bank in '{self.number}'", mend=f"give {' or '.join(NUMBERS)}")
+        check_number(self.number)
         if self.context < 1 or self.width < 1:
             raise OptionError(f"a bank of width {self.width} for a context of {self.context}")
 
@@ -83,6 +82,7 @@ class BankFile:
     Attributes:
         path: the file.
         header: what it says about itself.
+        size: of the file in bytes.
         keys: uint64 [N], ascending hashes of the phrases.
         order: uint32 [N], the number of the phrase that has this key.
         rows: int64 [N, 2], of each phrase the first of its rows of ``values``, and the one behind its last.
@@ -94,6 +94,7 @@ class BankFile:
 
     path: Path
     header: BankHeader
+    size: int
     keys: npt.NDArray[np.uint64]
     order: npt.NDArray[np.uint32]
     rows: npt.NDArray[np.int64]
@@ -119,10 +120,14 @@ class BankFile:
         try:
             header = BankHeader.of_metadata(said)
             found = _places(entries, header)
-            if path.stat().st_size != start + max(end for *_, end in found.values()):
-                raise ValueError(f"{path.stat().st_size:,} bytes are not what its header says")  # noqa: TRY301
+            size, wanted = path.stat().st_size, start + max(end for *_, end in found.values())
+            if size != wanted:
+                raise ValueError(f"{size:,} bytes instead of {wanted:,}")  # noqa: TRY301
             with path.open("rb") as file:
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            if hasattr(mapped, "madvise"):  # not on Windows
+                # Phrases that are asked for stand anywhere: nothing is read ahead, but for the texts.
+                mapped.madvise(mmap.MADV_RANDOM, 0, start + found["text"][2])
             arrays = {
                 name: np.frombuffer(mapped, dtype, prod(shape), start + begin).reshape(shape)
                 for name, (dtype, shape, begin, _) in found.items()
@@ -130,7 +135,7 @@ class BankFile:
         except (KeyError, IndexError, ValueError, TypeError, OverflowError, OptionError) as error:
             raise damaged(path, str(error)) from error
         scales = arrays.pop("scales", None)
-        return cls(path, header, **arrays, scales=scales)
+        return cls(path, header, size, **arrays, scales=scales)
 
     def __len__(self) -> int:
         """The number of phrases."""
@@ -174,6 +179,12 @@ class BankFile:
                 return number
             place += 1
         return -1
+
+
+def check_number(number: str) -> None:
+    """Raise an `OptionError` unless a bank can be stored in such numbers."""
+    if number not in NUMBERS:
+        raise OptionError(f"a bank in '{number}'", mend=f"give {' or '.join(NUMBERS)}")
 
 
 def seen(text: str) -> bytes:

@@ -27,12 +27,12 @@ class FeatureSource:
     Attributes:
         owner: whose they are.
         encode: gives features and mask of phrases.
-        phrases: those that there are features of; None for any.
+        phrases: those that features are there of; none of an encoder, which reads any.
     """
 
     owner: Teacher
     encode: Encode
-    phrases: Sequence[str] | None = None
+    phrases: Sequence[str] = ()
 
     @classmethod
     def of_encoder(cls, encoder: TextEncoder) -> "FeatureSource":
@@ -59,47 +59,31 @@ class FeatureSource:
         return cls(cache.teacher, encode, tuple(cache.phrases))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BankReport:
     """What was made.
 
     Attributes:
-        path: the file.
-        header: what it says about itself.
-        phrases: distinct phrases in it.
-        tokens: rows of features in it.
-        bytes: of the file.
+        bank: as it was read back.
         checked: phrases that were looked up in it and compared with the features as computed.
         cosine: of their tokens' features: mean and least.
     """
 
-    path: Path
-    header: BankHeader
-    phrases: int
-    tokens: int
-    bytes: int
+    bank: PromptBank
     checked: int
     cosine: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        said = asdict(self.header)
-        number = said.pop("number")
-        return {
-            "bank": str(self.path),
-            "phrases": self.phrases,
-            "tokens": self.tokens,
-            "bytes": self.bytes,
-            "bytes_per_phrase": self.bytes / self.phrases,
-            "number": number,
-            "checked": self.checked,
-            "cosine": self.cosine,
-            "encoder": said,
-        }
+        return {**self.bank.to_json(), "checked": self.checked, "cosine": self.cosine}
 
 
 def make_bank(
-    path: Path, phrases: Sequence[str], source: FeatureSource, number: str = "fp16", progress: Progress | None = None
+    path: Path,
+    phrases: Sequence[str] | None,
+    source: FeatureSource,
+    number: str = "fp16",
+    progress: Progress | None = None,
 ) -> BankReport:
     """Write a bank, read it back, and compare it with the features as they were computed.
 
@@ -107,7 +91,7 @@ def make_bank(
 
     Args:
         path: the file, replaced in one step.
-        phrases: at least one.
+        phrases: at least one; None for all that a cache has.
         source: of the features.
         number: what they are stored in, "fp16" or "int8".
         progress: called with the share done, 0..1.
@@ -118,6 +102,7 @@ def make_bank(
         CacheError: the cache lacks a phrase.
         OSError: the file cannot be written.
     """
+    phrases = source.phrases if phrases is None else phrases
     header = BankHeader(**asdict(source.owner), number=number)
     chosen = np.linspace(0, len(phrases) - 1, min(len(phrases), MOST_CHECKED)).astype(int)
     wanted = {phrases[row] for row in chosen.tolist()}
@@ -132,8 +117,7 @@ def make_bank(
 
     write_bank(path, phrases, encode, header, progress)
     bank = PromptBank.open(path)
-    cosine = compare(bank, kept)
-    return BankReport(path, header, len(bank), len(bank.file.values), path.stat().st_size, len(kept), cosine)
+    return BankReport(bank, len(kept), compare(bank, kept))
 
 
 def compare(bank: PromptBank, features: dict[str, npt.NDArray[np.float32]]) -> dict[str, float]:
