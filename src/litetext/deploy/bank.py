@@ -145,7 +145,7 @@ class PromptBank:
         """
         try:
             found = nearest_phrases(seen(text), self.file.text, self.file.text_offsets, count)
-        except (IndexError, ValueError) as error:
+        except ValueError as error:
             raise damaged(self.file.path, "its texts do not follow each other") from error
         return [told(phrase) for phrase in found]
 
