@@ -23,6 +23,7 @@ import numpy.typing as npt
 from benchmarks.machine import distinct_prompts, saco_prompts
 from litetext.deploy.bank_file import BankHeader
 from litetext.deploy.bank_writing import write_bank
+from litetext.prompts.cleaning import clean
 from litetext.tokens.batch import TokenBatch
 
 PHRASES, SMALL, ASKED, TOKENS, WIDTH = 1_000_000, 1000, 1000, 4, 256
@@ -86,7 +87,8 @@ def measure(phrases: int = PHRASES) -> dict[str, object]:
     def as_clip(texts: list[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         return pool[: len(texts)], TokenBatch.of_texts(texts, CONTEXT).mask
 
-    source, texts = distinct_prompts(phrases)
+    source, texts = distinct_prompts(phrases * 11 // 10)
+    texts = list({clean(text): text for text in texts}.values())[:phrases]
     small_source, small = saco_prompts()
     small = random.Random(0).sample(small, SMALL)
     with tempfile.TemporaryDirectory() as folder:

@@ -77,6 +77,8 @@ def test_masks_are_those_of_the_encoder(capsys: pytest.CaptureFixture[str], worl
 def test_other_phrases(capsys: pytest.CaptureFixture[str], world: Path, bank: Path) -> None:
     phrase = (world / "phrases.txt").read_text(encoding="utf-8").splitlines()[0]
     assert f"nearest that are: '{phrase}'" in failure(capsys, *segment(world, str(bank), "-p", f"{phrase}x"))
+    lost = ["segment", str(next(world.rglob("*.png"))), "-p", f"{phrase}x", "--model", "no/such", "--text", str(bank)]
+    assert "nearest that are" in failure(capsys, *lost)  # before the model is looked for
     more = ["-p", f"{phrase}x", "--otherwise", "micro-student", "--context", "16"]
     assert run(segment(world, str(bank), *more)) == 0
     assert json.loads(capsys.readouterr().out)["categories"][-1]["name"] == f"{phrase}x"
@@ -92,6 +94,11 @@ def test_gold_and_retention_take_a_bank(
     gold = ["evaluate", "gold", *common, "--pred", str(tmp_path / "pred.json"), "--model", "micro"]
     assert run([*gold, "--text", str(bank), "--otherwise", "micro-student"]) == 0
     assert "cgf1" in json.loads(capsys.readouterr().out)
+    (tmp_path / "one.txt").write_text("lake", encoding="utf-8")
+    assert run(["bank", str(tmp_path / "one.txt"), "-o", str(tmp_path / "one.safetensors"), "--encoder", "micro"]) == 0
+    gold[-3] = str(tmp_path / "other.json")
+    assert run([*gold, "--text", str(tmp_path / "one.safetensors")]) == 1
+    assert "is not in the bank, nor are" in capsys.readouterr().err.splitlines()[-1]
     assert run(["evaluate", "retention", *common, "--model", "micro", "--student", str(bank)]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["parameters"]["student"], found["bytes"]["student"]) == (0, bank.stat().st_size)
@@ -116,6 +123,7 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], world: Path, 
     assert "nowhere.txt" in failure(capsys, "bank", "nowhere.txt", "-o", target, "--encoder", "micro")
     assert "no cache of features" in failure(capsys, *made, "--features", str(world))
     assert "leave them out" in failure(capsys, *made, "--features", str(world), "--context", "16")
+    assert "a bank of a bank" in failure(capsys, *made, "--encoder", str(bank))
     assert "nowhere.pt" in failure(capsys, *made, "--encoder", "nowhere.pt")
     assert not Path(target).exists()
     assert "a context or positions for a prompt bank" in failure(capsys, *segment(world, str(bank), "--context", "16"))

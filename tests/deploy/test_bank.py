@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,9 @@ def test_an_unknown_phrase_is_refused_with_the_nearest(bank: PromptBank) -> None
         "'Whte dgo' is not in the bank, nor are 1 others (the nearest that are: 'white dog'), "
         f"{bank.name}; make a bank with it, or give an encoder for such phrases (--otherwise)"
     )
+    with pytest.raises(EncoderError, match="'Whte dgo' is not in the bank, nor are 1 others"):
+        bank.check(["tree", "Whte dgo", "boat"])
+    bank.check([*PHRASES, "TREE"])
     assert bank.nearest("tee") == ["tree"]
     assert bank.nearest("white cat")[0] == "white dog"
     with pytest.raises(EncoderError, match="nearest that are: 'red car'"):
@@ -114,15 +118,21 @@ def test_other_phrases_are_left_to_another_encoder(tmp_path: Path) -> None:
     bank = PromptBank.open(tmp_path / "bank.safetensors", other)
     asked = ["a big cat", "tree", "A  big cat", "lake"]
     features, mask = bank.encode(asked)
-    assert other.batches == [["A  big cat", "lake"]]  # alike to a tokeniser: once
+    assert other.batches == [["a big cat", "lake"]]  # alike to a tokeniser: once
     assert not features[~mask].any()
     assert np.array_equal(features[1][mask[1]], stored("tree"))
     for row in (0, 2, 3):
         assert np.array_equal(features[row][mask[row]], rows_of(asked[row], "other "))
     assert bank.context == 2 * CONTEXT
+    bank.check(asked)
     assert "lake" not in bank
     bank.encode(PHRASES)
     assert len(other.batches) == 1
+
+
+def test_many_may_read_at_once(bank: PromptBank) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda number: check(bank, PHRASES[number % 5 :]), range(64)))
 
 
 def test_another_encoder_must_have_the_width(tmp_path: Path) -> None:

@@ -57,12 +57,14 @@ def bank(
         from litetext.deploy.bank_making import FeatureSource, make_bank
     except ImportError as error:
         raise MissingExtraError("features of an encoder", "sam3") from error
-    from litetext.deploy.bank_file import check_number
+    from litetext.deploy.bank_file import check_number, is_bank
     from litetext.prompts.readers import ReadOptions
 
     check_number(number)
     if (encoder is None) == (features is None):
         raise OptionError("features come from an encoder or a cache", mend="give either --encoder or --features")
+    if encoder is not None and is_bank(encoder):
+        raise OptionError("a bank of a bank", where=encoder, mend="give the encoder that it was made with")
     if features is not None and (context is not None or {positions, device, dtype} != {"auto"}):
         raise OptionError("options of an encoder for features that are there", mend="leave them out")
     # A file of phrases that is not there is told before an encoder is loaded.

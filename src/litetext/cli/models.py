@@ -1,5 +1,6 @@
 """The options that say which model segments, and with which text encoder."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -53,7 +54,7 @@ def load_quietly(spec: str, positions: str, context: int | None, device: str, dt
 
 
 def measure(spec: str, encoder: "TextEncoder") -> "EncoderSize":
-    """The size of what `load_quietly` gave; a bank has no parameters.
+    """The size of what `load_quietly` gave.
 
     Raises:
         EncoderError: nothing there, or no (single) text encoder in it.
@@ -61,7 +62,9 @@ def measure(spec: str, encoder: "TextEncoder") -> "EncoderSize":
     from litetext.deploy.served import ServedEncoder
     from litetext.encoders.size import EncoderSize, measure_encoder
 
-    return EncoderSize(spec, 0, encoder.bytes) if isinstance(encoder, ServedEncoder) else measure_encoder(spec, encoder)
+    if isinstance(encoder, ServedEncoder):
+        return EncoderSize(spec, encoder.parameters, encoder.bytes)
+    return measure_encoder(spec, encoder)
 
 
 @dataclass(frozen=True)
@@ -96,17 +99,21 @@ class ModelChoice:
         if self.otherwise is not None and self.text is None:
             raise OptionError("--otherwise without a prompt bank", where=self.otherwise, mend="give --text BANK")
 
-    def load(self, options: "SegmentOptions") -> "Segmenter":
+    def load(self, options: "SegmentOptions", asked: Sequence[str] = ()) -> "Segmenter":
         """Load the encoder, if there is one, and the model around it.
 
+        Args:
+            options: how to segment.
+            asked: phrases that are going to be asked; a bank without them is refused before the model is loaded.
+
         Raises:
-            EncoderError: one of them cannot be loaded.
+            EncoderError: one of them cannot be loaded, or a phrase is not in the bank.
             OptionError: no such device, number type or positions.
             MissingExtraError: PyTorch or `transformers` is not installed.
         """
         from litetext.sam3.segmenter import Segmenter
 
-        encoder = self._load_encoder()
+        encoder = self._load_encoder(asked)
         return Segmenter.load(self.model, encoder, device=self.device, dtype=self.dtype, options=options)
 
     def describe(self) -> dict[str, str]:
@@ -120,14 +127,19 @@ class ModelChoice:
             described["otherwise"] = identify(self.otherwise)
         return described
 
-    def _load_encoder(self) -> "TextEncoder | None":
-        if self.text is None or self.otherwise is None:
-            return None if self.text is None else self._load(self.text)
+    def _load_encoder(self, asked: Sequence[str]) -> "TextEncoder | None":
         from litetext.deploy.served import is_served, open_served
 
-        if not is_served(self.text):
-            raise OptionError("--otherwise for what is no prompt bank", where=self.text, mend="leave it out")
+        if self.text is None:
+            return None
         other = self.otherwise
+        if not is_served(self.text):
+            if other is not None:
+                raise OptionError("--otherwise for what is no prompt bank", where=self.text, mend="leave it out")
+            return self._load(self.text)
+        if other is None:
+            _refuse_positions(self.text, self.positions, self.context)
+            return open_served(self.text, asked=asked)
         return open_served(self.text, lambda: self._load(other))
 
     def _load(self, spec: str) -> "TextEncoder":

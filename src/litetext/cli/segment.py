@@ -54,7 +54,7 @@ def segment(
     options = SegmentOptions(threshold=threshold)
     check_prompts(prompts)
     files = find_images(images)
-    segmenter = ModelChoice(model, text, positions, context, device, dtype, otherwise).load(options)
+    segmenter = ModelChoice(model, text, positions, context, device, dtype, otherwise).load(options, prompts)
     with show_progress() as progress:
         report = segment_files(segmenter, files, prompts, output, progress)
     if json:

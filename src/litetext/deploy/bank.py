@@ -109,7 +109,7 @@ class PromptBank:
 
     def __contains__(self, text: object) -> bool:
         """Whether the bank itself has the features of a phrase."""
-        return isinstance(text, str) and self.file.find([seen(text)])[0] >= 0
+        return isinstance(text, str) and self.file.find(seen(text)) >= 0
 
     def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Features float32 [B, L, D], zeros at padding, and mask bool [B, L], True at valid tokens.
@@ -123,8 +123,8 @@ class PromptBank:
         """
         _check_texts(texts)
         phrases = [seen(text) for text in texts]
-        numbers = self.file.find(phrases)
-        others = self._encode_others(texts, phrases, numbers) if min(numbers) < 0 else {}
+        numbers = [self.file.find(phrase) for phrase in phrases]
+        others = self._encode_others(_missing(texts, phrases, numbers)) if min(numbers) < 0 else {}
         rows = [
             others[phrase] if number < 0 else self.file.features(number)
             for phrase, number in zip(phrases, numbers, strict=True)
@@ -134,6 +134,13 @@ class PromptBank:
         for padded, row in zip(features, rows, strict=True):
             padded[: len(row)] = row
         return features, np.arange(features.shape[1]) < lengths[:, None]
+
+    def check(self, texts: Sequence[str]) -> None:
+        """Raise the `EncoderError` that `encode` would raise of phrases that nobody knows; no features are read."""
+        phrases = [seen(text) for text in texts]
+        unknown = _missing(texts, phrases, [self.file.find(phrase) for phrase in phrases])
+        if unknown and self.otherwise is None:
+            raise self._refusal(list(unknown.values()))
 
     def nearest(self, text: str, count: int = NEAREST) -> list[str]:
         """The known phrases that are spelt most alike, the most alike first; all phrases are looked at once.
@@ -149,9 +156,8 @@ class PromptBank:
             raise damaged(self.file.path, "its texts do not follow each other") from error
         return [told(phrase) for phrase in found]
 
-    def _encode_others(self, texts: Sequence[str], phrases: list[bytes], numbers: list[int]) -> dict[bytes, Any]:
-        """Features [L, D] of the phrases that are not in the bank, each encoded once."""
-        unknown = {phrase: text for text, phrase, number in zip(texts, phrases, numbers, strict=True) if number < 0}
+    def _encode_others(self, unknown: dict[bytes, str]) -> dict[bytes, Any]:
+        """Features [L, D] of phrases that are not in the bank."""
         if self.otherwise is None:
             raise self._refusal(list(unknown.values()))
         features, mask = self.otherwise.encode(list(unknown.values()))
@@ -166,6 +172,15 @@ class PromptBank:
             where=self.name,
             mend="make a bank with it, or give an encoder for such phrases (--otherwise)",
         )
+
+
+def _missing(texts: Sequence[str], phrases: list[bytes], numbers: list[int]) -> dict[bytes, str]:
+    """The phrases that have no number, each once, and the first text of each."""
+    missing: dict[bytes, str] = {}
+    for text, phrase, number in zip(texts, phrases, numbers, strict=True):
+        if number < 0:
+            missing.setdefault(phrase, text)
+    return missing
 
 
 def _check_texts(texts: Sequence[str]) -> None:

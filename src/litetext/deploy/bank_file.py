@@ -165,14 +165,17 @@ class BankFile:
             raise damaged(self.path, f"phrase {number} has the rows {first} to {stop} of {len(self.values)}")
         return widen(self.values[first:stop], None if self.scales is None else self.scales[first:stop])
 
-    def find(self, phrases: list[bytes]) -> list[int]:
-        """The number of each phrase, given as `seen` has it; -1 where it is not in the bank."""
-        keys = np.array([phrase_key(phrase) for phrase in phrases], dtype=np.uint64)
-        places = self.keys.searchsorted(keys).tolist()
-        return [self._find_from(*one) for one in zip(places, keys.tolist(), phrases, strict=True)]
+    def find(self, phrase: bytes) -> int:
+        """The number of a phrase, given as `seen` has it; -1 where it is not in the bank.
 
-    def _find_from(self, place: int, key: int, phrase: bytes) -> int:
-        """Compare the text itself: a key that two phrases share does no harm."""
+        The text itself is compared: a key that two phrases share does no harm.
+
+        Raises:
+            EncoderError: the file is damaged.
+        """
+        key = phrase_key(phrase)
+        # One at a time: NumPy searches several keys from where the last one was, which reads pages that no other needs.
+        place = int(self.keys.searchsorted(np.uint64(key)))
         while place < len(self.keys) and int(self.keys[place]) == key:
             number = int(self.order[place])
             if self.phrase(number) == phrase:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -37,10 +36,12 @@ class ServedEncoder:
     Attributes:
         source: gives the arrays.
         bytes: of its files.
+        parameters: of what computes them; a bank has none.
     """
 
     source: ArrayEncoder
     bytes: int = 0
+    parameters: int = 0
 
     @property
     def name(self) -> str:
@@ -113,17 +114,22 @@ def is_served(spec: str) -> bool:
     return is_bank(spec)
 
 
-def open_served(spec: str, otherwise: Callable[[], TextEncoder] | None = None) -> ServedEncoder:
+def open_served(
+    spec: str, otherwise: Callable[[], TextEncoder] | None = None, asked: Sequence[str] = ()
+) -> ServedEncoder:
     """What `is_served` says yes to, as a text encoder.
 
     Args:
         spec: a prompt bank.
         otherwise: loads the encoder of phrases that a bank does not know; None refuses them.
+        asked: what it will be asked, as far as that is known: better refused now than after an hour.
 
     Raises:
-        EncoderError: it is damaged, or the other encoder has another width.
+        EncoderError: it is damaged, the other encoder has another width, or a phrase is not known.
     """
     from litetext.deploy.bank import PromptBank
 
     other = None if otherwise is None else ArraysOf(otherwise())
-    return ServedEncoder(PromptBank.open(spec, other), Path(spec).stat().st_size)
+    bank = PromptBank.open(spec, other)
+    bank.check(asked)
+    return ServedEncoder(bank, bank.file.size)
