@@ -4,8 +4,8 @@
 
 S0 with random weights at its true size. Invariance: float32, every phrase encoded twice (batches of 32 in the given
 order with one thread; batches of 7 in another order with two), every hundredth alone as well, nothing remembered; the
-largest difference of two numbers. Truth: int8 weights, activations and table, calibrated on 1,000 other phrases, against
-float32 PyTorch: cosine of each valid token of 5,000 phrases.
+largest difference of two numbers. Truth: int8 weights, activations and table, calibrated on 1,000 other phrases,
+against float32 PyTorch: cosine of each valid token of 5,000 phrases.
 """
 
 import json
