@@ -70,12 +70,13 @@ class ServedProgram(nn.Module):
 
     def _rows(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Rows [B, T] of the token table, and which texts [B] hold an id that has none."""
+        # Filled, not clamped: Core ML in float16 clamps integers in float16, which has none between 2,048 and 2,050.
         lost = torch.logical_or(ids < 0, ids >= self.ids)
-        rows = ids.clamp(0, self.ids - 1)
+        rows = ids.masked_fill(lost, 0)
         if self.rows is not None:
             rows = self.rows[rows]
             lost = torch.logical_or(lost, rows < 0)
-            rows = rows.clamp(min=0)
+            rows = rows.masked_fill(lost, 0)
         return rows, lost.any(dim=1)
 
 
