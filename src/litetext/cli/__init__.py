@@ -2,13 +2,18 @@
 
 from litetext.cli import (  # noqa: F401 - importing a command adds it
     audit,
+    bank,
     demo,
     distill,
     embed,
     encoders,
     evaluate,
+    export,
+    fold,
+    lowrank,
     micro,
     prune,
+    quantize,
     retention,
     segment,
 )

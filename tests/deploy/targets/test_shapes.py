@@ -45,6 +45,10 @@ def test_what_does_not_fit_is_said() -> None:
 
 
 def test_options_that_make_no_sense() -> None:
-    for wrong, words in (({"length": 1}, "a length of 1"), ({"batch": 0}, "a batch of 0"), ({"precision": "int2"}, "int2")):
+    for wrong, words in (
+        ({"length": 1}, "a length of 1"),
+        ({"batch": 0}, "a batch of 0"),
+        ({"precision": "int2"}, "int2"),
+    ):
         with pytest.raises(OptionError, match=words):
             TargetOptions(**wrong)
