@@ -113,7 +113,9 @@ def _float(x: Array) -> Array:
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "add": lambda *, x, y: x + y,
-    "cast": lambda *, x, dtype: x.astype({"int32": np.int32, "bool": np.bool_}.get(dtype, dtype.replace("fp", "float"))),
+    "cast": lambda *, x, dtype: x.astype(
+        {"int32": np.int32, "bool": np.bool_}.get(dtype, dtype.replace("fp", "float"))
+    ),
     "concat": lambda *, values, axis, interleave=False: np.concatenate(values, axis),
     "conv": _conv,
     "expand_dims": lambda *, x, axes: np.expand_dims(x, tuple(axes)),

@@ -21,6 +21,7 @@ from litetext.deploy.targets.quiet import quiet_converter  # noqa: E402
 from litetext.encoders.presets import StudentConfig  # noqa: E402
 from litetext.errors import EncoderError, OptionError  # noqa: E402
 from litetext.tokens.vocabulary import VOCABULARY_SIZE  # noqa: E402
+from tests.deploy.serving import quantised, reference  # noqa: E402
 from tests.deploy.targets.cases import KINDS, check_features, prompts, pruned_id, student, tokens  # noqa: E402
 from tests.encoders.students import tiny_student  # noqa: E402
 
@@ -70,6 +71,18 @@ def test_smaller_numbers_are_near(package: Packages, kind: str, precision: Preci
     assert np.abs(one - other).max() > 1e-4
     share = _bytes(small) / _bytes(whole)
     assert share < (0.55 if precision == "fp16" else 0.35)
+
+
+@pytest.mark.parametrize("table", ["int8", "int4"])
+def test_a_quantised_student_keeps_its_numbers(tmp_path: Path, table: str) -> None:
+    small = quantised(student("masked"), "float", table)
+    coreml.write(small, tmp_path, TargetOptions(batch=BATCH, precision="int8"))
+    batch = tokens(prompts()[:BATCH], 16)
+    found = engine(tmp_path / "text.mlpackage").run(batch.ids, batch.mask)
+    want = reference(small, prompts()[:BATCH])[0]
+    one, other = (values[:, : want.shape[1]][batch.mask[:, : want.shape[1]]] for values in (found, want))
+    cosine = (one * other).sum(axis=1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+    assert cosine.min() > 0.9999  # that of float16: the integers are the same
 
 
 def test_the_mask_and_what_stands_at_padding(package: Packages) -> None:

@@ -1,6 +1,5 @@
 """Core ML: a student as an ``.mlpackage`` for iPhones and Macs. It is converted anywhere and runs on Apple's systems."""
 
-import copy
 import shutil
 import sys
 import tempfile
@@ -43,9 +42,15 @@ def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
         MissingExtraError: coremltools is not installed.
         OSError: the package cannot be written.
     """
-    from litetext.deploy.targets.program import OUTPUTS, ServedProgram, export_program
+    from litetext.deploy.targets.program import (
+        OUTPUTS,
+        ServedProgram,
+        export_program,
+        with_float_linears,
+        with_float_table,
+    )
 
-    program = ServedProgram(copy.deepcopy(student), options.length or student.config.context)
+    program = ServedProgram(with_float_table(with_float_linears(student)), options.length or student.config.context)
     ct = _coremltools(FEATURE)
     with quiet_converter():
         exported = export_program(program, options.batch or 1).run_decompositions({})
@@ -80,7 +85,9 @@ def open_engine(folder: Path, file: str, threads: int | None) -> "CoreMlEngine":
     del threads
     path = folder / file
     if sys.platform != "darwin":
-        raise EncoderError("Core ML runs on Apple's systems only", where=str(path), mend="export --to onnx for this one")
+        raise EncoderError(
+            "Core ML runs on Apple's systems only", where=str(path), mend="export --to onnx for this one"
+        )
     if not (path / "Manifest.json").is_file():
         raise EncoderError("no such package", where=str(path), mend="export again")
     ct = _coremltools("running a Core ML program")
