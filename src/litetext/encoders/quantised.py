@@ -148,7 +148,9 @@ def dequantize_table(weight: Tensor, scale: Tensor) -> Tensor:
     """
     if weight.dtype == torch.int8:
         return dequantize_weight(weight, scale)
-    halves = torch.stack((weight & 15, weight >> 4), dim=-1).flatten(-2)
+    # Divided, not shifted: torch.export's set of operators, which mobile engines know, has no shift.
+    upper = torch.div(weight, 16, rounding_mode="floor")
+    halves = torch.stack((weight & 15, upper), dim=-1).flatten(-2)
     steps = halves.float() + LEAST_INT4
     groups = steps.reshape(*scale.shape, -1) * scale.float().unsqueeze(-1)
     return groups.flatten(-2)

@@ -12,7 +12,7 @@ from litetext.prompts.bundled import bundled_corpus
 from litetext.tokens.batch import TokenBatch
 from litetext.tokens.bpe import clip_tokenizer
 from litetext.tokens.kept import KeptTokens, kept_tokens
-from litetext.tokens.vocabulary import END_ID, VOCABULARY_SIZE
+from litetext.tokens.vocabulary import END_ID, VOCABULARY_SIZE, clip_vocabulary
 from tests.encoders.students import tiny_student
 
 LONG = "a very long prompt about one small brown dog and two black cats on the left of a red car"
@@ -31,9 +31,10 @@ def prompts() -> list[str]:
 
 @lru_cache(maxsize=4)
 def student(kind: str) -> TextStudent:
-    """A folded student; "pruned" has the tokens of `prompts` only."""
+    """A folded student; "pruned" has the tokens of `prompts` and many others, as many as int16 cannot count."""
     if kind == "pruned":
-        kept = KeptTokens.of_texts(prompts())
+        used = {*range(35_000), *KeptTokens.of_texts(prompts()).ids}
+        kept = KeptTokens(tuple(sorted(clip_vocabulary().closure(used))))
         whole = tiny_student("masked", **SIZES).fold()
         whole.token_table = torch.nn.Embedding.from_pretrained(whole.token_table.weight[list(kept.ids)].detach())
         whole.config = replace(whole.config, vocabulary=len(kept), kept=kept.to_text())

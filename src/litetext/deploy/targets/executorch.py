@@ -4,7 +4,6 @@ Here it is run by ExecuTorch's Python runtime, which needs PyTorch for its tenso
 Java or Swift, without.
 """
 
-import copy
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,9 +48,9 @@ def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
     """
     if options.precision == "fp16":
         raise OptionError("ExecuTorch in fp16", mend="give fp32 or int8; XNNPACK chooses fp16 by itself on phones")
-    from litetext.deploy.targets.program import ServedProgram, export_program
+    from litetext.deploy.targets.program import ServedProgram, export_program, with_float_linears
 
-    program = ServedProgram(copy.deepcopy(student), options.length or student.config.context)
+    program = ServedProgram(with_float_linears(student), options.length or student.config.context)
     with quiet_converter():
         try:
             from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner

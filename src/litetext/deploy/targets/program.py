@@ -1,12 +1,16 @@
 """The program that mobile engines run: a student behind the inputs and outputs that SAM3 pipelines use."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.nn.functional import pad
 
 from litetext.encoders.inputs import evaluating
+from litetext.encoders.quantised import QuantisedLinear, QuantisedTable, dequantize_table, dequantize_weight
 from litetext.encoders.student import TextStudent
+from litetext.encoders.tables import token_table
 from litetext.errors import OptionError
 from litetext.tokens.kept import kept_tokens
 from litetext.tokens.vocabulary import END_ID, PAD_ID, VOCABULARY_SIZE
@@ -70,12 +74,13 @@ class ServedProgram(nn.Module):
 
     def _rows(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Rows [B, T] of the token table, and which texts [B] hold an id that has none."""
+        # Filled, not clamped: Core ML in float16 clamps integers in float16, which has none between 2,048 and 2,050.
         lost = torch.logical_or(ids < 0, ids >= self.ids)
-        rows = ids.clamp(0, self.ids - 1)
+        rows = ids.masked_fill(lost, 0)
         if self.rows is not None:
             rows = self.rows[rows]
             lost = torch.logical_or(lost, rows < 0)
-            rows = rows.clamp(min=0)
+            rows = rows.masked_fill(lost, 0)
         return rows, lost.any(dim=1)
 
 
@@ -85,6 +90,40 @@ def _at_length(x: Tensor, length: int) -> Tensor:
     if missing <= 0:
         return x[:, :length] if missing else x
     return pad(x, (0, missing) if x.ndim == 2 else (0, 0, 0, missing))
+
+
+def with_float_linears(student: TextStudent) -> TextStudent:
+    """A copy whose quantised linear layers are floating-point ones of the same weights.
+
+    Mobile engines have their own integers for inputs. Weights that are quantised again by output channel are the same.
+    """
+    plain = copy.deepcopy(student)
+    for part in [plain, *plain.modules()]:
+        for name, layer in part.named_children():
+            if isinstance(layer, QuantisedLinear):
+                setattr(part, name, _float_linear(layer))
+    return plain
+
+
+def with_float_table(student: TextStudent) -> TextStudent:
+    """A copy whose token table, if quantised, is a floating-point one of the same numbers."""
+    plain = copy.deepcopy(student)
+    table = plain.token_table
+    if not isinstance(table, QuantisedTable):
+        return plain
+    config = plain.config
+    rank = None if table.up is None else config.rank
+    whole = token_table(config.vocabulary, rank, config.width)
+    state = {"weight": dequantize_table(table.weight, table.scale)}
+    whole.load_state_dict(state if table.up is None else {**state, "up.weight": table.up.weight})
+    plain.token_table = whole
+    return plain
+
+
+def _float_linear(layer: QuantisedLinear) -> nn.Linear:
+    linear = nn.Linear(layer.weight.shape[1], layer.weight.shape[0])
+    linear.load_state_dict({"weight": dequantize_weight(layer.weight, layer.scale), "bias": layer.bias})
+    return linear
 
 
 def export_program(program: ServedProgram, batch: int | None, most: int = 2) -> ExportedProgram:
