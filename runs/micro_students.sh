@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The students that ship beside the micro SAM3, and what they keep of it (docs/experiments.md): about 15 minutes.
+# The students that ship beside the micro SAM3, and what they keep of it (docs/experiments.md): about 25 minutes.
 # INSTALL=1 puts them into the package.
 source "$(dirname "$0")/micro_common.sh"
 prepare
 make_student() { # PRESET EPOCHS RATE FOLDER
   EPOCHS=$2 trial "$OUT/$1" 0 <<< "student = { preset = '$1' }
-training = { rate = $3 }"
+training = { rate = $3 }
+losses = { consistency = 0.3 }"
   [ -z "${INSTALL:-}" ] || .venv/bin/python runs/halve.py "$OUT/$1/student.safetensors" "src/litetext/micro/$4/student.safetensors"
 }
 later make_student micro-s 80 6e-3 student

@@ -113,7 +113,8 @@ def _vocabulary(use: VocabularyUse) -> Advice:
     text = (
         f"Keep {use.closure:,} of {use.size:,} token rows: the {use.used:,} that the prompts use and what their merges "
         f"and any other text need. Every prompt keeps its tokens; this saves {parts} parameters. "
-        f"Of the tokens of further prompts about {_percent(use.unseen)} will be new and fall into smaller pieces."
+        f"Of the tokens of further prompts about {_percent(use.unseen)} will be new and fall into smaller pieces. "
+        "`litetext prune STUDENT PROMPTS -o FILE` does it."
     )
     figures = {"vocabulary.closure": use.closure, "vocabulary.used": use.used, "vocabulary.unseen": use.unseen}
     return Advice("vocabulary", text, figures, saved)
@@ -124,8 +125,8 @@ def _rank(geometry: GeometryStats) -> Advice:
     dimension = geometry.twonn.value
     text = (
         f"{rank} of {ambient} directions hold 99 % of the variance of the embeddings: a prompt's feature can be "
-        f"kept as {rank} numbers ({_percent(1 - rank / ambient)} fewer). Their intrinsic dimension is about "
-        f"{dimension:.0f} (TwoNN), which is what a small student has to get right."
+        f"kept as {rank} numbers ({_percent(1 - rank / ambient)} fewer), and a student narrower than that cannot hold "
+        f"them. Their intrinsic dimension, about {dimension:.0f} (TwoNN), does not say how narrow a student may be."
     )
     figures = {"geometry.rank_99.value": rank, "geometry.ambient": ambient, "geometry.twonn.value": dimension}
     return Advice("rank", text, figures, {"feature_numbers": 1 - rank / ambient})

@@ -1,0 +1,1 @@
+"""Export targets beside ONNX: a module each, with ``write`` and ``open_engine``."""
