@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 from litetext.errors import OptionError
 
@@ -71,9 +71,9 @@ _PAIRS = (
     _pair("onnx-int8", "ONNX Runtime, int8", ("int8", "onnx"), "runtime", "int8"),
     _pair("openvino-fp32", "OpenVINO", ("fold", "openvino"), "runtime", "fp32"),
     _pair("openvino-int8", "OpenVINO, int8", ("int8", "openvino"), "runtime", "int8"),
-    _pair("pruned-onnx-int8", "pruned, int8, ONNX Runtime", ("prune", "small", "onnx"), "runtime", "int8"),
+    _pair("pruned-onnx-int8", "pruned, int8, ONNX Runtime", ("prune", "int8", "onnx"), "runtime", "int8"),
 )
-_HF = "huggingface"
+_HF: Final = "huggingface"
 ROWS: tuple[Row, ...] = (
     Row(TEACHER, "SAM3's text encoder, Hugging Face", ("teacher",), _HF, "teacher", "fp32", TEACHER),
     Row(

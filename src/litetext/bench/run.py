@@ -53,10 +53,8 @@ class BenchOptions:
         if 1 not in self.batches or self.compared not in self.batches or min(self.batches) < 1:
             raise OptionError(f"batches of {self.batches}", mend=f"1 and {self.compared} must be among them")
 
-    @classmethod
-    def quick(cls, threads: int | None = None) -> "BenchOptions":
-        """For a first look, or a slow device: one round, half a second each, 200 phrases compared."""
-        return cls(rounds=1, seconds=0.5, phrases=200, threads=threads)
+
+QUICK = BenchOptions(rounds=1, seconds=0.5, phrases=200)  # for a first look, or a slow device
 
 
 @dataclass(frozen=True)
@@ -104,15 +102,17 @@ def run_bench(work: Work, rows: Sequence[Row], options: BenchOptions, tell: Tell
     count = len(work.texts())
     if count < max(options.batches):
         raise OptionError(
-            f"{count} distinct phrases for batches of {max(options.batches)}", mend="give more phrases, or none"
+            f"{count} distinct phrases for batches of {max(options.batches)}",
+            mend="give more, or no source: the bundled corpus has enough",
         )
     options = replace(options, threads=options.threads or usable_cores())
     machine = describe_machine()  # its load is that before the run
     results = _prepare(work, rows, tell)
+    _check_some(results)
+    _check_some([result for result in results if result.row.group != "teacher"])
     _keep_references(work, results, options, tell)
     results, peaks = _measure(work, results, options, tell)
-    if all(result.reason is not None for result in results):
-        raise LiteTextError(f"no row could be measured: {results[0].reason}", where=results[0].row.name)
+    _check_some(results)
     speeds = {name: peaks[0][name] and median(peak[name] for peak in peaks) for name in ("fp32", "bf16")}
     return BenchReport(
         machine=machine | {"threads": options.threads, "gflops": speeds | {"by": peaks[0]["by"]}},
@@ -165,6 +165,12 @@ def _measure(work: Work, results: list[Result], options: BenchOptions, tell: Tel
                     results[place] = replace(result, reason=str(failure))
             tell("measuring", (number + (place + 1) / len(results)) / options.rounds)
     return results, peaks
+
+
+def _check_some(results: Sequence[Result]) -> None:
+    """Raise a `LiteTextError` if there are results, and none of them has figures: the reason is the user's mistake."""
+    if results and all(result.reason is not None for result in results):
+        raise LiteTextError(f"no row can be measured: {results[0].reason}", where=f"the row {results[0].row.name}")
 
 
 def _jobs(work: Work, row: Row, options: BenchOptions, number: int) -> tuple[Job, Job]:

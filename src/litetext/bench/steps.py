@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from litetext.bench.memory import file_bytes
-from litetext.bench.rows import Row
+from litetext.bench.rows import BANK_PHRASES, Row
 from litetext.bench.towers import halve, make_teacher, to_huggingface
 from litetext.bench.work import Inputs, Work
 from litetext.errors import EncoderError
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from litetext.encoders.student import TextStudent
 
 SEED = 0  # of random weights
+CALIBRATED = 1000  # phrases that ranges of activations are chosen on
+CHECKED = 64  # phrases that a step compares its work on; the run compares more
 RANDOM = "random"  # what such weights are called
 
 
@@ -99,13 +101,13 @@ def _student(making: Making, padding: "Padding") -> str:
         config = StudentConfig.of(inputs.preset, inputs.context, padding=padding)
         save_student(build_student(config, torch.Generator().manual_seed(SEED)).eval(), making.target)
         return RANDOM
-    module = _load(Path(inputs.student), inputs.positions, inputs.context)
+    module = _load(inputs.student, inputs.positions, inputs.context)
     module.config = replace(module.config, padding=padding)
     save_student(module, making.target)
     return inputs.student
 
 
-def _load(spec: Path, positions: str = "keep", context: int | None = None) -> "TextStudent":
+def _load(spec: str | Path, positions: str = "keep", context: int | None = None) -> "TextStudent":
     """A student in PyTorch, in float32.
 
     Raises:
@@ -154,13 +156,31 @@ def _prune(making: Making) -> None:
     prune_checkpoint(str(making.source), making.texts, making.target)
 
 
-def _export(target: str) -> Step:
-    def step(making: Making) -> None:
-        from litetext.deploy.export import export_student
+def _int8(making: Making) -> None:
+    """Weights, activations and token table in int8."""
+    from litetext.deploy.quantize import QuantizeOptions, quantize_checkpoint
+    from litetext.deploy.reduction import StudentFiles
 
-        export_student(making.source, making.target, target)
+    files = StudentFiles(str(making.source), making.target, "keep")
+    options = QuantizeOptions("int8", "int8", calibrate=CALIBRATED, check=CHECKED)
+    quantize_checkpoint(files, making.texts, options)
 
-    return step
+
+def _export(making: Making, target: str) -> None:
+    from litetext.deploy.export import export_student
+    from litetext.deploy.targets.protocol import TargetOptions
+    from litetext.encoders.loading import load_encoder
+
+    encoder = load_encoder(making.source, positions="keep", device="cpu")
+    export_student(encoder, target, making.target, TargetOptions(), making.texts[:CHECKED])
+
+
+def _bank(making: Making) -> None:
+    from litetext.deploy.bank_making import FeatureSource, make_bank
+    from litetext.encoders.loading import load_encoder
+
+    encoder = load_encoder(making.source, positions="keep", device="cpu")
+    make_bank(making.target, making.texts[:BANK_PHRASES], FeatureSource.of_encoder(encoder))
 
 
 STEPS: dict[str, Step] = {
@@ -172,6 +192,8 @@ STEPS: dict[str, Step] = {
     "teacher": _teacher,
     "huggingface": _huggingface,
     "halve": _halve,
-    "onnx": _export("onnx"),
-    "openvino": _export("openvino"),
+    "int8": _int8,
+    "onnx": lambda making: _export(making, "onnx"),
+    "openvino": lambda making: _export(making, "openvino"),
+    "bank": _bank,
 }

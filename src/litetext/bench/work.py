@@ -5,14 +5,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from litetext.bench.rows import ARTEFACT, Row
+from litetext.encoders.hub import locate
+from litetext.encoders.presets import StudentConfig
 from litetext.errors import OptionError
 from litetext.storage import fingerprint, to_json, write_text
 
+DEFAULT_PRESET = "s0"
 ANOTHER = "give another folder, or remove this one"
-_PLAIN_STEPS = ("teacher", "huggingface", "halve", "onnx", "openvino")  # these make folders
+_FOLDERS = ("teacher", "huggingface", "halve", "onnx", "openvino")  # what these steps make
 
 
 @dataclass(frozen=True)
@@ -42,25 +45,46 @@ class Inputs:
     version: str
 
     @classmethod
-    def of(cls, *, student: str | None, teacher: str | None, prompts: tuple[str, Sequence[str]], **rest: Any) -> Self:
-        """Inputs of this version, with stamps and fingerprint.
+    def of(
+        cls,
+        *,
+        prompts: tuple[str, Sequence[str]],
+        student: str | None = None,
+        preset: str | None = None,
+        teacher: str | None = None,
+        positions: str | None = None,
+        context: int | None = None,
+    ) -> Self:
+        """Inputs of this version, with stamps and fingerprint; what is None has its default.
 
         Args:
-            student: as above.
-            teacher: as above.
             prompts: where they are from, and the phrases.
-            rest: preset, positions and context.
+            student: as above.
+            preset: as above, only without a student; default s0.
+            teacher: as above.
+            positions: as above, only with a student; default auto.
+            context: as above.
+
+        Raises:
+            EncoderError: no such student or teacher.
+            OptionError: no such preset or context, or options that do not belong together.
         """
-        stamp = " ".join(_stamp(spec) for spec in (student, teacher) if spec is not None)
+        if student is None:
+            StudentConfig.of(preset or DEFAULT_PRESET, context, padding="attended")
+        if (preset if student else positions) is not None:
+            mend = "a preset is for random weights, positions are for a student of yours"
+            raise OptionError("a preset beside a student" if student else "positions without a student", mend=mend)
         source, texts = prompts
         return cls(
             student=student,
-            stamp=stamp,
+            stamp="; ".join(_stamp(spec) for spec in (student, teacher) if spec is not None),
+            preset=preset or DEFAULT_PRESET,
+            positions=positions or "auto",
+            context=context,
             teacher=teacher,
             prompts=source,
             fingerprint=fingerprint(texts),
             version=version("litetext"),
-            **rest,
         )
 
     @property
@@ -126,7 +150,7 @@ class Work:
 
     def made(self, chain: Sequence[str]) -> Path:
         """What a chain of steps leads to: a safetensors file, or a folder."""
-        suffix = "" if chain[-1] in _PLAIN_STEPS else ".safetensors"
+        suffix = "" if chain[-1] in _FOLDERS else ".safetensors"
         return self.folder / "files" / ("+".join(chain) + suffix)
 
     def facts(self, chain: Sequence[str]) -> Path:
@@ -143,8 +167,6 @@ class Work:
 
 
 def _stamp(spec: str) -> str:
-    from litetext.encoders.hub import locate
-
     path = locate(spec)
     files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
     return " ".join(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)

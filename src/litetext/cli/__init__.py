@@ -2,6 +2,7 @@
 
 from litetext.cli import (  # noqa: F401 - importing a command adds it
     audit,
+    bench,
     demo,
     distill,
     embed,

@@ -1,16 +1,19 @@
 """`litetext bench`."""
 
+import random
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from litetext.cli.app import Debug, Json, app, print_json, show_progress
 from litetext.cli.corpora import read_corpus
-from litetext.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from litetext.bench.rows import Row
     from litetext.bench.run import BenchOptions, BenchReport
@@ -78,8 +81,9 @@ def bench(
     ] = None,
     threads: Annotated[int | None, typer.Option(help="To compute with. Default: one for each core.")] = None,
     positions: Annotated[
-        str, typer.Option(metavar="HOW", help="Position table of the student: auto, slice, interpolate or keep.")
-    ] = "auto",
+        str | None,
+        typer.Option(metavar="HOW", help="Position table of the student: auto (default), slice, interpolate or keep."),
+    ] = None,
     context: Annotated[int | None, typer.Option(help="Tokens that the student reads.")] = None,
     json: Json = False,
     debug: Debug = False,  # noqa: ARG001 - read by `run`
@@ -88,3 +92,84 @@ def bench(
 
     Each row is measured in fresh processes, and a row that cannot be measured says why.
     """
+    from litetext.bench.rows import ARTEFACT, find_row
+    from litetext.bench.run import run_bench
+
+    options = _options(quick, {"rounds": rounds, "seconds": seconds, "phrases": phrases, "threads": threads})
+    given = [find_row(f"{ARTEFACT}{path}") for path in artefact or ()]
+    chosen = [*given, *_choose(rows, quick=quick, alone=bool(given))]
+    made = {"student": student, "preset": preset, "teacher": teacher, "positions": positions, "context": context}
+    with _folder(work) as folder, show_progress() as progress:
+        _begin(folder, sources, made)
+        report = run_bench(folder, chosen, options, progress)
+    written = [] if output is None else _write(report, output)
+    if json:
+        print_json(report.to_json())
+    else:
+        from litetext.bench.tables import to_markdown
+
+        typer.echo(to_markdown(report))
+        typer.echo("\n".join(f"{path} written" for path in written), err=True)
+
+
+def _options(quick: bool, said: dict[str, Any]) -> "BenchOptions":
+    """The defaults, or those of a quick run, with what the user said otherwise."""
+    from litetext.bench.run import QUICK, BenchOptions
+
+    values = {name: value for name, value in said.items() if value is not None}
+    return replace(QUICK if quick else BenchOptions(), **values)
+
+
+def _choose(names: str | None, *, quick: bool, alone: bool) -> "tuple[Row, ...]":
+    """The rows of the table that are wanted: those that are named, else all, or none beside artefacts.
+
+    A quick run leaves out the teacher, which takes 3 GB of disk and most of the time.
+    """
+    from litetext.bench.rows import choose_rows
+
+    if names is not None:
+        return choose_rows(tuple(name.strip() for name in names.split(",")))
+    rows = () if alone else choose_rows(("*",))
+    return tuple(row for row in rows if not (quick and row.group == "teacher"))
+
+
+@contextmanager
+def _folder(path: Path | None) -> "Iterator[Work]":
+    """The work folder: the user's, or one that goes."""
+    from litetext.bench.work import Work
+
+    if path is not None:
+        yield Work(path)
+        return
+    with TemporaryDirectory(prefix="litetext-bench-") as name:
+        yield Work(Path(name))
+
+
+def _begin(work: "Work", sources: "Sequence[str] | None", made: dict[str, Any]) -> None:
+    """Say what the run is made of; a folder that was used is taken as it is where nothing is said.
+
+    Raises:
+        PromptError: a source cannot be read.
+        LiteTextError: what is said makes no sense, or is not what the folder was made of.
+    """
+    from litetext.bench.work import Inputs
+    from litetext.prompts.readers import ReadOptions
+
+    if work.used and not sources and all(value is None for value in made.values()):
+        return
+    corpus = read_corpus(sources, ReadOptions())
+    texts = random.Random(0).sample(corpus.texts, len(corpus))  # noqa: S311 - nothing is secret
+    name = ", ".join(sources) if sources else "the bundled corpus"
+    work.begin(Inputs.of(prompts=(name, texts), **made), texts)
+
+
+def _write(report: "BenchReport", folder: Path) -> list[Path]:
+    """Write the report as JSON, Markdown and pictures."""
+    from litetext.bench.plots import write_plots
+    from litetext.bench.tables import to_markdown
+    from litetext.storage import to_json, write_text
+
+    texts = {"bench.json": to_json(report.to_json()) + "\n", "bench.md": to_markdown(report)}
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [*(folder / name for name in texts), *write_plots(report, folder)]
