@@ -8,6 +8,7 @@ from litetext.cli import (  # noqa: F401 - importing a command adds it
     embed,
     encoders,
     evaluate,
+    export,
     micro,
     prune,
     retention,

@@ -131,7 +131,7 @@ def _choose_pairs(files: list[Path], images: list[Path], pairs: int | None, seed
     if not files:
         if images:
             raise OptionError("pictures without ground truth", where="--images", mend="give --gt, or leave them out")
-        return _micro_pairs(PAIRS if pairs is None else pairs, seed)
+        return micro_pairs(PAIRS if pairs is None else pairs, seed)
     from litetext.evaluate.known import GoldPairs
 
     if pairs is not None:
@@ -142,7 +142,7 @@ def _choose_pairs(files: list[Path], images: list[Path], pairs: int | None, seed
     return Asked(found, len(found))
 
 
-def _micro_pairs(count: int, seed: int) -> Asked:
+def micro_pairs(count: int, seed: int) -> Asked:
     """Pairs that training never saw, as `litetext micro evaluate` draws them."""
     from litetext.micro.evaluation import known_pairs
     from litetext.micro.model import SIZE

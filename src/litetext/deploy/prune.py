@@ -109,6 +109,8 @@ def prune_checkpoint(source: str, texts: Sequence[str], target: Path) -> Pruning
     config = checkpoint.config()
     if config.kept is not None:
         raise EncoderError("its token table is pruned already", where=checkpoint.where, mend="prune the whole student")
+    if config.quantised:
+        raise EncoderError("a quantised student", where=checkpoint.where, mend="prune first, then quantize")
     kept = KeptTokens.of_texts(texts)
     check_same_tokens(kept, texts)
     rows = list(kept.ids)

@@ -1,7 +1,7 @@
 """A checkpoint: a file or folder in which a text encoder was recognised. Names and shapes first, checked; then tensors.
 
-Everything is strict: a tensor of the text side that is missing, unknown, of another shape or not of floating point is
-an error that names it, and nothing is ever filled in.
+Everything is strict: a tensor of the text side that is missing, unknown, of another shape or number type is an error
+that names it, and nothing is ever filled in.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from litetext.encoders.formats import Format, Model, find_format
 from litetext.encoders.presets import OUTPUT_WIDTH, Preset, StudentConfig
 from litetext.encoders.rules import Rule
-from litetext.encoders.shapes import UNUSED, Kind, Shape, Sizes, tensor_shapes
+from litetext.encoders.shapes import UNUSED, Kind, Shape, Sizes, exact_types, tensor_shapes
 from litetext.encoders.tensors import AGAIN, TensorEntry, TensorSource, listed, open_tensors
 from litetext.errors import EncoderError, LiteTextError
 
@@ -91,8 +91,9 @@ class Checkpoint:
     def faults(self) -> Faults:
         """What is wrong with the names, shapes and number types."""
         rules, entries = self.rules(), self.source.entries
+        exact = exact_types(self.sizes)
         wanted = {
-            theirs: shape
+            theirs: (shape, exact.get(ours))
             for ours, ours_shape in tensor_shapes(self.sizes).items()
             for theirs, shape in zip(rules[ours].theirs, rules[ours].change.shapes(ours_shape), strict=True)
         }
@@ -103,7 +104,7 @@ class Checkpoint:
             missing=tuple(name for name in wanted if name not in entries),
             unexpected=tuple(sorted(present - wanted.keys())),
             wrong=tuple(
-                text for name, shape in wanted.items() if name in entries for text in _wrong(name, entries[name], shape)
+                text for name in wanted if name in entries for text in _wrong(name, entries[name], *wanted[name])
             ),
         )
 
@@ -223,6 +224,8 @@ def _open_own(source: TensorSource, row: Format, root: str) -> Checkpoint:
     model: Model = "teacher" if said["model"] == "teacher" else "student"
     if model == "teacher" and config.rank is not None:
         raise EncoderError("a teacher with a factorised token table", where=where, mend=AGAIN)
+    if model == "teacher" and config.quantised:
+        raise EncoderError("a quantised teacher", where=where, mend=AGAIN)
     entry = source.entries.get(root + UNUSED)
     sizes = Sizes(
         width=config.width,
@@ -232,6 +235,9 @@ def _open_own(source: TensorSource, row: Format, root: str) -> Checkpoint:
         output=config.output,
         projection=None if entry is None else entry.shape[-1] if entry.shape else 0,
         rank=config.rank,
+        weights=config.weights,
+        activations=config.activations,
+        table=config.table,
     )
     return Checkpoint(source, row, root, model, sizes, config.heads, config)
 
@@ -287,9 +293,11 @@ def _heads_beside(path: Path, row: Format) -> int | None:
     return heads if type(heads) is int else None
 
 
-def _wrong(name: str, entry: TensorEntry, shape: Shape) -> Iterator[str]:
-    """What is wrong with one tensor, in words."""
+def _wrong(name: str, entry: TensorEntry, shape: Shape, number: str | None) -> Iterator[str]:
+    """What is wrong with one tensor, in words; a number type of None is any of floating point."""
     if entry.shape != shape:
         yield f"{name} is {list(entry.shape)}, not {list(shape)}"
-    elif entry.dtype not in FLOATING and not name.endswith(COUNTER):
+    elif number is not None and entry.dtype != number:
+        yield f"{name} is {entry.dtype}, not {number}"
+    elif number is None and entry.dtype not in FLOATING and not name.endswith(COUNTER):
         yield f"{name} is {entry.dtype}, not floating point"

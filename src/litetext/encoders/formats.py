@@ -73,9 +73,10 @@ FORMATS = (
         model=None,
         scopes=("",),
         stem=(
-            *(Rule(name, (name,)) for name in ("token_table.weight", "token_table.up.weight", "positions", UNUSED)),
+            *same("token_table", "token_table", ("weight", "scale", "up.weight")),
+            *(Rule(name, (name,)) for name in ("positions", UNUSED)),
             *same("final_norm", "final_norm"),
-            *same("projector", "projector"),
+            *same("projector", "projector", ("weight", "scale", "bias", "input_range")),
         ),
         blocks=own_blocks(),
     ),

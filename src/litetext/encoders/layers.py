@@ -1,5 +1,6 @@
 """The two kinds of block that students are made of. Tokens are [B, L, C], B texts of L, or the valid ones as rows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -10,6 +11,7 @@ from torch.nn.functional import conv2d, gelu, layer_norm, scaled_dot_product_att
 from litetext.encoders.presets import KERNEL
 
 EXPANSION = 4  # feed-forward width over block width
+MakeLinear = Callable[[int, int], nn.Module]  # a linear layer of so many inputs and outputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,17 +70,18 @@ class EncoderBlock(nn.Module):
     Args:
         width: channels C.
         heads: attention heads, a divisor of C.
+        make_linear: makes its linear layers.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, make_linear: MakeLinear = nn.Linear) -> None:
         super().__init__()
         self.heads = heads
         self.attention_norm = FloatLayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.qkv = make_linear(width, 3 * width)
+        self.out = make_linear(width, width)
         self.ffn_norm = FloatLayerNorm(width)
-        self.fc1 = nn.Linear(width, EXPANSION * width)
-        self.fc2 = nn.Linear(EXPANSION * width, width)
+        self.fc1 = make_linear(width, EXPANSION * width)
+        self.fc2 = make_linear(EXPANSION * width, width)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """The next states of tokens [B, L, C]; no token attends to those where the mask [B, L] is False."""
@@ -180,14 +183,15 @@ class FoldedMixerBlock(nn.Module):
 
     Args:
         width: channels C.
+        make_linear: makes its linear layers.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, make_linear: MakeLinear = nn.Linear) -> None:
         super().__init__()
         self.mixer_folded = _depthwise(width, bias=True)
         self.ffn_folded = _depthwise(width, bias=True)
-        self.fc1 = nn.Linear(width, EXPANSION * width)
-        self.fc2 = nn.Linear(EXPANSION * width, width)
+        self.fc1 = make_linear(width, EXPANSION * width)
+        self.fc2 = make_linear(EXPANSION * width, width)
         self.ffn_scale = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
@@ -197,7 +201,7 @@ class FoldedMixerBlock(nn.Module):
         return x + self.ffn_scale * _feed_forward(self.fc1, self.fc2, _over_tokens(self.ffn_folded, x))
 
 
-def _feed_forward(first: nn.Linear, second: nn.Linear, x: Tensor) -> Tensor:
+def _feed_forward(first: nn.Module, second: nn.Module, x: Tensor) -> Tensor:
     """Two linear layers with exact GELU between them."""
     after: Tensor = second(gelu(first(x)))
     return after

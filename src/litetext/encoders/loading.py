@@ -13,11 +13,13 @@ from litetext.encoders.positions import Resize, resize_positions
 from litetext.encoders.presets import Preset, StudentConfig
 from litetext.encoders.protocol import TextEncoder
 from litetext.encoders.rules import SAME, Rule, same
-from litetext.encoders.shapes import UNUSED, Sizes
+from litetext.encoders.shapes import UNUSED, Sizes, exact_types
 from litetext.errors import EncoderError, OptionError
 
 if TYPE_CHECKING:
     import torch
+
+    from litetext.encoders.student import TextStudent
 
 Positions = Literal["auto", "slice", "interpolate", "keep"]
 PRETRAINED_ROWS = 77  # of CLIP's and MobileCLIP's position tables, whatever context a student was trained for
@@ -86,8 +88,32 @@ def load_encoder(
         return load_huggingface(name, device=device, dtype=dtype, context=context)
     checkpoint = open_checkpoint(locate(name))
     plan = _plan(checkpoint, positions, context)
-    build = _teacher if checkpoint.model == "teacher" else _student
-    return build(checkpoint, plan, number, target)
+    if checkpoint.model == "teacher":
+        return _teacher(checkpoint, plan, number, target)
+    from litetext.encoders.student import StudentEncoder
+
+    return StudentEncoder(_student(checkpoint, plan, number).to(target), checkpoint.where)
+
+
+def load_stored_student(
+    path_or_id: str | Path, *, positions: Positions = "auto", context: int | None = None
+) -> "TextStudent":
+    """A student in the number types of its file, on the CPU, in eval mode: for what makes a smaller one of it.
+
+    Args:
+        path_or_id: as `load_encoder` takes it.
+        positions: as `load_encoder` takes it.
+        context: as `load_encoder` takes it.
+
+    Raises:
+        EncoderError: nothing there, not whole, not a student, or the position table does not fit.
+        OptionError: an option makes no sense.
+        MissingExtraError: PyTorch is not installed.
+    """
+    checkpoint = open_checkpoint(locate(str(path_or_id)))
+    if checkpoint.model != "student":
+        raise EncoderError("a teacher, not a student", where=checkpoint.where, mend="distil a student of it")
+    return _student(checkpoint, _plan(checkpoint, positions, context), None)
 
 
 def read_student_tensors(path_or_id: str | Path) -> StudentTensors:
@@ -100,6 +126,12 @@ def read_student_tensors(path_or_id: str | Path) -> StudentTensors:
     checkpoint = open_checkpoint(locate(str(path_or_id)))
     if checkpoint.model != "student":
         raise EncoderError("a teacher, not a student", where=checkpoint.where, mend="give a student or a MobileCLIP")
+    if checkpoint.own is not None and checkpoint.own.quantised:
+        raise EncoderError(
+            "a quantised student, which cannot start a training",
+            where=checkpoint.where,
+            mend="give the student that it was made of",
+        )
     tensors = {name: tensor for name, tensor in checkpoint.read() if name != UNUSED}
     return StudentTensors(checkpoint.sizes, checkpoint.preset, tensors)
 
@@ -132,15 +164,15 @@ def _plan(checkpoint: Checkpoint, positions: Positions, context: int | None) -> 
     return _Plan(config, "keep")
 
 
-def _student(checkpoint: Checkpoint, plan: _Plan, number: "torch.dtype", target: "torch.device") -> TextEncoder:
+def _student(checkpoint: Checkpoint, plan: _Plan, number: "torch.dtype | None") -> "TextStudent":
     from litetext.encoders.blank import blank
-    from litetext.encoders.student import StudentEncoder, TextStudent
+    from litetext.encoders.student import TextStudent
 
     with blank():
         module = TextStudent(plan.config)
     rules = {name: Rule(name, (name,), SAME) for name in module.state_dict()}
     module.load_state_dict(dict(_weights(checkpoint, plan, rules, number)), strict=True, assign=True)
-    return StudentEncoder(module.to(target).eval(), checkpoint.where)
+    return module.eval()
 
 
 def _teacher(checkpoint: Checkpoint, plan: _Plan, number: "torch.dtype", target: "torch.device") -> TextEncoder:
@@ -160,16 +192,24 @@ def _teacher(checkpoint: Checkpoint, plan: _Plan, number: "torch.dtype", target:
 
 
 def _weights(
-    checkpoint: Checkpoint, plan: _Plan, rules: Mapping[str, Rule], number: "torch.dtype"
+    checkpoint: Checkpoint, plan: _Plan, rules: Mapping[str, Rule], number: "torch.dtype | None"
 ) -> "Iterator[tuple[str, torch.Tensor]]":
-    """Names and values of a module's weights, in the number type wanted; of the file one tensor at a time is held."""
+    """Names and values of a module's weights, in the number type wanted; of the file one tensor at a time is held.
+
+    Without one they keep theirs, as integers and what makes numbers of them always do.
+    """
+    exact = exact_types(checkpoint.sizes)
     for name, tensor in checkpoint.read():
         if name == UNUSED:
             continue
         value = resize_positions(tensor, plan.config.context, plan.how) if name == "positions" else tensor
         if value.is_floating_point():
-            value = value.to(number)
+            value = value.to(value.dtype if name in exact else number or value.dtype)
             low, high = value.aminmax()  # unlike isfinite, without a copy of a table of 200 MB
             if not (low.isfinite() and high.isfinite()):
-                raise EncoderError(f"NaN or infinity in '{name}' as {number}", where=checkpoint.where)
+                raise EncoderError(f"NaN or infinity in '{name}' as {value.dtype}", where=checkpoint.where)
+        if name.endswith(".input_range") and not value[0] <= 0 <= value[1] != value[0]:
+            raise EncoderError(
+                f"'{name}' is {value.tolist()}, no range around 0", where=checkpoint.where, mend="quantize it again"
+            )
         yield from zip(rules[name].theirs, rules[name].change.save(value), strict=True)

@@ -10,10 +10,14 @@ from litetext.tokens.vocabulary import VOCABULARY_SIZE
 
 Padding = Literal["attended", "masked"]
 PADDINGS: tuple[Padding, ...] = get_args(Padding)
+Weights = Literal["float", "int8"]
+Activations = Literal["float", "int8"]
+Table = Literal["float", "int8", "int4"]
 
 OUTPUT_WIDTH = 256  # what SAM3's decoder reads
 KERNEL = 11  # taps of a RepMixer block's depthwise convolutions
 SHORTEST_CONTEXT = 2  # the start and the end token
+INT4_GROUP = 32  # columns of an int4 token table that share a scale
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,9 @@ class StudentConfig:
         folded: whether the RepMixer blocks are folded for inference.
         rank: rank r of a factorised token table, at most the width; None for a whole one.
         kept: which of CLIP's tokens the rows of a pruned token table are, as `KeptTokens` writes it; None for all.
+        weights: "int8" if the linear layers' are, only of a folded student; else "float".
+        activations: "int8" if what these layers read is quantised, only with such weights; else "float".
+        table: "int8" or "int4" if the token table is; else "float".
 
     Raises:
         OptionError: a value makes no sense.
@@ -128,6 +135,9 @@ class StudentConfig:
     folded: bool = False
     rank: int | None = None
     kept: str | None = None
+    weights: Weights = "float"
+    activations: Activations = "float"
+    table: Table = "float"
 
     def __post_init__(self) -> None:
         """Check each value, and those that depend on each other."""
@@ -149,6 +159,30 @@ class StudentConfig:
             raise OptionError(f"{self.mixer_blocks} RepMixer blocks", mend="give an even number: as many last as first")
         if self.padding not in PADDINGS:
             raise OptionError(f"no padding is called {self.padding!r}", mend=f"give {' or '.join(PADDINGS)}")
+        self._check_quantised()
+
+    @property
+    def quantised(self) -> bool:
+        """Whether anything of it is integers, so that it can be run, but not trained or changed."""
+        return (self.weights, self.table) != ("float", "float")
+
+    def describe_quantised(self) -> str:
+        """What of it is integers, in words; "" if nothing is."""
+        parts = ((self.weights, "weights"), (self.activations, "activations"), (self.table, "token table"))
+        return ", ".join(f"{kind} {part}" for kind, part in parts if kind != "float")
+
+    def _check_quantised(self) -> None:
+        for part, words in (("weights", Weights), ("activations", Activations), ("table", Table)):
+            known, said = get_args(words), getattr(self, part)
+            if said not in known:
+                raise OptionError(f"{part} {said!r}", mend=f"give {', '.join(known[:-1])} or {known[-1]}")
+        if self.weights == "int8" and not self.folded:
+            raise OptionError("int8 weights of a student that is not folded", mend="fold it first")
+        if self.activations == "int8" and self.weights != "int8":
+            raise OptionError("int8 activations with float weights", mend="give int8 weights too")
+        columns = self.rank or self.width
+        if self.table == "int4" and columns % 2:
+            raise OptionError(f"an int4 token table of {columns} columns", mend="give int8, or an even rank")
 
     @classmethod
     def of(
@@ -196,6 +230,11 @@ class StudentConfig:
             if names:
                 raise OptionError(f"{fault} fields: {', '.join(sorted(names))}", where="the student's configuration")
         return cls(**values)
+
+
+def groups_of(columns: int) -> int:
+    """Groups of the columns of an int4 token table, each with its own scale: of 32, or one of all."""
+    return 1 if columns % INT4_GROUP else columns // INT4_GROUP
 
 
 def check_sizes(least: int = 1, **sizes: int) -> None:

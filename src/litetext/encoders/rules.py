@@ -186,12 +186,12 @@ def transformers_mixer(theirs: str) -> tuple[Rule, ...]:
 
 
 def own_blocks() -> Mapping[Kind, tuple[Rule, ...]]:
-    """Blocks by our own names."""
+    """Blocks by our own names, those of quantised layers among them."""
     every: tuple[Kind, ...] = ("encoder", "mixer", "folded")
     named: dict[Kind, tuple[Rule, ...]] = {}
     for kind in every:
-        names = [name for name in tensor_shapes(Sizes(1, 1, 1, (kind,), None, None)) if name.startswith("blocks.0.")]
-        rules = (name.replace("blocks.0.", "blocks.{n}.") for name in names)
+        shapes = tensor_shapes(Sizes(1, 1, 1, (kind,), None, None, weights="int8", activations="int8"))
+        rules = (name.replace("blocks.0.", "blocks.{n}.") for name in shapes if name.startswith("blocks.0."))
         named[kind] = tuple(Rule(name, (name,)) for name in rules)
     return named
 

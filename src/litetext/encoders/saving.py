@@ -93,6 +93,11 @@ def _check_fits(identity: Identity, row: Format) -> None:
     config = identity.config
     if row.family == OWN:
         return
+    if config.quantised:
+        raise EncoderError(
+            f"the student is quantised ({config.describe_quantised()}): {row.title} holds floating point only",
+            mend="convert the student that it was made of",
+        )
     if config.folded:
         raise EncoderError(
             f"the RepMixer blocks are folded: {row.title} cannot hold them",

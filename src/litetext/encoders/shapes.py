@@ -4,19 +4,23 @@ The names are ours, those of [`TextStudent`][litetext.encoders.student.TextStude
 a student that has encoder blocks only.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from litetext.encoders.presets import KERNEL, PRESETS, Preset
+from litetext.encoders.presets import KERNEL, PRESETS, Activations, Preset, Table, Weights, groups_of
 
 Kind = Literal["encoder", "mixer", "folded"]
 Shape = tuple[int, ...]
 
+TABLE = "token_table.weight"
 UNUSED = "unused_projection"
 NORM_LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 BUFFERS = NORM_LEAVES[2:]  # state of a batch norm that no gradient changes, and that nobody counts as parameters
 FEED_FORWARD = 4  # feed-forward width over block width
+QUANTISED_LEAVES = ("scale", "input_range")  # what makes numbers of integers; no parameters either
+PACKED = "uint8"  # of a byte that holds two int4 numbers
+LINEAR_LAYERS = ("qkv", "out", "fc1", "fc2", "projector")  # those that can be quantised
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,9 @@ class Sizes:
         output: width D after the projector; None without a projector.
         projection: columns P of the projection that SAM3 never reads; None without one.
         rank: rank r of a factorised token table; None for a whole one.
+        weights: number type of the linear layers' weights.
+        activations: number type of what these layers read.
+        table: number type of the token table.
     """
 
     width: int
@@ -40,6 +47,9 @@ class Sizes:
     output: int | None
     projection: int | None
     rank: int | None = None
+    weights: Weights = "float"
+    activations: Activations = "float"
+    table: Table = "float"
 
     @property
     def mixer_blocks(self) -> int:
@@ -67,7 +77,7 @@ def tensor_shapes(sizes: Sizes) -> dict[str, Shape]:
     width = sizes.width
     shapes: dict[str, Shape] = {
         "positions": (sizes.rows, width),
-        "token_table.weight": (sizes.vocabulary, width if sizes.rank is None else sizes.rank),
+        TABLE: (sizes.vocabulary, width if sizes.rank is None else sizes.rank),
     }
     if sizes.rank is not None:
         shapes["token_table.up.weight"] = (width, sizes.rank)
@@ -78,7 +88,17 @@ def tensor_shapes(sizes: Sizes) -> dict[str, Shape]:
         shapes |= _linear("projector", width, sizes.output)
     if sizes.projection is not None:
         shapes[UNUSED] = (width, sizes.projection)
-    return shapes
+    return dict(_quantised(sizes, shapes))
+
+
+def exact_types(sizes: Sizes) -> dict[str, str]:
+    """Number types of those tensors that must have one; every other is floating point of any type."""
+    types = {name: "float32" for name in tensor_shapes(sizes) if name.rpartition(".")[2] in QUANTISED_LEAVES}
+    weights = [name.removesuffix("scale") + "weight" for name in types if name.endswith("scale")]
+    types |= dict.fromkeys(weights, "int8")
+    if sizes.table == "int4":
+        types[TABLE] = PACKED
+    return types
 
 
 def part_of(name: str) -> str:
@@ -87,8 +107,24 @@ def part_of(name: str) -> str:
 
 
 def is_parameter(name: str) -> bool:
-    """Whether a tensor of ours is trained: batch norm's running state is not."""
-    return name.rpartition(".")[2] not in BUFFERS
+    """Whether a tensor of ours was trained: batch norm's running state was not, nor the scales of integers."""
+    return name.rpartition(".")[2] not in (*BUFFERS, *QUANTISED_LEAVES)
+
+
+def _quantised(sizes: Sizes, shapes: Mapping[str, Shape]) -> Iterator[tuple[str, Shape]]:
+    """The tensors with the integers in place of what is quantised."""
+    columns = sizes.width if sizes.rank is None else sizes.rank
+    for name, shape in shapes.items():
+        layer, _, leaf = name.rpartition(".")
+        is_linear = sizes.weights == "int8" and layer.rpartition(".")[2] in LINEAR_LAYERS
+        if name == TABLE and sizes.table == "int4":
+            yield from ((name, (shape[0], columns // 2)), (f"{layer}.scale", (shape[0], groups_of(columns))))
+            continue
+        yield name, shape
+        if (name == TABLE and sizes.table == "int8") or (is_linear and leaf == "weight"):
+            yield f"{layer}.scale", shape[:1]
+        if is_linear and leaf == "bias" and sizes.activations == "int8":
+            yield f"{layer}.input_range", (2,)
 
 
 def _block(kind: Kind, width: int) -> Mapping[str, Shape]:

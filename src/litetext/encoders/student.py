@@ -3,15 +3,17 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from litetext.encoders.inputs import encode_batch, prepare_rows
-from litetext.encoders.layers import EncoderBlock, FloatLayerNorm, FoldedMixerBlock, MixerBlock, Places
+from litetext.encoders.layers import EncoderBlock, FloatLayerNorm, FoldedMixerBlock, MakeLinear, MixerBlock, Places
 from litetext.encoders.presets import StudentConfig
 from litetext.encoders.protocol import TextFeatures
+from litetext.encoders.quantised import QuantisedLinear, QuantisedTable
 from litetext.encoders.tables import token_table
 from litetext.errors import OptionError
 from litetext.tokens.batch import TokenBatch
@@ -26,7 +28,8 @@ class TextStudent(nn.Module):
 
     Parameters: ``token_table.weight`` [V, C], or [V, r] with ``token_table.up.weight`` [C, r]; ``positions`` [T, C], T
     the context; ``blocks.{i}``, RepMixer blocks first and last; ``final_norm``; ``projector`` (C -> D). Every one of
-    them is used.
+    them is used. What the configuration says is int8 or int4 is integers, in buffers, as `QuantisedLinear` and
+    `QuantisedTable` have them.
 
     Args:
         config: the sizes, and whether padding is attended or masked.
@@ -35,17 +38,21 @@ class TextStudent(nn.Module):
     def __init__(self, config: StudentConfig) -> None:
         super().__init__()
         self.config = config
-        mixer = FoldedMixerBlock if config.folded else MixerBlock
+        make_linear: MakeLinear = nn.Linear
+        if config.weights == "int8":
+            make_linear = partial(QuantisedLinear, activations=config.activations)
+        mixer = partial(FoldedMixerBlock, make_linear=make_linear) if config.folded else MixerBlock
         ends = config.mixer_blocks // 2
-        self.token_table = token_table(config.vocabulary, config.rank, config.width)
+        sizes = config.vocabulary, config.rank, config.width
+        self.token_table = token_table(*sizes) if config.table == "float" else QuantisedTable(*sizes, config.table)
         self.positions = nn.Parameter(torch.zeros(config.context, config.width))
         self.blocks = nn.ModuleList(
             [mixer(config.width) for _ in range(ends)]
-            + [EncoderBlock(config.width, config.heads) for _ in range(config.encoder_blocks)]
+            + [EncoderBlock(config.width, config.heads, make_linear) for _ in range(config.encoder_blocks)]
             + [mixer(config.width) for _ in range(ends)]
         )
         self.final_norm = FloatLayerNorm(config.width)
-        self.projector = nn.Linear(config.width, config.output)
+        self.projector = make_linear(config.width, config.output)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Features of tokens.
@@ -65,7 +72,8 @@ class TextStudent(nn.Module):
         """
         self._check(ids, mask)
         seen = mask if self.config.padding == "masked" else None
-        x = self.token_table(ids) + self.positions[: ids.shape[1]]
+        vectors = self.token_table(ids).to(self.positions.dtype)  # those of integers are float32
+        x = vectors + self.positions[: ids.shape[1]]
         if seen is not None and self.training and not self.config.folded:
             return self._train_rows(x, Places.of(seen))
         for block in self.blocks:
@@ -145,12 +153,14 @@ def build_student(config: StudentConfig, generator: torch.Generator) -> TextStud
     with depth (GPT-2, section 2.3). Biases are 0, norms the identity, scales of RepMixer branches 0.1.
 
     Args:
-        config: what to build, not folded.
+        config: what to build, neither folded nor quantised.
         generator: the only source of randomness, on the CPU.
 
     Raises:
-        OptionError: the configuration is that of a folded student.
+        OptionError: the configuration is that of a folded or quantised student.
     """
+    if config.quantised:
+        raise OptionError("random weights for a quantised student", mend="build it, train it, then quantize it")
     if config.folded:
         raise OptionError("random weights for a folded student", mend="build it unfolded, train it, then fold it")
     with torch.device("meta"):  # elsewhere PyTorch's modules draw from its global generator

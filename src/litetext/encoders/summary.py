@@ -7,7 +7,7 @@ from typing import Any
 from litetext.encoders.checkpoints import Checkpoint, describe_sizes, open_checkpoint
 from litetext.encoders.hub import locate
 from litetext.encoders.loading import PRETRAINED_ROWS
-from litetext.encoders.shapes import UNUSED, is_parameter, part_of
+from litetext.encoders.shapes import PACKED, UNUSED, is_parameter, part_of
 from litetext.encoders.tensors import ITEM_BYTES
 
 PARTS = ("token_table", "positions", "blocks", "final_norm", "projector", UNUSED)
@@ -32,6 +32,7 @@ class CheckpointSummary:
         heads: attention heads; None where neither the file nor the presets say.
         output: width after the projector; None without one, in which case it can only start a training.
         padding: "attended" or "masked"; None where the format does not say.
+        quantised: what of it is int8 or int4, in words; "" where everything is floating point.
         dtypes: tensors of each number type, the commonest first.
         text_bytes: bytes of the text encoder's tensors.
         tensors: how many tensors these are.
@@ -54,6 +55,7 @@ class CheckpointSummary:
     heads: int | None
     output: int | None
     padding: str | None
+    quantised: str
     dtypes: dict[str, int]
     text_bytes: int
     tensors: int
@@ -100,6 +102,7 @@ class CheckpointSummary:
             ("token table", f"{self.vocabulary:,} rows{factorised}{pruned}"),
             ("projector", output),
             ("padding", self._padding()),
+            *([("quantised", self.quantised)] if self.quantised else []),
             ("number type", ", ".join(f"{name} ({count})" for name, count in self.dtypes.items())),
             (
                 "text side",
@@ -133,7 +136,7 @@ def summarise(checkpoint: Checkpoint) -> CheckpointSummary:
     parts = dict.fromkeys(PARTS, 0)
     for name, entry in entries:
         if is_parameter(name):
-            parts[part_of(name)] += entry.size
+            parts[part_of(name)] += entry.size * (2 if entry.dtype == PACKED else 1)
     floating = Counter(entry.dtype for name, entry in entries if is_parameter(name))
     preset = checkpoint.preset
     return CheckpointSummary(
@@ -151,6 +154,7 @@ def summarise(checkpoint: Checkpoint) -> CheckpointSummary:
         heads=checkpoint.heads,
         output=checkpoint.sizes.output,
         padding=checkpoint.own.padding if checkpoint.own else None,
+        quantised=checkpoint.own.describe_quantised() if checkpoint.own else "",
         dtypes=dict(floating.most_common()),
         text_bytes=sum(entry.size * ITEM_BYTES.get(entry.dtype, 0) for _, entry in entries),
         tensors=len(entries),

@@ -33,7 +33,7 @@ def token_table(vocabulary: int, rank: int | None, width: int) -> nn.Embedding:
 
 
 @torch.no_grad()
-def factorise_table(table: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+def factorise_table(table: Tensor, rank: int, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The two weights of the `FactorisedTable` nearest to a table: no other of this rank has a smaller squared error.
 
     Source: Eckart and Young (1936). The columns of the second are orthonormal. Both are computed in float64.
@@ -41,15 +41,42 @@ def factorise_table(table: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     Args:
         table: floating point [V, C].
         rank: r, at most V and C.
+        weights: [V], at least 0: how much the squared error of each row counts; None for all alike.
 
     Returns:
         ``weight`` [V, r] and ``up.weight`` [C, r], in the table's number type on its device.
 
     Raises:
-        OptionError: not a table, or no such rank.
+        OptionError: not a table, no such rank, or other weights than one for each row.
     """
     if table.ndim != 2 or not 1 <= rank <= min(table.shape):
         raise OptionError(f"a table {list(table.shape)} at rank {rank}", mend="give [V, C] and a rank of at most both")
-    exact = table.detach().cpu().double()
-    directions = torch.linalg.eigh(exact.T @ exact).eigenvectors[:, -rank:].flip(1)  # [C, r], the largest first
-    return (exact @ directions).to(table), directions.contiguous().to(table)
+    _, directions = _directions(table, weights)
+    directions = directions[:, :rank]
+    return (_exact(table) @ directions).to(table), directions.contiguous().to(table)
+
+
+@torch.no_grad()
+def table_variances(table: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Weighted sums of squares of a table [V, C] along its principal directions, the largest first: float64 [C].
+
+    What `factorise_table` loses at a rank is the sum of those after it.
+    """
+    variances, _ = _directions(table, weights)
+    return variances.clamp_min(0.0)
+
+
+def _directions(table: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Eigenvalues [C] and eigenvectors [C, C] of the weighted products of columns, the largest first."""
+    exact = _exact(table)
+    if weights is not None and weights.shape != exact.shape[:1]:
+        raise OptionError(
+            f"weights {list(weights.shape)} for a table {list(exact.shape)}", mend="give one for each row"
+        )
+    weighted = exact if weights is None else exact * _exact(weights)[:, None]
+    values, vectors = torch.linalg.eigh(exact.T @ weighted)
+    return values.flip(0), vectors.flip(1)
+
+
+def _exact(x: Tensor) -> Tensor:
+    return x.detach().cpu().double()

@@ -1,7 +1,7 @@
 """CLIP's byte-pair encoding, id for id as SAM3's tokeniser gives it."""
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, islice
@@ -33,6 +33,7 @@ _SPECIAL = {START_TEXT: START_ID, END_TEXT: END_ID}
 _ID = np.dtype("<u2")  # ids are below 65,536
 _ALPHABET = byte_alphabet()
 _CHUNK = 1024
+Merge = Callable[[str], list[int]]
 _MOST_CACHED_WORDS = 1 << 20
 
 
@@ -65,20 +66,12 @@ class ClipTokenizer:
     rather than a new object: the vocabulary takes a tenth of a second to build.
 
     Args:
-        kept: ids of the tokens that there are, closed under merges; None for all. A word that needs others falls into
-            smaller pieces.
+        merge: gives the ids of a word that is spelled in the characters of the vocabulary; None for the library's way
+            with all of CLIP's tokens.
     """
 
-    def __init__(self, kept: Iterable[int] | None = None) -> None:
-        vocabulary = clip_vocabulary()
-        ids = sorted(range(len(vocabulary.tokens)) if kept is None else kept)
-        merged = (index - BYTE_TOKENS for index in ids if BYTE_TOKENS <= index < START_ID)
-        self._bpe = models.BPE(
-            vocab={vocabulary.tokens[index]: index for index in ids},
-            merges=[vocabulary.merges[rank] for rank in merged],
-            end_of_word_suffix=END_OF_WORD,
-            cache_capacity=0,
-        )
+    def __init__(self, merge: Merge | None = None) -> None:
+        self._merge = merge_by(clip_bpe()) if merge is None else merge
         self._words: dict[str, bytes] = {}
 
     def encode(self, texts: Iterable[str]) -> TokenSequences:
@@ -134,7 +127,30 @@ class ClipTokenizer:
         # A literal special token that stands apart becomes that token: so in SAM3.
         if piece in _SPECIAL:
             return _pack([_SPECIAL[piece]])
-        return _pack([token.id for token in self._bpe.tokenize(_spell(piece))])
+        return _pack(self._merge(_spell(piece)))
+
+
+def merge_by(bpe: models.BPE) -> Merge:
+    """A byte-pair encoding of the `tokenizers` library as a function of words."""
+    return lambda word: [token.id for token in bpe.tokenize(word)]
+
+
+def clip_bpe(kept: Iterable[int] | None = None) -> models.BPE:
+    """CLIP's byte-pair encoding.
+
+    Args:
+        kept: ids of the tokens that there are, closed under merges; None for all. A word that needs others falls into
+            smaller pieces.
+    """
+    vocabulary = clip_vocabulary()
+    ids = sorted(range(len(vocabulary.tokens)) if kept is None else kept)
+    merged = (index - BYTE_TOKENS for index in ids if BYTE_TOKENS <= index < START_ID)
+    return models.BPE(
+        vocab={vocabulary.tokens[index]: index for index in ids},
+        merges=[vocabulary.merges[rank] for rank in merged],
+        end_of_word_suffix=END_OF_WORD,
+        cache_capacity=0,
+    )
 
 
 @lru_cache(maxsize=1)

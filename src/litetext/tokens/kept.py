@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from litetext.errors import OptionError
-from litetext.tokens.bpe import ClipTokenizer, clip_tokenizer
+from litetext.tokens.bpe import ClipTokenizer, clip_bpe, clip_tokenizer, merge_by
 from litetext.tokens.vocabulary import VOCABULARY_SIZE, clip_vocabulary
 
 _WHERE = "the tokens that a pruned table keeps"
@@ -78,7 +78,7 @@ class KeptTokens:
     @cached_property
     def tokenizer(self) -> ClipTokenizer:
         """CLIP's, without the merges that lead to tokens which are not kept; its ids are CLIP's."""
-        return ClipTokenizer(self.ids)
+        return ClipTokenizer(merge_by(clip_bpe(self.ids)))
 
     @cached_property
     def rows(self) -> npt.NDArray[np.int64]:

@@ -1,0 +1,89 @@
+"""`litetext export`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from litetext.cli.app import Debug, Json, app, print_json, show_progress
+from litetext.cli.corpora import read_corpus
+from litetext.cli.models import Context, Positions, load_quietly
+
+if TYPE_CHECKING:
+    from litetext.deploy.export import Export
+
+
+@app.command(
+    epilog="\b\nExamples:\n  litetext export micro-student --to onnx -o student-onnx\n"
+    "  litetext export s0.pt --positions slice --context 16 --to onnx --precision fp16 -o s0-onnx\n"
+    "  litetext export s0-int8.safetensors prompts.txt --to openvino -o s0-openvino"
+)
+def export(
+    student: Annotated[
+        str, typer.Argument(metavar="STUDENT", show_default=False, help="A student, as `litetext inspect` takes it.")
+    ],
+    target: Annotated[
+        str, typer.Option("--to", metavar="TARGET", show_default=False, help="onnx, openvino, executorch or coreml.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", show_default=False, help="The folder to write.")
+    ],
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SOURCE",
+            show_default=False,
+            help="Phrases to compare with PyTorch on, as `litetext audit` reads them. None: the bundled corpus.",
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="fp32 or fp16, for a student with float weights; one of `litetext quantize` is int8."),
+    ] = None,
+    length: Annotated[
+        int | None, typer.Option(help="Tokens that the program takes, padding counted; none: any number, where it can.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Texts that the program takes at once; none: any number, where it can.")
+    ] = None,
+    phrases: Annotated[int, typer.Option(help="Phrases to compare on, spread over the corpus.")] = 500,
+    positions: Positions = "auto",
+    context: Context = None,
+    json: Json = False,
+    debug: Debug = False,  # noqa: ARG001 - read by `run`
+) -> None:
+    """Write a student as a program for an engine, with its tokeniser: a folder that serves without PyTorch."""
+    from litetext.errors import OptionError
+    from litetext.prompts.readers import ReadOptions
+
+    if phrases < 1:
+        raise OptionError(f"{phrases} phrases to compare on", mend="give at least 1")
+    texts = read_corpus(sources, ReadOptions()).texts
+    encoder = load_quietly(student, positions, context, "cpu")
+    from litetext.deploy.export import export_student
+    from litetext.deploy.targets.protocol import TargetOptions
+
+    options = TargetOptions(length, batch, precision or "fp32")  # type: ignore[arg-type] - it refuses any other word
+    some = texts[:: max(1, len(texts) // phrases)][:phrases]
+    with show_progress() as progress:
+        done = export_student(encoder, target, output, options, some, lambda share: progress("comparing", share))
+    if json:
+        print_json(done.to_json())
+    else:
+        typer.echo("\n".join(_lines(done)))
+
+
+def _lines(done: "Export") -> list[str]:
+    artefact = done.artefact
+    checked = artefact.checked
+    lines = [
+        f"{done.folder}: {artefact.model} ({artefact.options.precision}), {done.total / 1e6:.2f} MB with its tokeniser"
+    ]
+    if checked:
+        lines.append(
+            f"the same as PyTorch on {checked['tokens']:,} tokens of {checked['phrases']:,} phrases: cosine mean "
+            f"{checked['mean']:.5f}, least {checked['min']:.5f}; largest difference {checked['largest']:.2g}"
+        )
+    else:
+        lines.append("not run here: this system has no engine for it")
+    return lines

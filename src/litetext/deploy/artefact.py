@@ -1,0 +1,191 @@
+"""What `litetext export` writes: a folder with a program for an engine, its tokeniser, and a manifest that says what it is.
+
+Nothing here needs PyTorch, nor an engine.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from litetext.deploy.targets.protocol import TargetOptions
+from litetext.encoders.presets import StudentConfig
+from litetext.errors import EncoderError, LiteTextError, OptionError
+from litetext.storage import atomic_file, fingerprint, to_json, write_text
+from litetext.tokens.bpe import ClipTokenizer
+from litetext.tokens.portable import SmallMerges, kept_merges, portable_tokenizer
+
+MANIFEST, NOTICE = "litetext.json", "NOTICE.txt"
+TOKENIZER = "tokenizer.json"  # for programs in other languages
+MERGES = "merges.npy"  # the same for us
+TOKENIZERS = (MERGES, TOKENIZER)
+VERSION = 1
+AGAIN = "export the student again"
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """An exported text encoder.
+
+    Attributes:
+        target: what runs it: onnx, openvino, executorch or coreml.
+        model: the name of the program in the folder.
+        files: of the program with their sizes in bytes.
+        sha256: of all of these.
+        tokenizer: SHA-256 of the tokeniser's two files.
+        options: lengths that are fixed, and the number type.
+        config: of the student, without the bits that say which tokens are kept: the tokeniser has these tokens only.
+        pruned: whether it has only a part of CLIP's tokens.
+        name: what the student was called.
+        fingerprint: of the student, as `fingerprint_encoder` gives it.
+        order: mean cosine between a phrase's features and those with its content words in another order; None where no
+            phrase could be shuffled.
+        checked: how the program compares with PyTorch, as `Fidelity.to_json` has it.
+    """
+
+    target: str
+    model: str
+    files: Mapping[str, int]
+    sha256: str
+    tokenizer: str
+    options: TargetOptions
+    config: StudentConfig
+    pruned: bool
+    name: str
+    fingerprint: str
+    order: float | None
+    checked: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        config = json.loads(self.config.to_json())
+        return {"litetext": VERSION} | asdict(self) | {"config": config, "files": dict(self.files), "checked": dict(self.checked)}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """What `to_json` gave.
+
+        Raises:
+            OptionError: not that, or of another version.
+        """
+        if not isinstance(value, dict) or value.get("litetext") != VERSION:
+            raise OptionError(f"not a manifest of version {VERSION}")
+        said = {name: part for name, part in value.items() if name != "litetext"}
+        known = {field.name for field in fields(cls)}
+        if said.keys() != known:
+            raise OptionError(f"unknown or missing entries: {', '.join(sorted(said.keys() ^ known))}")
+        try:
+            options, config = TargetOptions(**said.pop("options")), StudentConfig.from_json(json.dumps(said.pop("config")))
+        except TypeError as error:
+            raise OptionError(f"entries that make no sense ({error})") from error
+        if said["model"] not in {Path(name).parts[0] for name in said["files"]}:
+            raise OptionError(f"a program that is none of its files ({said['model']})")
+        return cls(options=options, config=config, **said)
+
+
+def is_artefact(path: Path) -> bool:
+    """Whether a path is a folder that `litetext export` wrote."""
+    return (path / MANIFEST).is_file()
+
+
+def open_artefact(folder: Path) -> Artefact:
+    """The manifest of a folder; its files are there, of the sizes that it says, and the tokeniser is the one.
+
+    Raises:
+        EncoderError: no such folder, not an artefact, or not whole.
+    """
+    file = folder / MANIFEST
+    if not file.is_file():
+        what = "a file" if folder.is_file() else "no exported text encoder"
+        raise EncoderError(what, where=str(folder), mend="give a folder that `litetext export` wrote")
+    try:
+        artefact = Artefact.from_json(json.loads(file.read_bytes()))
+    except (ValueError, LiteTextError) as error:
+        raise EncoderError(f"not a manifest ({error})", where=str(file), mend=AGAIN) from error
+    for name, size in artefact.files.items():
+        part = folder / name
+        if not part.is_file():
+            raise EncoderError("a part of the program is missing", where=str(part), mend=AGAIN)
+        if part.stat().st_size != size:
+            raise EncoderError(f"{part.stat().st_size:,} bytes instead of {size:,}", where=str(part), mend=AGAIN)
+    if any(not (folder / name).is_file() for name in TOKENIZERS) or digest_of(folder, TOKENIZERS) != artefact.tokenizer:
+        raise EncoderError("not the tokeniser of this encoder", where=str(folder / TOKENIZER), mend=AGAIN)
+    return artefact
+
+
+def read_tokenizer(folder: Path) -> ClipTokenizer:
+    """The tokeniser of an artefact.
+
+    Raises:
+        EncoderError: it is not there, or not one.
+    """
+    try:
+        return ClipTokenizer(SmallMerges(np.load(folder / MERGES, allow_pickle=False)))
+    except (OSError, ValueError, EOFError, LiteTextError) as error:
+        raise EncoderError(f"not a tokeniser ({error})", where=str(folder / MERGES), mend=AGAIN) from error
+
+
+def write_tokenizer(folder: Path, kept: Iterable[int] | None) -> str:
+    """Write both files of a tokeniser, and return their SHA-256.
+
+    Args:
+        folder: where to.
+        kept: ids of the tokens that there are; None for all.
+    """
+    ids = None if kept is None else list(kept)
+    write_text(folder / TOKENIZER, portable_tokenizer(ids))
+    with atomic_file(folder / MERGES) as file:
+        np.save(file, kept_merges(ids), allow_pickle=False)
+    return digest_of(folder, TOKENIZERS)
+
+
+def check_program(folder: Path, artefact: Artefact) -> None:
+    """Raise an `EncoderError` unless the program is byte for byte the one that was exported."""
+    if digest_of(folder, artefact.files) != artefact.sha256:
+        raise EncoderError("not the program that was exported", where=str(folder), mend=AGAIN)
+
+
+def write_manifest(folder: Path, artefact: Artefact) -> None:
+    """Write it beside the files that it speaks of."""
+    write_text(folder / MANIFEST, to_json(artefact.to_json()) + "\n")
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes the target when the block ends without an error; else nothing is left of it.
+
+    Raises:
+        OptionError: at the target is something else than an artefact.
+        OSError: it cannot be written.
+    """
+    if target.exists() and not is_artefact(target) and not (target.is_dir() and not any(target.iterdir())):
+        raise OptionError("something else is there", where=str(target), mend="give another folder")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        folder = work / "new"
+        folder.mkdir()
+        yield folder
+        if target.exists():
+            target.rename(work / "old")
+        folder.rename(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def program_files(folder: Path) -> dict[str, int]:
+    """Names and sizes of all files of a folder but ours, in the order of their names."""
+    ours = {MANIFEST, NOTICE, *TOKENIZERS}
+    found = sorted((file.relative_to(folder).as_posix(), file.stat().st_size) for file in folder.rglob("*") if file.is_file())
+    return {name: size for name, size in found if name not in ours}
+
+
+def digest_of(folder: Path, names: Iterable[str]) -> str:
+    """SHA-256 of files of a folder, with their names."""
+    return fingerprint(part for name in names for part in (name, (folder / name).read_bytes()))

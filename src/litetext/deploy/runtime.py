@@ -1,0 +1,255 @@
+"""Serving an exported text encoder without PyTorch: texts in, NumPy arrays out.
+
+    from litetext.deploy.runtime import TextRuntime
+
+    runtime = TextRuntime.open("s0-onnx")
+    features, mask = runtime.encode(["white dog", "leash"])  # float32 [B, L, D], bool [B, L]
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from importlib import import_module
+from pathlib import Path
+from threading import Lock
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from litetext.deploy.artefact import Artefact, check_program, open_artefact, read_tokenizer
+from litetext.deploy.targets.protocol import Engine
+from litetext.distill.permute import is_permutable
+from litetext.errors import EncoderError, OptionError
+from litetext.prompts.cleaning import clean
+from litetext.prompts.phrases import split_words
+from litetext.tokens.batch import TokenBatch
+from litetext.tokens.bpe import ClipTokenizer
+from litetext.tokens.vocabulary import END_ID, START_ID
+
+Rows = npt.NDArray[np.float32]  # [T, D], features of the valid tokens of one text
+
+ENGINES = ("onnx", "openvino", "executorch", "coreml")
+ORDERLESS = 0.99  # least mean cosine under shuffling of a student whose features may be shared by all orders
+CACHED = 256  # texts that are remembered unless something else is said
+
+
+class TextRuntime:
+    """An exported text encoder, ready to serve; any number of threads may call it.
+
+    Texts are encoded once however often they occur, in batches of similar length, and those asked for last are remembered. Use
+    [`TextRuntime.open`][litetext.deploy.runtime.TextRuntime.open].
+
+    Args:
+        artefact: what it is.
+        tokenizer: its own.
+        engine: runs its program.
+        batch_size: texts that are computed at once.
+        cache: texts that are remembered; 0 for none.
+        any_order: whether phrases with the same content words in any order share their features.
+    """
+
+    def __init__(
+        self,
+        artefact: Artefact,
+        tokenizer: ClipTokenizer,
+        engine: Engine,
+        *,
+        batch_size: int = 32,
+        cache: int = CACHED,
+        any_order: bool = False,
+    ) -> None:
+        if batch_size < 1 or cache < 0:
+            raise OptionError(f"batches of {batch_size} texts and a cache of {cache}", mend="give 1 and 0 at least")
+        self.artefact = artefact
+        self._tokenizer, self._engine = tokenizer, engine
+        self._batch_size, self._any_order = batch_size, any_order
+        self._cache = Cache(cache)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        engine: str | None = None,
+        threads: int | None = None,
+        batch_size: int = 32,
+        cache: int = CACHED,
+        any_order: bool = False,
+        verify: bool = False,
+        warm: bool = True,
+    ) -> Self:
+        """Open what `litetext export` wrote.
+
+        Args:
+            path: the folder.
+            engine: "openvino" runs an ONNX graph in OpenVINO; None runs what it was exported for.
+            threads: that the computation of one batch may use; None for as many as there are cores.
+            batch_size: texts that are computed at once.
+            cache: texts that are remembered; 0 for none.
+            any_order: whether phrases with the same content words in any order share their features: those of the
+                first that came. Relations ("left of") keep their order. Only for students that hardly tell orders apart.
+            verify: compare the program's SHA-256 with the manifest; its size is compared in any case.
+            warm: run it once, so that the first text waits for nothing.
+
+        Raises:
+            EncoderError: no such folder, not an artefact, not whole, or its engine cannot read it.
+            OptionError: an option makes no sense.
+            MissingExtraError: its engine is not installed.
+        """
+        folder = Path(path)
+        artefact = open_artefact(folder)
+        if verify:
+            check_program(folder, artefact)
+        if any_order and (artefact.order is None or artefact.order < ORDERLESS):
+            found = "was not measured" if artefact.order is None else f"is {artefact.order:.3f}"
+            raise OptionError(
+                f"any order, for a student whose cosine under shuffling {found}, not {ORDERLESS}",
+                where=str(folder),
+                mend="leave any_order out, or train the student with consistency",
+            )
+        if threads is not None and threads < 1:
+            raise OptionError(f"{threads} threads", mend="give at least 1")
+        tokenizer = read_tokenizer(folder)
+        program = open_engine(folder, artefact, engine, threads)
+        runtime = cls(artefact, tokenizer, program, batch_size=batch_size, cache=cache, any_order=any_order)
+        if warm:
+            runtime.warm_up()
+        return runtime
+
+    @property
+    def name(self) -> str:
+        """What the student was called."""
+        return self.artefact.name
+
+    @property
+    def context(self) -> int:
+        """Tokens that it reads of a text, start and end token counted; the rest is cut off."""
+        return self.artefact.config.context
+
+    @property
+    def width(self) -> int:
+        """D, the size of a feature vector."""
+        return self.artefact.config.output
+
+    def warm_up(self) -> None:
+        """Run once, on two tokens; nothing is remembered of it."""
+        self._run(np.array([[START_ID, END_ID]], dtype=np.int64), np.ones((1, 2), dtype=np.bool_))
+
+    def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Features of texts.
+
+        Args:
+            texts: B of them, at least one.
+
+        Returns:
+            Features float32 [B, L, D], zero at padding, and a mask bool [B, L], True at valid tokens; L is the number of
+            tokens of the longest text, at most the context. Both are the caller's own.
+
+        Raises:
+            OptionError: no texts, or something that is not a string.
+            EncoderError: the engine fails, or gives features that are not finite.
+        """
+        sequences = self._tokenizer.encode(texts)
+        if not len(sequences):
+            raise OptionError("no texts to encode", mend="give at least one")
+        batch = TokenBatch.of_sequences(sequences, min(self.context, int(sequences.lengths.max())))
+        lengths = batch.mask.sum(axis=1)
+        keys = [self._key(text, ids[:length]) for text, ids, length in zip(texts, batch.ids, lengths, strict=True)]
+        known = self._cache.find(keys)
+        first = {key: row for row, key in reversed(list(enumerate(keys))) if key not in known}
+        # The longest come first, so that texts of similar length share a batch.
+        order = sorted(first.items(), key=lambda item: -lengths[item[1]])
+        for start in range(0, len(order), self._batch_size):
+            some = order[start : start + self._batch_size]
+            rows = [row for _, row in some]
+            length = lengths[rows[0]]
+            values = self._run(batch.ids[rows, :length], batch.mask[rows, :length])
+            self._check(values, batch.mask[rows, :length], [texts[row] for row in rows])
+            known |= {key: values[place, : lengths[row]] for place, (key, row) in enumerate(some)}
+        features = np.zeros((*batch.mask.shape, self.width), dtype=np.float32)
+        features[batch.mask] = np.concatenate([known[key] for key in keys])
+        self._cache.keep(first, known)
+        return features, batch.mask
+
+    def _key(self, text: str, ids: npt.NDArray[np.int64]) -> Hashable:
+        """What tells texts apart: their tokens, or where orders are not told apart and may change, these as a set."""
+        if self._any_order and is_permutable(split_words(clean(text))):
+            return tuple(sorted(ids.tolist()))
+        return ids.tobytes()
+
+    def _run(self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+        """Features [B, L, D] of a batch; programs of a fixed size are given that size."""
+        options = self.artefact.options
+        count, length = ids.shape
+        if options.length is None and options.batch is None:
+            return self._engine.run(ids, mask)
+        more = max(0, (options.length or length) - length)
+        ids, mask = (np.pad(one, ((0, 0), (0, more))) for one in (ids, mask))
+        step = options.batch or count
+        parts = []
+        for start in range(0, count, step):
+            some, seen = ids[start : start + step], mask[start : start + step]
+            lacking = step - len(some)
+            some, seen = (np.pad(one, ((0, lacking), (0, 0)), mode="edge") for one in (some, seen))
+            parts.append(self._engine.run(some, seen)[: step - lacking, :length])
+        return np.concatenate(parts)
+
+    def _check(self, values: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], texts: Sequence[str]) -> None:
+        if values.shape != (*mask.shape, self.width):
+            raise EncoderError(
+                f"features {list(values.shape)} for {list(mask.shape)} tokens and width {self.width}", where=self.name
+            )
+        good = np.isfinite(values).all(axis=(1, 2))
+        if not good.all():
+            raise EncoderError(f"the features of '{texts[int(good.argmin())]}' are not finite", where=self.name)
+
+
+class Cache:
+    """Features of the texts that were asked for last; several threads may use it.
+
+    Args:
+        size: texts that are kept.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size, self._lock = size, Lock()
+        self._rows: OrderedDict[Hashable, Rows] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Texts that are kept now."""
+        return len(self._rows)
+
+    def find(self, keys: Iterable[Hashable]) -> dict[Hashable, Rows]:
+        """Those of the keys that are known."""
+        with self._lock:
+            found = {key: self._rows[key] for key in keys if key in self._rows}
+            for key in found:
+                self._rows.move_to_end(key)
+            return found
+
+    def keep(self, keys: Iterable[Hashable], known: dict[Hashable, Rows]) -> None:
+        """Remember new ones, in memory of their own; the oldest are forgotten."""
+        wanted = list(keys)[-self._size :] if self._size else []
+        rows = [(key, known[key].copy()) for key in wanted]
+        with self._lock:
+            self._rows.update(rows)
+            while len(self._rows) > self._size:
+                self._rows.popitem(last=False)
+
+
+def open_engine(folder: Path, artefact: Artefact, engine: str | None, threads: int | None) -> Engine:
+    """The engine that runs an artefact's program.
+
+    Raises:
+        EncoderError: it cannot be read, or runs elsewhere only.
+        OptionError: no such engine, or not for this program.
+        MissingExtraError: it is not installed.
+    """
+    chosen = artefact.target if engine is None else engine
+    if chosen not in ENGINES:
+        raise OptionError(f"no engine is called '{chosen}'", mend=f"give {', '.join(ENGINES)}")
+    if chosen != artefact.target and (chosen, artefact.target) != ("openvino", "onnx"):
+        raise OptionError(f"the engine '{chosen}' for a program for {artefact.target}", where=str(folder))
+    opener: Callable[[Path, str, int | None], Engine] = import_module(f"litetext.deploy.targets.{chosen}").open_engine
+    return opener(folder, artefact.model, threads)
+
