@@ -53,6 +53,15 @@ def write_reference(encode: Encode, texts: Sequence[str], path: Path) -> None:
         file.write(save({"values": np.concatenate(rows), "lengths": lengths}))
 
 
+def kept_texts(path: Path) -> int:
+    """The texts of a reference; 0 where there is none."""
+    if not path.is_file():
+        return 0
+    with safe_open(path, framework="numpy") as kept:
+        count: int = kept.get_slice("lengths").get_shape()[0]
+    return count
+
+
 def compare(encode: Encode, texts: Sequence[str], path: Path) -> Exactness | None:
     """Compare the features of texts with those that were kept of the same texts, in the same order.
 

@@ -74,10 +74,10 @@ def open_huggingface(path: Path, threads: int) -> Encode:
 
 
 def open_runtime(path: Path, threads: int) -> Encode:
-    """An artefact in the runtime without PyTorch. No phrase comes twice while it is timed: its cache does not help."""
+    """An artefact in the runtime without PyTorch, whose cache is off: every phrase is computed."""
     from litetext.deploy.runtime import TextRuntime
 
-    encode: Encode = TextRuntime.open(path, threads=threads).encode
+    encode: Encode = TextRuntime.open(path, threads=threads, cache=0).encode
     return encode
 
 
@@ -118,6 +118,9 @@ OPENERS = {
         ),
         open_huggingface,
     ),
-    "runtime": Opener(("litetext.deploy.runtime",), open_runtime),
+    "onnx": Opener(("litetext.deploy.runtime", "litetext.deploy.targets.onnx", "onnxruntime"), open_runtime),
+    "openvino": Opener(("litetext.deploy.runtime", "litetext.deploy.targets.openvino", "openvino"), open_runtime),
+    "executorch": Opener(("litetext.deploy.runtime", "litetext.deploy.targets.executorch"), open_runtime),
+    "coreml": Opener(("litetext.deploy.runtime", "litetext.deploy.targets.coreml"), open_runtime),
     "bank": Opener(("litetext.deploy.bank",), open_bank),
 }

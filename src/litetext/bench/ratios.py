@@ -6,10 +6,12 @@ from statistics import median
 from typing import Any
 
 from litetext.bench.report import Result
-from litetext.bench.rows import Group
+from litetext.bench.rows import TEACHER, Group
 
 # What still counts as the same features: the mean and the least cosine at valid tokens.
 SAME_MEAN, SAME_LEAST = 0.999, 0.995
+BEST_OF: tuple[Group, ...] = ("exact-L", "masked")
+SMALL = ("pruned-onnx-int8", "masked-pruned-onnx-int8", "bank")
 
 
 @dataclass(frozen=True)
@@ -35,15 +37,16 @@ class Ratio:
         return asdict(self)
 
 
-def compare_rows(results: Sequence[Result], batch: int) -> list[Ratio]:
+def compare_rows(results: Sequence[Result], batch: int, student: str) -> list[Ratio]:
     """Every ratio and size whose rows were measured.
 
     Args:
         results: of all rows.
         batch: phrases of a call where throughput is compared.
+        student: what it is called.
     """
-    measured = {result.row.name: result for result in results if result.reason is None}
-    return [*_speeds(measured, batch), *_latencies(measured), *_sizes(measured)]
+    rows = _Measured({one.row.name: one for one in results if one.reason is None}, batch, student)
+    return [*rows.speeds(), *rows.latencies(), *rows.sizes()]
 
 
 def faithful(result: Result) -> bool:
@@ -52,71 +55,83 @@ def faithful(result: Result) -> bool:
     return cosine is None or (cosine["mean"] >= SAME_MEAN and cosine["least"] >= SAME_LEAST)
 
 
-def _speeds(measured: dict[str, Result], batch: int) -> Iterator[Ratio]:
-    """Of throughput in batches of one size."""
-
-    def rates(result: Result) -> list[float]:
-        return result.rates(batch)
-
-    exact = _best(measured, "exact-L", rates)
-    bests = {
-        _exact_name(exact): exact,
-        "best masked": _best(measured, "masked", rates),
-        "bank": measured.get("bank"),
-    }
-    for title, best in bests.items():
-        for name, base in (("Hugging Face", "huggingface"), ("teacher fp32", "teacher-fp32")):
-            yield from _ratio(f"{title} / {name}, batch {batch}", best, measured.get(base), rates)
-    for above, below, name in (
-        ("huggingface", "teacher-fp32", "Hugging Face / teacher fp32"),
-        ("folded", "torch", "folded / unfolded, PyTorch"),
-        ("masked-folded", "folded", "masked / attended, PyTorch"),
-    ):
-        yield from _ratio(f"{name}, batch {batch}", measured.get(above), measured.get(below), rates)
+Get = Callable[[Result], list[float]]  # a figure of each round
 
 
-def _latencies(measured: dict[str, Result]) -> Iterator[Ratio]:
-    """Of the time of one phrase with one thread."""
+@dataclass(frozen=True)
+class _Measured:
+    """The rows that were measured, by name; the batch size that is compared; the student's name."""
 
-    def speed(result: Result) -> list[float]:
-        return [1 / milliseconds for milliseconds in result.alone()]
+    rows: dict[str, Result]
+    batch: int
+    student: str
 
-    base = measured.get("huggingface")
-    exact, masked = _best(measured, "exact-L", speed), _best(measured, "masked", speed)
-    for name, best in ((_exact_name(exact), exact), ("best masked", masked)):
-        yield from _ratio(f"one phrase, one thread: time of Hugging Face / {name}", base, best, Result.alone)
+    def speeds(self) -> Iterator[Ratio]:
+        """Of throughput."""
+        for title, best in (*self._bests(self._rates), ("bank", self.rows.get("bank"))):
+            for name, base in self._bases():
+                yield from _ratio(f"{title} / {name}, batch {self.batch}", best, base, self._rates)
+        for title, above, below in (
+            (f"Hugging Face {self.student} / teacher fp32", "huggingface", TEACHER),
+            (f"folded {self.student} / unfolded, PyTorch", "folded", "torch"),
+            (f"masked {self.student} / attended, PyTorch", "masked-folded", "folded"),
+        ):
+            pair = self.rows.get(above), self.rows.get(below)
+            yield from _ratio(f"{title}, batch {self.batch}", *pair, self._rates)
+
+    def latencies(self) -> Iterator[Ratio]:
+        """Of the time of one phrase with one thread."""
+        for title, best in self._bests(lambda one: [1 / time for time in one.alone()]):
+            for name, base in self._bases():
+                yield from _ratio(f"one phrase, one thread: time of {name} / {title}", base, best, Result.alone)
+
+    def sizes(self) -> Iterator[Ratio]:
+        """Memory of the rows that matter for it: how much, and how much less than the teacher."""
+        teacher = self.rows.get(TEACHER)
+        for name in ("huggingface", *SMALL):
+            result = self.rows.get(name)
+            yield from _ratio(f"resident memory: teacher fp32 / {name}", teacher, result, _resident)
+            yield from _ratio(f"on disk: teacher fp32 / {name}", teacher, result, _on_disk)
+        for name in (TEACHER, "huggingface", *SMALL):
+            if (result := self.rows.get(name)) is not None:
+                for title, get in (("resident memory", _resident), ("on disk", _on_disk)):
+                    yield from _size(f"{title}: {name}", result, get(result))
+
+    def _rates(self, result: Result) -> list[float]:
+        return result.rates(self.batch)
+
+    def _bases(self) -> tuple[tuple[str, Result | None], ...]:
+        """What everything is compared with."""
+        names = ((f"Hugging Face {self.student}", "huggingface"), ("teacher fp32", TEACHER))
+        return tuple((title, self.rows.get(name)) for title, name in names)
+
+    def _bests(self, get: Get) -> Iterator[tuple[str, Result]]:
+        """The fastest row that reads padding and the fastest that masks it, of those that give the same features."""
+        for group in BEST_OF:
+            fit = [one for one in self.rows.values() if one.row.group == group and faithful(one) and get(one)]
+            if fit:
+                best = max(fit, key=lambda one: median(get(one)))
+                yield f"best {'masked' if best.length is None else f'exact-L{best.length}'} {self.student}", best
 
 
-def _sizes(measured: dict[str, Result]) -> Iterator[Ratio]:
-    """Memory, which is no ratio, of the rows whose memory matters."""
-    for name in ("teacher-fp32", "huggingface", "pruned-onnx-int8", "masked-pruned-onnx-int8", "bank"):
-        result = measured.get(name)
-        if result is None:
-            continue
-        sizes = {"after load": result.resident("load"), "after the first phrase": result.resident("first")}
-        for when, size in sizes.items():
-            if size is not None:
-                yield Ratio(f"resident memory of {name} {when}", size, "MB", (name,), (size,))
-        if result.bytes is not None:
-            size = result.bytes / 1e6
-            yield Ratio(f"{name} on disk", size, "MB", (name,), (size,))
+def _resident(result: Result) -> list[float]:
+    """MB after the first phrase, the median; nothing where the system does not say it, or it is below a page."""
+    size = result.resident("first")
+    return [size] if size else []
 
 
-def _exact_name(best: Result | None) -> str:
-    return "" if best is None else f"best exact-L{best.length}"
+def _on_disk(result: Result) -> list[float]:
+    return [] if result.bytes is None else [result.bytes / 1e6]
 
 
-def _best(measured: dict[str, Result], group: Group, rates: Callable[[Result], list[float]]) -> Result | None:
-    """The fastest row of a group that gives the same features."""
-    fit = [result for result in measured.values() if result.row.group == group and faithful(result) and rates(result)]
-    return max(fit, key=lambda result: median(rates(result)), default=None)
-
-
-def _ratio(
-    name: str, above: Result | None, below: Result | None, get: Callable[[Result], list[float]]
-) -> Iterator[Ratio]:
+def _ratio(name: str, above: Result | None, below: Result | None, get: Get) -> Iterator[Ratio]:
     if above is None or below is None:
         return
     rounds = tuple(one / other for one, other in zip(get(above), get(below), strict=False))
     if rounds:
         yield Ratio(name, median(rounds), "x", (above.row.name, below.row.name), rounds)
+
+
+def _size(name: str, result: Result, sizes: Sequence[float]) -> Iterator[Ratio]:
+    if sizes:
+        yield Ratio(name, median(sizes), "MB", (result.row.name,), tuple(sizes))

@@ -67,11 +67,11 @@ _PAIRS = (
     _pair("folded", "PyTorch, folded", ("fold",), "torch", "fp32"),
     _pair("bf16", "PyTorch, folded, bf16", ("fold", "bf16"), "torch", "bf16"),
     _pair("int8", "PyTorch, int8", ("int8",), "torch", "int8"),
-    _pair("onnx-fp32", "ONNX Runtime", ("fold", "onnx"), "runtime", "fp32"),
-    _pair("onnx-int8", "ONNX Runtime, int8", ("int8", "onnx"), "runtime", "int8"),
-    _pair("openvino-fp32", "OpenVINO", ("fold", "openvino"), "runtime", "fp32"),
-    _pair("openvino-int8", "OpenVINO, int8", ("int8", "openvino"), "runtime", "int8"),
-    _pair("pruned-onnx-int8", "pruned, int8, ONNX Runtime", ("prune", "int8", "onnx"), "runtime", "int8"),
+    _pair("onnx-fp32", "ONNX Runtime", ("fold", "onnx"), "onnx", "fp32"),
+    _pair("onnx-int8", "ONNX Runtime, int8", ("int8", "onnx"), "onnx", "int8"),
+    _pair("openvino-fp32", "OpenVINO", ("fold", "openvino"), "openvino", "fp32"),
+    _pair("openvino-int8", "OpenVINO, int8", ("int8", "openvino"), "openvino", "int8"),
+    _pair("pruned-onnx-int8", "pruned, int8, ONNX Runtime", ("prune", "int8", "onnx"), "onnx", "int8"),
 )
 _HF: Final = "huggingface"
 ROWS: tuple[Row, ...] = (
@@ -89,18 +89,27 @@ BY_NAME = {row.name: row for row in ROWS}
 
 
 def find_row(name: str) -> Row:
-    """The row called so; ``artefact:PATH`` is one of the user's own files.
+    """The row called so; ``artefact:PATH`` is a folder or a bank of the user's own.
 
     Raises:
         OptionError: no row is called so.
+        EncoderError: there is no artefact at the path.
     """
     if name.startswith(ARTEFACT):
-        folder = Path(name.removeprefix(ARTEFACT))
-        opener = "bank" if folder.suffix == ".safetensors" else "runtime"
-        return Row(name, folder.name, (), opener, "artefact", "fp32", None)
+        return _given(name, Path(name.removeprefix(ARTEFACT)))
     if name not in BY_NAME:
         raise OptionError(f"no row is called '{name}'", mend=f"there are {', '.join(BY_NAME)}")
     return BY_NAME[name]
+
+
+def _given(name: str, path: Path) -> Row:
+    from litetext.deploy.artefact import open_artefact
+
+    if path.is_file():
+        return Row(name, path.name, (), "bank", "artefact", "fp32", None)
+    found = open_artefact(path)
+    precision: Precision = "int8" if found.options.precision == "int8" else "fp32"
+    return Row(name, path.name, (), found.target, "artefact", precision, None)
 
 
 def choose_rows(patterns: tuple[str, ...]) -> tuple[Row, ...]:

@@ -1,10 +1,12 @@
 """A run of the benchmark: make the files, then measure row after row in fresh processes, round after round."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
+from litetext.bench.exactness import kept_texts
 from litetext.bench.jobs import Job, JobError, run_job
 from litetext.bench.machine import describe_machine, usable_cores
 from litetext.bench.ratios import Ratio, compare_rows
@@ -35,7 +37,7 @@ class BenchOptions:
     """
 
     rounds: int = 3
-    seconds: float = 3.0
+    seconds: float = 2.0
     batches: tuple[int, ...] = (1, 8, 32, 128)
     phrases: int = 5000
     threads: int | None = None
@@ -119,7 +121,7 @@ def run_bench(work: Work, rows: Sequence[Row], options: BenchOptions, tell: Tell
         prompts={"source": work.inputs().prompts, "count": count},
         options=options,
         results=tuple(results),
-        ratios=tuple(compare_rows(results, options.compared)),
+        ratios=tuple(compare_rows(results, options.compared, work.inputs().student_name)),
     )
 
 
@@ -142,12 +144,12 @@ def _keep_references(work: Work, results: Sequence[Result], options: BenchOption
     """Keep the features of the rows that others are compared with, wherever these are to be had."""
     wanted = {result.row.reference for result in results if result.reason is None and result.row.reference is not None}
     for number, name in enumerate(sorted(wanted)):
-        job = Job("prepare", str(work.folder), name)
-        try:
-            run_job(job)
-            run_job(replace(job, kind="reference", threads=_threads(options), phrases=_compared(name, options)))
-        except JobError:
-            work.reference(name).unlink(missing_ok=True)
+        phrases = min(_compared(name, options), len(work.texts()))
+        if kept_texts(work.reference(name)) < phrases:
+            job = Job("prepare", str(work.folder), name)
+            with suppress(JobError):  # then nothing is compared, or what another run kept
+                run_job(job)
+                run_job(replace(job, kind="reference", threads=_threads(options), phrases=phrases))
         tell("reference features", (number + 1) / len(wanted))
 
 

@@ -1,5 +1,6 @@
 """Text models of `transformers` as folders: SAM3's own text encoder, and a student as Hugging Face runs it."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from litetext.bench.openers import PROJECTOR, tower_class
 from litetext.encoders.pretrained import quiet
 from litetext.errors import EncoderError
+from litetext.storage import write_text
 from litetext.tokens.vocabulary import END_TEXT, START_TEXT, clip_vocabulary
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from litetext.encoders.presets import StudentConfig
     from litetext.encoders.student import TextStudent
 
+CONFIG = "config.json"
 SPECIAL = {START_TEXT: "<|startoftext|>", END_TEXT: "<|endoftext|>"}  # as Hugging Face spells them
 TEXT_ROOT, PROJECTOR_ROOT = "text_encoder.", "text_projection."
 
@@ -86,6 +89,8 @@ def halve(source: Path, folder: Path) -> None:
             name: value.to(torch.bfloat16) if value.is_floating_point() else value for name, value in tensors.items()
         }
         save_file(half, path, {"format": "pt"})
+    config = json.loads((folder / CONFIG).read_bytes())
+    write_text(folder / CONFIG, json.dumps(config | {"dtype": "bfloat16"}))
 
 
 def _theirs(student: "TextStudent", file: Path) -> "dict[str, Any] | None":

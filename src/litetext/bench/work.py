@@ -157,6 +157,11 @@ class Work:
         """What is known of a file that was made; it is written last."""
         return self.folder / "files" / ("+".join(chain) + ".json")
 
+    def weights(self, row: Row) -> str | None:
+        """What the weights of a row's files are; None where nothing was made."""
+        known = self.facts(row.chain)
+        return json.loads(known.read_bytes())["weights"] if known.is_file() else None
+
     def reference(self, name: str) -> Path:
         """The features of a row that others are compared with."""
         return self.folder / "references" / f"{name}.safetensors"

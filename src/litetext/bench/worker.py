@@ -75,6 +75,8 @@ def _exactness(job: Job, work: Work, row: Row, encode: Encode) -> dict[str, Any]
     """The features against those of the reference; None where there is none, or nothing was asked for."""
     if row.reference is None or not job.phrases or not work.reference(row.reference).is_file():
         return None
+    if work.weights(row) != work.weights(find_row(row.reference)):
+        return None
     found = compare(encode, row.known(work.texts())[: job.phrases], work.reference(row.reference))
     return None if found is None else found.to_json()
 

@@ -74,7 +74,7 @@ def bench(
     ] = False,
     rounds: Annotated[int | None, typer.Option(help="Passes over all rows. Default: 3.")] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="To spend on each batch size of a row in a round. Default: 3.")
+        float | None, typer.Option(help="To spend on each batch size of a row in a round. Default: 2.")
     ] = None,
     phrases: Annotated[
         int | None, typer.Option(help="Phrases whose features are compared with fp32 PyTorch. Default: 5000.")

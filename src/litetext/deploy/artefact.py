@@ -65,7 +65,11 @@ class Artefact:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         config = json.loads(self.config.to_json())
-        return {"litetext": VERSION} | asdict(self) | {"config": config, "files": dict(self.files), "checked": dict(self.checked)}
+        return (
+            {"litetext": VERSION}
+            | asdict(self)
+            | {"config": config, "files": dict(self.files), "checked": dict(self.checked)}
+        )
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
@@ -81,7 +85,10 @@ class Artefact:
         if said.keys() != known:
             raise OptionError(f"unknown or missing entries: {', '.join(sorted(said.keys() ^ known))}")
         try:
-            options, config = TargetOptions(**said.pop("options")), StudentConfig.from_json(json.dumps(said.pop("config")))
+            options, config = (
+                TargetOptions(**said.pop("options")),
+                StudentConfig.from_json(json.dumps(said.pop("config"))),
+            )
         except TypeError as error:
             raise OptionError(f"entries that make no sense ({error})") from error
         if said["model"] not in {Path(name).parts[0] for name in said["files"]}:
@@ -182,7 +189,9 @@ def new_folder(target: Path) -> Iterator[Path]:
 def program_files(folder: Path) -> dict[str, int]:
     """Names and sizes of all files of a folder but ours, in the order of their names."""
     ours = {MANIFEST, NOTICE, *TOKENIZERS}
-    found = sorted((file.relative_to(folder).as_posix(), file.stat().st_size) for file in folder.rglob("*") if file.is_file())
+    found = sorted(
+        (file.relative_to(folder).as_posix(), file.stat().st_size) for file in folder.rglob("*") if file.is_file()
+    )
     return {name: size for name, size in found if name not in ours}
 
 

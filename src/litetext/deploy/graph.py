@@ -26,7 +26,6 @@ from litetext.tokens.vocabulary import END_ID, VOCABULARY_SIZE
 Array = npt.NDArray[np.generic]
 
 
-
 EPSILON = 1e-5  # of every norm
 NO_SCORE = -1e4  # before a softmax: exp of it is 0 in float32 and float16, and it fits both
 NIBBLE_GROUP = 32  # columns of an int4 table that share a scale
@@ -83,7 +82,11 @@ def _read_inputs(g: GraphBuilder, config: StudentConfig, options: TargetOptions)
     """Ids and mask as the student reads them: at most its context, with attended padding all of it."""
     ids, mask = INPUTS
     asked = g.size(mask, 1)
-    last = g.node("Equal", g.node("Range", *(g.node("Squeeze", one) for one in (g.whole(0), asked, g.whole(1)))), g.whole(config.context - 1))
+    last = g.node(
+        "Equal",
+        g.node("Range", *(g.node("Squeeze", one) for one in (g.whole(0), asked, g.whole(1)))),
+        g.whole(config.context - 1),
+    )
     goes_on = g.slice(g.node("Pad", mask, g.whole(0, 0, 0, 1)), 1, 1 << 40, 1)
     cut = g.node("And", last, g.cast(goes_on, "bool"))
     ids = g.node("Mul", g.node("Where", cut, g.whole(END_ID), ids), mask)
@@ -99,7 +102,9 @@ def _read_inputs(g: GraphBuilder, config: StudentConfig, options: TargetOptions)
         flat = g.reshape(mask, -1)
         valid = g.node("Squeeze", g.node("NonZero", flat), g.whole(0))
         count = g.size(valid, 0)
-        numbers = g.node("Range", g.node("Squeeze", g.whole(0)), g.node("Squeeze", count), g.node("Squeeze", g.whole(1)))
+        numbers = g.node(
+            "Range", g.node("Squeeze", g.whole(0)), g.node("Squeeze", count), g.node("Squeeze", g.whole(1))
+        )
         homes = g.node("ScatterElements", g.node("Expand", count, g.size(flat, 0)), valid, numbers)
     return _Text(ids, g.cast(mask, "bool"), g.size(mask, 0), g.size(mask, 1), asked, valid, homes)
 
@@ -186,7 +191,9 @@ class _Body:
         both = g.node("Concat", *(g.node("Unsqueeze", one, g.whole(2)) for one in (low, high)), axis=2)
         groups = self.tensors["token_table.scale"].shape[1]
         values = g.node("Sub", g.cast(both, g.float), g.constant(8.0))
-        scaled = g.node("Mul", g.reshape(values, -1, groups, columns // groups), g.node("Unsqueeze", scales, g.whole(2)))
+        scaled = g.node(
+            "Mul", g.reshape(values, -1, groups, columns // groups), g.node("Unsqueeze", scales, g.whole(2))
+        )
         return g.reshape(scaled, -1, columns)
 
     def _with_nan(self, table: Array) -> Array:

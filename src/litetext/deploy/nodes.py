@@ -69,7 +69,9 @@ class GraphBuilder:
     def parts(self, value: str, count: int, axis: int) -> list[str]:
         """Split a value into equal parts along an axis."""
         names = [f"part_{len(self._nodes)}_{part}" for part in range(count)]
-        self._nodes.append(helper.make_node("Split", [value], names, axis=axis, num_outputs=count, name=f"{names[0]}_node"))
+        self._nodes.append(
+            helper.make_node("Split", [value], names, axis=axis, num_outputs=count, name=f"{names[0]}_node")
+        )
         return names
 
     def cast(self, value: str, kind: Type, output: str = "") -> str:

@@ -1,9 +1,9 @@
 """Serving an exported text encoder without PyTorch: texts in, NumPy arrays out.
 
-    from litetext.deploy.runtime import TextRuntime
+from litetext.deploy.runtime import TextRuntime
 
-    runtime = TextRuntime.open("s0-onnx")
-    features, mask = runtime.encode(["white dog", "leash"])  # float32 [B, L, D], bool [B, L]
+runtime = TextRuntime.open("s0-onnx")
+features, mask = runtime.encode(["white dog", "leash"])  # float32 [B, L, D], bool [B, L]
 """
 
 from collections import OrderedDict
@@ -252,4 +252,3 @@ def open_engine(folder: Path, artefact: Artefact, engine: str | None, threads: i
         raise OptionError(f"the engine '{chosen}' for a program for {artefact.target}", where=str(folder))
     opener: Callable[[Path, str, int | None], Engine] = import_module(f"litetext.deploy.targets.{chosen}").open_engine
     return opener(folder, artefact.model, threads)
-
