@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from benchmarks.machine import RESULTS, describe_machine
 
-BENCHMARKS = ("tokenizer", "audit", "geometry", "equality", "memory", "evaluate", "embed", "distill")
+BENCHMARKS = ("tokenizer", "audit", "geometry", "equality", "memory", "evaluate", "embed", "distill", "text")
 
 
 def main() -> None:

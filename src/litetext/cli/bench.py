@@ -159,7 +159,7 @@ def _begin(work: "Work", sources: "Sequence[str] | None", made: dict[str, Any]) 
         return
     corpus = read_corpus(sources, ReadOptions())
     texts = random.Random(0).sample(corpus.texts, len(corpus))  # noqa: S311 - nothing is secret
-    name = ", ".join(sources) if sources else "the bundled corpus"
+    name = ", ".join(Path(source).name for source in sources) if sources else "the bundled corpus"
     work.begin(Inputs.of(prompts=(name, texts), **made), texts)
 
 
