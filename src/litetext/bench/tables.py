@@ -19,9 +19,9 @@ def to_markdown(report: BenchReport) -> str:
         _speed(measured, report),
         "## Memory and exactness",
         _memory(measured),
-        "## Ratios",
-        _ratios(report),
     ]
+    if report.ratios:
+        parts += ["## Ratios", _ratios(report)]
     if left := [result for result in report.results if result.reason is not None]:
         rows = [[result.row.name, result.title, str(result.reason)] for result in left]
         parts += ["## Not measured", _table(["row", "what", "why"], rows)]
@@ -35,10 +35,10 @@ def _about(report: BenchReport) -> str:
     peaks = [f"{machine['gflops'][name]:,.0f} in {name}" for name in PRECISIONS if machine["gflops"][name]]
     return (
         f"{machine['cpu']} ({', '.join(machine['features']) or 'no features known'}), {machine['usable_cores']} of "
-        f"{machine['cores']} cores, {options.threads} threads{load}; {machine['system']}, Python {machine['python']}, "
+        f"{machine['cores']} cores, {_count(options.threads or 1, "thread")}{load}; {machine['system']}, Python {machine['python']}, "
         f"{packages}. Matrix products ({machine['gflops']['by']}), GFLOP/s: {' and '.join(peaks)}.\n\n"
-        f"{report.prompts['count']:,} distinct phrases of {report.prompts['source']}. Medians of {options.rounds} "
-        "rounds, each row in fresh processes."
+        f"{report.prompts['count']:,} distinct phrases of {report.prompts['source']}. Medians of "
+        f"{_count(options.rounds, 'round')}, each row in fresh processes."
     )
 
 
@@ -106,6 +106,10 @@ def _cosine(result: Result) -> str:
         return "the reference"
     cosine = result.cosine
     return "" if cosine is None else f"{cosine['mean']:.5f} / {cosine['least']:.5f} ({cosine['phrases']:,})"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def figure(value: float | None) -> str:
