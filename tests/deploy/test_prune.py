@@ -12,7 +12,6 @@ from litetext import load_encoder  # noqa: E402
 from litetext.deploy import prune  # noqa: E402
 from litetext.deploy.prune import compare_features, cover, prune_checkpoint, split_rows  # noqa: E402
 from litetext.encoders.presets import StudentConfig  # noqa: E402
-from litetext.encoders.saving import save_student  # noqa: E402
 from litetext.encoders.student import StudentEncoder  # noqa: E402
 from litetext.errors import EncoderError, OptionError  # noqa: E402
 from litetext.prompts.bundled import bundled_corpus  # noqa: E402
@@ -20,20 +19,13 @@ from litetext.tokens.batch import TokenBatch  # noqa: E402
 from litetext.tokens.bpe import clip_tokenizer  # noqa: E402
 from litetext.tokens.kept import KeptTokens  # noqa: E402
 from litetext.tokens.vocabulary import VOCABULARY_SIZE  # noqa: E402
-from tests.encoders.students import tiny_student  # noqa: E402
+from tests.deploy.students import student_file  # noqa: E402
 from tests.encoders.synthetic import TINY, Student, save_pt  # noqa: E402
 
 pytestmark = pytest.mark.torch
 PHRASES = list(bundled_corpus().texts)
 KNOWN = PHRASES[::2]
 KINDS = [("masked", {}), ("attended", {}), ("masked", {"rank": 8}), ("masked", {"folded": True})]
-
-
-def student_file(folder: Path, padding: Any = "masked", **changes: Any) -> Path:
-    folded = changes.pop("folded", False)
-    module = tiny_student(padding, vocabulary=VOCABULARY_SIZE, **changes)
-    save_student(module.fold() if folded else module, folder / "student.safetensors")
-    return folder / "student.safetensors"
 
 
 def encoder(path: Path) -> StudentEncoder:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from litetext.encoders.checkpoints import own_metadata
 from litetext.encoders.presets import PRESETS, StudentConfig
@@ -18,7 +20,7 @@ from litetext.encoders.convert import convert_checkpoint  # noqa: E402
 from litetext.encoders.loading import load_encoder, read_student_tensors  # noqa: E402
 from litetext.encoders.saving import save_student  # noqa: E402
 from litetext.encoders.student import TextStudent, build_student  # noqa: E402
-from litetext.encoders.tables import FactorisedTable, factorise_table, token_table  # noqa: E402
+from litetext.encoders.tables import FactorisedTable, factorise_table, table_variances, token_table  # noqa: E402
 from tests.encoders.students import VOCABULARY, disturb, generator, prefix_mask, random_ids  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("tidy")]
@@ -62,6 +64,31 @@ def test_no_other_table_of_its_rank_is_nearer(rows: int, width: int) -> None:
         torch.testing.assert_close(error, singular[rank:].square().sum(), atol=1e-12, rtol=1e-9)
         torch.testing.assert_close(up.T @ up, torch.eye(rank, dtype=torch.float64))
         torch.testing.assert_close(low.square().sum(0), singular[:rank].square())  # the largest first
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5))
+def test_weighted_it_is_never_worse_where_it_counts(seed: int, rank: int) -> None:
+    random = generator(seed)
+    table = torch.randn(30, 6, generator=random, dtype=torch.float64)
+    weights = torch.rand(30, generator=random, dtype=torch.float64) ** 8 * 100
+
+    def error(factors: tuple[Any, Any]) -> Any:
+        low, up = factors
+        return ((low @ up.T - table).square().sum(1) * weights).sum()
+
+    weighted, plain = error(factorise_table(table, rank, weights)), error(factorise_table(table, rank))
+    assert weighted <= plain * (1 + 1e-9) + 1e-12
+    torch.testing.assert_close(weighted, table_variances(table, weights)[rank:].sum(), atol=1e-9, rtol=1e-9)
+    singular = torch.linalg.svdvals(table * weights.sqrt()[:, None])
+    torch.testing.assert_close(table_variances(table, weights), singular.square(), atol=1e-9, rtol=1e-9)
+
+
+def test_weights_that_are_alike_change_nothing() -> None:
+    table = torch.randn(20, 6, generator=generator(), dtype=torch.float64)
+    (low, up), (one, two) = factorise_table(table, 3), factorise_table(table, 3, torch.full((20,), 2.0))
+    torch.testing.assert_close(one @ two.T, low @ up.T)
+    with pytest.raises(OptionError, match=r"weights \[19\] for a table \[20, 6\]"):
+        factorise_table(table, 3, torch.ones(19))
 
 
 def test_a_table_of_low_rank_is_factorised_exactly() -> None:

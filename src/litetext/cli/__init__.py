@@ -2,6 +2,7 @@
 
 from litetext.cli import (  # noqa: F401 - importing a command adds it
     audit,
+    bank,
     bench,
     demo,
     distill,
@@ -9,8 +10,11 @@ from litetext.cli import (  # noqa: F401 - importing a command adds it
     encoders,
     evaluate,
     export,
+    fold,
+    lowrank,
     micro,
     prune,
+    quantize,
     retention,
     segment,
 )

@@ -23,8 +23,15 @@ def inspect(
     debug: Debug = False,  # noqa: ARG001 - read by `run`
 ) -> None:
     """Say which checkpoint this is: format, variant, position table, parameters, and what is wrong with it."""
+    from litetext.deploy.bank_file import is_bank
     from litetext.encoders.summary import summarise_checkpoint
 
+    if is_bank(file):
+        from litetext.deploy.bank import PromptBank
+
+        bank = PromptBank.open(file)
+        print_json(bank.to_json()) if json else typer.echo(bank.describe())
+        return
     summary = summarise_checkpoint(file)
     if json:
         print_json(summary.to_json())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from litetext.cli.app import Debug, Json, app, print_json, show_progress
-from litetext.cli.models import MODEL_HELP, Context, Device, Dtype, ModelChoice, Positions, Text
+from litetext.cli.models import MODEL_HELP, Context, Device, Dtype, ModelChoice, Otherwise, Positions, Text
 from litetext.cli.predicting import SCORE, Maker
 from litetext.cli.scores import print_scores, print_subsets
 from litetext.errors import EvaluationError, MissingExtraError, OptionError
@@ -66,6 +66,7 @@ def gold(
         float | None, typer.Option(help="Predict this score or better, at most 0.5 (the default). --ap needs less.")
     ] = None,
     text: Text = None,
+    otherwise: Otherwise = None,
     positions: Positions = "auto",
     context: Context = None,
     device: Device = "auto",
@@ -88,11 +89,18 @@ def gold(
     if model is not None:
         if not images:
             raise typer.BadParameter("a --model needs the folder of the pictures", param_hint="--images")
-        choice = ModelChoice(model, text, positions, context, device, dtype)
+        choice = ModelChoice(model, text, positions, context, device, dtype, otherwise)
         maker = Maker(choice, tuple(images), SCORE if threshold is None else threshold)
         if ap and threshold is None:
             typer.echo("warning: AP is too low without poor predictions: give --threshold 0.01, for example", err=True)
-    elif images or text or threshold is not None or context is not None or {positions, device, dtype} != {"auto"}:
+    elif (
+        images
+        or text
+        or otherwise
+        or threshold is not None
+        or context is not None
+        or {positions, device, dtype} != {"auto"}
+    ):
         raise OptionError("options of a model without a model", mend="give --model, or leave them out")
     elif predictions is None:
         raise typer.BadParameter("give predictions, or a --model that makes them", param_hint="--pred")

@@ -1,7 +1,7 @@
 """`litetext export`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -37,9 +37,8 @@ def export(
         ),
     ] = None,
     precision: Annotated[
-        str | None,
-        typer.Option(help="fp32 or fp16, for a student with float weights; one of `litetext quantize` is int8."),
-    ] = None,
+        str, typer.Option(help="fp32 or fp16, for a student with float weights; one of `litetext quantize` is int8.")
+    ] = "fp32",
     length: Annotated[
         int | None, typer.Option(help="Tokens that the program takes, padding counted; none: any number, where it can.")
     ] = None,
@@ -53,20 +52,21 @@ def export(
     debug: Debug = False,  # noqa: ARG001 - read by `run`
 ) -> None:
     """Write a student as a program for an engine, with its tokeniser: a folder that serves without PyTorch."""
+    from litetext.deploy.targets.protocol import Precision, TargetOptions
     from litetext.errors import OptionError
     from litetext.prompts.readers import ReadOptions
 
+    options = TargetOptions(length, batch, cast("Precision", precision))  # which refuses any other word
     if phrases < 1:
         raise OptionError(f"{phrases} phrases to compare on", mend="give at least 1")
     texts = read_corpus(sources, ReadOptions()).texts
     encoder = load_quietly(student, positions, context, "cpu")
-    from litetext.deploy.export import export_student
-    from litetext.deploy.targets.protocol import TargetOptions
+    from litetext.deploy.export import ExportPlan, export_student
 
-    options = TargetOptions(length, batch, precision or "fp32")  # type: ignore[arg-type] - it refuses any other word
+    plan = ExportPlan(target, output, Path(student).name, options)
     some = texts[:: max(1, len(texts) // phrases)][:phrases]
     with show_progress() as progress:
-        done = export_student(encoder, target, output, options, some, lambda share: progress("comparing", share))
+        done = export_student(encoder, plan, some, lambda share: progress("comparing", share))
     if json:
         print_json(done.to_json())
     else:
@@ -77,7 +77,7 @@ def _lines(done: "Export") -> list[str]:
     artefact = done.artefact
     checked = artefact.checked
     lines = [
-        f"{done.folder}: {artefact.model} ({artefact.options.precision}), {done.total / 1e6:.2f} MB with its tokeniser"
+        f"{done.folder}: {artefact.model} ({artefact.options.precision}), {done.bytes / 1e6:.2f} MB with its tokeniser"
     ]
     if checked:
         lines.append(

@@ -1,5 +1,6 @@
 """The options that say which model segments, and with which text encoder."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -9,13 +10,21 @@ from litetext.errors import OptionError
 
 if TYPE_CHECKING:
     from litetext.encoders.protocol import TextEncoder
+    from litetext.encoders.size import EncoderSize
     from litetext.sam3.segmenter import Segmenter, SegmentOptions
 
 MODEL_HELP = "SAM3 model: a folder, a name on the Hugging Face hub, or micro: the small one in this package."
 
 Text = Annotated[
     str | None,
-    typer.Option(metavar="PATH|HF_ID", help="Text encoder instead of the model's own, which is then not loaded."),
+    typer.Option(
+        metavar="PATH|HF_ID",
+        help="Text encoder, or prompt bank, instead of the model's own encoder, which is then not loaded.",
+    ),
+]
+Otherwise = Annotated[
+    str | None,
+    typer.Option(metavar="PATH|HF_ID", help="Text encoder of phrases that a prompt bank (--text) does not know."),
 ]
 Positions = Annotated[str, typer.Option(help="Position table of the text encoder: auto, slice, interpolate or keep.")]
 Context = Annotated[int | None, typer.Option(help="Tokens that the text encoder reads.")]
@@ -24,20 +33,38 @@ Dtype = Annotated[str, typer.Option(help="Number type: auto (float32), bf16 or f
 
 
 def load_quietly(spec: str, positions: str, context: int | None, device: str, dtype: str = "auto") -> "TextEncoder":
-    """A text encoder as the command line names it; the hub's retries are not told, an error stays one line.
+    """A text encoder or a bank as the command line names it; the hub's retries are not told, an error stays one line.
 
     Raises:
         EncoderError: it cannot be loaded.
-        OptionError: no such positions, context, device or number type.
+        OptionError: no such positions, context, device or number type, or one of the first two for a bank.
     """
     import logging
 
+    from litetext.deploy.served import is_served, open_served
     from litetext.encoders.loading import Positions as Known
     from litetext.encoders.loading import load_encoder
 
+    if is_served(spec):
+        _refuse_positions(spec, positions, context)
+        return open_served(spec)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     chosen = cast("Known", positions)  # load_encoder refuses any other word
     return load_encoder(spec, positions=chosen, context=context, dtype=dtype, device=device)
+
+
+def measure(spec: str, encoder: "TextEncoder") -> "EncoderSize":
+    """The size of what `load_quietly` gave.
+
+    Raises:
+        EncoderError: nothing there, or no (single) text encoder in it.
+    """
+    from litetext.deploy.served import ServedEncoder
+    from litetext.encoders.size import EncoderSize, measure_encoder
+
+    if isinstance(encoder, ServedEncoder):
+        return EncoderSize(spec, encoder.parameters, encoder.bytes)
+    return measure_encoder(spec, encoder)
 
 
 @dataclass(frozen=True)
@@ -46,14 +73,15 @@ class ModelChoice:
 
     Attributes:
         model: a folder or a hub name.
-        text: another text encoder; None: the model's own.
-        positions: of that encoder's position table: auto, slice, interpolate or keep.
+        text: another text encoder, or a prompt bank; None: the model's own.
+        positions: of that encoder's position table: auto, slice, interpolate or keep; with a bank, of ``otherwise``.
         context: tokens that it reads; None: as many as its table has.
         device: where to compute.
         dtype: the number type.
+        otherwise: encodes the phrases that the bank does not know; None: they are refused.
 
     Raises:
-        OptionError: a context or positions without a text encoder.
+        OptionError: a context or positions without a text encoder, or something for a bank without one.
     """
 
     model: str
@@ -62,23 +90,30 @@ class ModelChoice:
     context: int | None = None
     device: str = "auto"
     dtype: str = "auto"
+    otherwise: str | None = None
 
     def __post_init__(self) -> None:
         """Check what belongs together."""
         if self.text is None and (self.context is not None or self.positions != "auto"):
             raise OptionError("a context or positions without a text encoder", mend="give --text")
+        if self.otherwise is not None and self.text is None:
+            raise OptionError("--otherwise without a prompt bank", where=self.otherwise, mend="give --text BANK")
 
-    def load(self, options: "SegmentOptions") -> "Segmenter":
+    def load(self, options: "SegmentOptions", asked: Sequence[str] = ()) -> "Segmenter":
         """Load the encoder, if there is one, and the model around it.
 
+        Args:
+            options: how to segment.
+            asked: phrases that are going to be asked; a bank without them is refused before the model is loaded.
+
         Raises:
-            EncoderError: one of them cannot be loaded.
+            EncoderError: one of them cannot be loaded, or a phrase is not in the bank.
             OptionError: no such device, number type or positions.
             MissingExtraError: PyTorch or `transformers` is not installed.
         """
         from litetext.sam3.segmenter import Segmenter
 
-        encoder = self._load_encoder()
+        encoder = self._load_encoder(asked)
         return Segmenter.load(self.model, encoder, device=self.device, dtype=self.dtype, options=options)
 
     def describe(self) -> dict[str, str]:
@@ -88,13 +123,29 @@ class ModelChoice:
         described = {"model": identify(self.model), "dtype": self.dtype}
         if self.text is not None:
             described |= {"text": identify(self.text), "positions": self.positions, "context": str(self.context)}
+        if self.otherwise is not None:
+            described["otherwise"] = identify(self.otherwise)
         return described
 
-    def _load_encoder(self) -> "TextEncoder | None":
+    def _load_encoder(self, asked: Sequence[str]) -> "TextEncoder | None":
+        from litetext.deploy.served import is_served, open_served
+
         if self.text is None:
             return None
-        from litetext.encoders.loading import Positions as Known
-        from litetext.encoders.loading import load_encoder
+        other = self.otherwise
+        if not is_served(self.text):
+            if other is not None:
+                raise OptionError("--otherwise for what is no prompt bank", where=self.text, mend="leave it out")
+            return self._load(self.text)
+        if other is None:
+            _refuse_positions(self.text, self.positions, self.context)
+            return open_served(self.text, asked=asked)
+        return open_served(self.text, lambda: self._load(other))
 
-        chosen = cast("Known", self.positions)  # load_encoder refuses any other word
-        return load_encoder(self.text, positions=chosen, context=self.context, dtype=self.dtype, device=self.device)
+    def _load(self, spec: str) -> "TextEncoder":
+        return load_quietly(spec, self.positions, self.context, self.device, self.dtype)
+
+
+def _refuse_positions(spec: str, positions: str, context: int | None) -> None:
+    if context is not None or positions != "auto":
+        raise OptionError("a context or positions for a prompt bank", where=spec, mend="its features are there already")

@@ -51,7 +51,8 @@ class Maker:
             typer.echo(f"Predictions: {job.output}{f' ({state})' if state else ''}", err=True)
         if all(plan.is_complete for plan in plans):
             return
-        segmenter = self.choice.load(options)
+        asked = [phrase for plan in plans for picture in plan.pictures for phrase in picture.phrases.values()]
+        segmenter = self.choice.load(options, asked)
         segmenter.encoder = OneByOne(segmenter.encoder)
         with show_progress() as progress:
             for one, plan in zip(sets, plans, strict=True):

@@ -9,7 +9,7 @@ import typer
 
 from litetext.cli.app import Debug, Json, print_json, show_progress
 from litetext.cli.evaluate import evaluate_app, split_files
-from litetext.cli.models import MODEL_HELP, Context, Device, Dtype, ModelChoice, Positions, load_quietly
+from litetext.cli.models import MODEL_HELP, Context, Device, Dtype, ModelChoice, Positions, load_quietly, measure
 from litetext.cli.predicting import SCORE
 from litetext.cli.scores import score_table
 from litetext.errors import MissingExtraError, OptionError
@@ -36,8 +36,8 @@ def retention(
         typer.Option(
             metavar="PATH|HF_ID",
             show_default=False,
-            help="Text encoder to compare with the model's own: a file, the folder of a run, or micro: the student in "
-            "this package.",
+            help="Text encoder to compare with the model's own: a file, the folder of a run, a prompt bank, or micro: "
+            "the student in this package.",
         ),
     ],
     pairs: Annotated[
@@ -76,7 +76,6 @@ def retention(
 ) -> None:
     """What of the model's cgF1 a student keeps: both read the same phrases; masks, parameters and bytes compared."""
     try:
-        from litetext.encoders.size import measure_encoder
         from litetext.evaluate.comparison import compare
         from litetext.evaluate.predict import options_for
         from litetext.evaluate.retention import Bootstrap, report_retention
@@ -91,7 +90,7 @@ def retention(
     chosen = student_name(student)
     encoder = load_quietly(chosen, positions, context, device, dtype)
     teacher = ModelChoice(model, device=device, dtype=dtype).load(options_for(SCORE))
-    sizes = measure_encoder(model, teacher.encoder), measure_encoder(chosen, encoder)
+    sizes = measure(model, teacher.encoder), measure(chosen, encoder)
     with show_progress() as progress:
         comparison = compare(teacher, teacher.with_encoder(encoder), asked.pairs, worst, asked.tells(progress))
     _tell(report_retention(comparison, *sizes, bootstrap), output, json=json)
@@ -171,14 +170,14 @@ def _tell(report: "RetentionReport", output: Path | None, *, json: bool) -> None
         print_retention(report)
 
 
-def print_retention(report: "RetentionReport") -> None:
+def print_retention(report: "RetentionReport", names: tuple[str, str] = ("teacher", "student")) -> None:
     """One table: scores of both and what is kept of them, sizes of both, and how alike their masks are."""
     from rich.console import Console
 
     caption = (
         f"{len(report.comparison.agreements)} (picture, phrase) pairs of {len(report.comparison.teacher)} pictures"
     )
-    table = score_table("", "teacher", "student", "kept", caption=caption)
+    table = score_table("", *names, "kept", caption=caption)
     kept, both = report.retention, (report.teacher, report.student)
     for name, label, form in _SCORES:
         values = (format(getattr(one.scores, name), form) for one in both)

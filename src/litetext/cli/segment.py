@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from litetext.cli.app import Debug, Json, app, print_json, show_progress
-from litetext.cli.models import MODEL_HELP, Context, Device, Dtype, ModelChoice, Positions, Text
+from litetext.cli.models import MODEL_HELP, Context, Device, Dtype, ModelChoice, Otherwise, Positions, Text
 
 
 @app.command(
     epilog="\b\nExamples:\n  litetext segment photo.jpg -p 'white dog' -p leash -o found\n"
     "  litetext segment photos/ 'more/*.png' -p person --json\n"
-    "  litetext segment photo.jpg -p dog --text s0.pt --positions slice --context 16"
+    "  litetext segment photo.jpg -p dog --text s0.pt --positions slice --context 16\n"
+    "  litetext segment photo.jpg -p dog --text bank.safetensors --otherwise student.safetensors"
 )
 def segment(
     images: Annotated[
@@ -32,6 +33,7 @@ def segment(
     threshold: Annotated[float, typer.Option(help="Instances with a higher score are kept.")] = 0.5,
     model: Annotated[str, typer.Option(metavar="PATH|HF_ID", help=MODEL_HELP)] = "facebook/sam3",
     text: Text = None,
+    otherwise: Otherwise = None,
     positions: Positions = "auto",
     context: Context = None,
     device: Device = "auto",
@@ -52,7 +54,7 @@ def segment(
     options = SegmentOptions(threshold=threshold)
     check_prompts(prompts)
     files = find_images(images)
-    segmenter = ModelChoice(model, text, positions, context, device, dtype).load(options)
+    segmenter = ModelChoice(model, text, positions, context, device, dtype, otherwise).load(options, prompts)
     with show_progress() as progress:
         report = segment_files(segmenter, files, prompts, output, progress)
     if json:

@@ -1,4 +1,4 @@
-"""What `litetext export` writes: a folder with a program for an engine, its tokeniser, and a manifest that says what it is.
+"""What `litetext export` writes: a folder with a program for an engine, its tokeniser and a manifest.
 
 Nothing here needs PyTorch, nor an engine.
 """
@@ -44,8 +44,8 @@ class Artefact:
         pruned: whether it has only a part of CLIP's tokens.
         name: what the student was called.
         fingerprint: of the student, as `fingerprint_encoder` gives it.
-        order: mean cosine between a phrase's features and those with its content words in another order; None where no
-            phrase could be shuffled.
+        order: how far shuffling its words moves a phrase, as a share of the way to an unrelated one (`measure_order`);
+            None where the phrases could not tell.
         checked: how the program compares with PyTorch, as `Fidelity.to_json` has it.
     """
 
@@ -165,7 +165,7 @@ def write_manifest(folder: Path, artefact: Artefact) -> None:
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes the target when the block ends without an error; else nothing is left of it.
+    """A folder to write into; it becomes the target when the block ends without an error, else nothing is left of it.
 
     Raises:
         OptionError: at the target is something else than an artefact.

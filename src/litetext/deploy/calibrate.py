@@ -18,7 +18,7 @@ from litetext.encoders.student import TextStudent
 from litetext.errors import EncoderError, OptionError
 
 BINS = 4096  # 16 for each step of the widest range
-SHARES = tuple(number / 40 for number in range(40, 11, -1))  # of the lowest and of the highest number
+SHARES = tuple(number / 20 for number in range(20, 5, -1))  # of the lowest and of the highest number
 BATCH = 64
 
 

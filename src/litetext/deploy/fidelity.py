@@ -10,6 +10,7 @@ import numpy.typing as npt
 from litetext.encoders.protocol import Progress, TextEncoder
 from litetext.errors import EncoderError, OptionError
 
+CLOSE_MEAN, CLOSE_MIN = 0.999, 0.995  # what a student for the device must reach
 Pair = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
 
@@ -32,6 +33,11 @@ class Fidelity:
     p1: float
     min: float
     largest: float
+
+    @property
+    def is_close(self) -> bool:
+        """Whether the mean cosine is at least 0.999, and the least at least 0.995."""
+        return self.mean >= CLOSE_MEAN and self.min >= CLOSE_MIN
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -1,16 +1,17 @@
 """A student as an ONNX graph of standard operators: token ids in, features out, padding handled inside.
 
-What a caller's tokeniser pads with does not matter: ids where the mask is 0 are read as 0. Texts that are longer than the
-student's context are cut there, and keep their end token. A pruned student takes CLIP's ids; the features of a text
+What a caller's tokeniser pads with does not matter: ids where the mask is 0 are read as 0. Texts that are longer than
+the student's context are cut there, and keep their end token. A pruned student takes CLIP's ids; the features of a text
 with a token that was pruned are NaN, so that no other row of the table is read for it.
 
-Where the length is open, as little as possible is computed of padding. Where it is masked that is nothing: linear layers
-and norms see the valid tokens of all texts as rows [T, C], and only attention and convolutions see a batch [B, L, C].
-Where it is attended, nothing reads padding after the last attention or convolution: what follows sees rows as well.
+Where the length is open, as little as possible is computed of padding. Where it is masked that is nothing: linear
+layers and norms see the valid tokens of all texts as rows [T, C], and only attention and convolutions see a batch
+[B, L, C]. Where it is attended, nothing reads padding after the last attention or convolution: what follows sees rows.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,14 +22,13 @@ from litetext.deploy.targets.onnx import INPUTS, OUTPUTS
 from litetext.deploy.targets.protocol import TargetOptions
 from litetext.encoders.presets import KERNEL, StudentConfig
 from litetext.tokens.kept import kept_tokens
-from litetext.tokens.vocabulary import END_ID, VOCABULARY_SIZE
+from litetext.tokens.vocabulary import END_ID
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 
 
 EPSILON = 1e-5  # of every norm
 NO_SCORE = -1e4  # before a softmax: exp of it is 0 in float32 and float16, and it fits both
-NIBBLE_GROUP = 32  # columns of an int4 table that share a scale
 
 
 def student_graph(
@@ -36,8 +36,9 @@ def student_graph(
 ) -> ModelProto:
     """The graph of a folded student.
 
-    Inputs: ``input_ids`` int64 [B, L], ``attention_mask`` int64 [B, L], 1 at valid tokens, padded on the right. Outputs:
-    ``text_features`` float32 [B, L, D], zero at padding; ``text_mask`` bool [B, L], True at tokens that were read.
+    Inputs: ``input_ids`` int64 [B, L], ``attention_mask`` int64 [B, L], 1 at valid tokens, padded on the right.
+    Outputs: ``text_features`` float32 [B, L, D], zero at padding; ``text_mask`` bool [B, L], True at tokens that were
+    read.
 
     Args:
         config: of the student.
@@ -48,7 +49,7 @@ def student_graph(
     g = GraphBuilder(options.precision)
     text = _read_inputs(g, config, options)
     body = _Body(g, config, tensors, text)
-    features = _write_outputs(g, config, text, body.features())
+    features = _write_outputs(g, text, body.features())
     batch, length = options.batch or "batch", options.length or "length"
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, [batch, length]) for name in INPUTS]
     return g.model(inputs, _outputs(features, config, batch, length), notes)
@@ -64,9 +65,10 @@ class _Text:
         batch: int64 [1], B.
         length: int64 [1], L'.
         asked: int64 [1], L of the inputs.
-        valid: int64 [T], where the valid tokens stand in B * L' places; None where the length is fixed, for engines that
-            know no sizes which depend on values.
+        valid: int64 [T], where the valid tokens stand in B * L' places; None where the length is fixed, for engines
+            that know no sizes which depend on values.
         homes: int64 [B * L'], the row of each place among the valid tokens, T at padding; None as above.
+        lost: bool [B, 1, 1], whether a token of the text was pruned; None where none was.
     """
 
     ids: str
@@ -76,6 +78,7 @@ class _Text:
     asked: str
     valid: str | None
     homes: str | None
+    lost: str | None
 
 
 def _read_inputs(g: GraphBuilder, config: StudentConfig, options: TargetOptions) -> _Text:
@@ -93,11 +96,12 @@ def _read_inputs(g: GraphBuilder, config: StudentConfig, options: TargetOptions)
     if config.padding == "attended":
         ids, mask = (g.node("Pad", one, g.whole(0, 0, 0, config.context)) for one in (ids, mask))
     ids, mask = (g.slice(one, 0, config.context, 1) for one in (ids, mask))
+    valid = homes = lost = None
     if config.kept is not None:
-        rows = kept_tokens(config.kept).rows
-        found = np.where(rows < 0, config.vocabulary, rows).astype(np.int32)
-        ids = g.node("Gather", g.constant(found, "rows_of_tokens"), ids)
-    valid = homes = None
+        rows = g.node("Gather", g.constant(kept_tokens(config.kept).rows.astype(np.int32), "rows_of_tokens"), ids)
+        least = g.node("ReduceMin", rows, g.whole(1), keepdims=1)
+        lost = g.node("Unsqueeze", g.node("Less", least, g.constant(np.int32(0))), g.whole(2))
+        ids = g.node("Max", rows, g.constant(np.int32(0)))
     if options.length is None:
         flat = g.reshape(mask, -1)
         valid = g.node("Squeeze", g.node("NonZero", flat), g.whole(0))
@@ -106,13 +110,16 @@ def _read_inputs(g: GraphBuilder, config: StudentConfig, options: TargetOptions)
             "Range", g.node("Squeeze", g.whole(0)), g.node("Squeeze", count), g.node("Squeeze", g.whole(1))
         )
         homes = g.node("ScatterElements", g.node("Expand", count, g.size(flat, 0)), valid, numbers)
-    return _Text(ids, g.cast(mask, "bool"), g.size(mask, 0), g.size(mask, 1), asked, valid, homes)
+    return _Text(ids, g.cast(mask, "bool"), g.size(mask, 0), g.size(mask, 1), asked, valid, homes, lost)
 
 
-def _write_outputs(g: GraphBuilder, config: StudentConfig, text: _Text, features: str) -> str:
+def _write_outputs(g: GraphBuilder, text: _Text, features: str) -> str:
     """Features [B, L', D] as [B, L, D] with zeros at padding, and the mask of the same length."""
-    if text.valid is None:
-        features = g.node("Where", g.node("Unsqueeze", text.mask, g.whole(2)), features, g.constant(0.0))
+    seen = g.node("Unsqueeze", text.mask, g.whole(2))
+    if text.lost is not None:
+        features = g.node("Where", text.lost, g.constant(np.nan), features)
+    if text.lost is not None or text.valid is None:
+        features = g.node("Where", seen, features, g.constant(0.0))
     reach = g.node("Max", text.asked, text.length)  # padded to both, then cut to what was asked for
     more = g.node("Sub", reach, text.length)
     zero = g.whole(0)
@@ -170,10 +177,10 @@ class _Body:
         weight = self.tensors["token_table.weight"]
         columns = config.width if config.rank is None else config.rank
         if config.table == "float":
-            x = g.node("Gather", g.constant(self._with_nan(weight), "token_table.weight"), ids)
+            x = g.node("Gather", g.constant(weight, "token_table.weight"), ids)
         else:
-            scale = g.constant(self._with_nan(self.tensors["token_table.scale"]), "token_table.scale")
-            packed = g.node("Gather", g.constant(self._with_nan(weight), "token_table.weight"), ids)
+            scale = g.constant(self.tensors["token_table.scale"], "token_table.scale")
+            packed = g.node("Gather", g.constant(weight, "token_table.weight"), ids)
             scales = g.node("Gather", scale, ids)
             if config.table == "int8":
                 x = g.node("Mul", g.cast(packed, g.float), g.node("Unsqueeze", scales, g.whole(1)))
@@ -195,12 +202,6 @@ class _Body:
             "Mul", g.reshape(values, -1, groups, columns // groups), g.node("Unsqueeze", scales, g.whole(2))
         )
         return g.reshape(scaled, -1, columns)
-
-    def _with_nan(self, table: Array) -> Array:
-        """A table with one more row if it is pruned: of NaN, or of zeros where it holds whole numbers."""
-        if self.config.kept is None:
-            return table
-        return np.concatenate([table, np.full_like(table[:1], np.nan if table.dtype.kind == "f" else 0)])
 
     def _mixer_block(self, x: str, name: str, *, last: bool) -> str:
         g = self.g
@@ -235,7 +236,7 @@ class _Body:
         return self._linear(self.g.node("Gelu", self._linear(x, f"{name}.fc1")), f"{name}.fc2")
 
     def _convolve(self, x: str, name: str) -> str:
-        """A depthwise convolution over the tokens, as one over a picture of one row: engines have fast code for these."""
+        """A depthwise convolution over the tokens, as one over a picture of one row, which is fast everywhere."""
         g, width = self.g, self.config.width
         batch = self._batch(x, width)
         if self.dense_mask is not None:
@@ -264,7 +265,7 @@ class _Body:
         limits = self.tensors.get(f"{name}.input_range")
         if limits is None:
             return g.node("Gemm", x, weights, g.constant(bias, f"{name}.bias"))
-        step, zero = activation_scale(*(float(limit) for limit in limits))
+        step, zero = activation_scale(limits)
         steps, zeros = g.exact(step), g.constant(np.uint8(zero))
         x = g.node("DequantizeLinear", g.node("QuantizeLinear", x, steps, zeros), steps, zeros)
         whole = np.clip(np.round(bias / (step * scale)), -(2**31), 2**31 - 1).astype(np.int32)
@@ -293,7 +294,8 @@ class _Body:
         return self.g.constant(self.tensors[name], name)
 
 
-def activation_scale(low: float, high: float) -> tuple[float, int]:
-    """Step and zero point of activations between two limits as uint8."""
-    step = max(high - low, 1e-12) / 255
-    return step, int(np.clip(round(-low / step), 0, 255))
+def activation_scale(limits: Array) -> tuple[float, int]:
+    """Step and zero point of activations [low, high] as uint8, in float32 as `QuantisedLinear` computes them."""
+    low, high = limits.astype(np.float32)
+    step = (high - low) / np.float32(255)
+    return float(step), int(np.clip(np.round(-low / step), 0, 255))

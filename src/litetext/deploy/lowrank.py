@@ -112,7 +112,7 @@ def lower_rank(
     smaller = factorised(student, rank, weights)
     reduction = write_smaller(files, student, smaller, draw_texts(corpus.texts, options.check), progress)
     # The columns of `up` are orthonormal: what a row keeps is the length of its r numbers.
-    kept = smaller.token_table.weight.double().square().sum() / table.square().sum().clamp_min(1e-300)
+    kept = smaller.token_table.weight.detach().double().square().sum() / table.square().sum().clamp_min(1e-300)
     return LowRank(
         reduction=reduction,
         rank=rank,
@@ -181,7 +181,7 @@ def share_kept(variances: npt.NDArray[np.float64], rank: int) -> float:
 
 def _check_rank(config: StudentConfig, rank: int, where: str) -> None:
     if config.rank is not None and rank >= config.rank:
-        raise EncoderError(f"its token table is of rank {config.rank} already", where=where, mend="give a lower rank")
+        raise EncoderError(f"its token table is of rank {config.rank} already", where=where, mend="give a lower one")
     most = (config.vocabulary * config.width - 1) // (config.vocabulary + config.width)
     if rank > min(most, config.vocabulary):
         raise OptionError(

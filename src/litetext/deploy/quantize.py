@@ -53,7 +53,7 @@ class QuantizeOptions:
         for name, known in CHOICES.items():
             said = getattr(self, name)
             if said not in known:
-                raise OptionError(f"no {name} are called '{said}'", where=f"--{name}", mend=f"give {', '.join(known)}")
+                raise OptionError(f"--{name} '{said}'", mend=f"give {', '.join(known)}")
         if self.activations == "int8" and self.weights != "int8":
             raise OptionError(f"int8 activations with {self.weights} weights", mend="give --weights int8 too")
         if self.calibrate < 1 or self.check < 1:

@@ -29,15 +29,15 @@ from litetext.tokens.vocabulary import END_ID, START_ID
 Rows = npt.NDArray[np.float32]  # [T, D], features of the valid tokens of one text
 
 ENGINES = ("onnx", "openvino", "executorch", "coreml")
-ORDERLESS = 0.99  # least mean cosine under shuffling of a student whose features may be shared by all orders
+ORDERLESS = 0.1  # greatest sensitivity to word order of a student whose features may be shared by all orders
 CACHED = 256  # texts that are remembered unless something else is said
 
 
 class TextRuntime:
     """An exported text encoder, ready to serve; any number of threads may call it.
 
-    Texts are encoded once however often they occur, in batches of similar length, and those asked for last are remembered. Use
-    [`TextRuntime.open`][litetext.deploy.runtime.TextRuntime.open].
+    Texts are encoded once however often they occur, in batches of similar length, and those asked for last are
+    remembered. Use [`TextRuntime.open`][litetext.deploy.runtime.TextRuntime.open].
 
     Args:
         artefact: what it is.
@@ -86,8 +86,8 @@ class TextRuntime:
             threads: that the computation of one batch may use; None for as many as there are cores.
             batch_size: texts that are computed at once.
             cache: texts that are remembered; 0 for none.
-            any_order: whether phrases with the same content words in any order share their features: those of the
-                first that came. Relations ("left of") keep their order. Only for students that hardly tell orders apart.
+            any_order: whether phrases with the same content words in any order share features, those of the first that
+                came. Relations ("left of") keep their order. Only for students that hardly tell orders apart.
             verify: compare the program's SHA-256 with the manifest; its size is compared in any case.
             warm: run it once, so that the first text waits for nothing.
 
@@ -100,10 +100,10 @@ class TextRuntime:
         artefact = open_artefact(folder)
         if verify:
             check_program(folder, artefact)
-        if any_order and (artefact.order is None or artefact.order < ORDERLESS):
+        if any_order and (artefact.order is None or artefact.order > ORDERLESS):
             found = "was not measured" if artefact.order is None else f"is {artefact.order:.3f}"
             raise OptionError(
-                f"any order, for a student whose cosine under shuffling {found}, not {ORDERLESS}",
+                f"any order, for a student whose sensitivity to order {found}, more than {ORDERLESS}",
                 where=str(folder),
                 mend="leave any_order out, or train the student with consistency",
             )
@@ -133,7 +133,7 @@ class TextRuntime:
 
     def warm_up(self) -> None:
         """Run once, on two tokens; nothing is remembered of it."""
-        self._run(np.array([[START_ID, END_ID]], dtype=np.int64), np.ones((1, 2), dtype=np.bool_))
+        self._engine.run(np.array([[START_ID, END_ID]], dtype=np.int64), np.ones((1, 2), dtype=np.bool_))
 
     def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Features of texts.
@@ -142,8 +142,8 @@ class TextRuntime:
             texts: B of them, at least one.
 
         Returns:
-            Features float32 [B, L, D], zero at padding, and a mask bool [B, L], True at valid tokens; L is the number of
-            tokens of the longest text, at most the context. Both are the caller's own.
+            Features float32 [B, L, D], zero at padding, and a mask bool [B, L], True at valid tokens; L is that of the
+            longest text, at most the context. Both are the caller's own.
 
         Raises:
             OptionError: no texts, or something that is not a string.
@@ -163,7 +163,7 @@ class TextRuntime:
             some = order[start : start + self._batch_size]
             rows = [row for _, row in some]
             length = lengths[rows[0]]
-            values = self._run(batch.ids[rows, :length], batch.mask[rows, :length])
+            values = self._engine.run(batch.ids[rows, :length], batch.mask[rows, :length])
             self._check(values, batch.mask[rows, :length], [texts[row] for row in rows])
             known |= {key: values[place, : lengths[row]] for place, (key, row) in enumerate(some)}
         features = np.zeros((*batch.mask.shape, self.width), dtype=np.float32)
@@ -176,23 +176,6 @@ class TextRuntime:
         if self._any_order and is_permutable(split_words(clean(text))):
             return tuple(sorted(ids.tolist()))
         return ids.tobytes()
-
-    def _run(self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-        """Features [B, L, D] of a batch; programs of a fixed size are given that size."""
-        options = self.artefact.options
-        count, length = ids.shape
-        if options.length is None and options.batch is None:
-            return self._engine.run(ids, mask)
-        more = max(0, (options.length or length) - length)
-        ids, mask = (np.pad(one, ((0, 0), (0, more))) for one in (ids, mask))
-        step = options.batch or count
-        parts = []
-        for start in range(0, count, step):
-            some, seen = ids[start : start + step], mask[start : start + step]
-            lacking = step - len(some)
-            some, seen = (np.pad(one, ((0, lacking), (0, 0)), mode="edge") for one in (some, seen))
-            parts.append(self._engine.run(some, seen)[: step - lacking, :length])
-        return np.concatenate(parts)
 
     def _check(self, values: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], texts: Sequence[str]) -> None:
         if values.shape != (*mask.shape, self.width):

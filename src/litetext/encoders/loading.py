@@ -73,8 +73,7 @@ def load_encoder(
         OptionError: an option makes no sense.
         MissingExtraError: PyTorch is not installed.
     """
-    if positions not in get_args(Positions):
-        raise OptionError(f"positions '{positions}'", mend=f"give {', '.join(get_args(Positions))}")
+    _check_positions(positions)
     target = choose_device(device)
     number = choose_dtype(dtype, target)
     name = str(path_or_id)
@@ -110,6 +109,7 @@ def load_stored_student(
         OptionError: an option makes no sense.
         MissingExtraError: PyTorch is not installed.
     """
+    _check_positions(positions)
     checkpoint = open_checkpoint(locate(str(path_or_id)))
     if checkpoint.model != "student":
         raise EncoderError("a teacher, not a student", where=checkpoint.where, mend="distil a student of it")
@@ -142,6 +142,11 @@ class _Plan:
 
     config: StudentConfig
     how: Resize
+
+
+def _check_positions(positions: str) -> None:
+    if positions not in get_args(Positions):
+        raise OptionError(f"positions '{positions}'", mend=f"give {', '.join(get_args(Positions))}")
 
 
 def _plan(checkpoint: Checkpoint, positions: Positions, context: int | None) -> _Plan:

@@ -1,4 +1,4 @@
-"""CLIP's tokeniser in files: a `tokenizer.json`, which the `tokenizers` library reads in any language, and bare merges."""
+"""CLIP's tokeniser in files: a `tokenizer.json`, which the `tokenizers` library reads in any language; bare merges."""
 
 from array import array
 from bisect import bisect_left
@@ -29,7 +29,7 @@ _PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 def portable_tokenizer(kept: Iterable[int] | None = None) -> str:
     """The text of a `tokenizer.json` with CLIP's ids; start and end token are added, nothing is padded or cut off.
 
-    It gives what `ClipTokenizer` gives for any text that needs no mending: ftfy and HTML's entities are left to who calls it.
+    It gives what `ClipTokenizer` gives for any text that needs no mending by ftfy and has no HTML entities.
 
     Args:
         kept: ids of the tokens that there are, closed under merges; None for all.

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from litetext.deploy.targets.protocol import TargetOptions
+from litetext.deploy.targets.shapes import Features, Ids, Mask, ProgramShape
 from litetext.errors import EncoderError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -54,12 +54,19 @@ class OnnxEngine:
 
     def __init__(self, session: "onnxruntime.InferenceSession") -> None:
         self._session = session
+        batch, length = (size if isinstance(size, int) else None for size in session.get_inputs()[0].shape)
+        self.shape = ProgramShape(length, batch, whole=True)
 
-    def run(self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-        """Features [B, L, D] of CLIP's ids [B, L], zero at padding."""
-        features: npt.NDArray[np.float32] = self._session.run(
-            [OUTPUTS[0]], {INPUTS[0]: ids, INPUTS[1]: mask.astype(np.int64)}
-        )[0]
+    def run(self, ids: Ids, mask: Mask) -> Features:
+        """Features [B, L, D] of CLIP's ids [B, L], zero at padding.
+
+        Raises:
+            EncoderError: not both [B, L], or longer than the program.
+        """
+        return self.shape.run(self._call, ids, mask)
+
+    def _call(self, ids: Ids, mask: Mask) -> Features:
+        features: Features = self._session.run([OUTPUTS[0]], {INPUTS[0]: ids, INPUTS[1]: mask.astype(np.int64)})[0]
         return features
 
 
@@ -82,7 +89,7 @@ def open_engine(folder: Path, file: str, threads: int | None = None) -> OnnxEngi
     path = folder / file
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - its errors have no common class
+    except Exception as error:  # its errors have no common class
         raise EncoderError(
             f"ONNX Runtime cannot read it ({error})", where=str(path), mend="export the student again"
         ) from error

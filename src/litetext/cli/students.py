@@ -1,0 +1,47 @@
+"""What the commands that make a student smaller share."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from litetext.deploy.fidelity import Fidelity
+    from litetext.deploy.reduction import StudentFiles
+
+CHECKED = 1000
+
+Student = Annotated[
+    str, typer.Argument(metavar="STUDENT", show_default=False, help="A student, as `litetext inspect` takes it.")
+]
+Output = Annotated[
+    Path, typer.Option("-o", "--output", metavar="FILE", show_default=False, help="The safetensors file to write.")
+]
+Sources = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SOURCE",
+        show_default=False,
+        help="Phrases: files, folders, globs or - as `litetext audit` reads them. None: the bundled corpus.",
+    ),
+]
+Check = Annotated[int, typer.Option(help="The most phrases that the student is compared on, before and after.")]
+
+
+def student_files(source: str, target: Path, positions: str, context: int | None) -> "StudentFiles":
+    """A student as the command line names it, and where it goes."""
+    from litetext.deploy.reduction import StudentFiles
+    from litetext.encoders.loading import Positions
+
+    return StudentFiles(source, target, cast("Positions", positions), context)  # which refuses any other word
+
+
+def warn_if_far(fidelity: "Fidelity") -> None:
+    """One line on standard error if the features are not those that they were."""
+    from litetext.deploy.fidelity import CLOSE_MEAN, CLOSE_MIN
+
+    if not fidelity.is_close:
+        typer.echo(
+            f"warning: a mean cosine below {CLOSE_MEAN}, or a least below {CLOSE_MIN}: evaluate it with a host",
+            err=True,
+        )

@@ -1,0 +1,135 @@
+"""What is served without PyTorch, as a text encoder with it: NumPy arrays on one side, `TextFeatures` on the other."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from litetext.encoders.protocol import TextEncoder, TextFeatures
+
+
+class ArrayEncoder(Protocol):
+    """Texts to NumPy arrays: a `PromptBank`, or what runs an exported encoder."""
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+
+    @property
+    def context(self) -> int:
+        """The most tokens it reads of a text, start and end token counted."""
+
+    @property
+    def width(self) -> int:
+        """D, the size of a feature vector."""
+
+    def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Features float32 [B, L, D] and mask bool [B, L], True at valid tokens, of at least one text."""
+
+
+@dataclass(frozen=True, eq=False)
+class ServedEncoder:
+    """Such a source as a `TextEncoder`: what segments, evaluates and measures can read with it.
+
+    Attributes:
+        source: gives the arrays.
+        bytes: of its files.
+        parameters: of what computes them; a bank has none.
+    """
+
+    source: ArrayEncoder
+    bytes: int = 0
+    parameters: int = 0
+
+    @property
+    def name(self) -> str:
+        """Of the source."""
+        return self.source.name
+
+    @property
+    def context(self) -> int:
+        """Of the source."""
+        return self.source.context
+
+    @property
+    def width(self) -> int:
+        """Of the source."""
+        return self.source.width
+
+    def encode(self, texts: Sequence[str]) -> TextFeatures:
+        """Features float32 [B, L, D] of at least one text, on the CPU.
+
+        Raises:
+            OptionError: no texts, or something that is not a string.
+            EncoderError: the source fails, or does not know a phrase.
+        """
+        import torch
+
+        features, mask = self.source.encode(texts)
+        return TextFeatures(torch.from_numpy(features), torch.from_numpy(mask))
+
+
+@dataclass(frozen=True, eq=False)
+class ArraysOf:
+    """The other way round: a `TextEncoder` that gives NumPy arrays.
+
+    Attributes:
+        encoder: what computes.
+    """
+
+    encoder: TextEncoder
+
+    @property
+    def name(self) -> str:
+        """Of the encoder."""
+        return self.encoder.name
+
+    @property
+    def context(self) -> int:
+        """Of the encoder."""
+        return self.encoder.context
+
+    @property
+    def width(self) -> int:
+        """Of the encoder."""
+        return self.encoder.width
+
+    def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Features float32 [B, L, D], what stands at padding means nothing, and mask bool [B, L].
+
+        Raises:
+            OptionError: no texts, or something that is not a string.
+            EncoderError: the encoder fails.
+        """
+        found = self.encoder.encode(texts)
+        return found.values.detach().float().cpu().numpy(), found.mask.cpu().numpy()
+
+
+def is_served(spec: str) -> bool:
+    """Whether it is a file or folder that `open_served` opens; cheap, and nothing is raised where nothing is."""
+    from litetext.deploy.bank_file import is_bank
+
+    return is_bank(spec)
+
+
+def open_served(
+    spec: str, otherwise: Callable[[], TextEncoder] | None = None, asked: Sequence[str] = ()
+) -> ServedEncoder:
+    """What `is_served` says yes to, as a text encoder.
+
+    Args:
+        spec: a prompt bank.
+        otherwise: loads the encoder of phrases that a bank does not know; None refuses them.
+        asked: what it will be asked, as far as that is known: better refused now than after an hour.
+
+    Raises:
+        EncoderError: it is damaged, the other encoder has another width, or a phrase is not known.
+    """
+    from litetext.deploy.bank import PromptBank
+
+    other = None if otherwise is None else ArraysOf(otherwise())
+    bank = PromptBank.open(spec, other)
+    bank.check(asked)
+    return ServedEncoder(bank, bank.file.size)
