@@ -126,7 +126,9 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], world: Path, 
     assert "a bank of a bank" in failure(capsys, *made, "--encoder", str(bank))
     assert "nowhere.pt" in failure(capsys, *made, "--encoder", "nowhere.pt")
     assert not Path(target).exists()
-    assert "a context or positions for a prompt bank" in failure(capsys, *segment(world, str(bank), "--context", "16"))
+    assert "a context or positions for what has its own" in failure(
+        capsys, *segment(world, str(bank), "--context", "16")
+    )
     assert "--otherwise for what is no prompt bank" in failure(
         capsys, *segment(world, "micro-student", "--otherwise", "micro-student")
     )

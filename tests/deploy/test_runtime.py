@@ -1,4 +1,4 @@
-"""Serving: the features of PyTorch whatever the batch, order, threads or cache, without PyTorch; mistakes are one line."""
+"""Serving: PyTorch's features whatever the batch, order, threads or cache, without PyTorch; mistakes are one line."""
 
 import subprocess
 import sys
@@ -144,9 +144,14 @@ def test_similar_lengths_share_a_batch(folders: dict[str, Path]) -> None:
 
 
 def test_any_order_only_where_it_was_measured(folders: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=r"sensitivity to order (is 0\.\d+|was not measured), more than 0.1"):
-        TextRuntime.open(folders["masked"], any_order=True)
-    artefact = replace(TextRuntime.open(folders["masked"]).artefact, order=0.01)
+    for name in ("model.onnx", "model.onnx.data", "merges.npy", "tokenizer.json"):
+        (tmp_path / name).symlink_to(folders["masked"] / name)
+    artefact = TextRuntime.open(folders["masked"]).artefact
+    for order, message in ((0.5, "is 0.500"), (None, "was not measured")):
+        write_manifest(tmp_path, replace(artefact, order=order))
+        with pytest.raises(OptionError, match=f"sensitivity to order {message}, more than 0.1"):
+            TextRuntime.open(tmp_path, any_order=True)
+    artefact = replace(artefact, order=0.01)
     engine = TextRuntime.open(folders["masked"])._engine
     runtime = TextRuntime(artefact, read_tokenizer(folders["masked"]), engine, any_order=True)
     sizes = counting(runtime)

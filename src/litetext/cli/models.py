@@ -19,7 +19,7 @@ Text = Annotated[
     str | None,
     typer.Option(
         metavar="PATH|HF_ID",
-        help="Text encoder, or prompt bank, instead of the model's own encoder, which is then not loaded.",
+        help="Text encoder, exported one or prompt bank instead of the model's own encoder, which is not loaded then.",
     ),
 ]
 Otherwise = Annotated[
@@ -33,11 +33,11 @@ Dtype = Annotated[str, typer.Option(help="Number type: auto (float32), bf16 or f
 
 
 def load_quietly(spec: str, positions: str, context: int | None, device: str, dtype: str = "auto") -> "TextEncoder":
-    """A text encoder or a bank as the command line names it; the hub's retries are not told, an error stays one line.
+    """A text encoder, exported or not, or a bank; the hub's retries are not told, an error stays one line.
 
     Raises:
         EncoderError: it cannot be loaded.
-        OptionError: no such positions, context, device or number type, or one of the first two for a bank.
+        OptionError: no such positions, context, device or number type, or one of the first two for what has its own.
     """
     import logging
 
@@ -73,7 +73,7 @@ class ModelChoice:
 
     Attributes:
         model: a folder or a hub name.
-        text: another text encoder, or a prompt bank; None: the model's own.
+        text: another text encoder, exported or not, or a prompt bank; None: the model's own.
         positions: of that encoder's position table: auto, slice, interpolate or keep; with a bank, of ``otherwise``.
         context: tokens that it reads; None: as many as its table has.
         device: where to compute.
@@ -148,4 +148,4 @@ class ModelChoice:
 
 def _refuse_positions(spec: str, positions: str, context: int | None) -> None:
     if context is not None or positions != "auto":
-        raise OptionError("a context or positions for a prompt bank", where=spec, mend="its features are there already")
+        raise OptionError("a context or positions for what has its own", where=spec, mend="leave them out")

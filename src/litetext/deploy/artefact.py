@@ -43,6 +43,7 @@ class Artefact:
         config: of the student, without the bits that say which tokens are kept: the tokeniser has these tokens only.
         pruned: whether it has only a part of CLIP's tokens.
         name: what the student was called.
+        parameters: of the student; what quantisation adds is not counted.
         fingerprint: of the student, as `fingerprint_encoder` gives it.
         order: how far shuffling its words moves a phrase, as a share of the way to an unrelated one (`measure_order`);
             None where the phrases could not tell.
@@ -58,6 +59,7 @@ class Artefact:
     config: StudentConfig
     pruned: bool
     name: str
+    parameters: int
     fingerprint: str
     order: float | None
     checked: Mapping[str, Any]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from litetext.anatomy.order import OrderOptions, measure_order
 from litetext.deploy.artefact import (
@@ -24,6 +25,7 @@ from litetext.deploy.runtime import TextRuntime, open_engine
 from litetext.deploy.targets.protocol import TargetOptions
 from litetext.encoders.fingerprint import fingerprint_encoder
 from litetext.encoders.protocol import Progress, TextEncoder
+from litetext.encoders.shapes import QUANTISED_LEAVES
 from litetext.encoders.student import StudentEncoder, TextStudent
 from litetext.errors import EncoderError, OptionError
 from litetext.storage import write_text
@@ -149,6 +151,7 @@ def export_student(
             config=replace(config, kept=None),
             pruned=config.kept is not None,
             name=plan.name,
+            parameters=_parameters(student),
             fingerprint=fingerprint_encoder(served),
             order=measure_order(served, texts, ORDERS).sensitivity,
             checked={},
@@ -203,3 +206,12 @@ def _precise(student: TextStudent, options: TargetOptions) -> TargetOptions:
     if options.precision == "int8":
         raise OptionError("int8 for a student that is not quantised", mend="quantise it first: litetext quantize")
     return options
+
+
+def _parameters(student: TextStudent) -> int:
+    """Numbers that a folded student learnt; two of an int4 table share a byte."""
+    return sum(
+        tensor.numel() * (2 if tensor.dtype == torch.uint8 else 1)
+        for name, tensor in student.state_dict().items()
+        if name.rpartition(".")[2] not in QUANTISED_LEAVES
+    )

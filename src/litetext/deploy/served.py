@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from litetext.deploy.artefact import is_artefact
+from litetext.deploy.bank_file import is_bank
 from litetext.encoders.protocol import TextEncoder, TextFeatures
+from litetext.errors import OptionError
 
 
 class ArrayEncoder(Protocol):
@@ -109,9 +113,7 @@ class ArraysOf:
 
 def is_served(spec: str) -> bool:
     """Whether it is a file or folder that `open_served` opens; cheap, and nothing is raised where nothing is."""
-    from litetext.deploy.bank_file import is_bank
-
-    return is_bank(spec)
+    return is_bank(spec) or is_artefact(Path(spec))
 
 
 def open_served(
@@ -120,13 +122,22 @@ def open_served(
     """What `is_served` says yes to, as a text encoder.
 
     Args:
-        spec: a prompt bank.
+        spec: a prompt bank, or a folder that `litetext export` wrote.
         otherwise: loads the encoder of phrases that a bank does not know; None refuses them.
         asked: what it will be asked, as far as that is known: better refused now than after an hour.
 
     Raises:
         EncoderError: it is damaged, the other encoder has another width, or a phrase is not known.
+        OptionError: another encoder for what is no bank.
     """
+    if not is_bank(spec):
+        from litetext.deploy.runtime import TextRuntime
+
+        if otherwise is not None:
+            raise OptionError("--otherwise for what is no prompt bank", where=spec, mend="leave it out")
+        runtime = TextRuntime.open(spec)
+        artefact = runtime.artefact
+        return ServedEncoder(runtime, sum(artefact.files.values()), artefact.parameters)
     from litetext.deploy.bank import PromptBank
 
     other = None if otherwise is None else ArraysOf(otherwise())

@@ -1,0 +1,80 @@
+"""`litetext export` on the student that ships, and what it writes inside other commands."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+from litetext.cli import run
+from tests.cli.helpers import failure
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture
+def phrases(tmp_path: Path) -> str:
+    (tmp_path / "phrases.txt").write_text("white dog\nred car\ndog\nthe second tree\n", encoding="utf-8")
+    return str(tmp_path / "phrases.txt")
+
+
+def test_it_says_what_it_wrote(capsys: pytest.CaptureFixture[str], tmp_path: Path, phrases: str) -> None:
+    assert run(["export", "micro-student", phrases, "--to", "onnx", "-o", str(tmp_path / "served")]) == 0
+    out = capsys.readouterr().out
+    assert "model.onnx (fp32)" in out
+    assert "the same as PyTorch on 16 tokens of 4 phrases" in out
+    names = {file.name for file in (tmp_path / "served").iterdir()}
+    assert names == {"litetext.json", "model.onnx", "model.onnx.data", "tokenizer.json", "merges.npy", "NOTICE.txt"}
+
+
+def test_json_is_one_object(capsys: pytest.CaptureFixture[str], tmp_path: Path, phrases: str) -> None:
+    target = str(tmp_path / "served")
+    arguments = ["--to", "onnx", "-o", target, "--precision", "fp16", "--length", "16", "--batch", "2", "--json"]
+    assert run(["export", "micro-student", phrases, *arguments]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["folder"] == target
+    assert found["name"] == "micro-student"
+    assert found["parameters"] == 570_432  # of 571,328: folding takes the norms away
+    assert found["options"] == {"length": 16, "batch": 2, "precision": "fp16"}
+    assert found["checked"]["min"] > 0.999
+
+
+def test_it_segments_with_what_it_wrote(capsys: pytest.CaptureFixture[str], tmp_path: Path, phrases: str) -> None:
+    served, scene = str(tmp_path / "served"), str(tmp_path / "scene.png")
+    assert run(["export", "micro-student", phrases, "--to", "onnx", "-o", served]) == 0
+    assert run(["micro", "scene", "-o", scene, "--seed", "7"]) == 0
+    capsys.readouterr()
+    found = []
+    for text in ("micro-student", served):
+        assert run(["segment", scene, "-p", "red car", "-p", "dog", "--model", "micro", "--text", text, "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    one, other = (
+        [(entry["category_id"], entry["segmentation"]) for entry in report["annotations"]] for report in found
+    )
+    assert one == other
+
+
+def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path, phrases: str) -> None:
+    target = str(tmp_path / "served")
+    export = ("export", "micro-student", phrases, "-o", target, "--to")
+    assert "no target is called 'tflite'" in failure(capsys, *export, "tflite")
+    assert "the precision 'int3'" in failure(capsys, *export, "onnx", "--precision", "int3")
+    assert "quantise it first" in failure(capsys, *export, "onnx", "--precision", "int8")
+    assert "a length of 1" in failure(capsys, *export, "onnx", "--length", "1")
+    assert "0 phrases" in failure(capsys, *export, "onnx", "--phrases", "0")
+    assert "not a student" in failure(capsys, "export", "micro", phrases, "-o", target, "--to", "onnx")
+    assert not Path(target).exists()
+    Path(target).write_text("precious", encoding="utf-8")
+    assert "something else is there" in failure(capsys, *export, "onnx")
+    assert Path(target).read_text(encoding="utf-8") == "precious"
+    scene = str(tmp_path / "scene.png")
+    assert run(["micro", "scene", "-o", scene]) == 0
+    capsys.readouterr()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "litetext.json").write_text("{}", encoding="utf-8")
+    segment = ("segment", scene, "-p", "dog", "--model", "micro", "--text", str(tmp_path / "broken"))
+    assert "not a manifest" in failure(capsys, *segment)
+    assert "leave them out" in failure(capsys, *segment, "--context", "16")
+    assert "--otherwise for what is no prompt bank" in failure(capsys, *segment, "--otherwise", "micro-student")
