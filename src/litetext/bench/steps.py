@@ -167,12 +167,12 @@ def _int8(making: Making) -> None:
 
 
 def _export(making: Making, target: str) -> None:
-    from litetext.deploy.export import export_student
-    from litetext.deploy.targets.protocol import TargetOptions
+    from litetext.deploy.export import ExportPlan, export_student
     from litetext.encoders.loading import load_encoder
 
     encoder = load_encoder(making.source, positions="keep", device="cpu")
-    export_student(encoder, target, making.target, TargetOptions(), making.texts[:CHECKED])
+    name = making.inputs.student or f"{RANDOM} weights"
+    export_student(encoder, ExportPlan(target, making.target, name), making.texts[:CHECKED])
 
 
 def _bank(making: Making) -> None:

@@ -35,8 +35,9 @@ def _about(report: BenchReport) -> str:
     peaks = [f"{machine['gflops'][name]:,.0f} in {name}" for name in PRECISIONS if machine["gflops"][name]]
     return (
         f"{machine['cpu']} ({', '.join(machine['features']) or 'no features known'}), {machine['usable_cores']} of "
-        f"{machine['cores']} cores, {_count(options.threads or 1, 'thread')}{load}; {machine['system']}, Python {machine['python']}, "
-        f"{packages}. Matrix products ({machine['gflops']['by']}), GFLOP/s: {' and '.join(peaks)}.\n\n"
+        f"{machine['cores']} cores, {_count(options.threads or 1, 'thread')}{load}; {machine['system']}, "
+        f"Python {machine['python']}, {packages}. Matrix products ({machine['gflops']['by']}), GFLOP/s: "
+        f"{' and '.join(peaks)}.\n\n"
         f"{report.prompts['count']:,} distinct phrases of {report.prompts['source']}. Medians of "
         f"{_count(options.rounds, 'round')}, each row in fresh processes."
     )
