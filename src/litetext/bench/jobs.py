@@ -8,6 +8,8 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
+from litetext.errors import LiteTextError
+
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "true"}
 WORKER = "litetext.bench.worker"
@@ -52,7 +54,7 @@ class Job:
         return json.dumps(asdict(self))
 
 
-class JobError(Exception):
+class JobError(LiteTextError):
     """Why a job could not be done: a reason for the table, not an end of the run."""
 
 

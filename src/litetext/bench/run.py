@@ -130,7 +130,7 @@ def _prepare(work: Work, rows: Sequence[Row], tell: Tell) -> list[Result]:
     student = work.inputs().student_name
     results = []
     for number, row in enumerate(rows):
-        result = Result(row, row.title.format(student=student))
+        result = Result(row, row.title.replace("{student}", student))
         try:
             facts = run_job(Job("prepare", str(work.folder), row.name))
             results.append(replace(result, **facts))

@@ -13,7 +13,7 @@ from typing import Any
 
 from litetext.bench.exactness import Encode, compare, write_reference
 from litetext.bench.jobs import MISTAKE, Job
-from litetext.bench.memory import resident_bytes
+from litetext.bench.memory import give_back, resident_bytes
 from litetext.bench.openers import OPENERS
 from litetext.bench.rows import Row, find_row
 from litetext.bench.timing import deal, time_batches
@@ -51,6 +51,7 @@ def _measure(job: Job, work: Work, row: Row, texts: list[str]) -> dict[str, Any]
     opener = OPENERS[row.opener]
     streams = deal(texts, job.batches, job.seed)
     import_seconds = _seconds(lambda: [import_module(name) for name in opener.imports])
+    give_back()
     before = resident_bytes()
     opened: list[Encode] = []
     load_seconds = _seconds(lambda: opened.append(opener.open(work.file(row), job.threads)))
