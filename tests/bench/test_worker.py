@@ -70,7 +70,9 @@ def test_a_step_that_failed_leaves_nothing(work: Work, monkeypatch: pytest.Monke
     assert prepare(work, find_row("bf16"))["weights"] == "random"  # what was left is in nobody's way
 
 
-@pytest.mark.parametrize(("row", "least"), [("torch", 0.999999), ("folded", 0.999999), ("bf16", 0.99)])
+@pytest.mark.parametrize(
+    ("row", "least"), [("torch", 0.999999), ("folded", 0.999999), ("bf16", 0.99), ("bank", 0.9999)]
+)
 def test_a_row_is_measured(work: Work, reference: Path, row: str, least: float) -> None:
     do(job("prepare", work, row))
     found = do(job("measure", work, row, phrases=100))

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     "\b\nFor a device without PyTorch, make the files elsewhere, and take the folder there:\n"
     "  litetext bench --quick --student s0.safetensors --work files\n"
     "  litetext bench --work files\n"
-    "  litetext bench --artefact exported --artefact bank.safetensors"
+    "  litetext bench --artefact exported --quick\n"
+    "  litetext bench phrases.txt --artefact bank-of-phrases.safetensors"
 )
 def bench(
     sources: Annotated[
@@ -52,7 +53,9 @@ def bench(
     ] = None,
     artefact: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATH", help="An exported folder or a bank to measure as it is; may be repeated."),
+        typer.Option(
+            metavar="PATH", help="An exported folder, or a bank of the phrases, to measure as it is; may be repeated."
+        ),
     ] = None,
     rows: Annotated[
         str | None,
