@@ -3,6 +3,7 @@
 from litetext.cli import (  # noqa: F401 - importing a command adds it
     audit,
     bank,
+    bench,
     demo,
     distill,
     embed,

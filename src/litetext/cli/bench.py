@@ -1,0 +1,178 @@
+"""`litetext bench`."""
+
+import random
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from litetext.cli.app import Debug, Json, app, print_json, show_progress
+from litetext.cli.corpora import read_corpus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from litetext.bench.rows import Row
+    from litetext.bench.run import BenchOptions, BenchReport
+    from litetext.bench.work import Work
+
+
+@app.command(
+    epilog="\b\nExamples:\n  litetext bench --quick --student micro-student\n"
+    "  litetext bench prompts.txt --student s0.safetensors --teacher sam3.pt -o bench\n"
+    "  litetext bench --rows 'huggingface,masked-*' --threads 1 --json\n"
+    "\b\nFor a device without PyTorch, make the files elsewhere, and take the folder there:\n"
+    "  litetext bench --quick --student s0.safetensors --work files\n"
+    "  litetext bench --work files\n"
+    "  litetext bench --artefact exported --quick\n"
+    "  litetext bench phrases.txt --artefact bank-of-phrases.safetensors"
+)
+def bench(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SOURCE",
+            show_default=False,
+            help="Phrases to encode: files, folders, globs or - as `litetext audit` reads them. None: the bundled "
+            "corpus.",
+        ),
+    ] = None,
+    student: Annotated[
+        str | None,
+        typer.Option(metavar="PATH|HF_ID", help="The student. Default: random weights; speed and memory are the same."),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Size of a student with random weights: s0 (default), s1, l, ...")
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(metavar="PATH|HF_ID", help="SAM3's text encoder. Default: random weights of its size (1.4 GB)."),
+    ] = None,
+    artefact: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH", help="An exported folder, or a bank of the phrases, to measure as it is; may be repeated."
+        ),
+    ] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Rows to measure, with * and ?, by commas. Default: all; with --artefact only those.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="DIR", help="Also write bench.json, bench.md and pictures (PNG) there."),
+    ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the files that are measured, for another run. Default: they go."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One round of half a second each, 200 phrases compared; no teacher.")
+    ] = False,
+    rounds: Annotated[int | None, typer.Option(help="Passes over all rows. Default: 3.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="To spend on each batch size of a row in a round. Default: 2.")
+    ] = None,
+    phrases: Annotated[
+        int | None, typer.Option(help="Phrases whose features are compared with fp32 PyTorch. Default: 5000.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="To compute with. Default: one for each core.")] = None,
+    positions: Annotated[
+        str | None,
+        typer.Option(metavar="HOW", help="Position table of the student: auto (default), slice, interpolate or keep."),
+    ] = None,
+    context: Annotated[int | None, typer.Option(help="Tokens that the student reads.")] = None,
+    json: Json = False,
+    debug: Debug = False,  # noqa: ARG001 - read by `run`
+) -> None:
+    """Measure text encoders side by side on this machine's processor: speed, memory and exactness, in one run.
+
+    Each row is measured in fresh processes, and a row that cannot be measured says why.
+    """
+    from litetext.bench.rows import ARTEFACT, find_row
+    from litetext.bench.run import run_bench
+
+    options = _options(quick, {"rounds": rounds, "seconds": seconds, "phrases": phrases, "threads": threads})
+    given = [find_row(f"{ARTEFACT}{path}") for path in artefact or ()]
+    chosen = [*given, *_choose(rows, quick=quick, alone=bool(given))]
+    made = {"student": student, "preset": preset, "teacher": teacher, "positions": positions, "context": context}
+    with _folder(work) as folder, show_progress() as progress:
+        _begin(folder, sources, made)
+        report = run_bench(folder, chosen, options, progress)
+    written = [] if output is None else _write(report, output)
+    if json:
+        print_json(report.to_json())
+    else:
+        from litetext.bench.tables import to_markdown
+
+        typer.echo(to_markdown(report))
+        typer.echo("\n".join(f"{path} written" for path in written), err=True)
+
+
+def _options(quick: bool, said: dict[str, Any]) -> "BenchOptions":
+    """The defaults, or those of a quick run, with what the user said otherwise."""
+    from litetext.bench.run import QUICK, BenchOptions
+
+    values = {name: value for name, value in said.items() if value is not None}
+    return replace(QUICK if quick else BenchOptions(), **values)
+
+
+def _choose(names: str | None, *, quick: bool, alone: bool) -> "tuple[Row, ...]":
+    """The rows of the table that are wanted: those that are named, else all, or none beside artefacts.
+
+    A quick run leaves out the teacher, which takes 3 GB of disk and most of the time.
+    """
+    from litetext.bench.rows import choose_rows
+
+    if names is not None:
+        return choose_rows(tuple(name.strip() for name in names.split(",")))
+    rows = () if alone else choose_rows(("*",))
+    return tuple(row for row in rows if not (quick and row.group == "teacher"))
+
+
+@contextmanager
+def _folder(path: Path | None) -> "Iterator[Work]":
+    """The work folder: the user's, or one that goes."""
+    from litetext.bench.work import Work
+
+    if path is not None:
+        yield Work(path)
+        return
+    with TemporaryDirectory(prefix="litetext-bench-") as name:
+        yield Work(Path(name))
+
+
+def _begin(work: "Work", sources: "Sequence[str] | None", made: dict[str, Any]) -> None:
+    """Say what the run is made of; a folder that was used is taken as it is where nothing is said.
+
+    Raises:
+        PromptError: a source cannot be read.
+        LiteTextError: what is said makes no sense, or is not what the folder was made of.
+    """
+    from litetext.bench.work import Inputs
+    from litetext.prompts.readers import ReadOptions
+
+    if work.used and not sources and all(value is None for value in made.values()):
+        return
+    corpus = read_corpus(sources, ReadOptions())
+    texts = random.Random(0).sample(corpus.texts, len(corpus))  # noqa: S311 - nothing is secret
+    name = ", ".join(Path(source).name for source in sources) if sources else "the bundled corpus"
+    work.begin(Inputs.of(prompts=(name, texts), **made), texts)
+
+
+def _write(report: "BenchReport", folder: Path) -> list[Path]:
+    """Write the report as JSON, Markdown and pictures."""
+    from litetext.bench.plots import write_plots
+    from litetext.bench.tables import to_markdown
+    from litetext.storage import to_json, write_text
+
+    texts = {"bench.json": to_json(report.to_json()) + "\n", "bench.md": to_markdown(report)}
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [*(folder / name for name in texts), *write_plots(report, folder)]
