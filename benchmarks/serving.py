@@ -66,7 +66,7 @@ def truth(student: TextStudent, folder: Path, phrases: list[str]) -> dict[str, o
     """Cosine of the int8 program with float32 PyTorch."""
     some = [phrases[row] for row in np.random.default_rng(2).permutation(len(phrases))]
     learn, check = some[:CALIBRATED], some[CALIBRATED:][:COMPARED]
-    small = quantize_student(student, QuantizeOptions(activations="int8"), calibrate(student, learn))
+    small = quantize_student(student, QuantizeOptions(), calibrate(student, learn))
     served = ServedEncoder(exported(small, folder, check))
     return compare_encoders(StudentEncoder(student, "s0"), served, check).to_json()
 

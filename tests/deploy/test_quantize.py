@@ -42,10 +42,10 @@ def alike(one: Path, other: Path) -> bool:
 @pytest.mark.parametrize(
     ("options", "dtypes", "mean"),
     [
-        ({}, {"float32", "int8"}, 0.9998),
-        ({"activations": "int8"}, {"float32", "int8"}, 0.999),
-        ({"table": "int4"}, {"float32", "int8", "uint8"}, 0.98),
-        ({"table": "fp16"}, {"float32", "int8", "float16"}, 0.9998),
+        ({"activations": "float"}, {"float32", "int8"}, 0.9998),
+        ({}, {"float32", "int8"}, 0.999),
+        ({"table": "int4", "activations": "float"}, {"float32", "int8", "uint8"}, 0.98),
+        ({"table": "fp16", "activations": "float"}, {"float32", "int8", "float16"}, 0.9998),
         ({"weights": "fp16"}, {"float16"}, 0.999999),
         ({"weights": "bf16", "table": "same"}, {"bfloat16", "float32"}, 0.9999),
         ({"weights": "fp32", "table": "int8"}, {"float32", "int8"}, 0.9999),
@@ -63,7 +63,7 @@ def test_smaller_and_true(tmp_path: Path, padding: str, options: dict[str, Any],
     assert done.reduction.bytes == (source.stat().st_size, target.stat().st_size)
     assert done.reduction.bytes[1] < done.reduction.bytes[0]
     assert done.to_json()["bytes"]["after"] == target.stat().st_size
-    calibrated = options.get("activations") == "int8"
+    calibrated = not options
     assert (done.calibrated, done.held_out, fidelity.phrases) == ((150, True, 150) if calibrated else (0, True, 300))
     assert ("calibrated on 150 phrases, compared on others" in done.lines()[1]) == calibrated
     twice = tmp_path / "twice.safetensors"
@@ -79,7 +79,7 @@ def test_all_steps_after_one_another(tmp_path: Path) -> None:
     prune_checkpoint(str(source), PHRASES, steps[0])
     fold_checkpoint(StudentFiles(str(steps[0]), steps[1]), PHRASES)
     lower_rank(StudentFiles(str(steps[1]), steps[2]), corpus, LowRankOptions(24))
-    done = quantize(steps[2], steps[3], activations="int8", table="int4")
+    done = quantize(steps[2], steps[3], table="int4")
     found = summarise_checkpoint(str(steps[3]))
     assert (found.is_pruned, found.rank) == (True, 24)
     assert found.quantised == "int8 weights, int8 activations, int4 token table"
@@ -101,7 +101,7 @@ def test_folded_first_or_not_is_the_same(tmp_path: Path) -> None:
 
 
 def test_phrases_are_parted() -> None:
-    options = QuantizeOptions(activations="int8", calibrate=100, check=50)
+    options = QuantizeOptions(calibrate=100, check=50)
     learn, check = part_texts(PHRASES, options)
     assert (len(learn), len(check), set(learn) & set(check)) == (100, 50, set())
     learn, check = part_texts(PHRASES[:120], options)
@@ -109,11 +109,11 @@ def test_phrases_are_parted() -> None:
     learn, check = part_texts(PHRASES[:5], options)
     assert (len(learn), len(check)) == (3, 2)
     assert part_texts(PHRASES[:1], options) == (PHRASES[:1], PHRASES[:1])
-    assert part_texts(PHRASES, QuantizeOptions(check=20))[0] == []
+    assert part_texts(PHRASES, QuantizeOptions(activations="float", check=20))[0] == []
 
 
 def test_one_phrase_is_said_to_be_the_same(tmp_path: Path) -> None:
-    done = quantize(student_file(tmp_path), tmp_path / "small.safetensors", ["dog"], activations="int8")
+    done = quantize(student_file(tmp_path), tmp_path / "small.safetensors", ["dog"])
     assert not done.held_out
     assert done.lines()[1].endswith("calibrated on 1 phrases, compared on the same, there are too few")
 
@@ -123,13 +123,13 @@ def test_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="no phrases"):
         quantize(source, target, [])
     with pytest.raises(OptionError, match="no phrases"):
-        quantize(source, target, [], activations="int8")
+        quantize(source, target, [], activations="float")
     with pytest.raises(OptionError, match="the output is the input"):
         quantize(source, source)
     assert not target.exists()
     quantize(source, target)
     again = tmp_path / "again.safetensors"
-    with pytest.raises(EncoderError, match=r"a quantised student \(int8 weights, int8 token table\)"):
+    with pytest.raises(EncoderError, match=r"a quantised student \(int8 weights, int8 activations, int8 token table\)"):
         quantize(target, again)
     with pytest.raises(EncoderError, match=r"a quantised student, .*; prune first, then quantize"):
         prune_checkpoint(str(target), PHRASES, again)
@@ -152,7 +152,7 @@ def test_refused(tmp_path: Path) -> None:
     ("options", "complaint"),
     [
         ({"weights": "int7"}, "--weights 'int7'; give int8, fp16"),
-        ({"activations": "int4"}, "--activations 'int4'; give float, int8"),
+        ({"activations": "int4"}, "--activations 'int4'; give auto, int8, float"),
         ({"table": "int2"}, "--table 'int2'; give auto"),
         ({"weights": "bf16", "activations": "int8"}, "int8 activations with bf16 weights; give --weights int8 too"),
         ({"calibrate": 0}, "0 and 1000 phrases"),

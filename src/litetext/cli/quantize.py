@@ -24,7 +24,7 @@ BOTH = ("before", "after")
 
 @app.command(
     epilog="\b\nExamples:\n  litetext quantize micro-student -o small.safetensors --model micro --pairs 500\n"
-    "  litetext quantize s0.safetensors prompts.txt -o small.safetensors --activations int8 --table int8\n"
+    "  litetext quantize s0.safetensors prompts.txt -o small.safetensors --table int4\n"
     "  litetext quantize s0.safetensors -o half.safetensors --weights fp16 --json"
 )
 def quantize(
@@ -35,8 +35,11 @@ def quantize(
         str, typer.Option(help="Of the linear layers: int8; or of all but the token table: fp16, bf16, fp32.")
     ] = "int8",
     activations: Annotated[
-        str, typer.Option(help="What the linear layers read: float, or int8 where the engine gains by it.")
-    ] = "float",
+        str,
+        typer.Option(
+            help="What the linear layers read: int8, which engines are fast with; float; auto (as --weights)."
+        ),
+    ] = "auto",
     table: Annotated[
         str, typer.Option(help="Token table: int8, int4, fp16, bf16, fp32, same (as it is), auto (as --weights).")
     ] = "auto",

@@ -19,7 +19,7 @@ CALIBRATED = 1000
 HALVES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 CHOICES = {
     "weights": ("int8", *HALVES),
-    "activations": ("float", "int8"),
+    "activations": ("auto", "int8", "float"),
     "table": ("auto", "int8", "int4", *HALVES, "same"),
 }
 StageProgress = Callable[[str, float], None]
@@ -32,7 +32,8 @@ class QuantizeOptions:
     Attributes:
         weights: "int8" for those of the linear layers, in which case other tensors keep their type; or "fp16", "bf16",
             "fp32" for all that is not the token table.
-        activations: "int8" for what the linear layers read, only with int8 weights; else "float".
+        activations: "int8" for what the linear layers read, only with int8 weights; "float"; "auto" is int8 with int8
+            weights, else float.
         table: of the token table: "int8", "int4", "fp16", "bf16", "fp32", "same" as in the file; "auto" is int8 with
             int8 weights, else as the weights.
         calibrate: the most phrases that ranges of activations are chosen on.
@@ -43,7 +44,7 @@ class QuantizeOptions:
     """
 
     weights: str = "int8"
-    activations: str = "float"
+    activations: str = "auto"
     table: str = "auto"
     calibrate: int = CALIBRATED
     check: int = CHECKED
@@ -58,6 +59,11 @@ class QuantizeOptions:
             raise OptionError(f"int8 activations with {self.weights} weights", mend="give --weights int8 too")
         if self.calibrate < 1 or self.check < 1:
             raise OptionError(f"{self.calibrate} and {self.check} phrases", mend="give numbers of at least 1")
+
+    @property
+    def activation_type(self) -> str:
+        """Of what the linear layers read: "int8" or "float"."""
+        return self.activations if self.activations != "auto" else "int8" if self.weights == "int8" else "float"
 
     @property
     def table_type(self) -> str:
@@ -126,7 +132,7 @@ def quantize_checkpoint(
     folded = student if student.config.folded else student.fold()
     learn, check = part_texts(texts, options)
     ranges: dict[str, Tensor] = {}
-    if options.activations == "int8":
+    if options.activation_type == "int8":
         import copy
 
         from litetext.deploy.calibrate import calibrate
@@ -137,7 +143,7 @@ def quantize_checkpoint(
     return Quantisation(
         reduction=reduction,
         weights=options.weights,
-        activations=options.activations,
+        activations=options.activation_type,
         table=options.table_type,
         calibrated=len(learn),
         held_out=not set(learn) & set(check),
@@ -161,7 +167,7 @@ def quantize_student(
     from litetext.encoders.student import TextStudent
 
     weights: Weights = "int8" if options.weights == "int8" else "float"
-    activations: Activations = "int8" if options.activations == "int8" else "float"
+    activations: Activations = "int8" if options.activation_type == "int8" else "float"
     table: Table = {"int8": "int8", "int4": "int4"}.get(options.table_type, "float")  # type: ignore[assignment]
     config = replace(student.config, weights=weights, activations=activations, table=table)
     state: dict[str, Tensor] = {}
@@ -180,7 +186,7 @@ def part_texts(texts: Sequence[str], options: QuantizeOptions) -> tuple[list[str
 
     Without int8 activations nothing is calibrated.
     """
-    if options.activations != "int8":
+    if options.activation_type != "int8":
         return [], draw_texts(texts, options.check)
     every = draw_texts(texts, options.calibrate + options.check)
     learn = every[: min(options.calibrate, max(len(every) - options.check, (len(every) + 1) // 2))]
