@@ -39,7 +39,7 @@ class NumpyModel:
         def value(var: Any) -> Any:
             if isinstance(var, list | tuple):
                 return [value(one) for one in var]
-            return known[var] if var in known else var.val
+            return known.get(var, var.val)
 
         for op in self._block.operations:
             if op.op_type == "const":

@@ -129,7 +129,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         coreml.write(tiny_student("masked"), tmp_path, TargetOptions())
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(sys, "platform", "linux")
-    with pytest.raises(EncoderError, match="Apple's systems only, .*text.mlpackage; export --to onnx"):
+    with pytest.raises(EncoderError, match=r"Apple's systems only, .*text\.mlpackage; export --to onnx"):
         coreml.open_engine(tmp_path, "text.mlpackage", None)
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(EncoderError, match="no such package"):

@@ -11,11 +11,11 @@ pytest.importorskip("openvino")
 pytest.importorskip("onnx")
 pytest.importorskip("torch")
 
-from litetext.deploy.targets import onnx, openvino  # noqa: E402
-from litetext.deploy.targets.protocol import TargetOptions  # noqa: E402
-from litetext.errors import EncoderError  # noqa: E402
-from tests.deploy.serving import quantised, reference  # noqa: E402
-from tests.deploy.targets.cases import KINDS, check_features, prompts, pruned_id, student, tokens  # noqa: E402
+from litetext.deploy.targets import onnx, openvino
+from litetext.deploy.targets.protocol import TargetOptions
+from litetext.errors import EncoderError
+from tests.deploy.serving import quantised, reference
+from tests.deploy.targets.cases import KINDS, check_features, prompts, pruned_id, student, tokens
 
 pytestmark = pytest.mark.torch
 
@@ -105,7 +105,7 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match=r"OpenVINO cannot read it \(.{10,}\), .*model.xml; export again"):
         openvino.open_engine(tmp_path, "model.xml", None)
     path.write_text(text.replace("input_ids", "tokens"), "utf-8")
-    with pytest.raises(EncoderError, match="inputs tokens, attention_mask and outputs .* are not a text encoder's"):
+    with pytest.raises(EncoderError, match=r"inputs tokens, attention_mask and outputs .* are not a text encoder's"):
         openvino.open_engine(tmp_path, "model.xml", None)
     path.write_text(text, "utf-8")
     (tmp_path / "model.bin").unlink()

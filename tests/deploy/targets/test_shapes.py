@@ -23,7 +23,7 @@ def test_each_text_has_its_own_answer(rows: int, asked: int, batch: int | None, 
     def program(some: Ids, seen: Mask) -> Features:
         calls.append(some.shape)
         assert seen.dtype == np.bool_
-        return np.where(seen, some, 0)[:, :, None].astype(np.float32) + [0, 1000]
+        return np.where(seen, some, 0)[:, :, None].astype(np.float32) + np.array([0, 1000], np.float32)
 
     found = ProgramShape(length, batch, whole=whole and batch is not None).run(program, ids, mask)
     assert np.array_equal(found[:, :, 0], np.where(mask, ids, 0))

@@ -1,4 +1,4 @@
-"""Core ML: a student as an ``.mlpackage`` for iPhones and Macs, converted anywhere, run on Apple's systems."""
+"""Core ML: a student as an ``.mlpackage`` for iPhones and Macs, converted anywhere and run on Apple's systems."""
 
 import shutil
 import sys
