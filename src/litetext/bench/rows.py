@@ -3,16 +3,15 @@
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 from litetext.errors import OptionError
 
 Group = Literal["teacher", "huggingface", "exact-L", "masked", "bank", "artefact"]
 Precision = Literal["fp32", "bf16", "int8"]
-GROUPS: tuple[Group, ...] = get_args(Group)
 ARTEFACT = "artefact:"  # before the path of a folder of the user's own
 TEACHER = "teacher-fp32"
-BANK_PHRASES = 1000
+BANK_PHRASES = 1000  # of the row "bank"
 HOST_CONTEXT = 32  # Sam3Processor pads every text to it
 
 

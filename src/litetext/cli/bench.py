@@ -73,7 +73,10 @@ def bench(
         typer.Option(metavar="DIR", help="Keep the files that are measured, for another run. Default: they go."),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="One round of half a second each, 200 phrases compared; no teacher.")
+        bool,
+        typer.Option(
+            "--quick", help="One round of half a second each, 200 phrases compared; a teacher only if one is given."
+        ),
     ] = False,
     rounds: Annotated[int | None, typer.Option(help="Passes over all rows. Default: 3.")] = None,
     seconds: Annotated[
@@ -100,7 +103,7 @@ def bench(
 
     options = _options(quick, {"rounds": rounds, "seconds": seconds, "phrases": phrases, "threads": threads})
     given = [find_row(f"{ARTEFACT}{path}") for path in artefact or ()]
-    chosen = [*given, *_choose(rows, quick=quick, alone=bool(given))]
+    chosen = [*given, *_choose(rows, alone=bool(given), small=quick and teacher is None)]
     made = {"student": student, "preset": preset, "teacher": teacher, "positions": positions, "context": context}
     with _folder(work) as folder, show_progress() as progress:
         _begin(folder, sources, made)
@@ -112,7 +115,8 @@ def bench(
         from litetext.bench.tables import to_markdown
 
         typer.echo(to_markdown(report))
-        typer.echo("\n".join(f"{path} written" for path in written), err=True)
+    for path in written:
+        typer.echo(f"{path} written", err=True)
 
 
 def _options(quick: bool, said: dict[str, Any]) -> "BenchOptions":
@@ -123,17 +127,20 @@ def _options(quick: bool, said: dict[str, Any]) -> "BenchOptions":
     return replace(QUICK if quick else BenchOptions(), **values)
 
 
-def _choose(names: str | None, *, quick: bool, alone: bool) -> "tuple[Row, ...]":
-    """The rows of the table that are wanted: those that are named, else all, or none beside artefacts.
+def _choose(names: str | None, *, alone: bool, small: bool) -> "tuple[Row, ...]":
+    """The rows of the table that are wanted.
 
-    A quick run leaves out the teacher, which takes 3 GB of disk and most of the time.
+    Args:
+        names: as the user gave them; None for all.
+        alone: whether artefacts are given, and only these are meant unless rows are named.
+        small: whether to leave out the teacher, which takes 3 GB of disk and most of the time, unless it is named.
     """
     from litetext.bench.rows import choose_rows
 
     if names is not None:
         return choose_rows(tuple(name.strip() for name in names.split(",")))
     rows = () if alone else choose_rows(("*",))
-    return tuple(row for row in rows if not (quick and row.group == "teacher"))
+    return tuple(row for row in rows if not (small and row.group == "teacher"))
 
 
 @contextmanager
