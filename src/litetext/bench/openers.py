@@ -77,7 +77,7 @@ def open_runtime(path: Path, threads: int) -> Encode:
     """An artefact in the runtime without PyTorch, whose cache is off: every phrase is computed."""
     from litetext.deploy.runtime import TextRuntime
 
-    encode: Encode = TextRuntime.open(path, threads=threads, cache=0).encode
+    encode: Encode = TextRuntime.open(path, threads=threads, cache=0, warm=False).encode
     return encode
 
 

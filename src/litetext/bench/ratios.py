@@ -94,7 +94,8 @@ class _Measured:
             yield from _ratio(f"on disk: teacher fp32 / {name}", teacher, result, _on_disk)
         for name in (TEACHER, "huggingface", *SMALL):
             if (result := self.rows.get(name)) is not None:
-                for title, get in (("resident memory", _resident), ("on disk", _on_disk)):
+                loaded, used = ("resident memory after load", _loaded), ("resident memory", _resident)
+                for title, get in (loaded, used, ("on disk", _on_disk)):
                     yield from _size(f"{title}: {name}", result, get(result))
 
     def _rates(self, result: Result) -> list[float]:
@@ -112,6 +113,12 @@ class _Measured:
             if fit:
                 best = max(fit, key=lambda one: median(get(one)))
                 yield f"best {'masked' if best.length is None else f'exact-L{best.length}'} {self.student}", best
+
+
+def _loaded(result: Result) -> list[float]:
+    """MB of resident memory after loading, the median; nothing where the system does not say it."""
+    size = result.resident("load")
+    return [] if size is None else [size]
 
 
 def _resident(result: Result) -> list[float]:
