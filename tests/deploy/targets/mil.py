@@ -116,6 +116,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "cast": lambda *, x, dtype: x.astype(
         {"int32": np.int32, "bool": np.bool_}.get(dtype, dtype.replace("fp", "float"))
     ),
+    "clip": lambda *, x, alpha, beta: np.clip(x, alpha, beta),
     "concat": lambda *, values, axis, interleave=False: np.concatenate(values, axis),
     "conv": _conv,
     "expand_dims": lambda *, x, axes: np.expand_dims(x, tuple(axes)),

@@ -3,6 +3,7 @@
 import shutil
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,7 @@ def open_engine(folder: Path, file: str, threads: int | None) -> "CoreMlEngine":
 
 
 class CoreMlEngine:
-    """A loaded package.
+    """A loaded package; calls from several threads wait for each other.
 
     Args:
         model: coremltools' `MLModel`; its ``predict`` takes and gives arrays by name.
@@ -106,6 +107,7 @@ class CoreMlEngine:
 
     def __init__(self, model: Any) -> None:
         self._model = model
+        self._lock = threading.Lock()
         inputs = {entry.name: entry.type.multiArrayType.shape for entry in model.get_spec().description.input}
         batch, length = inputs["input_ids"]
         self.shape = ProgramShape(length, batch, whole=True)
@@ -121,7 +123,8 @@ class CoreMlEngine:
     def _call(self, ids: Ids, mask: Mask) -> Features:
         # An id beyond int32 must not become another one.
         within = np.clip(ids, -1, np.iinfo(np.int32).max).astype(np.int32)
-        answer = self._model.predict({"input_ids": within, "attention_mask": mask.astype(np.int32)})
+        with self._lock:
+            answer = self._model.predict({"input_ids": within, "attention_mask": mask.astype(np.int32)})
         return np.asarray(answer["text_features"], dtype=np.float32)
 
 
@@ -164,6 +167,7 @@ def _replace(model: Any, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as beside:
         new, old = Path(beside) / path.name, Path(beside) / f"old-{path.name}"
         model.save(str(new))
+        (new / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)  # for a debugger that is not ours
         if path.exists():
             path.rename(old)
         new.rename(path)

@@ -47,7 +47,7 @@ def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
         OSError: the file cannot be written.
     """
     if options.precision == "fp16":
-        raise OptionError("ExecuTorch in fp16", mend="give fp32 or int8; XNNPACK chooses fp16 by itself on phones")
+        raise OptionError("ExecuTorch in fp16", mend="give fp32, or quantise the student: litetext quantize")
     from litetext.deploy.targets.program import ServedProgram, export_program, with_float_linears
 
     program = ServedProgram(with_float_linears(student), options.length or student.config.context)
