@@ -42,7 +42,7 @@ docs: setup ## the documentation as a site in site/
 	$(BIN)/mkdocs build --strict
 
 oracle: setup ## compare with SAM3's own code (PyPI package `sam3`, SAM License; installed into .venv, never shipped)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps sam3==0.1.4 iopath==0.1.10 portalocker==4.4.2
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps sam3==0.1.4 iopath==0.1.10 portalocker==4.4.2 einops==0.8.2
 	$(BIN)/python -m pytest -q -m sam3
 
 clean: ## remove what the targets made, .venv excepted
