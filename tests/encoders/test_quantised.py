@@ -292,7 +292,10 @@ def metadata(student: TextStudent) -> dict[str, str]:
 @pytest.mark.parametrize("family", ["upstream", "huggingface"])
 def test_other_formats_cannot_hold_it(family: str, tmp_path: Path) -> None:
     save_student(quantised("attended"), tmp_path / "a.safetensors")
-    with pytest.raises(EncoderError, match=r"the student is quantised \(int8 weights, int8 token table\): .*; convert"):
+    with pytest.raises(
+        EncoderError,
+        match=r"the student is quantised \(int8 weights, int8 activations, int8 token table\): .*; convert",
+    ):
         convert_checkpoint(str(tmp_path / "a.safetensors"), tmp_path / "b", family)
     assert not (tmp_path / "b").exists()
 

@@ -33,8 +33,8 @@ from litetext.tokens.kept import kept_tokens
 
 LEAST = {"fp32": ("min", 0.9999), "fp16": ("min", 0.995), "int8": ("mean", 0.99)}
 """Which figure of the cosines with PyTorch a program must have, by its number type. A number between two steps may be
-rounded either way, and what follows from one rounding is as good as what follows from the other, but not the same: single
-tokens of an int8 student say little."""
+rounded either way, and what follows from one rounding is as good as what follows from the other, but not the same:
+single tokens of an int8 student say little."""
 
 NOTICE_TEXT = """\
 This folder was written by LiteText (Apache-2.0) from the student '{name}'.
