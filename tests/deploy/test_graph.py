@@ -131,7 +131,7 @@ def test_int8_products_are_fused(tmp_path: Any) -> None:
     options.log_severity_level = 3  # it warns that the file is for this machine
     onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     kinds = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
-    layers = 4 * module.config.encoder_blocks + 2 * module.config.mixer_blocks + 1
+    layers = 6 * module.config.encoder_blocks + 2 * module.config.mixer_blocks + 1
     assert kinds.count("QGemm") == layers
     assert "DequantizeLinear" not in kinds
 

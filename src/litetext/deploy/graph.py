@@ -28,7 +28,9 @@ Array = npt.NDArray[Any]
 
 
 EPSILON = 1e-5  # of every norm
-NO_SCORE = -1e4  # before a softmax: exp of it is 0 in float32 and float16, and it fits both
+# Added to the score of a token that is not there. Its weight, about 1e-35, is lost when weights are added up in float32;
+# far lower scores would be denormal numbers, with which processors are slow.
+NO_SCORE = -80.0
 
 
 def student_graph(
@@ -213,20 +215,25 @@ class _Body:
 
     def _encoder_block(self, x: str, name: str, *, last: bool) -> str:
         g = self.g
-        mixed = self._attend(self._linear(self._norm(x, f"{name}.attention_norm"), f"{name}.qkv"))
+        mixed = self._attend(self._norm(x, f"{name}.attention_norm"), f"{name}.qkv")
         if last:
             x, mixed = self._pack(x, mixed)
         x = g.node("Add", x, self._linear(mixed, f"{name}.out"))
         return g.node("Add", x, self._feed_forward(self._norm(x, f"{name}.ffn_norm"), name))
 
-    def _attend(self, rows: str) -> str:
-        """Mixed values of queries, keys and values [rows, 3 C]."""
+    def _attend(self, x: str, name: str) -> str:
+        """Mixed values [rows, C] of normalised states."""
         g, width, heads = self.g, self.config.width, self.config.heads
-        x = g.reshape(self._batch(rows, 3 * width), 0, 0, 3, heads, width // heads)
-        query, key, value = (g.node("Gather", x, g.node("Squeeze", g.whole(part)), axis=2) for part in range(3))
+        head = width // heads
+        thirds = (slice(part * width, (part + 1) * width) for part in range(3))
+        # The scores' factor is the query's: one product less.
+        scales = (head**-0.5, 1.0, 1.0)
+        query, key, value = (
+            self._spread(self._linear(x, name, third, scale), heads, head)
+            for third, scale in zip(thirds, scales, strict=True)
+        )
         query, value = (g.node("Transpose", one, perm=[0, 2, 1, 3]) for one in (query, value))
-        key = g.node("Transpose", key, perm=[0, 2, 3, 1])
-        scores = g.node("Mul", g.node("MatMul", query, key), g.constant((width // heads) ** -0.5))
+        scores = g.node("MatMul", query, g.node("Transpose", key, perm=[0, 2, 3, 1]))
         if self.scores_bias is not None:
             scores = g.node("Add", scores, self.scores_bias)
         mixed = g.node("MatMul", g.node("Softmax", scores, axis=-1), value)
@@ -252,24 +259,34 @@ class _Body:
         weight, bias = self._constant(f"{name}.weight"), self._constant(f"{name}.bias")
         return self.g.node("LayerNormalization", x, weight, bias, axis=-1, epsilon=EPSILON)
 
-    def _linear(self, x: str, name: str) -> str:
-        """A linear layer of rows; one of whole numbers between a quantisation and its reverse, which engines fuse."""
-        g, weight, bias = self.g, self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"]
+    def _linear(self, x: str, name: str, part: slice = slice(None), factor: float = 1.0) -> str:
+        """A linear layer of rows; one of whole numbers between a quantisation and its reverse, which engines fuse.
+
+        Args:
+            x: rows [T, K].
+            name: of the layer.
+            part: of its outputs.
+            factor: of its outputs.
+        """
+        g = self.g
+        weight, bias = self.tensors[f"{name}.weight"][part], self.tensors[f"{name}.bias"][part] * np.float32(factor)
+        label = name if part == slice(None) else f"{name}.{part.start}"
         if weight.dtype != np.int8:
-            return g.node("Gemm", x, g.constant(weight.T, f"{name}.weight"), g.constant(bias, f"{name}.bias"))
-        scale = self.tensors[f"{name}.scale"].astype(np.float64)
-        scales = g.exact(scale)
+            weights = g.constant(weight.T * weight.dtype.type(factor), f"{label}.weight")
+            return g.node("Gemm", x, weights, g.constant(bias, f"{label}.bias"))
+        scale = self.tensors[f"{name}.scale"][part].astype(np.float64) * factor
         # The zero points may be left out, but then ONNX Runtime fuses nothing.
         middle = g.constant(np.zeros(len(scale), dtype=np.int8))
-        weights = g.node("DequantizeLinear", g.constant(weight.T, f"{name}.weight"), scales, middle, axis=1)
+        whole = g.constant(weight.T, f"{label}.weight")
+        weights = g.node("DequantizeLinear", whole, g.exact(scale), middle, axis=1)
         limits = self.tensors.get(f"{name}.input_range")
         if limits is None:
-            return g.node("Gemm", x, weights, g.constant(bias, f"{name}.bias"))
+            return g.node("Gemm", x, weights, g.constant(bias, f"{label}.bias"))
         step, zero = activation_scale(limits)
         steps, zeros = g.exact(step), g.constant(np.uint8(zero))
         x = g.node("DequantizeLinear", g.node("QuantizeLinear", x, steps, zeros), steps, zeros)
-        whole = np.clip(np.round(bias / (step * scale)), -(2**31), 2**31 - 1).astype(np.int32)
-        biases = g.node("DequantizeLinear", g.constant(whole, f"{name}.bias"), g.exact(step * scale), axis=0)
+        added = np.clip(np.round(bias / (step * scale)), -(2**31), 2**31 - 1).astype(np.int32)
+        biases = g.node("DequantizeLinear", g.constant(added, f"{label}.bias"), g.exact(step * scale), axis=0)
         return g.node("Gemm", x, weights, biases)
 
     def _pack(self, *states: str) -> list[str]:
@@ -285,6 +302,14 @@ class _Body:
             zero = g.constant(np.zeros((1, width), dtype=np.float32))
             rows = g.node("Gather", g.node("Concat", rows, zero, axis=0), text.homes)
         return g.reshape(rows, text.batch, text.length, width)
+
+    def _spread(self, rows: str, *sizes: int) -> str:
+        """Rows as [B, L', *sizes] where it does not matter what stands at padding: what another token has."""
+        g, text = self.g, self.text
+        if self.packed and text.valid is not None and text.homes is not None:
+            last = g.node("Sub", g.size(text.valid, 0), g.whole(1))
+            rows = g.node("Gather", rows, g.node("Min", text.homes, last))
+        return g.reshape(rows, text.batch, text.length, *sizes)
 
     def _rows(self, batch: str, width: int) -> str:
         rows = self.g.reshape(batch, -1, width)

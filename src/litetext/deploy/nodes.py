@@ -35,12 +35,19 @@ class GraphBuilder:
         self._nodes: list[NodeProto] = []
         self._constants: list[TensorProto] = []
         self._known: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._computed: dict[str, str] = {}
 
     def constant(self, value: npt.ArrayLike, name: str = "") -> str:
         """The name of a constant; floating point becomes the graph's number type."""
         array = np.asarray(value)
-        if array.dtype.kind == "f":
-            array = array.astype(self.float)
+        return self._store(array.astype(self.float) if array.dtype.kind == "f" else array, name)
+
+    def exact(self, value: npt.ArrayLike) -> str:
+        """The name of a float32 constant, whatever the graph's number type."""
+        return self._store(np.asarray(value, dtype=np.float32), "")
+
+    def _store(self, array: npt.NDArray[Any], name: str) -> str:
+        """The name of a constant that is kept as it is; a small one that is known is not kept again."""
         key = (array.dtype.str, array.shape, array.tobytes()) if array.nbytes <= _SMALL else None
         if key is not None and key in self._known:
             return self._known[key]
@@ -50,29 +57,19 @@ class GraphBuilder:
             self._known[key] = name
         return name
 
-    def exact(self, value: npt.ArrayLike) -> str:
-        """The name of a float32 constant, whatever the graph's number type."""
-        name = f"constant_{len(self._constants)}"
-        self._constants.append(numpy_helper.from_array(np.asarray(value, dtype=np.float32), name))
-        return name
-
     def whole(self, *values: int) -> str:
         """The name of an int64 constant [n]."""
         return self.constant(np.array(values, dtype=np.int64))
 
     def node(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        """Add a node of one output, and return the output's name."""
+        """Add a node of one output, and return the output's name; what is computed already is not computed again."""
+        same = f"{kind} {inputs} {sorted(attributes.items())}"
+        if not output and same in self._computed:
+            return self._computed[same]
         name = output or f"{kind.lower()}_{len(self._nodes)}"
+        self._computed[same] = name
         self._nodes.append(helper.make_node(kind, list(inputs), [name], name=f"{name}_node", **attributes))
         return name
-
-    def parts(self, value: str, count: int, axis: int) -> list[str]:
-        """Split a value into equal parts along an axis."""
-        names = [f"part_{len(self._nodes)}_{part}" for part in range(count)]
-        self._nodes.append(
-            helper.make_node("Split", [value], names, axis=axis, num_outputs=count, name=f"{names[0]}_node")
-        )
-        return names
 
     def cast(self, value: str, kind: Type, output: str = "") -> str:
         """A value in another number type."""

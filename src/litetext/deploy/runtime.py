@@ -6,8 +6,10 @@ runtime = TextRuntime.open("s0-onnx")
 features, mask = runtime.encode(["white dog", "leash"])  # float32 [B, L, D], bool [B, L]
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+import os
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
@@ -30,6 +32,8 @@ Rows = npt.NDArray[np.float32]  # [T, D], features of the valid tokens of one te
 
 ENGINES = ("onnx", "openvino", "executorch", "coreml")
 ORDERLESS = 0.1  # greatest sensitivity to word order of a student whose features may be shared by all orders
+PARALLEL = "onnx"  # the engine that computes several batches at a time
+LEAST_SHARE = 4  # texts that are worth a thread of their own
 CACHED = 256  # texts that are remembered unless something else is said
 
 
@@ -46,6 +50,7 @@ class TextRuntime:
         batch_size: texts that are computed at once.
         cache: texts that are remembered; 0 for none.
         any_order: whether phrases with the same content words in any order share their features.
+        workers: batches that are computed side by side.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class TextRuntime:
         batch_size: int = 32,
         cache: int = CACHED,
         any_order: bool = False,
+        workers: int = 1,
     ) -> None:
         if batch_size < 1 or cache < 0:
             raise OptionError(f"batches of {batch_size} texts and a cache of {cache}", mend="give 1 and 0 at least")
@@ -64,6 +70,8 @@ class TextRuntime:
         self._tokenizer, self._engine = tokenizer, engine
         self._batch_size, self._any_order = batch_size, any_order
         self._cache = Cache(cache)
+        self._workers = workers
+        self._pool = ThreadPoolExecutor(workers - 1, "litetext") if workers > 1 else None
 
     @classmethod
     def open(
@@ -72,6 +80,7 @@ class TextRuntime:
         *,
         engine: str | None = None,
         threads: int | None = None,
+        within: int = 1,
         batch_size: int = 32,
         cache: int = CACHED,
         any_order: bool = False,
@@ -83,7 +92,9 @@ class TextRuntime:
         Args:
             path: the folder.
             engine: "openvino" runs an ONNX graph in OpenVINO; None runs what it was exported for.
-            threads: that the computation of one batch may use; None for as many as there are cores.
+            threads: that a call may use; None for as many as there are cores.
+            within: of these, how many work on one batch; the others work on other texts of the call, which is faster
+                where there are some. Engines but ONNX Runtime put all of them on one batch.
             batch_size: texts that are computed at once.
             cache: texts that are remembered; 0 for none.
             any_order: whether phrases with the same content words in any order share features, those of the first that
@@ -107,11 +118,14 @@ class TextRuntime:
                 where=str(folder),
                 mend="leave any_order out, or train the student with consistency",
             )
-        if threads is not None and threads < 1:
-            raise OptionError(f"{threads} threads", mend="give at least 1")
-        tokenizer = read_tokenizer(folder)
-        program = open_engine(folder, artefact, engine, threads)
-        runtime = cls(artefact, tokenizer, program, batch_size=batch_size, cache=cache, any_order=any_order)
+        count = (os.cpu_count() or 1) if threads is None else threads
+        if count < 1 or not 1 <= within <= count:
+            raise OptionError(f"{count} threads, {within} of them within a batch", mend="give at least 1, and no more")
+        chosen = artefact.target if engine is None else engine
+        workers = count // within if chosen == PARALLEL else 1
+        program = open_engine(folder, artefact, engine, within if chosen == PARALLEL else count)
+        options = {"batch_size": batch_size, "cache": cache, "workers": workers}
+        runtime = cls(artefact, read_tokenizer(folder), program, any_order=any_order, **options)
         if warm:
             runtime.warm_up()
         return runtime
@@ -157,19 +171,43 @@ class TextRuntime:
         keys = [self._key(text, ids[:length]) for text, ids, length in zip(texts, batch.ids, lengths, strict=True)]
         known = self._cache.find(keys)
         first = {key: row for row, key in reversed(list(enumerate(keys))) if key not in known}
-        # The longest come first, so that texts of similar length share a batch.
-        order = sorted(first.items(), key=lambda item: -lengths[item[1]])
-        for start in range(0, len(order), self._batch_size):
-            some = order[start : start + self._batch_size]
-            rows = [row for _, row in some]
-            length = lengths[rows[0]]
-            values = self._engine.run(batch.ids[rows, :length], batch.mask[rows, :length])
-            self._check(values, batch.mask[rows, :length], [texts[row] for row in rows])
-            known |= {key: values[place, : lengths[row]] for place, (key, row) in enumerate(some)}
+        for part, values in self._compute(batch, list(first.values())):
+            self._check(values, batch.mask[part, : values.shape[1]], [texts[row] for row in part])
+            known |= {keys[row]: values[place, : lengths[row]] for place, row in enumerate(part)}
         features = np.zeros((*batch.mask.shape, self.width), dtype=np.float32)
         features[batch.mask] = np.concatenate([known[key] for key in keys])
         self._cache.keep(first, known)
         return features, batch.mask
+
+    def _compute(self, batch: TokenBatch, rows: Sequence[int]) -> Iterator[tuple[list[int], npt.NDArray[np.float32]]]:
+        """Rows of a batch in parts, and the features of each part."""
+        lengths = batch.mask.sum(axis=1)
+        # The longest come first, so that texts of similar length share a part.
+        order = sorted(rows, key=lambda row: -lengths[row])
+        parts = list(parts_of(order, self._batch_size, self._workers))
+
+        def run(part: list[int]) -> npt.NDArray[np.float32]:
+            length = lengths[part[0]]
+            return self._engine.run(batch.ids[part, :length], batch.mask[part, :length])
+
+        found: dict[int, npt.NDArray[np.float32]] = {}
+        waiting = deque(range(len(parts)))
+
+        def work() -> None:
+            while waiting:
+                try:
+                    place = waiting.popleft()
+                except IndexError:  # another thread took the last one
+                    return
+                found[place] = run(parts[place])
+
+        # The caller's thread works too: a batch that is alone waits for no other.
+        helpers = min(self._workers, len(parts)) - 1
+        hands = [self._pool.submit(work) for _ in range(helpers)] if self._pool is not None else []
+        work()
+        for hand in hands:
+            hand.result()
+        return ((part, found[place]) for place, part in enumerate(parts))
 
     def _key(self, text: str, ids: npt.NDArray[np.int64]) -> Hashable:
         """What tells texts apart: their tokens, or where orders are not told apart and may change, these as a set."""
@@ -218,6 +256,24 @@ class Cache:
             self._rows.update(rows)
             while len(self._rows) > self._size:
                 self._rows.popitem(last=False)
+
+
+def parts_of(order: Sequence[int], size: int, workers: int) -> Iterator[list[int]]:
+    """Rows in parts of at most a size, so that workers who compute some together have equally much to do.
+
+    Args:
+        order: the rows, the longest first.
+        size: of a part, at most.
+        workers: that compute parts side by side.
+    """
+    for start in range(0, len(order), size * workers):
+        together = order[start : start + size * workers]
+        shares = max(-(-len(together) // size), min(workers, len(together) // LEAST_SHARE))
+        parts: list[list[int]] = [[] for _ in range(shares)]
+        for place, row in enumerate(together):
+            turn = place % (2 * shares)  # there and back again: 0 1 2 2 1 0
+            parts[min(turn, 2 * shares - 1 - turn)].append(row)
+        yield from parts
 
 
 def open_engine(folder: Path, artefact: Artefact, engine: str | None, threads: int | None) -> Engine:

@@ -2,7 +2,7 @@
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
@@ -84,31 +84,23 @@ class SmallMerges:
     def __call__(self, word: str) -> list[int]:
         """Ids of a word that is spelled in the characters of the vocabulary."""
         ids = [self._bytes[character] for character in word]
-        if ids:
-            ids[-1] += BYTE_TOKENS // 2  # the byte that ends a word
-        while len(ids) > 1:
-            pairs = [self._result(left << 16 | right) for left, right in pairwise(ids)]
-            best = min(pairs)
-            if best == VOCABULARY_SIZE:
-                break
-            ids = _merge(ids, pairs, best)
+        if not ids:
+            return ids
+        ids[-1] += BYTE_TOKENS // 2  # the byte that ends a word
+        results = [self._result(left, right) for left, right in pairwise(ids)]
+        while results and (best := min(results)) < VOCABULARY_SIZE:
+            # From the left, as long as the best pair is there; its neighbours have new partners then.
+            place = results.index(best)
+            ids[place : place + 2] = [best]
+            del results[place]
+            if place:
+                results[place - 1] = self._result(ids[place - 1], best)
+            if place < len(results):
+                results[place] = self._result(best, ids[place + 1])
         return ids
 
-    def _result(self, pair: int) -> int:
+    def _result(self, left: int, right: int) -> int:
         """The id that a pair becomes; one beyond all ids if it is none."""
-        place = bisect_left(self._pairs, pair)
-        found = place < len(self._pairs) and self._pairs[place] == pair
-        return self._results[place] if found else VOCABULARY_SIZE
-
-
-def _merge(ids: Sequence[int], pairs: Sequence[int], best: int) -> list[int]:
-    """The ids with every pair that becomes ``best`` merged, from the left; pairs that overlap are not merged twice."""
-    merged, place = [], 0
-    while place < len(ids):
-        if place < len(pairs) and pairs[place] == best:
-            merged.append(best)
-            place += 2
-        else:
-            merged.append(ids[place])
-            place += 1
-    return merged
+        pair, pairs = left << 16 | right, self._pairs
+        place = bisect_left(pairs, pair)
+        return self._results[place] if place < len(pairs) and pairs[place] == pair else VOCABULARY_SIZE
