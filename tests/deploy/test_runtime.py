@@ -20,7 +20,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 from litetext.deploy.artefact import read_tokenizer, write_manifest  # noqa: E402
 from litetext.deploy.export import ExportPlan, export_student  # noqa: E402
-from litetext.deploy.runtime import TextRuntime  # noqa: E402
+from litetext.deploy.runtime import TextRuntime, parts_of  # noqa: E402
 from litetext.deploy.targets.protocol import TargetOptions  # noqa: E402
 from litetext.encoders.presets import Padding  # noqa: E402
 from litetext.encoders.student import StudentEncoder  # noqa: E402
@@ -129,7 +129,7 @@ def test_what_is_returned_is_the_callers(folders: dict[str, Path]) -> None:
 
 
 def test_similar_lengths_share_a_batch(folders: dict[str, Path]) -> None:
-    runtime = TextRuntime.open(folders["masked"], batch_size=2, cache=0)
+    runtime = TextRuntime.open(folders["masked"], batch_size=2, cache=0, threads=1)
     lengths: list[int] = []
     run = runtime._engine.run
 
@@ -141,6 +141,28 @@ def test_similar_lengths_share_a_batch(folders: dict[str, Path]) -> None:
     runtime._engine = Seeing()
     runtime.encode(["cat", "one two three four five", "dog", "six seven eight nine ten"])
     assert lengths == [7, 3]
+
+
+def test_parts_are_equal_shares() -> None:
+    assert list(parts_of(range(9), 4, 1)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8]]
+    assert list(parts_of(range(8), 8, 2)) == [[0, 3, 4, 7], [1, 2, 5, 6]]
+    assert list(parts_of(range(7), 8, 2)) == [list(range(7))]  # too few for two threads
+    for count in range(1, 40):
+        parts = list(parts_of(range(count), 5, 3))
+        assert sorted(row for part in parts for row in part) == list(range(count))
+        assert max(map(len, parts)) <= 5
+
+
+def test_an_error_of_a_part_is_that_of_the_call(folders: dict[str, Path]) -> None:
+    runtime = TextRuntime.open(folders["masked"], threads=3, batch_size=4, cache=0)
+
+    class Failing:
+        def run(self, ids: Ids, mask: Mask) -> npt.NDArray[np.float32]:
+            raise EncoderError("no power")
+
+    runtime._engine = Failing()
+    with pytest.raises(EncoderError, match="no power"):
+        runtime.encode([f"{number} dogs" for number in range(40)])
 
 
 def test_any_order_only_where_it_was_measured(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -182,6 +204,7 @@ def test_long_texts_are_cut_at_the_context(folders: dict[str, Path]) -> None:
 def test_options_that_make_no_sense(folders: dict[str, Path]) -> None:
     for options, message in (
         ({"threads": 0}, "0 threads"),
+        ({"threads": 2, "within": 3}, "2 threads, 3 of them within a batch"),
         ({"batch_size": 0}, "batches of 0 texts"),
         ({"cache": -1}, "a cache of -1"),
         ({"engine": "tpu"}, "no engine is called 'tpu'"),

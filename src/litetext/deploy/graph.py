@@ -28,8 +28,8 @@ Array = npt.NDArray[Any]
 
 
 EPSILON = 1e-5  # of every norm
-# Added to the score of a token that is not there. Its weight, about 1e-35, is lost when weights are added up in float32;
-# far lower scores would be denormal numbers, with which processors are slow.
+# Added to the score of a token that is not there. Its weight, about 1e-35, is lost when weights are added up in
+# float32; those of far lower scores would be denormal numbers, with which processors are slow.
 NO_SCORE = -80.0
 
 

@@ -85,6 +85,7 @@ def open_engine(folder: Path, file: str, threads: int | None = None) -> OnnxEngi
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
+    options.enable_mem_pattern = False  # patterns are of one shape, and every batch has another
     options.log_severity_level = 3  # errors only: each is raised as well
     path = folder / file
     try:
