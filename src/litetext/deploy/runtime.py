@@ -210,7 +210,8 @@ class TextRuntime:
         hands = [self._pool.submit(work) for _ in range(helpers)] if self._pool is not None else []
         work()
         for hand in hands:
-            hand.result()
+            if not hand.cancel():  # one that waits behind other calls has nothing left to do
+                hand.result()
         return ((part, found[place]) for place, part in enumerate(parts))
 
     def _key(self, text: str, ids: npt.NDArray[np.int64]) -> Hashable:
