@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from benchmarks.machine import RESULTS, describe_machine
 
-BENCHMARKS = ("tokenizer", "audit", "geometry", "equality", "memory", "evaluate", "embed", "distill", "bank", "text")
+BENCHMARKS = ("tokenizer", "audit", "geometry", "equality", "memory", "evaluate", "embed", "distill", "bank", "text", "serving")
 
 
 def main() -> None:
