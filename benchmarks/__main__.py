@@ -7,7 +7,19 @@ from datetime import UTC, datetime
 
 from benchmarks.machine import RESULTS, describe_machine
 
-BENCHMARKS = ("tokenizer", "audit", "geometry", "equality", "memory", "evaluate", "embed", "distill", "bank", "text", "serving")
+BENCHMARKS = (
+    "tokenizer",
+    "audit",
+    "geometry",
+    "equality",
+    "memory",
+    "evaluate",
+    "embed",
+    "distill",
+    "bank",
+    "text",
+    "serving",
+)
 
 
 def main() -> None:
