@@ -1,3 +1,4 @@
+import logging
 import subprocess
 import sys
 
@@ -5,6 +6,7 @@ import pytest
 
 from litetext import cli
 from litetext.cli import run
+from litetext.cli.app import CHATTY
 from tests.cli.helpers import failure
 
 
@@ -42,3 +44,18 @@ def test_main_exits_with_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main()
     assert caught.value.code == 1
+
+
+def test_main_hears_only_errors_of_chatty_libraries(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["litetext", "--version"])
+    loggers = [logging.getLogger(name) for name in CHATTY]
+    before = [list(logger.filters) for logger in loggers]
+    with pytest.raises(SystemExit):
+        cli.main()
+    for logger, filters in zip(loggers, before, strict=True):
+        logger.warning("Retrying in 8s")
+        logger.error("no more")
+        logger.filters[:] = filters
+    assert [record.message for record in caplog.records] == ["no more"] * len(CHATTY)

@@ -1,5 +1,6 @@
 """The application: what every command of the command line shares."""
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ app = typer.Typer(
 # Typer carries a copy of click without publishing it; the base of its public BadParameter is click's UsageError.
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 _DEBUG = "--debug"
+# Loggers that tell of retries, each before the one error line, and of what PyTorch thinks of torchao where that is
+# installed. Filtered, because their libraries set their levels when they are imported.
+CHATTY = ("huggingface_hub.utils._http", "torch.utils._pytree")
 
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")]
 Debug = Annotated[bool, typer.Option(_DEBUG, help="Show the traceback of an error.")]
@@ -26,6 +30,8 @@ Debug = Annotated[bool, typer.Option(_DEBUG, help="Show the traceback of an erro
 
 def main() -> None:
     """Run the command line; an error that LiteText can name is one line and exit status 1 (usage: 2)."""
+    for name in CHATTY:
+        logging.getLogger(name).addFilter(lambda record: record.levelno >= logging.ERROR)
     sys.exit(run(sys.argv[1:]))
 
 
