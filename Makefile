@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 demo: setup ## audit, distil a student of the embedded micro SAM3, segment with both; writes a page to demo/
 	$(BIN)/litetext demo -o $(DEMO)
 
-test: setup ## the tests (no network, no GPU, under 5 minutes on 2 cores)
+test: setup ## the tests (no network, no GPU, about 5 minutes on 2 cores)
 	# One thread in each of the two workers: more would only wait for each other.
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
