@@ -18,8 +18,7 @@ import numpy.typing as npt
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from litetext.deploy.nodes import GraphBuilder
-from litetext.deploy.targets.onnx import INPUTS, OUTPUTS
-from litetext.deploy.targets.protocol import TargetOptions
+from litetext.deploy.targets.protocol import INPUTS, OUTPUTS, TargetOptions
 from litetext.encoders.presets import KERNEL, StudentConfig
 from litetext.tokens.kept import kept_tokens
 from litetext.tokens.vocabulary import END_ID

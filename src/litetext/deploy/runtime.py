@@ -171,7 +171,7 @@ class TextRuntime:
         keys = [self._key(text, ids[:length]) for text, ids, length in zip(texts, batch.ids, lengths, strict=True)]
         known = self._cache.find(keys)
         first = {key: row for row, key in reversed(list(enumerate(keys))) if key not in known}
-        for part, values in self._compute(texts, batch, list(first.values())):
+        for part, values in self._compute(texts, batch, lengths, list(first.values())):
             known |= {keys[row]: values[place, : lengths[row]] for place, row in enumerate(part)}
         features = np.zeros((*batch.mask.shape, self.width), dtype=np.float32)
         features[batch.mask] = np.concatenate([known[key] for key in keys])
@@ -179,10 +179,9 @@ class TextRuntime:
         return features, batch.mask
 
     def _compute(
-        self, texts: Sequence[str], batch: TokenBatch, rows: Sequence[int]
+        self, texts: Sequence[str], batch: TokenBatch, lengths: npt.NDArray[np.int64], rows: Sequence[int]
     ) -> Iterator[tuple[list[int], npt.NDArray[np.float32]]]:
         """Rows of a batch in parts, and the features of each part."""
-        lengths = batch.mask.sum(axis=1)
         # The longest come first, so that texts of similar length share a part.
         order = sorted(rows, key=lambda row: -lengths[row])
         parts = list(parts_of(order, self._batch_size, self._workers))

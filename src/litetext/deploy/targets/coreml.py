@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from litetext.deploy.targets.protocol import TargetOptions
+from litetext.deploy.targets.protocol import OUTPUTS, TargetOptions
 from litetext.deploy.targets.quiet import quiet_converter
 from litetext.deploy.targets.shapes import Features, Ids, Mask, ProgramShape
 from litetext.errors import EncoderError, MissingExtraError
@@ -44,7 +44,6 @@ def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
         OSError: the package cannot be written.
     """
     from litetext.deploy.targets.program import (
-        OUTPUTS,
         ServedProgram,
         export_program,
         with_float_linears,

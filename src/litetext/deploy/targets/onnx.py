@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from litetext.deploy.targets.protocol import TargetOptions
+from litetext.deploy.targets.protocol import INPUTS, OUTPUTS, TargetOptions
 from litetext.deploy.targets.shapes import Features, Ids, Mask, ProgramShape
 from litetext.errors import EncoderError, MissingExtraError
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from litetext.encoders.student import TextStudent
 
 MODEL, WEIGHTS = "model.onnx", "model.onnx.data"
-INPUTS = ("input_ids", "attention_mask")
-OUTPUTS = ("text_features", "text_mask")
 
 
 def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:

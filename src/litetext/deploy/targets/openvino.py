@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from litetext.deploy.targets import onnx
-from litetext.deploy.targets.protocol import TargetOptions
+from litetext.deploy.targets.protocol import INPUTS, OUTPUTS, TargetOptions
 from litetext.deploy.targets.shapes import Features, Ids, Mask, ProgramShape
 from litetext.errors import EncoderError, MissingExtraError
 
@@ -63,7 +63,7 @@ def open_engine(folder: Path, file: str, threads: int | None) -> "OpenVinoEngine
     try:
         model = ov.Core().read_model(path)
         names = tuple(tuple(port.get_any_name() for port in ports) for ports in (model.inputs, model.outputs))
-        if names != (onnx.INPUTS, onnx.OUTPUTS):
+        if names != (INPUTS, OUTPUTS):
             said = " and outputs ".join(", ".join(some) for some in names)
             raise EncoderError(f"inputs {said} are not a text encoder's", where=str(path), mend="export the student")
         return OpenVinoEngine(ov.Core().compile_model(model, "CPU", settings))

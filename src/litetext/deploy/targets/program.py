@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.nn.functional import pad
 
+from litetext.deploy.targets.protocol import INPUTS
 from litetext.encoders.inputs import evaluating
 from litetext.encoders.quantised import QuantisedLinear, QuantisedTable, dequantize_table, dequantize_weight
 from litetext.encoders.student import TextStudent
@@ -14,9 +15,6 @@ from litetext.encoders.tables import token_table
 from litetext.errors import OptionError
 from litetext.tokens.kept import kept_tokens
 from litetext.tokens.vocabulary import END_ID, PAD_ID, VOCABULARY_SIZE
-
-INPUTS = ("input_ids", "attention_mask")
-OUTPUTS = ("text_features", "text_mask")
 
 
 class ServedProgram(nn.Module):

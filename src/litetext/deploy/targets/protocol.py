@@ -9,6 +9,8 @@ import numpy.typing as npt
 from litetext.errors import OptionError
 
 Precision = Literal["fp32", "fp16", "int8"]
+INPUTS = ("input_ids", "attention_mask")  # of every program, as SAM3's pipelines name them
+OUTPUTS = ("text_features", "text_mask")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 
