@@ -49,14 +49,35 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     failure(capsys, "micro", "world", "-o", str(tmp_path / "file"), "--pairs", "6")
 
 
-def test_evaluate_the_shipped_model(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def few_strangers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hundred pictures of strange phrases would take a minute."""
     pytest.importorskip("transformers")
+    monkeypatch.setattr("litetext.micro.evaluation.STRANGERS", 10)
+
+
+@pytest.mark.usefixtures("few_strangers")
+def test_evaluate_the_shipped_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["micro", "evaluate", "--pairs", "6", "--seed", "3", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["pairs"]["all"] == 6
     assert {"cgf1", "il_mcc", "pmf1", "presence_right", "strangers_refused"} <= set(report)
     assert "0 pairs" in failure(capsys, "micro", "evaluate", "--pairs", "0")
     assert "no split 'x'" in failure(capsys, "micro", "evaluate", "--split", "x")
+
+
+@pytest.mark.usefixtures("few_strangers")
+def test_evaluate_with_a_bank(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "phrases.txt").write_text("red circle\nblue square\n", encoding="utf-8")
+    bank = tmp_path / "bank.safetensors"
+    assert run(["bank", str(tmp_path / "phrases.txt"), "-o", str(bank), "--encoder", "micro"]) == 0
+    capsys.readouterr()
+    asked = ["micro", "evaluate", "--pairs", "6", "--seed", "3", "--text", str(bank)]
+    assert "not in the bank" in failure(capsys, *asked)
+    assert run([*asked, "--otherwise", "micro", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["pairs"]["all"] == 6
+    assert report["strangers_refused"] > 0.9
 
 
 def test_train_refuses_another_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from litetext.cli.app import Debug, Json, app, print_json, show_progress
 from litetext.cli.corpora import read_corpus
 from litetext.cli.injection import Injection
 from litetext.cli.models import MODEL_HELP as HOST_HELP
-from litetext.cli.models import load_quietly
+from litetext.cli.models import open_encoder
 from litetext.errors import OptionError
 
 
@@ -114,7 +114,7 @@ def audit(
     injection = Injection(attenuation, host, tuple(images or ()), pairs, student_positions, student_context)
     corpus = read_corpus(sources, ReadOptions(file_format, column, count_column))
     inputs = Inputs(
-        None if encoder is None else load_quietly(encoder, encoder_positions, encoder_context, device),
+        None if encoder is None else open_encoder(encoder, encoder_positions, encoder_context, device),
         _load_embeddings(embeddings),
         _load_positions(positions),
     )

@@ -7,7 +7,8 @@ import typer
 
 from litetext.cli.app import Debug, Json, app, print_json, show_progress
 from litetext.cli.corpora import read_corpus
-from litetext.cli.models import Context, Device, Dtype, Positions, load_quietly
+from litetext.cli.models import Context, Device, Dtype, Positions, open_encoder
+from litetext.cli.students import Output
 from litetext.errors import MissingExtraError, OptionError
 
 
@@ -18,9 +19,7 @@ from litetext.errors import MissingExtraError, OptionError
     "  litetext segment photo.jpg -p 'white dog' --text bank.safetensors"
 )
 def bank(
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", show_default=False, help="The safetensors file to write.")
-    ],
+    output: Output,
     sources: Annotated[
         list[str] | None,
         typer.Argument(
@@ -73,7 +72,7 @@ def bank(
     if features is not None:
         source = FeatureSource.of_cache(features)
     else:
-        source = FeatureSource.of_encoder(load_quietly(str(encoder), positions, context, device, dtype))
+        source = FeatureSource.of_encoder(open_encoder(str(encoder), positions, context, device, dtype))
     with show_progress() as progress:
         report = make_bank(output, phrases, source, number, lambda share: progress("encoding", share))
     if json:

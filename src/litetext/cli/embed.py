@@ -7,7 +7,7 @@ import typer
 
 from litetext.cli.app import Debug, Json, app, print_json, show_progress
 from litetext.cli.corpora import read_corpus
-from litetext.cli.models import load_quietly
+from litetext.cli.models import open_encoder
 
 if TYPE_CHECKING:
     from litetext.distill.embed import EmbedReport
@@ -75,7 +75,7 @@ def embed(
 
     options = EmbedOptions(dtype, batch_tokens, shard_tokens)
     corpus = read_corpus(sources, ReadOptions(file_format, column))
-    encoder = load_quietly(model, positions, context, device)
+    encoder = open_encoder(model, positions, context, device)
     with show_progress() as progress:
         report = run_embed(corpus, encoder, output, options, progress)
     if json:

@@ -7,7 +7,8 @@ import typer
 
 from litetext.cli.app import Debug, Json, app, print_json, show_progress
 from litetext.cli.corpora import read_corpus
-from litetext.cli.models import Context, Positions, load_quietly
+from litetext.cli.models import Context, Positions, open_encoder
+from litetext.cli.students import Student
 
 if TYPE_CHECKING:
     from litetext.deploy.export import Export
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
     "  litetext export s0-int8.safetensors prompts.txt --to openvino -o s0-openvino"
 )
 def export(
-    student: Annotated[
-        str, typer.Argument(metavar="STUDENT", show_default=False, help="A student, as `litetext inspect` takes it.")
-    ],
+    student: Student,
     target: Annotated[
         str, typer.Option("--to", metavar="TARGET", show_default=False, help="onnx, openvino, executorch or coreml.")
     ],
@@ -60,7 +59,7 @@ def export(
     if phrases < 1:
         raise OptionError(f"{phrases} phrases to compare on", mend="give at least 1")
     texts = read_corpus(sources, ReadOptions()).texts
-    encoder = load_quietly(student, positions, context, "cpu")
+    encoder = open_encoder(student, positions, context, "cpu")
     from litetext.deploy.export import ExportPlan, export_student
 
     plan = ExportPlan(target, output, Path(student).name, options)

@@ -75,12 +75,12 @@ class Injection:
             from litetext.sam3.segmenter import Segmenter
         except ImportError as error:
             raise MissingExtraError("a segmenter", "sam3") from error
-        from litetext.cli.models import load_quietly
+        from litetext.cli.models import open_encoder
 
         most = MOST_PAIRS if self.pairs is None else self.pairs
         with_scenes = self.images in ((), (MICRO,))
         questions = [] if with_scenes else share_out(find_images(self.images), corpus.texts, most, seed)
-        student = load_quietly(self.student, self.positions, self.context, device)
+        student = open_encoder(self.student, self.positions, self.context, device)
         segmenter = Segmenter.load(self.host, device=device)
         if with_scenes:
             questions = _scenes(most, seed, segmenter.processor.size["height"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from litetext.cli.app import Debug, Json, app, print_json, show_progress
+from litetext.cli.models import Context, ModelChoice, Otherwise, Positions, Text
 from litetext.errors import MissingExtraError, OptionError
 
 if TYPE_CHECKING:
@@ -164,15 +165,17 @@ def train(
 
 @micro.command(
     epilog="\b\nExamples:\n  litetext micro evaluate --pairs 1000 --seed 7\n"
-    "  litetext micro evaluate --model micro-run/weights --json"
+    "  litetext micro evaluate --model micro-run/weights --json\n"
+    "  litetext micro evaluate --text micro-student --shuffle"
 )
 def evaluate(
     pairs: Annotated[int, typer.Option(help="(Picture, phrase) pairs, six of each picture; half are absent.")] = 1000,
     seed: Seed = 0,
     model: Annotated[str, typer.Option(metavar="micro|PATH|HF_ID", help="What segments.")] = "micro",
-    text: Annotated[
-        str | None, typer.Option(metavar="PATH|HF_ID", help="Text encoder instead of the model's own.")
-    ] = None,
+    text: Text = None,
+    otherwise: Otherwise = None,
+    positions: Positions = "auto",
+    context: Context = None,
     split: SplitName = "test",
     shuffle: Annotated[
         bool, typer.Option("--shuffle", help="Ask again with the content words in another order, where they have one.")
@@ -184,17 +187,19 @@ def evaluate(
     if pairs < 1:
         raise OptionError(f"{pairs} pairs", where="--pairs", mend="ask for 1 or more")
     _need_training()
-    from litetext.encoders.loading import load_encoder
     from litetext.micro.evaluation import STRANGERS, evaluate_pairs, refuse_strangers
     from litetext.micro.model import SIZE
     from litetext.micro.phrases import make_pairs
     from litetext.micro.scenes import SceneOptions, Split
     from litetext.micro.shuffling import compare_orders
-    from litetext.sam3.segmenter import Segmenter
+    from litetext.micro.strangers import strangers
+    from litetext.sam3.segmenter import SegmentOptions
 
     options = SceneOptions(size=SIZE, split=cast("Split", split))  # refuses any other word
-    segmenter = Segmenter.load(model, None if text is None else load_encoder(text))
+    choice = ModelChoice(model, text, positions, context, otherwise=otherwise)
     asked = list(make_pairs(seed, pairs, options))
+    phrases = [pair.phrase.text for pair in asked]
+    segmenter = choice.load(SegmentOptions(), [*phrases, *strangers("test")])
     with show_progress() as progress:
         scores = evaluate_pairs(segmenter, asked, lambda stage, done: progress(stage, done / pairs))
         order = compare_orders(segmenter, asked, scores, seed) if shuffle else None

@@ -32,15 +32,13 @@ Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, mp
 Dtype = Annotated[str, typer.Option(help="Number type: auto (float32), bf16 or fp16.")]
 
 
-def load_quietly(spec: str, positions: str, context: int | None, device: str, dtype: str = "auto") -> "TextEncoder":
-    """A text encoder, exported or not, or a bank; the hub's retries are not told, an error stays one line.
+def open_encoder(spec: str, positions: str, context: int | None, device: str, dtype: str = "auto") -> "TextEncoder":
+    """A text encoder, exported or not, or a bank.
 
     Raises:
         EncoderError: it cannot be loaded.
         OptionError: no such positions, context, device or number type, or one of the first two for what has its own.
     """
-    import logging
-
     from litetext.deploy.served import is_served, open_served
     from litetext.encoders.loading import Positions as Known
     from litetext.encoders.loading import load_encoder
@@ -48,13 +46,12 @@ def load_quietly(spec: str, positions: str, context: int | None, device: str, dt
     if is_served(spec):
         _refuse_positions(spec, positions, context)
         return open_served(spec)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     chosen = cast("Known", positions)  # load_encoder refuses any other word
     return load_encoder(spec, positions=chosen, context=context, dtype=dtype, device=device)
 
 
 def measure(spec: str, encoder: "TextEncoder") -> "EncoderSize":
-    """The size of what `load_quietly` gave.
+    """The size of what `open_encoder` gave.
 
     Raises:
         EncoderError: nothing there, or no (single) text encoder in it.
@@ -143,7 +140,7 @@ class ModelChoice:
         return open_served(self.text, lambda: self._load(other))
 
     def _load(self, spec: str) -> "TextEncoder":
-        return load_quietly(spec, self.positions, self.context, self.device, self.dtype)
+        return open_encoder(spec, self.positions, self.context, self.device, self.dtype)
 
 
 def _refuse_positions(spec: str, positions: str, context: int | None) -> None:

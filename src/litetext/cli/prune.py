@@ -1,14 +1,14 @@
 """`litetext prune`."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from litetext.cli.app import Debug, Json, app, print_json, show_progress
 from litetext.cli.corpora import read_corpus
-from litetext.cli.models import load_quietly
+from litetext.cli.models import open_encoder
+from litetext.cli.students import Output, Student
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,12 +21,8 @@ if TYPE_CHECKING:
     "  litetext prune s0.safetensors prompts.txt 'more/*.json' -o pruned.safetensors --report other.txt"
 )
 def prune(
-    file: Annotated[
-        str, typer.Argument(metavar="STUDENT", show_default=False, help="A student, as `litetext inspect` takes it.")
-    ],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", show_default=False, help="The safetensors file to write.")
-    ],
+    student: Student,
+    output: Output,
     sources: Annotated[
         list[str] | None,
         typer.Argument(
@@ -55,7 +51,7 @@ def prune(
 
     texts = read_corpus(sources, ReadOptions()).texts
     others = None if report is None else read_corpus([report], ReadOptions()).texts
-    done = prune_checkpoint(file, texts, output)
+    done = prune_checkpoint(student, texts, output)
     coverage = None if others is None else _cover(done, others, positions, context)
     if json:
         print_json(done.to_json() | ({} if coverage is None else {"report": coverage.to_json()}))
@@ -66,7 +62,7 @@ def prune(
 def _cover(done: "Pruning", texts: "Sequence[str]", positions: str, context: int | None) -> "Coverage":
     from litetext.deploy.prune import compare_features, cover, split_rows
 
-    before, after = (load_quietly(spec, positions, context, "cpu") for spec in (done.source, done.target))
+    before, after = (open_encoder(spec, positions, context, "cpu") for spec in (done.source, done.target))
     with show_progress() as progress:
         changed = [texts[row] for row in split_rows(done.kept, texts)]
         cosine = compare_features(before, after, changed, lambda share: progress("comparing", share))

@@ -9,7 +9,7 @@ import typer
 
 from litetext.cli.app import Debug, Json, print_json, show_progress
 from litetext.cli.evaluate import evaluate_app, split_files
-from litetext.cli.models import MODEL_HELP, Context, Device, Dtype, ModelChoice, Positions, load_quietly, measure
+from litetext.cli.models import MODEL_HELP, Context, Device, Dtype, ModelChoice, Positions, measure, open_encoder
 from litetext.cli.predicting import SCORE
 from litetext.cli.scores import score_table
 from litetext.errors import MissingExtraError, OptionError
@@ -88,7 +88,7 @@ def retention(
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)  # fails before the work, not after it
     chosen = student_name(student)
-    encoder = load_quietly(chosen, positions, context, device, dtype)
+    encoder = open_encoder(chosen, positions, context, device, dtype)
     teacher = ModelChoice(model, device=device, dtype=dtype).load(options_for(SCORE))
     sizes = measure(model, teacher.encoder), measure(chosen, encoder)
     with show_progress() as progress:

@@ -22,7 +22,7 @@ from litetext.deploy.artefact import (
 )
 from litetext.deploy.fidelity import Fidelity, Pair, fidelity_of
 from litetext.deploy.runtime import TextRuntime, open_engine
-from litetext.deploy.targets.protocol import TargetOptions
+from litetext.deploy.targets.protocol import TARGETS, TargetOptions
 from litetext.encoders.fingerprint import fingerprint_encoder
 from litetext.encoders.protocol import Progress, TextEncoder
 from litetext.encoders.shapes import QUANTISED_LEAVES
@@ -49,27 +49,7 @@ tokenizer.json holds the vocabulary and the merges of CLIP's tokeniser (OpenAI, 
 Write = Callable[[TextStudent, Path, TargetOptions], str]
 BATCH = 32  # texts that are compared at once
 ORDERS = OrderOptions(permutations=1, sample=300)
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a student can be exported to.
-
-    Attributes:
-        title: for people.
-        runs: whether the program can be run where it is written, on any system; else only off-line checks are made.
-    """
-
-    title: str
-    runs: bool = True
-
-
-TARGETS = {
-    "onnx": Target("ONNX, opset 20 (ONNX Runtime, OpenVINO, TensorRT)"),
-    "openvino": Target("OpenVINO IR"),
-    "executorch": Target("ExecuTorch, XNNPACK"),
-    "coreml": Target("Core ML", runs=False),
-}
+ELSEWHERE = {"coreml"}  # targets whose programs run on one system only, and are not compared
 
 
 @dataclass(frozen=True)
@@ -158,7 +138,7 @@ def export_student(
             order=measure_order(served, texts, ORDERS).sensitivity,
             checked={},
         )
-        if TARGETS[plan.target].runs:
+        if plan.target not in ELSEWHERE:
             engine = open_engine(work, artefact, None, 1)
             runtime = TextRuntime(artefact, read_tokenizer(work), engine, cache=0)
             artefact = replace(artefact, checked=compare_with_program(served, runtime, texts, progress).to_json())

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from litetext.deploy.artefact import Artefact, check_program, open_artefact, read_tokenizer
-from litetext.deploy.targets.protocol import Engine
+from litetext.deploy.targets.protocol import TARGETS, Engine
 from litetext.distill.permute import is_permutable
 from litetext.errors import EncoderError, OptionError
 from litetext.prompts.cleaning import clean
@@ -30,7 +30,6 @@ from litetext.tokens.vocabulary import END_ID, START_ID
 
 Rows = npt.NDArray[np.float32]  # [T, D], features of the valid tokens of one text
 
-ENGINES = ("onnx", "openvino", "executorch", "coreml")
 ORDERLESS = 0.1  # greatest sensitivity to word order of a student whose features may be shared by all orders
 PARALLEL = "onnx"  # the engine that computes several batches at a time
 LEAST_SHARE = 4  # texts that are worth a thread of their own
@@ -291,8 +290,8 @@ def open_engine(folder: Path, artefact: Artefact, engine: str | None, threads: i
         MissingExtraError: it is not installed.
     """
     chosen = artefact.target if engine is None else engine
-    if chosen not in ENGINES:
-        raise OptionError(f"no engine is called '{chosen}'", mend=f"give {', '.join(ENGINES)}")
+    if chosen not in TARGETS:
+        raise OptionError(f"no engine is called '{chosen}'", mend=f"give {', '.join(TARGETS)}")
     if chosen != artefact.target and (chosen, artefact.target) != ("openvino", "onnx"):
         raise OptionError(f"the engine '{chosen}' for a program for {artefact.target}", where=str(folder))
     opener: Callable[[Path, str, int | None], Engine] = import_module(f"litetext.deploy.targets.{chosen}").open_engine

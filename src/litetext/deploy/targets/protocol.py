@@ -12,6 +12,7 @@ Precision = Literal["fp32", "fp16", "int8"]
 INPUTS = ("input_ids", "attention_mask")  # of every program, as SAM3's pipelines name them
 OUTPUTS = ("text_features", "text_mask")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+TARGETS = ("onnx", "openvino", "executorch", "coreml")  # a module here each, with `write` and `open_engine`
 
 
 class Engine(Protocol):

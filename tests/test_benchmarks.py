@@ -1,0 +1,67 @@
+"""`python -m benchmarks`: which benchmarks run, and with what."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from benchmarks import __main__ as benchmarks
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
+    """The commands that were run, in place of running them."""
+    found: list[list[str]] = []
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+        found.append(command[1:])
+        return subprocess.CompletedProcess(command, 1 if "broken" in command else 0, b'{"seconds": 3}')
+
+    monkeypatch.setattr(benchmarks, "subprocess", SimpleNamespace(run=run, PIPE=subprocess.PIPE))
+    results = tmp_path / "benchmarks" / "results"
+    results.parent.mkdir()
+    monkeypatch.setattr(benchmarks, "RESULTS", results)
+    return found
+
+
+def test_names_run_one_after_the_other(commands: list[list[str]], tmp_path: Path) -> None:
+    assert benchmarks.main(["bank", "text"]) == 0
+    assert commands == [["-m", "benchmarks.bank"], ["-m", "benchmarks.text"]]
+    written = json.loads((tmp_path / "benchmarks" / "results" / "bank.json").read_text())
+    assert (written["benchmark"], written["seconds"]) == ("bank", 3)
+
+
+def test_without_names_all_run(commands: list[list[str]]) -> None:
+    assert benchmarks.main([]) == 0
+    assert len(commands) == len(benchmarks.BENCHMARKS)
+
+
+def test_what_follows_one_name_is_for_that_benchmark(commands: list[list[str]]) -> None:
+    assert benchmarks.main(["text", "--rows", "bank", "--rounds", "1"]) == 0
+    assert commands == [["-m", "benchmarks.text", "--rows", "bank", "--rounds", "1"]]
+
+
+def test_one_that_fails_writes_nothing(commands: list[list[str]], tmp_path: Path) -> None:
+    assert benchmarks.main(["text", "broken"]) == 1
+    assert len(commands) == 1
+    assert not (tmp_path / "benchmarks" / "results").exists()
+
+
+def test_help_is_shown_and_measures_nothing(commands: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmarks.main(["--help"]) == 0
+    assert "serving" in capsys.readouterr().out
+    assert not commands
+    assert benchmarks.main(["text", "--help"]) == 0
+    assert commands == [["-m", "benchmarks.text", "--help"]]
+
+
+def test_an_unknown_name_is_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "nothing", "5"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no benchmark is called 'nothing'; give tokenizer, ")
+    assert done.stderr.count("\n") == 1
