@@ -16,6 +16,7 @@ from litetext.micro.evaluation import evaluate_pairs, refuse_strangers
 from litetext.micro.model import SIZE, micro_config
 from litetext.micro.phrases import make_pairs
 from litetext.micro.scenes import SceneOptions
+from litetext.micro.shuffling import compare_orders
 from litetext.micro.weights import MOST_BYTES
 from litetext.sam3.segmenter import Segmenter
 
@@ -71,6 +72,10 @@ def test_the_students_beside_it(segmenter: Segmenter, name: str, share: float, l
     assert student.context == 16
     pairs = list(make_pairs(12, 120, SceneOptions(size=SIZE, split="test")))
     swapped = Segmenter(segmenter.detector, student, segmenter.processor)
-    kept = evaluate_pairs(swapped, pairs).overall.cgf1 / evaluate_pairs(segmenter, pairs).overall.cgf1
-    assert kept > least
+    scores = evaluate_pairs(swapped, pairs)
+    assert scores.overall.cgf1 / evaluate_pairs(segmenter, pairs).overall.cgf1 > least
+    order = compare_orders(swapped, pairs, scores, seed=0)
+    assert order is not None
+    assert order.pairs > 20
+    assert order.lost < 10  # a student that was trained without consistency loses more
     assert refuse_strangers(swapped, 40, 0, SIZE) >= 0.8
