@@ -10,57 +10,28 @@ import numpy.typing as npt
 
 from litetext.deploy.artefact import is_artefact
 from litetext.deploy.bank_file import is_bank
-from litetext.encoders.protocol import TextEncoder, TextFeatures
+from litetext.encoders.protocol import Around, Sized, TextEncoder, TextFeatures
 from litetext.errors import OptionError
 
 
-class ArrayEncoder(Protocol):
+class ArrayEncoder(Sized, Protocol):
     """Texts to NumPy arrays: a `PromptBank`, or what runs an exported encoder."""
-
-    @property
-    def name(self) -> str:
-        """What reports call it."""
-
-    @property
-    def context(self) -> int:
-        """The most tokens it reads of a text, start and end token counted."""
-
-    @property
-    def width(self) -> int:
-        """D, the size of a feature vector."""
 
     def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Features float32 [B, L, D] and mask bool [B, L], True at valid tokens, of at least one text."""
 
 
 @dataclass(frozen=True, eq=False)
-class ServedEncoder:
+class ServedEncoder(Around[ArrayEncoder]):
     """Such a source as a `TextEncoder`: what segments, evaluates and measures can read with it.
 
     Attributes:
-        source: gives the arrays.
         bytes: of its files.
         parameters: of what computes them; a bank has none.
     """
 
-    source: ArrayEncoder
     bytes: int = 0
     parameters: int = 0
-
-    @property
-    def name(self) -> str:
-        """Of the source."""
-        return self.source.name
-
-    @property
-    def context(self) -> int:
-        """Of the source."""
-        return self.source.context
-
-    @property
-    def width(self) -> int:
-        """Of the source."""
-        return self.source.width
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:
         """Features float32 [B, L, D] of at least one text, on the CPU.
@@ -71,34 +42,13 @@ class ServedEncoder:
         """
         import torch
 
-        features, mask = self.source.encode(texts)
+        features, mask = self.inner.encode(texts)
         return TextFeatures(torch.from_numpy(features), torch.from_numpy(mask))
 
 
 @dataclass(frozen=True, eq=False)
-class ArraysOf:
-    """The other way round: a `TextEncoder` that gives NumPy arrays.
-
-    Attributes:
-        encoder: what computes.
-    """
-
-    encoder: TextEncoder
-
-    @property
-    def name(self) -> str:
-        """Of the encoder."""
-        return self.encoder.name
-
-    @property
-    def context(self) -> int:
-        """Of the encoder."""
-        return self.encoder.context
-
-    @property
-    def width(self) -> int:
-        """Of the encoder."""
-        return self.encoder.width
+class ArraysOf(Around[TextEncoder]):
+    """The other way round: a `TextEncoder` that gives NumPy arrays."""
 
     def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Features float32 [B, L, D], what stands at padding means nothing, and mask bool [B, L].
@@ -107,7 +57,7 @@ class ArraysOf:
             OptionError: no texts, or something that is not a string.
             EncoderError: the encoder fails.
         """
-        found = self.encoder.encode(texts)
+        found = self.inner.encode(texts)
         return found.values.detach().float().cpu().numpy(), found.mask.cpu().numpy()
 
 

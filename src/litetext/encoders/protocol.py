@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -49,8 +49,8 @@ class TextFeatures:
         return kept.sum(dim=1) / mask.sum(dim=1)
 
 
-class TextEncoder(Protocol):
-    """Turns texts into features; everything that is measured, distilled or served satisfies it."""
+class Sized(Protocol):
+    """What every source of features says of itself."""
 
     @property
     def name(self) -> str:
@@ -64,8 +64,41 @@ class TextEncoder(Protocol):
     def width(self) -> int:
         """D, the size of a feature vector."""
 
+
+class TextEncoder(Sized, Protocol):
+    """Turns texts into features; everything that is measured, distilled or served satisfies it."""
+
     def encode(self, texts: Sequence[str]) -> TextFeatures:
         """Features [B, L, D] of at least one text; L is that of the longest, or the context where padding is read."""
+
+
+Inner = TypeVar("Inner", bound=Sized)
+
+
+@dataclass(frozen=True, eq=False)
+class Around(Generic[Inner]):
+    """What encodes by means of another source of features, under its name and with its sizes.
+
+    Attributes:
+        inner: that source.
+    """
+
+    inner: Inner
+
+    @property
+    def name(self) -> str:
+        """Of the source."""
+        return self.inner.name
+
+    @property
+    def context(self) -> int:
+        """Of the source."""
+        return self.inner.context
+
+    @property
+    def width(self) -> int:
+        """Of the source."""
+        return self.inner.width
 
 
 def pooled_features(

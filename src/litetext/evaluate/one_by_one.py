@@ -3,36 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from litetext.encoders.protocol import TextEncoder, TextFeatures
+from litetext.encoders.protocol import Around, TextEncoder, TextFeatures
 
 
 @dataclass(frozen=True, eq=False)
-class OneByOne:
+class OneByOne(Around[TextEncoder]):
     """Reads each text alone.
 
     In a batch of another size the last bits of a product differ. A run that goes on after it was stopped has other
     phrases left to read together; read alone, they have the same features as in a run that was never stopped.
-
-    Attributes:
-        encoder: what reads.
     """
-
-    encoder: TextEncoder
-
-    @property
-    def name(self) -> str:
-        """Of the encoder."""
-        return self.encoder.name
-
-    @property
-    def context(self) -> int:
-        """Of the encoder."""
-        return self.encoder.context
-
-    @property
-    def width(self) -> int:
-        """Of the encoder."""
-        return self.encoder.width
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:
         """Features [B, L, D] of the valid tokens, L the longest text, padded with zeros.
@@ -42,5 +22,5 @@ class OneByOne:
         """
         from litetext.sam3.tower import pad_rows, valid_rows
 
-        rows = [row for text in texts for row in valid_rows(self.encoder, [text])]
+        rows = [row for text in texts for row in valid_rows(self.inner, [text])]
         return pad_rows(rows, like=rows[0])
