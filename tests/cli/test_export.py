@@ -44,7 +44,7 @@ def test_json_is_one_object(capsys: pytest.CaptureFixture[str], tmp_path: Path, 
 def test_it_segments_with_what_it_wrote(capsys: pytest.CaptureFixture[str], tmp_path: Path, phrases: str) -> None:
     served, scene = str(tmp_path / "served"), str(tmp_path / "scene.png")
     assert run(["export", "micro-student", phrases, "--to", "onnx", "-o", served]) == 0
-    assert run(["micro", "scene", "-o", scene, "--seed", "7"]) == 0
+    assert run(["micro", "scene", "-o", scene, "--seed", "187", "--split", "test"]) == 0
     capsys.readouterr()
     found = []
     for text in ("micro-student", served):
@@ -54,6 +54,24 @@ def test_it_segments_with_what_it_wrote(capsys: pytest.CaptureFixture[str], tmp_
         [(entry["category_id"], entry["segmentation"]) for entry in report["annotations"]] for report in found
     )
     assert one == other
+    assert len(one) == 1  # the one red car of four
+
+
+def test_inspect_knows_what_was_exported(capsys: pytest.CaptureFixture[str], tmp_path: Path, phrases: str) -> None:
+    served = tmp_path / "served"
+    assert run(["export", "micro-student", phrases, "--to", "onnx", "-o", str(served), "--length", "16"]) == 0
+    capsys.readouterr()
+    assert run(["inspect", str(served)]) == 0
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first.startswith("micro-student, exported for onnx: model.onnx (fp32), 2.")
+    assert first.endswith(" MB, 0.57 M parameters")
+    assert second == "context 16, padding masked, 64 numbers a token, 49,408 tokens, length of 16"
+    assert third.startswith("the same as PyTorch on 16 tokens of 4 phrases")
+    assert run(["inspect", str(served), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["options"]["length"] == 16
+    program = served / "model.onnx.data"
+    program.write_bytes(bytes(program.stat().st_size))
+    assert "not the program that was exported" in failure(capsys, "inspect", str(served))
 
 
 def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path, phrases: str) -> None:

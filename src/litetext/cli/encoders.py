@@ -9,20 +9,25 @@ from litetext.cli.app import Debug, Json, app, print_json
 from litetext.errors import EncoderError
 
 
-@app.command(epilog="\b\nExamples:\n  litetext inspect sam3.pt\n  litetext inspect vil-uob/sam3-litetext-s0 --json")
+@app.command(
+    epilog="\b\nExamples:\n  litetext inspect sam3.pt\n  litetext inspect vil-uob/sam3-litetext-s0 --json\n"
+    "  litetext inspect exported"
+)
 def inspect(
     file: Annotated[
         str,
         typer.Argument(
             metavar="FILE",
             show_default=False,
-            help="A .pt or .safetensors file, a model folder, or a name on the Hugging Face hub.",
+            help="A .pt or .safetensors file, a model folder, a name on the Hugging Face hub, a prompt bank, or what "
+            "`litetext export` wrote.",
         ),
     ],
     json: Json = False,
     debug: Debug = False,  # noqa: ARG001 - read by `run`
 ) -> None:
     """Say which checkpoint this is: format, variant, position table, parameters, and what is wrong with it."""
+    from litetext.deploy.artefact import check_program, is_artefact, open_artefact
     from litetext.deploy.bank_file import is_bank
     from litetext.encoders.summary import summarise_checkpoint
 
@@ -31,6 +36,11 @@ def inspect(
 
         bank = PromptBank.open(file)
         print_json(bank.to_json()) if json else typer.echo(bank.describe())
+        return
+    if is_artefact(folder := Path(file)):
+        artefact = open_artefact(folder)
+        check_program(folder, artefact)
+        print_json(artefact.to_json()) if json else typer.echo("\n".join(artefact.lines()))
         return
     summary = summarise_checkpoint(file)
     if json:

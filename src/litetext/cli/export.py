@@ -1,7 +1,7 @@
 """`litetext export`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated, cast
 
 import typer
 
@@ -9,9 +9,6 @@ from litetext.cli.app import Debug, Json, app, print_json, show_progress
 from litetext.cli.corpora import read_corpus
 from litetext.cli.models import Context, Positions, open_encoder
 from litetext.cli.students import Student
-
-if TYPE_CHECKING:
-    from litetext.deploy.export import Export
 
 
 @app.command(
@@ -68,21 +65,6 @@ def export(
         done = export_student(encoder, plan, some, lambda share: progress("comparing", share))
     if json:
         print_json(done.to_json())
-    else:
-        typer.echo("\n".join(_lines(done)))
-
-
-def _lines(done: "Export") -> list[str]:
-    artefact = done.artefact
-    checked = artefact.checked
-    lines = [
-        f"{done.folder}: {artefact.model} ({artefact.options.precision}), {done.bytes / 1e6:.2f} MB with its tokeniser"
-    ]
-    if checked:
-        lines.append(
-            f"the same as PyTorch on {checked['tokens']:,} tokens of {checked['phrases']:,} phrases: cosine mean "
-            f"{checked['mean']:.5f}, least {checked['min']:.5f}; largest difference {checked['largest']:.2g}"
-        )
-    else:
-        lines.append("not run here: this system has no engine for it")
-    return lines
+        return
+    artefact, size = done.artefact, f"{done.bytes / 1e6:.2f} MB with its tokeniser"
+    typer.echo(f"{done.folder}: {artefact.model} ({artefact.options.precision}), {size}\n{artefact.comparison()}")

@@ -21,7 +21,7 @@ Size = Annotated[int, typer.Option(help="Pixels a side, 48 to 1024.")]
 SplitName = Annotated[str, typer.Option(help="train, validation or test; held-out words are not in train.")]
 
 
-@micro.command(epilog="\b\nExample:\n  litetext micro scene -o scene.png --seed 7")
+@micro.command(epilog="\b\nExample:\n  litetext micro scene -o scene.png --seed 187 --split test")
 def scene(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Write the picture there (PNG).")],
     seed: Seed = 0,

@@ -97,6 +97,29 @@ class Artefact:
             raise OptionError(f"a program that is none of its files ({said['model']})")
         return cls(options=options, config=config, **said)
 
+    def lines(self) -> list[str]:
+        """What it is, for people."""
+        config, options = self.config, self.options
+        fixed = [f"{name} of {size}" for name, size in (("length", options.length), ("batch", options.batch)) if size]
+        return [
+            f"{self.name}, exported for {self.target}: {self.model} ({options.precision}), "
+            f"{sum(self.files.values()) / 1e6:.2f} MB, {self.parameters / 1e6:.2f} M parameters",
+            f"context {config.context}, padding {config.padding}, {config.output} numbers a token, "
+            f"{config.vocabulary:,} tokens{' (pruned)' if self.pruned else ''}, "
+            f"{' and '.join(fixed) or 'any length and batch'}",
+            self.comparison(),
+        ]
+
+    def comparison(self) -> str:
+        """How it compares with PyTorch, for people."""
+        found = self.checked
+        if not found:
+            return "not compared with PyTorch: the system that exported it has no engine for it"
+        return (
+            f"the same as PyTorch on {found['tokens']:,} tokens of {found['phrases']:,} phrases: cosine mean "
+            f"{found['mean']:.5f}, least {found['min']:.5f}; largest difference {found['largest']:.2g}"
+        )
+
 
 def is_artefact(path: Path) -> bool:
     """Whether a path is a folder that `litetext export` wrote."""
