@@ -21,13 +21,13 @@ from litetext.deploy.targets.protocol import TargetOptions  # noqa: E402
 from litetext.errors import EncoderError, OptionError  # noqa: E402
 from litetext.tokens.vocabulary import VOCABULARY_SIZE  # noqa: E402
 from tests.deploy.serving import quantised, reference  # noqa: E402
-from tests.deploy.targets.cases import KINDS, check_features, prompts, pruned_id, student, tokens  # noqa: E402
+from tests.deploy.targets.cases import check_features, prompts, pruned_id, student, tokens  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
 
-# A conversion takes seconds: one for each kind, at another length and batch each.
-OPTIONS: dict[str, Any] = {"attended": {"length": 32}, "masked": {}, "pruned": {"length": 20, "batch": 8}}
+# A conversion takes seconds: each at another length and batch. The one that is pruned has masked padding.
+OPTIONS: dict[str, Any] = {"attended": {"length": 32}, "pruned": {"length": 20, "batch": 8}}
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +42,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return make
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OPTIONS)
 def test_features_are_those_of_pytorch(folder: Callable[[str], Path], kind: str) -> None:
     engine = executorch.open_engine(folder(kind), "text.pte", threads=1)
-    length = OPTIONS[kind].get("length", 16)
+    length = OPTIONS[kind]["length"]
     batch = tokens(prompts(), length)
     found = engine.run(batch.ids, batch.mask)
     check_features(found, kind, prompts())
@@ -90,7 +90,7 @@ def test_an_id_without_a_row(folder: Callable[[str], Path]) -> None:
 
 
 def test_callers_do_not_disturb_each_other(folder: Callable[[str], Path]) -> None:
-    engine = executorch.open_engine(folder("masked"), "text.pte", None)
+    engine = executorch.open_engine(folder("attended"), "text.pte", None)
     batch = tokens(prompts()[:64], 16)
     want = engine.run(batch.ids, batch.mask)
     found: dict[int, np.ndarray] = {}
@@ -113,7 +113,7 @@ def test_what_is_wrong_is_said(folder: Callable[[str], Path], tmp_path: Path) ->
     path = tmp_path / "text.pte"
     with pytest.raises(EncoderError, match="no such file"):
         executorch.open_engine(tmp_path, path.name, None)
-    whole = (folder("masked") / "text.pte").read_bytes()
+    whole = (folder("attended") / "text.pte").read_bytes()
     for wrong in (whole[:5000], whole[: len(whole) // 2], b"not a program", b""):
         path.write_bytes(wrong)
         with pytest.raises(EncoderError, match="ExecuTorch cannot load it"):
