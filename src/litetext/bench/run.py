@@ -16,6 +16,7 @@ from litetext.bench.work import Work
 from litetext.errors import LiteTextError, OptionError
 
 TEACHER_PHRASES = 64  # compared of a teacher, which is slow
+COMPARED = 32  # phrases of a call, in the ratios
 
 Tell = Callable[[str, float], None]
 
@@ -27,10 +28,9 @@ class BenchOptions:
     Attributes:
         rounds: passes over all rows; the medians are reported.
         seconds: to spend on each batch size of a row in a round.
-        batches: phrases of a call; the first is that of the latencies.
+        batches: phrases of a call, 1 among them, which the latencies are of.
         phrases: whose features are compared with the reference's.
         threads: to compute with; None for all cores that this process may use.
-        compared: the batch size of the ratios.
 
     Raises:
         OptionError: a value makes no sense.
@@ -41,7 +41,6 @@ class BenchOptions:
     batches: tuple[int, ...] = (1, 8, 32, 128)
     phrases: int = 5000
     threads: int | None = None
-    compared: int = 32
 
     def __post_init__(self) -> None:
         """Check each value."""
@@ -52,8 +51,14 @@ class BenchOptions:
             )
         if self.threads is not None and self.threads < 1:
             raise OptionError(f"{self.threads} threads", mend="give at least 1")
-        if 1 not in self.batches or self.compared not in self.batches or min(self.batches) < 1:
-            raise OptionError(f"batches of {self.batches}", mend=f"1 and {self.compared} must be among them")
+        if 1 not in self.batches or min(self.batches) < 1:
+            sizes = ", ".join(map(str, self.batches))
+            raise OptionError(f"batches of {sizes} phrases", mend="give positive numbers, and 1 among them")
+
+    @property
+    def compared(self) -> int:
+        """The batch size of the ratios: 32, or the largest where that is not measured."""
+        return COMPARED if COMPARED in self.batches else max(self.batches)
 
 
 QUICK = BenchOptions(rounds=1, seconds=0.5, phrases=200)  # for a first look, or a slow device
@@ -82,7 +87,7 @@ class BenchReport:
         return {
             "machine": self.machine,
             "prompts": self.prompts,
-            "options": vars(self.options),
+            "options": vars(self.options) | {"compared": self.options.compared},
             "rows": [result.to_json(self.machine["gflops"]) for result in self.results],
             "ratios": [ratio.to_json() for ratio in self.ratios],
         }

@@ -11,6 +11,7 @@ import typer
 
 from litetext.cli.app import Debug, Json, app, print_json, show_progress
 from litetext.cli.corpora import read_corpus
+from litetext.errors import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @app.command(
     epilog="\b\nExamples:\n  litetext bench --quick --student micro-student\n"
     "  litetext bench prompts.txt --student s0.safetensors --teacher sam3.pt -o bench\n"
-    "  litetext bench --rows 'huggingface,masked-*' --threads 1 --json\n"
+    "  litetext bench --rows 'huggingface,masked-*' --threads 1 --batches 1,8 --json\n"
     "\b\nFor a device without PyTorch, make the files elsewhere, and take the folder there:\n"
     "  litetext bench --quick --student s0.safetensors --work files\n"
     "  litetext bench --work files\n"
@@ -82,6 +83,10 @@ def bench(
     seconds: Annotated[
         float | None, typer.Option(help="To spend on each batch size of a row in a round. Default: 2.")
     ] = None,
+    batches: Annotated[
+        str | None,
+        typer.Option(metavar="SIZES", help="Phrases of a call, by commas; 1 among them. Default: 1,8,32,128."),
+    ] = None,
     phrases: Annotated[
         int | None, typer.Option(help="Phrases whose features are compared with fp32 PyTorch. Default: 5000.")
     ] = None,
@@ -101,7 +106,8 @@ def bench(
     from litetext.bench.rows import ARTEFACT, find_row
     from litetext.bench.run import run_bench
 
-    options = _options(quick, {"rounds": rounds, "seconds": seconds, "phrases": phrases, "threads": threads})
+    said = {"rounds": rounds, "seconds": seconds, "phrases": phrases, "threads": threads, "batches": _sizes(batches)}
+    options = _options(quick, said)
     given = [find_row(f"{ARTEFACT}{path}") for path in artefact or ()]
     chosen = [*given, *_choose(rows, alone=bool(given), small=quick and teacher is None)]
     made = {"student": student, "preset": preset, "teacher": teacher, "positions": positions, "context": context}
@@ -117,6 +123,20 @@ def bench(
         typer.echo(to_markdown(report))
     for path in written:
         typer.echo(f"{path} written", err=True)
+
+
+def _sizes(batches: str | None) -> tuple[int, ...] | None:
+    """Batch sizes as the user gave them, the smallest first, each once.
+
+    Raises:
+        OptionError: not whole numbers.
+    """
+    if batches is None:
+        return None
+    try:
+        return tuple(sorted({int(size) for size in batches.split(",")}))
+    except ValueError as error:
+        raise OptionError(f"batches of '{batches}' phrases", mend="give whole numbers by commas: 1,8,32") from error
 
 
 def _options(quick: bool, said: dict[str, Any]) -> "BenchOptions":
