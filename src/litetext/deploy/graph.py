@@ -236,7 +236,7 @@ class _Body:
         if self.scores_bias is not None:
             scores = g.node("Add", scores, self.scores_bias)
         mixed = g.node("MatMul", g.node("Softmax", scores, axis=-1), value)
-        return self._rows(g.reshape(g.node("Transpose", mixed, perm=[0, 2, 1, 3]), 0, 0, width), width)
+        return self._rows(g.node("Transpose", mixed, perm=[0, 2, 1, 3]), width)
 
     def _feed_forward(self, x: str, name: str) -> str:
         return self._linear(self.g.node("Gelu", self._linear(x, f"{name}.fc1")), f"{name}.fc2")
@@ -252,7 +252,7 @@ class _Body:
         pads, shape = [0, KERNEL // 2, 0, KERNEL // 2], [1, KERNEL]
         bias = self._constant(f"{name}.bias")
         picture = g.node("Conv", picture, taps, bias, group=width, pads=pads, kernel_shape=shape)
-        return self._rows(g.node("Squeeze", g.node("Transpose", picture, perm=[0, 2, 3, 1]), g.whole(1)), width)
+        return self._rows(g.node("Transpose", picture, perm=[0, 2, 3, 1]), width)
 
     def _norm(self, x: str, name: str) -> str:
         weight, bias = self._constant(f"{name}.weight"), self._constant(f"{name}.bias")
@@ -311,6 +311,7 @@ class _Body:
         return g.reshape(rows, text.batch, text.length, *sizes)
 
     def _rows(self, batch: str, width: int) -> str:
+        """A batch of any shape, tokens of a text side by side and its width last, as rows."""
         rows = self.g.reshape(batch, -1, width)
         return self.g.node("Gather", rows, self.text.valid) if self.packed and self.text.valid else rows
 
