@@ -12,6 +12,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from benchmarks.command import run
 from benchmarks.machine import distinct_prompts
 
 SIZES = (10_000, 20_000, 40_000, 80_000, 160_000, 320_000)
@@ -67,4 +68,4 @@ def draw(rows: list[dict[str, float]]) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(), indent=2))
+    run(measure, __doc__)

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.command import run
 from benchmarks.machine import distinct_prompts, saco_prompts
 from litetext.deploy.bank_file import BankHeader
 from litetext.deploy.bank_writing import write_bank
@@ -108,4 +109,4 @@ def measure(phrases: int = PHRASES) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(*map(int, sys.argv[1:])), indent=2))
+    run(measure, __doc__, "phrases")

@@ -18,9 +18,7 @@ depends on their values; each round is one epoch of the same phrases, first the 
   only token rows that occur are moved; gradients are clipped and weights averaged.
 """
 
-import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -32,6 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, mse_loss
 
+from benchmarks.command import run
 from benchmarks.machine import saco_prompts
 from litetext.distill.cache import FeatureCache
 from litetext.distill.data import Data, batches_of, epoch_batches, token_lengths
@@ -181,4 +180,4 @@ def measure(rounds: int = ROUNDS, phrases: int = PHRASES, batch: int = BATCH) ->
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(*map(int, sys.argv[1:])), indent=2))
+    run(measure, __doc__, "rounds", "phrases", "batch")

@@ -8,16 +8,15 @@ in its seconds; what is before the first batch (loading, the teacher's fingerpri
 Differences are of what is stored in fp16, over the size of the feature where that is above 1.
 """
 
-import json
 import random
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import torch
 
+from benchmarks.command import run
 from benchmarks.machine import real_prompts
 from litetext.distill.cache import FeatureCache
 from litetext.distill.embed import embed
@@ -78,4 +77,4 @@ def measure(rounds: int = ROUNDS) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(*map(int, sys.argv[1:])), indent=2))
+    run(measure, __doc__, "rounds")

@@ -7,7 +7,6 @@ accents, emoji, entities, an empty text, truncation and padding. Files are writt
 a position table of 77 rows, and loaded with `load_encoder`.
 """
 
-import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import torch
 from tests.encoders.synthetic import PROMPTS, REAL, TEACHER, Student, Teacher, save_pt
 
+from benchmarks.command import run
 from litetext.encoders.loading import load_encoder
 from litetext.encoders.student import StudentEncoder, TextStudent
 from litetext.tokens.batch import TokenBatch
@@ -80,4 +80,4 @@ def measure() -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(), indent=2))
+    run(measure, __doc__)

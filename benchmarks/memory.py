@@ -6,13 +6,14 @@ The files are synthetic, with the authors' key names and a vision tower of 2 GB 
 peak is read from /proc). Mapped pages of a file count, though the system may take them back at any time.
 """
 
-import json
 import tempfile
 from pathlib import Path
 
 import torch
 from tests.encoders.synthetic import REAL, Student, save_pt, save_sparse
 from tests.encoders.test_loading import memory_to_load
+
+from benchmarks.command import run
 
 VISION = "detector.backbone.vision_backbone.trunk.weight"
 NUMBERS = 500_000_000
@@ -33,4 +34,4 @@ def measure() -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(), indent=2))
+    run(measure, __doc__)

@@ -8,8 +8,6 @@ largest difference of two numbers. Truth: int8 weights, activations and table, c
 against float32 PyTorch: cosine of each valid token of 5,000 phrases.
 """
 
-import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Literal
@@ -17,6 +15,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from benchmarks.command import run
 from benchmarks.machine import saco_prompts
 from litetext.deploy.calibrate import calibrate
 from litetext.deploy.export import ExportPlan, export_student
@@ -71,7 +70,7 @@ def truth(student: TextStudent, folder: Path, phrases: list[str]) -> dict[str, o
     return compare_encoders(StudentEncoder(student, "s0"), served, check).to_json()
 
 
-def measure(count: int | None) -> dict[str, object]:
+def measure(count: int | None = None) -> dict[str, object]:
     source, phrases = saco_prompts()
     phrases = phrases[:count]
     found: dict[str, object] = {"source": source}
@@ -86,4 +85,4 @@ def measure(count: int | None) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(int(sys.argv[1]) if len(sys.argv) > 1 else None), indent=2))
+    run(measure, __doc__, "phrases")

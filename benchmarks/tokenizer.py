@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from open_clip.tokenizer import SimpleTokenizer
 
+from benchmarks.command import run
 from benchmarks.machine import distinct_prompts
 from litetext.tokens.bpe import ClipTokenizer
 
@@ -45,6 +46,4 @@ def measure() -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    import json
-
-    print(json.dumps(measure(), indent=2))
+    run(measure, __doc__)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from benchmarks import __main__ as benchmarks
+from benchmarks import command
 
 
 @pytest.fixture
@@ -48,6 +49,30 @@ def test_one_that_fails_writes_nothing(commands: list[list[str]], tmp_path: Path
     assert benchmarks.main(["text", "broken"]) == 1
     assert len(commands) == 1
     assert not (tmp_path / "benchmarks" / "results").exists()
+
+
+def test_one_that_was_killed_is_a_failure(commands: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = {"bank": -9, "text": 0}
+    monkeypatch.setattr(benchmarks, "measure", codes.__getitem__)
+    assert benchmarks.main(["bank", "text"]) == -9
+    assert not commands
+
+
+def test_a_benchmark_takes_its_numbers_by_their_place(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure(rounds: int = 3, phrases: int = 40) -> dict[str, object]:
+        return {"rounds": rounds, "phrases": phrases}
+
+    for said, found in (([], (3, 40)), (["5"], (5, 40)), (["5", "7"], (5, 7))):
+        monkeypatch.setattr(sys, "argv", ["benchmarks/some.py", *said])
+        command.run(measure, "What it measures.", "rounds", "phrases")
+        assert tuple(json.loads(capsys.readouterr().out).values()) == found
+    for wrong in ("many", "--fast"):
+        monkeypatch.setattr(sys, "argv", ["benchmarks/some.py", wrong])
+        with pytest.raises(SystemExit, match="2"):
+            command.run(measure, "What it measures.", "rounds", "phrases")
+        assert wrong in capsys.readouterr().err
 
 
 def test_help_is_shown_and_measures_nothing(commands: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,6 +51,12 @@ def watch(monkeypatch: pytest.MonkeyPatch, answers: Answer) -> list[Job]:
     return jobs
 
 
+def test_ratios_are_of_32_phrases_where_these_are_measured() -> None:
+    assert BenchOptions().batches == (1, 8, 32, 128)
+    assert BenchOptions().compared == 32
+    assert BenchOptions(batches=(1, 4, 8)).compared == 8
+
+
 def test_rows_take_turns_and_are_compared_once(work: Work, asked: list[Job]) -> None:
     report = run_bench(work, choose_rows(("torch", "onnx-fp32")), OPTIONS)
     measured = [(job.row, job.seed, job.threads, job.batches, job.phrases) for job in asked if job.kind == "measure"]
