@@ -8,11 +8,30 @@
     ├── ImageError          an image cannot be read
     ├── TrainingError       a training cannot begin, go on or be kept (a loss that is not finite, a full disk)
     ├── EvaluationError     annotations or predictions cannot be read, or do not fit together
+    ├── OutputError         a file or folder cannot be written: it is an input, something else is there, or it is in use
     ├── OptionError         a value that makes no sense together with the rest (a length below 3, ...)
     └── MissingExtraError   the feature needs an optional dependency that is not installed
 
 The command line prints any of them as one line, ``error: what, where; the mend``, and exits with 1.
 """
+
+import re
+
+# Control characters (a terminal would obey them), marks that reorder the text around them, and lone surrogates (bytes
+# of a file name that are not UTF-8; no encoding takes them). Tab and line feed stay.
+UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_LONGEST = 600  # characters of a part of a message: a path of Linux's longest name, and some more
+
+
+def printable(text: str) -> str:
+    r"""Text that is safe to print: what a terminal would obey, or cannot encode, becomes an escape such as ``\x1b``."""
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def shortened(text: str, longest: int = _LONGEST) -> str:
+    """The text, or its beginning and end where it is longer than that."""
+    half = (longest - 5) // 2
+    return text if len(text) <= longest else f"{text[:half]} ... {text[-half:]}"
 
 
 class LiteTextError(Exception):
@@ -26,9 +45,9 @@ class LiteTextError(Exception):
 
     def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
         self.what, self.where, self.mend = what, where, mend
-        text = ", ".join(part for part in (what, where) if part)
-        text = "; ".join(part for part in (text, mend) if part)
-        super().__init__(" ".join(text.split()))
+        text = ", ".join(shortened(part) for part in (what, where) if part)
+        text = "; ".join(part for part in (text, shortened(mend)) if part)
+        super().__init__(printable(re.sub(r"[ \t\r\n]+", " ", text).strip()))
 
 
 class PromptError(LiteTextError):
@@ -57,6 +76,10 @@ class EvaluationError(LiteTextError):
 
 class ImageError(LiteTextError):
     """An image cannot be read, or does not fit its masks."""
+
+
+class OutputError(LiteTextError):
+    """A file or folder cannot be written: it is an input, something else is there, or another process writes it."""
 
 
 class OptionError(LiteTextError):

@@ -1,11 +1,13 @@
 """Files: atomic writes, JSON, fingerprints, and arrays read without running anybody's code."""
 
+import ctypes
 import hashlib
 import json
 import os
-import tempfile
+import shutil
+import sys
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,31 +16,134 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-from litetext.errors import ArrayError
+from litetext.errors import UNPRINTABLE, ArrayError, OutputError
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".safetensors")
+_BLOCK = 2**20
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a new file beside ``path`` that replaces it only when the block ends without an error.
 
+    The new file is called ``.NAME.partial``. What a killed process left of one is overwritten by the next writer.
+
     Raises:
+        OutputError: another process writes the same file.
         OSError: the folder cannot be made or written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
+    partial = _partial(path)
+    with _locked(partial, path) as handle, os.fdopen(handle, "wb", closefd=False) as file:
+        try:
+            file.truncate(0)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def atomic_folder(target: Path, *, is_ours: Callable[[Path], bool]) -> Iterator[Path]:
+    """A folder to write into; it becomes ``target`` when the block ends without an error, else nothing is left of it.
+
+    An old folder at the target stays until the new one takes its place, in one step where the system can do that. What
+    a killed process left (``.NAME.partial``, ``.NAME.old``) is removed or put back by the next writer.
+
+    Args:
+        target: the folder that is to be.
+        is_ours: whether a folder that is there already may be replaced; an empty one always may.
+
+    Raises:
+        OutputError: something else is at the target, or another process writes it.
+        OSError: it cannot be written.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial, old = _partial(target), target.with_name(f".{target.name}.old")
+    partial.mkdir(exist_ok=True)
+    with _locked(partial, target):
+        try:
+            if old.exists() and not target.exists():
+                old.rename(target)
+            if target.exists() and not (target.is_dir() and (is_ours(target) or not any(target.iterdir()))):
+                raise OutputError("something else is there", where=str(target), mend="give another folder")
+            _empty(partial)
+            yield partial
+            if not target.exists():
+                partial.rename(target)
+            elif not _exchange(partial, target):
+                target.rename(old)
+                try:
+                    partial.rename(target)
+                except OSError:
+                    old.rename(target)
+                    raise
+        finally:
+            for leftover in (partial, old):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def only_writer(folder: Path, what: str) -> Iterator[None]:
+    """Make a folder and lock it against a second writer; the system takes the lock back when the process dies.
+
+    Args:
+        folder: the folder.
+        what: what it is, for the error ("this cache").
+
+    Raises:
+        OutputError: another process writes there, or it cannot be a folder.
+    """
+    check_output(folder, folder=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OutputError(f"no folder can be made ({reason})", where=str(folder), mend="give another") from error
+    with _locked(folder, folder, what):
+        yield
+
+
+def check_output(path: Path, *, folder: bool = False, inputs: Iterable[Path] = ()) -> None:
+    """Refuse an output before the work that would be lost.
+
+    Args:
+        path: where the result is to go.
+        folder: whether it is to be a folder.
+        inputs: files that are read; none of them may be overwritten.
+
+    Raises:
+        OutputError: a file where a folder is to be, or the reverse; its place is no folder or not writable; or it is
+            one of the inputs.
+    """
+    if folder and path.exists() and not path.is_dir():
+        raise OutputError("a file where a folder is to be written", where=str(path), mend="give another name")
+    if not folder and path.is_dir():
+        raise OutputError("a folder where a file is to be written", where=str(path), mend="give the name of a file")
+    for source in inputs:
+        if path.exists() and source.exists() and path.samefile(source):
+            raise OutputError("the output is an input", where=str(path), mend="give another name")
+    parent = path if path.is_dir() else path.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        raise OutputError("a file where a folder is to be", where=str(parent), mend="give another place")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError("not writable", where=str(parent), mend="give another place, or mend its permissions")
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a name that a file from elsewhere gives, which must not lead out of the folder.
+
+    Raises:
+        ValueError: it is absolute, has ``..`` in it, or is empty.
+    """
+    if not name or "\0" in name or "\\" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ValueError(f"the path '{name}' is not one within the folder")
+    return folder / name
 
 
 def write_text(path: Path, text: str) -> None:
@@ -48,8 +153,26 @@ def write_text(path: Path, text: str) -> None:
 
 
 def to_json(value: Mapping[str, Any]) -> str:
-    """JSON text of a mapping; not-a-number is refused, since JSON has no such thing."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2)
+    """JSON text of a mapping, safe to print; not-a-number is refused, since JSON has no such thing."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2)
+    return UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)  # only strings have such characters
+
+
+def checksum(folder: Path, names: Iterable[str]) -> str:
+    """BLAKE2b (128 bits, hexadecimal) of files of a folder with their names, read in blocks: it notices damage.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for name in names:
+        path = folder / name
+        for part in (name.encode("utf-8", "surrogatepass"), path.stat().st_size.to_bytes(8, "little")):
+            digest.update(len(part).to_bytes(8, "little") + part)
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def fingerprint(parts: Iterable[str | bytes]) -> str:
@@ -154,7 +277,67 @@ def _as_matrix(array: npt.NDArray[Any], spec: str) -> npt.NDArray[np.float32]:
     return matrix
 
 
-def _umask() -> int:
-    value = os.umask(0)
-    os.umask(value)
-    return value
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
+
+
+@contextmanager
+def _locked(path: Path, target: Path, what: str = "it") -> Iterator[int]:
+    """Lock a file, which is made, or a folder, which is there; gives its descriptor (-1: a folder on Windows)."""
+    if sys.platform == "win32" and path.is_dir():
+        yield -1
+        return
+    kind = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    while True:
+        handle = os.open(path, kind | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            if not _lock(handle):
+                raise OutputError(f"another process writes {what}", where=str(target), mend="wait for it")
+            if _is_at(handle, path):
+                yield handle
+                return
+        finally:
+            os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file; False where another has it. Nothing is locked where the system has no such locks."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether the open file is still the one at the path: the writer before may have moved it away since."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Let two folders change places in one step; False where the system or the file system cannot."""
+    if sys.platform != "linux":
+        return False
+    here, swap = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of <linux/fs.h>
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (OSError, AttributeError):  # a C library before glibc 2.28
+        return False
+    return bool(rename(here, os.fsencode(first), here, os.fsencode(second), swap) == 0)

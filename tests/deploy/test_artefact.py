@@ -9,10 +9,10 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from litetext.deploy.artefact import MANIFEST, MERGES, TOKENIZER, Artefact, check_program, new_folder, open_artefact  # noqa: E402
+from litetext.deploy.artefact import MANIFEST, MERGES, TOKENIZER, Artefact, check_program, open_artefact  # noqa: E402
 from litetext.deploy.export import ExportPlan, export_student  # noqa: E402
 from litetext.encoders.student import StudentEncoder  # noqa: E402
-from litetext.errors import EncoderError, LiteTextError, OptionError  # noqa: E402
+from litetext.errors import EncoderError  # noqa: E402
 from tests.deploy.serving import PHRASES, student  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -72,32 +72,3 @@ def test_a_changed_program_is_found_by_its_digest(folder: Path) -> None:
     (folder / "model.onnx.data").write_bytes(data)
     with pytest.raises(EncoderError, match="not the program that was exported"):
         check_program(folder, open_artefact(folder))
-
-
-def stop(target: Path) -> None:
-    with new_folder(target) as work:
-        (work / "half").write_text("x")
-        raise LiteTextError("stop")
-
-
-def test_a_new_folder_is_all_or_nothing(tmp_path: Path) -> None:
-    target = tmp_path / "deep" / "target"
-    with pytest.raises(LiteTextError):
-        stop(target)
-    assert list((tmp_path / "deep").iterdir()) == []
-    with new_folder(target) as work:
-        (work / MANIFEST).write_text("old")
-    with pytest.raises(LiteTextError):
-        stop(target)
-    assert (target / MANIFEST).read_text() == "old"
-    with new_folder(target) as work:
-        (work / MANIFEST).write_text("new")
-    assert (target / MANIFEST).read_text() == "new"
-    assert list((tmp_path / "deep").iterdir()) == [target]
-
-
-def test_what_is_no_artefact_is_not_replaced(tmp_path: Path) -> None:
-    (tmp_path / "photo.jpg").write_text("precious")
-    with pytest.raises(OptionError, match="something else is there"), new_folder(tmp_path):
-        pass
-    assert (tmp_path / "photo.jpg").read_text() == "precious"

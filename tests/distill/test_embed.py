@@ -17,7 +17,7 @@ from litetext.distill.embed import EmbedOptions, embed, longest_first, plan
 from litetext.encoders.protocol import TextEncoder, TextFeatures
 from litetext.encoders.student import StudentEncoder
 from litetext.encoders.teacher import TeacherConfig, TeacherEncoder, build_teacher
-from litetext.errors import CacheError, EncoderError, OptionError
+from litetext.errors import CacheError, EncoderError, OptionError, OutputError
 from litetext.prompts.corpus import Prompt, PromptCorpus
 from litetext.tokens.bpe import clip_tokenizer
 from tests.distill.corpora import corpus_of, files_of, letters, open_folder
@@ -223,7 +223,7 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(teacher: TeacherEnc
     with pytest.raises(CacheError, match="a folder with other files"):
         embed(corpus_of(WORDS), teacher, tmp_path, SMALL)
     assert set(files_of(tmp_path)) == {"thesis.txt", ".manifest.json.abc"}
-    with pytest.raises(CacheError, match="no folder can be made"):
+    with pytest.raises(OutputError, match="a file where a folder is to be"):
         embed(corpus_of(WORDS), teacher, tmp_path / "thesis.txt", SMALL)
 
 
@@ -263,7 +263,7 @@ def test_a_second_writer_is_refused(teacher: TeacherEncoder, tmp_path: Path) -> 
     fcntl = pytest.importorskip("fcntl")
     with open_folder(tmp_path) as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        with pytest.raises(CacheError, match="another process writes this cache"):
+        with pytest.raises(OutputError, match="another process writes this cache"):
             embed(corpus_of(WORDS), teacher, tmp_path, SMALL)
     assert files_of(tmp_path) == {}
     assert embed(corpus_of(WORDS), teacher, tmp_path, SMALL).embedded == len(WORDS)

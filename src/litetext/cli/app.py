@@ -1,15 +1,19 @@
 """The application: what every command of the command line shares."""
 
+import io
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from litetext.errors import LiteTextError
+from litetext.errors import LiteTextError, printable, shortened
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 app = typer.Typer(
     name="litetext",
@@ -20,6 +24,7 @@ app = typer.Typer(
 # Typer carries a copy of click without publishing it; the base of its public BadParameter is click's UsageError.
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 _DEBUG = "--debug"
+LONGEST_CELL = 200
 # Loggers that tell of retries, each before the one error line, and of what PyTorch thinks of torchao where that is
 # installed. Filtered, because their libraries set their levels when they are imported.
 CHATTY = ("huggingface_hub.utils._http", "torch.utils._pytree")
@@ -30,6 +35,9 @@ Debug = Annotated[bool, typer.Option(_DEBUG, help="Show the traceback of an erro
 
 def main() -> None:
     """Run the command line; an error that LiteText can name is one line and exit status 1 (usage: 2)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not where it is closed, or somebody else's
+            stream.reconfigure(errors="backslashreplace")  # a phrase that the terminal's encoding does not have
     for name in CHATTY:
         logging.getLogger(name).addFilter(lambda record: record.levelno >= logging.ERROR)
     sys.exit(run(sys.argv[1:]))
@@ -50,6 +58,10 @@ def run(arguments: list[str]) -> int:
             raise
         where = f", {error.filename}" if error.filename else ""
         return _fail(f"{(error.strerror or str(error)).lower()}{where}", 1)
+    except MemoryError:
+        if _DEBUG in arguments:
+            raise
+        return _fail("not enough memory", 1)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
 
@@ -69,11 +81,23 @@ def _root(
     """Measure what the prompts use, then give the segmenter a text encoder of that size."""
 
 
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a line, on standard error or output; what a terminal would obey is escaped."""
+    typer.echo(printable(text), err=err)
+
+
+def cell(text: str) -> "Text":
+    """Text from elsewhere (a phrase, a name) for a cell of a table: escaped, and never read as markup."""
+    from rich.text import Text
+
+    return Text(printable(shortened(text, LONGEST_CELL)))
+
+
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object on standard output."""
     from litetext.storage import to_json
 
-    typer.echo(to_json(value))
+    typer.echo(to_json(value))  # escaped already
 
 
 @contextmanager
@@ -101,5 +125,5 @@ def _usage_message(error: Any) -> str:
 
 
 def _fail(message: str, status: int) -> int:
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    echo(f"error: {' '.join(message.split())}", err=True)
     return status

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from litetext.cli.app import Debug, Json, app, print_json, show_progress
+from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
 from litetext.cli.corpora import read_corpus
 from litetext.cli.injection import Injection
 from litetext.cli.models import MODEL_HELP as HOST_HELP
@@ -133,7 +133,7 @@ def audit(
 
         print_report(report)
     if page is not None:
-        typer.echo(f"Report: {page}", err=True)
+        echo(f"Report: {page}", err=True)
 
 
 def _load_embeddings(spec: str | None) -> Any:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from litetext.cli.app import Debug, Json, app, print_json, show_progress
+from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
 from litetext.cli.corpora import read_corpus
 from litetext.cli.models import Context, Device, Dtype, Positions, open_encoder
 from litetext.cli.students import Output
@@ -78,8 +78,8 @@ def bank(
     if json:
         print_json(report.to_json())
         return
-    typer.echo(report.bank.describe())
-    typer.echo(
+    echo(report.bank.describe())
+    echo(
         f"read back: {report.checked:,} phrases, cosine with the features as computed: mean "
         f"{report.cosine['mean']:.6f}, min {report.cosine['min']:.6f}"
     )

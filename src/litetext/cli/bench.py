@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from litetext.cli.app import Debug, Json, app, print_json, show_progress
+from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
 from litetext.cli.corpora import read_corpus
 from litetext.errors import OptionError
 
@@ -120,9 +120,9 @@ def bench(
     else:
         from litetext.bench.tables import to_markdown
 
-        typer.echo(to_markdown(report))
+        echo(to_markdown(report))
     for path in written:
-        typer.echo(f"{path} written", err=True)
+        echo(f"{path} written", err=True)
 
 
 def _sizes(batches: str | None) -> tuple[int, ...] | None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from litetext.cli.app import Debug, Json, app, print_json, show_progress
+from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
 
 
 @app.command(epilog="\b\nExamples:\n  litetext demo\n  litetext demo -o shown --model micro-run/weights")
@@ -31,8 +31,8 @@ def demo(
     for one in report.contestants:
         scores, kept = one.scores.overall, one.kept(report.contestants[0])
         share = "" if kept is None else f" ({kept:.1f} % kept)"
-        typer.echo(
+        echo(
             f"{one.name}, {one.parameters / 1e6:.2f} M parameters: cgF1 {scores.cgf1:.1f}{share}, "
             f"IL_MCC {scores.il_mcc:.2f}, pmF1 {scores.pmf1:.1f}"
         )
-    typer.echo(f"Open {report.page} in a browser. Then try: litetext audit YOUR_PROMPTS.txt -o report")
+    echo(f"Open {report.page} in a browser. Then try: litetext audit YOUR_PROMPTS.txt -o report")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from litetext.cli.app import Debug, Json, app, print_json, show_progress
+from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
 from litetext.errors import MissingExtraError, OptionError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def distill(
     if json:
         print_json(report.to_json())
     else:
-        typer.echo(_summary(report))
+        echo(_summary(report))
 
 
 def _folder(recipe: Path | None, output: Path | None) -> Path:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from litetext.cli.app import Debug, Json, app, print_json, show_progress
+from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
 from litetext.cli.corpora import read_corpus
 from litetext.cli.models import open_encoder
 
@@ -81,7 +81,7 @@ def embed(
     if json:
         print_json(report.to_json())
     else:
-        typer.echo(_summary(report))
+        echo(_summary(report))
 
 
 def _summary(report: "EmbedReport") -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from litetext.cli.app import Debug, Json, app, print_json
+from litetext.cli.app import Debug, Json, app, echo, print_json
 from litetext.errors import EncoderError
 
 
@@ -35,18 +35,18 @@ def inspect(
         from litetext.deploy.bank import PromptBank
 
         bank = PromptBank.open(file)
-        print_json(bank.to_json()) if json else typer.echo(bank.describe())
+        print_json(bank.to_json()) if json else echo(bank.describe())
         return
     if is_artefact(folder := Path(file)):
         artefact = open_artefact(folder)
         check_program(folder, artefact)
-        print_json(artefact.to_json()) if json else typer.echo("\n".join(artefact.lines()))
+        print_json(artefact.to_json()) if json else echo("\n".join(artefact.lines()))
         return
     summary = summarise_checkpoint(file)
     if json:
         print_json(summary.to_json())
     else:
-        typer.echo("\n".join(summary.lines()))
+        echo("\n".join(summary.lines()))
     if summary.faults:
         raise EncoderError(summary.faults, where=file)
 
@@ -81,6 +81,4 @@ def convert(
     if json:
         print_json(done.to_json())
     else:
-        typer.echo(
-            f"{done.target}: {done.target_format}, {done.variant}, {done.tensors} tensors, {done.rows} position rows"
-        )
+        echo(f"{done.target}: {done.target_format}, {done.variant}, {done.tensors} tensors, {done.rows} position rows")

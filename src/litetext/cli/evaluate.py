@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from litetext.cli.app import Debug, Json, app, print_json, show_progress
+from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
 from litetext.cli.models import MODEL_HELP, Context, Device, Dtype, ModelChoice, Otherwise, Positions, Text
 from litetext.cli.predicting import SCORE, Maker
 from litetext.cli.scores import print_scores, print_subsets
@@ -92,7 +92,7 @@ def gold(
         choice = ModelChoice(model, text, positions, context, device, dtype, otherwise)
         maker = Maker(choice, tuple(images), SCORE if threshold is None else threshold)
         if ap and threshold is None:
-            typer.echo("warning: AP is too low without poor predictions: give --threshold 0.01, for example", err=True)
+            echo("warning: AP is too low without poor predictions: give --threshold 0.01, for example", err=True)
     elif (
         images
         or text
@@ -138,7 +138,7 @@ def _evaluate_subsets(files: list[Path], predictions: Path, maker: Maker | None,
     for one in sets.values():
         if len(one.truths) < ANNOTATORS:
             names = ", ".join(path.name for path in one.truths)
-            typer.echo(f"warning: {one.title} has {len(one.truths)} of {ANNOTATORS} annotators: {names}", err=True)
+            echo(f"warning: {one.title} has {len(one.truths)} of {ANNOTATORS} annotators: {names}", err=True)
     if maker is not None:
         maker.predict(list(sets.values()))
     there = {subset: one for subset, one in sets.items() if one.predictions.is_file()}
@@ -151,7 +151,7 @@ def _evaluate_subsets(files: list[Path], predictions: Path, maker: Maker | None,
         _tell_misfits(one, scores.scores[subset])
     for subset in scores.missing:
         lacking = f"predictions ({sets[subset].predictions})" if subset in sets else f"annotations in {files[0]}"
-        typer.echo(f"warning: not in the average: {subset.title} has no {lacking}", err=True)
+        echo(f"warning: not in the average: {subset.title} has no {lacking}", err=True)
     if json:
         print_json(scores.to_json())
     else:
@@ -163,9 +163,7 @@ def _tell_misfits(one: "GoldSet", scores: "GoldScores") -> None:
     count = scores.cgf1.tally.misfits
     if count:
         name = f"{one.title}: " if one.title else ""
-        typer.echo(
-            f"warning: {name}predictions of another size than the true mask, which match nothing: {count}", err=True
-        )
+        echo(f"warning: {name}predictions of another size than the true mask, which match nothing: {count}", err=True)
 
 
 def split_files(spec: str) -> list[Path]:

@@ -5,7 +5,7 @@ from typing import Annotated, cast
 
 import typer
 
-from litetext.cli.app import Debug, Json, app, print_json, show_progress
+from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
 from litetext.cli.corpora import read_corpus
 from litetext.cli.models import Context, Positions, open_encoder
 from litetext.cli.students import Student
@@ -67,4 +67,4 @@ def export(
         print_json(done.to_json())
         return
     artefact, size = done.artefact, f"{done.bytes / 1e6:.2f} MB with its tokeniser"
-    typer.echo(f"{done.folder}: {artefact.model} ({artefact.options.precision}), {size}\n{artefact.comparison()}")
+    echo(f"{done.folder}: {artefact.model} ({artefact.options.precision}), {size}\n{artefact.comparison()}")

@@ -1,8 +1,6 @@
 """`litetext fold`."""
 
-import typer
-
-from litetext.cli.app import Debug, Json, app, print_json, show_progress
+from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
 from litetext.cli.corpora import read_corpus
 from litetext.cli.models import Context, Positions
 from litetext.cli.students import CHECKED, Check, Output, Sources, Student, student_files, warn_if_far
@@ -39,4 +37,4 @@ def fold(
     if json:
         print_json(done.to_json())
     else:
-        typer.echo("\n".join(done.lines()))
+        echo("\n".join(done.lines()))

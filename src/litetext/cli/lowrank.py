@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from litetext.cli.app import Debug, Json, app, print_json, show_progress
+from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
 from litetext.cli.corpora import read_corpus
 from litetext.cli.models import Context, Positions
 from litetext.cli.students import CHECKED, Check, Output, Sources, Student, student_files, warn_if_far
@@ -51,7 +51,7 @@ def lowrank(
     if json:
         print_json(done.to_json())
     else:
-        typer.echo("\n".join(done.lines()))
+        echo("\n".join(done.lines()))
 
 
 def _rank(word: str) -> int | None:

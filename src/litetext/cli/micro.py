@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from litetext.cli.app import Debug, Json, app, print_json, show_progress
+from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
 from litetext.cli.models import Context, ModelChoice, Otherwise, Positions, Text
 from litetext.errors import MissingExtraError, OptionError
 
@@ -50,7 +50,7 @@ def scene(
         print_json({"file": str(output), "instances": len(drawn.instances), "phrases": counts})
         return
     for text, count in counts.items():
-        typer.echo(f"{count}  {text}")
+        echo(f"{count}  {text}")
 
 
 @micro.command(epilog="\b\nExample:\n  litetext micro world -o world --pairs 600 --seed 1 --split test")
@@ -89,7 +89,7 @@ def world(
     if json:
         print_json(report)
     else:
-        typer.echo("\n".join(f"{name}: {value}" for name, value in report.items()))
+        echo("\n".join(f"{name}: {value}" for name, value in report.items()))
 
 
 @micro.command(
@@ -114,7 +114,7 @@ def phrases(
     if json:
         print_json({"file": str(output), "phrases": len(texts)})
     else:
-        typer.echo(f"{output}: {len(texts):,} phrases")
+        echo(f"{output}: {len(texts):,} phrases")
 
 
 @micro.command(
@@ -160,7 +160,7 @@ def train(
     if json:
         print_json(report)
     else:
-        typer.echo("\n".join(f"{name}: {value}" for name, value in report.items()))
+        echo("\n".join(f"{name}: {value}" for name, value in report.items()))
 
 
 @micro.command(
@@ -214,14 +214,14 @@ def evaluate(
 
     print_scores(GoldScores(scores.overall))
     for kind, share in scores.kinds.items():
-        typer.echo(f"presence right, {kind} phrases: {100 * share:.1f} %")
+        echo(f"presence right, {kind} phrases: {100 * share:.1f} %")
     if scores.held_out is not None:
-        typer.echo(f"held-out words: cgF1 {scores.held_out.cgf1:.1f}")
+        echo(f"held-out words: cgF1 {scores.held_out.cgf1:.1f}")
     if order is not None:
-        typer.echo(
+        echo(
             f"words in another order, {order.pairs} pairs: cgF1 {order.normal.cgf1:.1f}, then {order.shuffled.cgf1:.1f}"
         )
-    typer.echo(f"phrases of nothing in this world without a mask: {100 * refused:.1f} % of {STRANGERS}")
+    echo(f"phrases of nothing in this world without a mask: {100 * refused:.1f} % of {STRANGERS}")
 
 
 def _tell(progress: Callable[[str, float], None], pair: "Pair", share: float) -> "Pair":

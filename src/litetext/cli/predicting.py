@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
-from litetext.cli.app import show_progress
+from litetext.cli.app import echo, show_progress
 from litetext.cli.models import ModelChoice
 
 if TYPE_CHECKING:
@@ -48,7 +46,7 @@ class Maker:
         for job, plan in zip(jobs, plans, strict=True):
             state = f"going on after {plan.finished} of {len(plan.pictures)} pictures" if plan.finished else ""
             state = "there already" if plan.is_complete else state
-            typer.echo(f"Predictions: {job.output}{f' ({state})' if state else ''}", err=True)
+            echo(f"Predictions: {job.output}{f' ({state})' if state else ''}", err=True)
         if all(plan.is_complete for plan in plans):
             return
         asked = [phrase for plan in plans for picture in plan.pictures for phrase in picture.phrases.values()]

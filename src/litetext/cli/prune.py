@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from litetext.cli.app import Debug, Json, app, print_json, show_progress
+from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
 from litetext.cli.corpora import read_corpus
 from litetext.cli.models import open_encoder
 from litetext.cli.students import Output, Student
@@ -56,7 +56,7 @@ def prune(
     if json:
         print_json(done.to_json() | ({} if coverage is None else {"report": coverage.to_json()}))
     else:
-        typer.echo("\n".join([*_lines(done), *([] if coverage is None else _coverage_lines(coverage))]))
+        echo("\n".join([*_lines(done), *([] if coverage is None else _coverage_lines(coverage))]))
 
 
 def _cover(done: "Pruning", texts: "Sequence[str]", positions: str, context: int | None) -> "Coverage":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from litetext.cli.app import Debug, Json, app, print_json, show_progress
+from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
 from litetext.cli.corpora import read_corpus
 from litetext.cli.models import MODEL_HELP, Context, ModelChoice, Positions
 from litetext.cli.students import CHECKED, Check, Output, Sources, Student, student_files, warn_if_far
@@ -114,11 +114,11 @@ class _Host:
 
 def _tell(done: "Quantisation", report: "RetentionReport | None", *, json: bool) -> None:
     if report is not None and report.retention is None:
-        typer.echo("warning: cgF1 was not above 0 before: what is kept of it is undefined", err=True)
+        echo("warning: cgF1 was not above 0 before: what is kept of it is undefined", err=True)
     if json:
         print_json(done.to_json() | ({} if report is None else {"retention": report.to_json()}))
         return
-    typer.echo("\n".join(done.lines()))
+    echo("\n".join(done.lines()))
     if report is not None:
         from litetext.cli.retention import print_retention
 

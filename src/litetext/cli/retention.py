@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from litetext.cli.app import Debug, Json, print_json, show_progress
+from litetext.cli.app import Debug, Json, echo, print_json, show_progress
 from litetext.cli.evaluate import evaluate_app, split_files
 from litetext.cli.models import MODEL_HELP, Context, Device, Dtype, ModelChoice, Positions, measure, open_encoder
 from litetext.cli.predicting import SCORE
@@ -157,13 +157,13 @@ def _tell(report: "RetentionReport", output: Path | None, *, json: bool) -> None
     """Write the page and print the result."""
     misfits = report.teacher.scores.tally.misfits + report.student.scores.tally.misfits
     if misfits:
-        typer.echo(f"warning: masks of another size than the true mask, which match nothing: {misfits}", err=True)
+        echo(f"warning: masks of another size than the true mask, which match nothing: {misfits}", err=True)
     if report.retention is None:
-        typer.echo("warning: the teacher's cgF1 is not above 0 on these pairs: retention is undefined", err=True)
+        echo("warning: the teacher's cgF1 is not above 0 on these pairs: retention is undefined", err=True)
     if output is not None:
         from litetext.evaluate.disagreements import write_retention
 
-        typer.echo(f"Page: {write_retention(report, output)}", err=True)
+        echo(f"Page: {write_retention(report, output)}", err=True)
     if json:
         print_json(report.to_json())
     else:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from litetext.cli.app import Debug, Json, app, print_json, show_progress
+from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
 from litetext.cli.models import MODEL_HELP, Context, Device, Dtype, ModelChoice, Otherwise, Positions, Text
 
 
@@ -62,5 +62,5 @@ def segment(
     else:
         print_report(report)
     if output is not None:
-        typer.echo(f"Overlays and annotations.json: {output}", err=True)
+        echo(f"Overlays and annotations.json: {output}", err=True)
     report.check()  # names the images that failed: exit status 1

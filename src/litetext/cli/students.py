@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from litetext.cli.app import echo
+
 if TYPE_CHECKING:
     from litetext.deploy.fidelity import Fidelity
     from litetext.deploy.reduction import StudentFiles
@@ -41,7 +43,7 @@ def warn_if_far(fidelity: "Fidelity") -> None:
     from litetext.deploy.fidelity import CLOSE_MEAN, CLOSE_MIN
 
     if not fidelity.is_close:
-        typer.echo(
+        echo(
             f"warning: a mean cosine below {CLOSE_MEAN}, or a least below {CLOSE_MIN}: evaluate it with a host",
             err=True,
         )

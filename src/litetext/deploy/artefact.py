@@ -4,10 +4,7 @@ Nothing here needs PyTorch, nor an engine.
 """
 
 import json
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -186,29 +183,6 @@ def check_program(folder: Path, artefact: Artefact) -> None:
 def write_manifest(folder: Path, artefact: Artefact) -> None:
     """Write it beside the files that it speaks of."""
     write_text(folder / MANIFEST, to_json(artefact.to_json()) + "\n")
-
-
-@contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
-    """A folder to write into; it becomes the target when the block ends without an error, else nothing is left of it.
-
-    Raises:
-        OptionError: at the target is something else than an artefact.
-        OSError: it cannot be written.
-    """
-    if target.exists() and not is_artefact(target) and not (target.is_dir() and not any(target.iterdir())):
-        raise OptionError("something else is there", where=str(target), mend="give another folder")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
-        folder = work / "new"
-        folder.mkdir()
-        yield folder
-        if target.exists():
-            target.rename(work / "old")
-        folder.rename(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def program_files(folder: Path) -> dict[str, int]:

@@ -14,7 +14,7 @@ from litetext.deploy.artefact import (
     NOTICE,
     Artefact,
     digest_of,
-    new_folder,
+    is_artefact,
     program_files,
     read_tokenizer,
     write_manifest,
@@ -28,7 +28,7 @@ from litetext.encoders.protocol import Progress, TextEncoder
 from litetext.encoders.shapes import QUANTISED_LEAVES
 from litetext.encoders.student import StudentEncoder, TextStudent
 from litetext.errors import EncoderError, OptionError
-from litetext.storage import write_text
+from litetext.storage import atomic_folder, write_text
 from litetext.tokens.kept import kept_tokens
 
 LEAST = {"fp32": ("min", 0.9999), "fp16": ("min", 0.995), "int8": ("mean", 0.99)}
@@ -119,7 +119,7 @@ def export_student(
     served = StudentEncoder(student, encoder.name)
     config, options = student.config, _precise(student, plan.options)
     write: Write = import_module(f"litetext.deploy.targets.{plan.target}").write
-    with new_folder(plan.folder) as work:
+    with atomic_folder(plan.folder, is_ours=is_artefact) as work:
         name = write(student, work, options)
         files = program_files(work)
         write_text(work / NOTICE, NOTICE_TEXT.format(name=plan.name))

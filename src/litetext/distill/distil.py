@@ -11,7 +11,6 @@ from litetext.distill.card import CARD, STUDENT, SUMMARY, DistilReport
 from litetext.distill.checkpoint import CHECKPOINT, Run
 from litetext.distill.curve import PICTURE, TABLE
 from litetext.distill.data import Data, token_lengths
-from litetext.distill.lock import only_writer
 from litetext.distill.optimiser import LossScale, RowAdam, make_optimiser
 from litetext.distill.parallel import all_processes, share_statistics
 from litetext.distill.recipe import DistilRecipe
@@ -20,7 +19,7 @@ from litetext.distill.step import Learner
 from litetext.distill.trainer import Progress, Surroundings, Trainer
 from litetext.distill.validation import Examination, Host
 from litetext.errors import OptionError
-from litetext.storage import fingerprint
+from litetext.storage import fingerprint, only_writer
 
 
 def distil(

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from litetext.device import DTYPES as NUMBER_TYPES
 from litetext.distill.cache import FeatureCache
-from litetext.distill.lock import only_writer
 from litetext.distill.manifest import DTYPES, MANIFEST, SHARD_NAME, Manifest, Teacher, read_manifest
 from litetext.distill.shards import write_shard
 from litetext.encoders.protocol import TextEncoder
 from litetext.errors import CacheError, EncoderError, OptionError
 from litetext.prompts.corpus import PromptCorpus
+from litetext.storage import only_writer
 from litetext.tokens.bpe import clip_tokenizer
 
 Progress = Callable[[str, float], None]
