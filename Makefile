@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := demo
+MINUTES := 10
 
-.PHONY: help setup demo test check format bench docs oracle clean
+.PHONY: help setup demo test check fuzz format bench docs oracle clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -31,6 +32,9 @@ check: setup ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+fuzz: setup ## damage valid files of every format for MINUTES=10; failing ones are kept in fuzz-failures/
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
 format: setup ## format and sort imports in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -46,4 +50,4 @@ oracle: setup ## compare with SAM3's own code (PyPI package `sam3`, SAM License;
 	$(BIN)/python -m pytest -q -m sam3
 
 clean: ## remove what the targets made, .venv excepted
-	rm -rf $(DEMO) site dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(DEMO) fuzz-failures site dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
