@@ -1,5 +1,6 @@
 """An encoder without PyTorch whose answers are known, and banks made of it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from litetext.deploy.bank import PromptBank
-from litetext.deploy.bank_file import BankHeader, narrow, seen, widen
+from litetext.deploy.bank_file import CHECKSUM, INDEX, BankHeader, index_checksum, narrow, seen, widen
 from litetext.deploy.bank_writing import write_bank
 from tests.anatomy.fakes import vector_of
 
@@ -56,3 +57,14 @@ def make(path: Path, phrases: Sequence[str] = PHRASES, number: str = "fp16") -> 
 def stored(text: str, number: str = "fp16", salt: str = "") -> Floats:
     """What a bank answers for a text."""
     return widen(*narrow(rows_of(text, salt), number)).astype(np.float32)
+
+
+def reseal(path: Path) -> None:
+    """Give a changed bank the right checksum of its index, as somebody may who means harm."""
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    head = json.loads(data[8:start])
+    said = head["__metadata__"]
+    parts = [data[start + begin : start + end] for begin, end in (head[name]["data_offsets"] for name in INDEX)]
+    found = index_checksum(said, parts)
+    path.write_bytes(data[:start].replace(said[CHECKSUM].encode(), found.encode()) + data[start:])

@@ -168,7 +168,10 @@ def sparse(path: Path, phrases: int, tokens: int, width: int) -> None:
         end = begin + int(np.prod(shape)) * np.dtype(bank_file.DTYPES[kind]).itemsize
         entries[name] = {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
         begin = end
-    head = json.dumps({"__metadata__": big.to_metadata(), **entries}).encode()
+    said = big.to_metadata()
+    zeros = [bytes(entries[name]["data_offsets"][1] - entries[name]["data_offsets"][0]) for name in bank_file.INDEX]
+    said[bank_file.CHECKSUM] = bank_file.index_checksum(said, zeros)
+    head = json.dumps({"__metadata__": said, **entries}).encode()
     head = head.ljust(len(head) + -len(head) % 8)
     with path.open("wb") as file:
         file.write(len(head).to_bytes(8, "little") + head)

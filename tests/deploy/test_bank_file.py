@@ -1,6 +1,7 @@
 """The file of a bank: what other programs read of it, and what is not a whole bank is refused by name."""
 
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from safetensors.numpy import save_file
 from litetext.deploy.bank import PromptBank
 from litetext.deploy.bank_file import BankHeader, is_bank, narrow, phrase_key, widen
 from litetext.errors import EncoderError, OptionError
-from tests.deploy.banks import PHRASES, WIDTH, header, make, rows_of
+from tests.deploy.banks import PHRASES, WIDTH, header, make, reseal, rows_of
 
 
 @pytest.fixture
@@ -35,10 +36,10 @@ def test_docs_tell_enough_to_read_it(tmp_path: Path, number: str) -> None:
     with safe_open(path, "numpy") as bank:
         said, names = bank.metadata(), set(bank.keys())
         tensors = {name: bank.get_tensor(name) for name in names}
-    assert names == {"keys", "order", "rows", "text_offsets", "text", "values"} | (
+    assert names == {"keys", "order", "checks", "rows", "text_offsets", "text", "values"} | (
         {"scales"} if number == "int8" else set()
     )
-    assert (said["litetext"], said["kind"], said["encoder"], said["number"]) == ("1", "bank", "words", number)
+    assert (said["litetext"], said["kind"], said["encoder"], said["number"]) == ("2", "bank", "words", number)
     assert (said["fingerprint"], said["tokeniser"]) == ("f" * 64, "7" * 64)
     assert (said["context"], said["width"]) == ("9", str(WIDTH))
     for phrase in PHRASES:
@@ -49,11 +50,21 @@ def test_docs_tell_enough_to_read_it(tmp_path: Path, number: str) -> None:
         begin, end = tensors["text_offsets"][number_of : number_of + 2]
         assert tensors["text"][begin:end].tobytes() == phrase.encode()
         first, stop = tensors["rows"][number_of]
+        found = zlib.crc32(tensors["values"][first:stop].tobytes())
+        if number == "int8":
+            found = zlib.crc32(tensors["scales"][first:stop].tobytes(), found)
+        assert tensors["checks"][number_of] == found
         values = tensors["values"][first:stop].astype(np.float32)
         if number == "int8":
             values = values * tensors["scales"][first:stop, None]
         assert np.abs(values - rows_of(phrase)).max() < 0.02
     assert sorted(tensors["keys"]) == list(tensors["keys"])
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(set(said) - {"checksum"}):
+        digest.update(f"{name}={said[name]}\0".encode())
+    for name in ("keys", "rows", "text_offsets", "order", "checks", "text"):
+        digest.update(tensors[name].tobytes())
+    assert said["checksum"] == digest.hexdigest()
 
 
 @given(st.integers(1, 4), st.sampled_from([1, 3, 7]), st.sampled_from(["fp16", "int8"]))
@@ -126,7 +137,7 @@ Head = dict[str, Any]
 
 
 def break_version(head: Head) -> None:
-    head["__metadata__"]["litetext"] = "2"
+    head["__metadata__"]["litetext"] = "3"
 
 
 def break_number(head: Head) -> None:
@@ -173,7 +184,7 @@ def no_phrases(head: Head) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (break_version, "a bank of version 2"),
+        (break_version, "a bank of version 3"),
         (break_number, "damaged bank .*'fp8'"),
         (break_width, "damaged bank .*'values' is F16"),
         (break_context, "damaged bank .*'many'"),
@@ -215,6 +226,9 @@ def test_an_index_that_leads_nowhere_is_named(file: Path, name: str, value: int,
     filled = np.full((end - begin) // (4 if name == "order" else 8), value, "<u4" if name == "order" else "<i8")
     data[begin:end] = filled.tobytes()
     file.write_bytes(data)
+    with pytest.raises(EncoderError, match="its checksum is another"):
+        PromptBank.open(file)
+    reseal(file)
     bank = PromptBank.open(file)
     with pytest.raises(EncoderError, match=rf"a damaged bank \(.*{message}"):
         bank.encode(["white dog"])
@@ -229,3 +243,43 @@ def test_the_header_is_checked() -> None:
         BankHeader("x", "", "", 16, 8, "fp8")
     with pytest.raises(OptionError, match="width 0"):
         BankHeader("x", "", "", 16, 0)
+
+
+@pytest.mark.parametrize("number", ["fp16", "int8"])
+def test_every_changed_bit_is_noticed(tmp_path: Path, number: str) -> None:
+    """At opening, or when the features are read that it is in; but for spaces and the order of keys in the header."""
+    path, answers = tmp_path / "bank.safetensors", make(tmp_path / "whole", number=number).encode(PHRASES)
+    make(path, number=number)
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    for place in range(0, len(whole), 3):
+        data = bytearray(whole)
+        data[place] ^= 1 << place % 8
+        path.write_bytes(data)
+        try:
+            bank = PromptBank.open(path)
+            bank.file.verify()
+        except EncoderError:
+            continue
+        assert place < 8 + length
+        assert np.array_equal(bank.encode(PHRASES)[0], answers[0])
+        assert bank.header == header(number)
+
+
+def test_damaged_features_are_refused_when_they_are_read(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    length = int.from_bytes(data[:8], "little")
+    begin, _ = json.loads(data[8 : 8 + length])["values"]["data_offsets"]
+    data[8 + length + begin] ^= 1
+    file.write_bytes(data)
+    bank = PromptBank.open(file)
+    bad = 0
+    for phrase in PHRASES:
+        try:
+            bank.encode([phrase])
+        except EncoderError as error:
+            assert "another checksum" in str(error)  # noqa: PT017
+            bad += 1
+    assert bad == 1
+    with pytest.raises(EncoderError, match="another checksum"):
+        bank.file.verify()

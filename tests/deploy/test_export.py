@@ -34,8 +34,9 @@ def test_it_says_what_it_is(tmp_path: Path) -> None:
     assert artefact.name == "tiny"
     assert artefact.fingerprint == fingerprint_encoder(encoder())
     assert artefact.config == student("masked").config
-    assert artefact.checked["phrases"] == len(set(PHRASES))
-    assert artefact.checked["min"] > 0.9999
+    assert artefact.checked is not None
+    assert artefact.checked.phrases == len(set(PHRASES))
+    assert artefact.checked.min > 0.9999
     assert done.bytes == sum(file.stat().st_size for file in (tmp_path / "served").iterdir())
     assert "'tiny'" in (tmp_path / "served" / NOTICE).read_text()
 

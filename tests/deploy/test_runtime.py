@@ -25,6 +25,7 @@ from litetext.deploy.targets.protocol import TargetOptions  # noqa: E402
 from litetext.encoders.presets import Padding  # noqa: E402
 from litetext.encoders.student import StudentEncoder  # noqa: E402
 from litetext.errors import EncoderError, OptionError  # noqa: E402
+from litetext.storage import checksum  # noqa: E402
 from tests.deploy.serving import PHRASES, pruned, quantised, reference, student  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -232,7 +233,8 @@ def test_a_foreign_graph_is_refused(folders: dict[str, Path], tmp_path: Path) ->
         (tmp_path / "model.onnx").write_bytes(data)
         for name in ("merges.npy", "tokenizer.json"):
             (tmp_path / name).write_bytes((folders["masked"] / name).read_bytes())
-        write_manifest(tmp_path, replace(artefact, files={"model.onnx": len(data)}))
+        program = checksum(tmp_path, ["model.onnx"])
+        write_manifest(tmp_path, replace(artefact, files={"model.onnx": len(data)}, program=program))
         with pytest.raises(EncoderError, match=message) as raised:
             TextRuntime.open(tmp_path)
         assert "\n" not in str(raised.value)

@@ -190,7 +190,7 @@ def test_weights_without_a_pooler_are_complete(tmp_path: Path) -> None:
 
 
 def test_no_texts_are_refused(minilm: HuggingFaceEncoder) -> None:
-    with pytest.raises(EncoderError, match="no texts to encode"):
+    with pytest.raises(OptionError, match="no texts to encode"):
         minilm.encode([])
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from litetext.cli.app import Debug, Json, app, echo, print_json
+from litetext.cli.outputs import check_target
 from litetext.errors import EncoderError
 
 
@@ -27,7 +28,7 @@ def inspect(
     debug: Debug = False,  # noqa: ARG001 - read by `run`
 ) -> None:
     """Say which checkpoint this is: format, variant, position table, parameters, and what is wrong with it."""
-    from litetext.deploy.artefact import check_program, is_artefact, open_artefact
+    from litetext.deploy.artefact import is_artefact, open_artefact
     from litetext.deploy.bank_file import is_bank
     from litetext.encoders.summary import summarise_checkpoint
 
@@ -35,11 +36,11 @@ def inspect(
         from litetext.deploy.bank import PromptBank
 
         bank = PromptBank.open(file)
+        bank.file.verify()
         print_json(bank.to_json()) if json else echo(bank.describe())
         return
     if is_artefact(folder := Path(file)):
         artefact = open_artefact(folder)
-        check_program(folder, artefact)
         print_json(artefact.to_json()) if json else echo("\n".join(artefact.lines()))
         return
     summary = summarise_checkpoint(file)
@@ -77,6 +78,7 @@ def convert(
     """Write the text encoder of a checkpoint in another format, bit for bit; its position table is not resized."""
     from litetext.encoders.convert import convert_checkpoint
 
+    check_target(output, models=[file], folder=to == "huggingface" and output.suffix != ".safetensors")
     done = convert_checkpoint(file, output, to, heads=heads)
     if json:
         print_json(done.to_json())

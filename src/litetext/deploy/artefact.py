@@ -3,18 +3,19 @@
 Nothing here needs PyTorch, nor an engine.
 """
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from litetext.deploy.targets.protocol import TargetOptions
-from litetext.encoders.presets import StudentConfig
-from litetext.errors import EncoderError, LiteTextError, OptionError
-from litetext.storage import atomic_file, fingerprint, to_json, write_text
+from litetext.deploy.fidelity import Fidelity
+from litetext.deploy.targets.protocol import TARGETS, TargetOptions
+from litetext.encoders.presets import StudentConfig, check_sizes
+from litetext.errors import EncoderError, LiteTextError, OptionError, shortened
+from litetext.records import read_json, record, sealed, unsealed
+from litetext.storage import atomic_file, checksum, inside, read_npy, to_json, write_text
 from litetext.tokens.bpe import ClipTokenizer
 from litetext.tokens.portable import SmallMerges, kept_merges, portable_tokenizer
 
@@ -22,7 +23,7 @@ MANIFEST, NOTICE = "litetext.json", "NOTICE.txt"
 TOKENIZER = "tokenizer.json"  # for programs in other languages
 MERGES = "merges.npy"  # the same for us
 TOKENIZERS = (MERGES, TOKENIZER)
-VERSION = 1
+VERSION = 2
 AGAIN = "export the student again"
 
 
@@ -34,8 +35,8 @@ class Artefact:
         target: what runs it: onnx, openvino, executorch or coreml.
         model: the name of the program in the folder.
         files: of the program with their sizes in bytes.
-        sha256: of all of these.
-        tokenizer: SHA-256 of the tokeniser's two files.
+        program: checksum of all of these.
+        tokenizer: checksum of the tokeniser's two files.
         options: lengths that are fixed, and the number type.
         config: of the student, without the bits that say which tokens are kept: the tokeniser has these tokens only.
         pruned: whether it has only a part of CLIP's tokens.
@@ -44,13 +45,16 @@ class Artefact:
         fingerprint: of the student, as `fingerprint_encoder` gives it.
         order: how far shuffling its words moves a phrase, as a share of the way to an unrelated one (`measure_order`);
             None where the phrases could not tell.
-        checked: how the program compares with PyTorch, as `Fidelity.to_json` has it.
+        checked: how the program compares with PyTorch; None where the system that exported it has no engine for it.
+
+    Raises:
+        OptionError: a value makes no sense, or a file is not in the folder.
     """
 
     target: str
     model: str
     files: Mapping[str, int]
-    sha256: str
+    program: str
     tokenizer: str
     options: TargetOptions
     config: StudentConfig
@@ -59,47 +63,43 @@ class Artefact:
     parameters: int
     fingerprint: str
     order: float | None
-    checked: Mapping[str, Any]
+    checked: Fidelity | None
+
+    def __post_init__(self) -> None:
+        """Check what a reader relies on."""
+        if self.target not in TARGETS:
+            raise OptionError(f"no target is called '{self.target}'")
+        for name in (self.model, *self.files):
+            try:
+                inside(Path(), name)
+            except ValueError as error:
+                raise OptionError(str(error)) from error
+        if self.model not in {Path(name).parts[0] for name in self.files}:
+            raise OptionError(f"a program that is none of its files ({self.model})")
+        check_sizes(0, parameters=self.parameters, **{f"the size of '{name}'": self.files[name] for name in self.files})
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        config = json.loads(self.config.to_json())
-        return (
-            {"litetext": VERSION}
-            | asdict(self)
-            | {"config": config, "files": dict(self.files), "checked": dict(self.checked)}
-        )
+        """Plain values, with a checksum of them."""
+        return sealed({"litetext": VERSION} | asdict(self))
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
         """What `to_json` gave.
 
         Raises:
-            OptionError: not that, or of another version.
+            OptionError: a value makes no sense.
+            ValueError: not that, changed since, or of another version.
         """
         if not isinstance(value, dict) or value.get("litetext") != VERSION:
-            raise OptionError(f"not a manifest of version {VERSION}")
-        said = {name: part for name, part in value.items() if name != "litetext"}
-        known = {field.name for field in fields(cls)}
-        if said.keys() != known:
-            raise OptionError(f"unknown or missing entries: {', '.join(sorted(said.keys() ^ known))}")
-        try:
-            options, config = (
-                TargetOptions(**said.pop("options")),
-                StudentConfig.from_json(json.dumps(said.pop("config"))),
-            )
-        except TypeError as error:
-            raise OptionError(f"entries that make no sense ({error})") from error
-        if said["model"] not in {Path(name).parts[0] for name in said["files"]}:
-            raise OptionError(f"a program that is none of its files ({said['model']})")
-        return cls(options=options, config=config, **said)
+            raise ValueError(f"not a manifest of version {VERSION}")
+        return record(cls, {name: one for name, one in unsealed(value).items() if name != "litetext"})
 
     def lines(self) -> list[str]:
         """What it is, for people."""
         config, options = self.config, self.options
         fixed = [f"{name} of {size}" for name, size in (("length", options.length), ("batch", options.batch)) if size]
         return [
-            f"{self.name}, exported for {self.target}: {self.model} ({options.precision}), "
+            f"{shortened(self.name, 100)}, exported for {self.target}: {self.model} ({options.precision}), "
             f"{sum(self.files.values()) / 1e6:.2f} MB, {self.parameters / 1e6:.2f} M parameters",
             f"context {config.context}, padding {config.padding}, {config.output} numbers a token, "
             f"{config.vocabulary:,} tokens{' (pruned)' if self.pruned else ''}, "
@@ -110,11 +110,11 @@ class Artefact:
     def comparison(self) -> str:
         """How it compares with PyTorch, for people."""
         found = self.checked
-        if not found:
+        if found is None:
             return "not compared with PyTorch: the system that exported it has no engine for it"
         return (
-            f"the same as PyTorch on {found['tokens']:,} tokens of {found['phrases']:,} phrases: cosine mean "
-            f"{found['mean']:.5f}, least {found['min']:.5f}; largest difference {found['largest']:.2g}"
+            f"the same as PyTorch on {found.tokens:,} tokens of {found.phrases:,} phrases: cosine mean "
+            f"{found.mean:.5f}, least {found.min:.5f}; largest difference {found.largest:.2g}"
         )
 
 
@@ -124,7 +124,7 @@ def is_artefact(path: Path) -> bool:
 
 
 def open_artefact(folder: Path) -> Artefact:
-    """The manifest of a folder; its files are there, of the sizes that it says, and the tokeniser is the one.
+    """The manifest of a folder, once its program and its tokeniser are byte for byte those that were exported.
 
     Raises:
         EncoderError: no such folder, not an artefact, or not whole.
@@ -134,7 +134,7 @@ def open_artefact(folder: Path) -> Artefact:
         what = "a file" if folder.is_file() else "no exported text encoder"
         raise EncoderError(what, where=str(folder), mend="give a folder that `litetext export` wrote")
     try:
-        artefact = Artefact.from_json(json.loads(file.read_bytes()))
+        artefact = Artefact.from_json(read_json(file))
     except (ValueError, LiteTextError) as error:
         raise EncoderError(f"not a manifest ({error})", where=str(file), mend=AGAIN) from error
     for name, size in artefact.files.items():
@@ -143,8 +143,10 @@ def open_artefact(folder: Path) -> Artefact:
             raise EncoderError("a part of the program is missing", where=str(part), mend=AGAIN)
         if part.stat().st_size != size:
             raise EncoderError(f"{part.stat().st_size:,} bytes instead of {size:,}", where=str(part), mend=AGAIN)
-    if any(not (folder / name).is_file() for name in TOKENIZERS) or digest_of(folder, TOKENIZERS) != artefact.tokenizer:
+    if any(not (folder / name).is_file() for name in TOKENIZERS) or checksum(folder, TOKENIZERS) != artefact.tokenizer:
         raise EncoderError("not the tokeniser of this encoder", where=str(folder / TOKENIZER), mend=AGAIN)
+    if checksum(folder, artefact.files) != artefact.program:
+        raise EncoderError("not the program that was exported", where=str(folder), mend=AGAIN)
     return artefact
 
 
@@ -155,13 +157,13 @@ def read_tokenizer(folder: Path) -> ClipTokenizer:
         EncoderError: it is not there, or not one.
     """
     try:
-        return ClipTokenizer(SmallMerges(np.load(folder / MERGES, allow_pickle=False)))
-    except (OSError, ValueError, EOFError, LiteTextError) as error:
+        return ClipTokenizer(SmallMerges(read_npy(folder / MERGES)))
+    except LiteTextError as error:
         raise EncoderError(f"not a tokeniser ({error})", where=str(folder / MERGES), mend=AGAIN) from error
 
 
 def write_tokenizer(folder: Path, kept: Iterable[int] | None) -> str:
-    """Write both files of a tokeniser, and return their SHA-256.
+    """Write both files of a tokeniser, and return their checksum.
 
     Args:
         folder: where to.
@@ -171,13 +173,7 @@ def write_tokenizer(folder: Path, kept: Iterable[int] | None) -> str:
     write_text(folder / TOKENIZER, portable_tokenizer(ids))
     with atomic_file(folder / MERGES) as file:
         np.save(file, kept_merges(ids), allow_pickle=False)
-    return digest_of(folder, TOKENIZERS)
-
-
-def check_program(folder: Path, artefact: Artefact) -> None:
-    """Raise an `EncoderError` unless the program is byte for byte the one that was exported."""
-    if digest_of(folder, artefact.files) != artefact.sha256:
-        raise EncoderError("not the program that was exported", where=str(folder), mend=AGAIN)
+    return checksum(folder, TOKENIZERS)
 
 
 def write_manifest(folder: Path, artefact: Artefact) -> None:
@@ -192,8 +188,3 @@ def program_files(folder: Path) -> dict[str, int]:
         (file.relative_to(folder).as_posix(), file.stat().st_size) for file in folder.rglob("*") if file.is_file()
     )
     return {name: size for name, size in found if name not in ours}
-
-
-def digest_of(folder: Path, names: Iterable[str]) -> str:
-    """SHA-256 of files of a folder, with their names."""
-    return fingerprint(part for name in names for part in (name, (folder / name).read_bytes()))

@@ -3,7 +3,7 @@
 Neither PyTorch nor the encoder is needed to read one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from litetext.deploy.bank_file import BankFile, BankHeader, damaged, seen, told
 from litetext.deploy.nearest import nearest_phrases
-from litetext.errors import EncoderError, OptionError
+from litetext.errors import EncoderError, printable, shortened
+from litetext.tokens.texts import as_texts
 
 if TYPE_CHECKING:
     from litetext.deploy.served import ArrayEncoder
@@ -39,7 +40,7 @@ class PromptBank:
 
     @classmethod
     def open(cls, path: str | Path, otherwise: "ArrayEncoder | None" = None) -> "PromptBank":
-        """Map a bank; only its header is read, whatever its size.
+        """Map a bank; all but its features is read once, for its checksum.
 
         Args:
             path: a file of `litetext bank`.
@@ -100,7 +101,8 @@ class PromptBank:
         """The same as a line for people."""
         return (
             f"{self.name}: {len(self):,} phrases, {len(self.file.values):,} tokens in {self.header.number}, "
-            f"{self.file.size / 1e6:,.2f} MB, {self.file.size / len(self):,.0f} bytes a phrase, of {self.header.name}"
+            f"{self.file.size / 1e6:,.2f} MB, {self.file.size / len(self):,.0f} bytes a phrase, "
+            f"of {shortened(self.header.name, 100)}"
         )
 
     def __len__(self) -> int:
@@ -111,7 +113,7 @@ class PromptBank:
         """Whether the bank itself has the features of a phrase."""
         return isinstance(text, str) and self.file.find(seen(text)) >= 0
 
-    def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def encode(self, texts: Iterable[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Features float32 [B, L, D], zeros at padding, and mask bool [B, L], True at valid tokens.
 
         Args:
@@ -121,7 +123,7 @@ class PromptBank:
             OptionError: no texts, one string instead of a list, or something that is not a string.
             EncoderError: a phrase is not known and there is nothing else to encode it, or the file is damaged.
         """
-        _check_texts(texts)
+        texts = as_texts(texts)
         phrases = [seen(text) for text in texts]
         numbers = [self.file.find(phrase) for phrase in phrases]
         others = self._encode_others(_missing(texts, phrases, numbers)) if min(numbers) < 0 else {}
@@ -183,17 +185,6 @@ def _missing(texts: Sequence[str], phrases: list[bytes], numbers: list[int]) -> 
     return missing
 
 
-def _check_texts(texts: Sequence[str]) -> None:
-    if isinstance(texts, str):
-        raise OptionError("one string where a list of strings is needed", where="encode", mend="put it into a list")
-    if not len(texts):
-        raise OptionError("no texts to encode", mend="give at least one")
-    for position, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise OptionError(f"{type(text).__name__} is not a string", where=f"text {position}", mend="give strings")
-
-
 def _shown(text: str) -> str:
-    """A phrase in quotation marks; surrogates, which no terminal prints, are escaped, and a long one is cut."""
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return f"'{text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + '...'}'"
+    """A phrase in quotation marks; a long one is cut."""
+    return f"'{printable(shortened(text, _LONGEST_SHOWN))}'"

@@ -1,27 +1,32 @@
 """The file of a prompt bank: one safetensors file, in which a phrase is found and read where it stands.
 
-Its layout is told in docs/bank.md. Nothing but the header is read when it is opened: the rest is mapped.
+Its layout is told in docs/bank.md. When it is opened, all but the features is read once for its checksum; features have
+a checksum for each phrase, which is compared when they are read where they stand, in a mapped file.
 """
 
 import hashlib
-import json
 import mmap
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from litetext.errors import EncoderError, OptionError
 from litetext.prompts.cleaning import clean
+from litetext.records import parse_json
 
-KIND, VERSION = "bank", "1"
+KIND, VERSION = "bank", "2"
 NUMBERS = {"fp16": "F16", "int8": "I8"}  # in words of safetensors
 DTYPES = {"U64": "<u8", "I64": "<i8", "U32": "<u4", "F32": "<f4", "F16": "<f2", "I8": "|i1", "U8": "|u1"}
+INDEX = ("keys", "rows", "text_offsets", "order", "checks", "text")  # all but the features
+CHECKSUM = "checksum"  # of the index, in the header
 ALIGNMENT = 8  # bytes; where the data begins and ends, and every number stands at a multiple of its size
+_BLOCK = 1 << 20
 _LONGEST_HEADER = 1 << 20  # a bank's has about a thousand bytes; that of a checkpoint may be longer
 
 Array = npt.NDArray[Any]
@@ -87,6 +92,7 @@ class BankFile:
         order: uint32 [N], the number of the phrase that has this key.
         rows: int64 [N, 2], of each phrase the first of its rows of ``values``, and the one behind its last.
         text_offsets: int64 [N + 1], where each phrase begins in ``text``, and the next ends.
+        checks: uint32 [N], CRC-32 of the features of each phrase as they are stored, and of their scales after them.
         text: uint8, the cleaned phrases in UTF-8, one after another; up to 7 zero bytes stand behind the last.
         values: float16 or int8 [T, D], features of valid tokens.
         scales: float32 [T], what the int8 values of a row are times; None for float16.
@@ -99,13 +105,14 @@ class BankFile:
     order: npt.NDArray[np.uint32]
     rows: npt.NDArray[np.int64]
     text_offsets: npt.NDArray[np.int64]
+    checks: npt.NDArray[np.uint32]
     text: npt.NDArray[np.uint8]
     values: Array
     scales: npt.NDArray[np.float32] | None
 
     @classmethod
     def open(cls, path: Path) -> "BankFile":
-        """Map a file; its header and size are checked, what the arrays hold is checked where it is read.
+        """Map a file; its size and the checksum of all but the features are compared.
 
         Raises:
             EncoderError: not there, not a bank, or not whole.
@@ -124,6 +131,10 @@ class BankFile:
             if size != wanted:
                 raise ValueError(f"{size:,} bytes instead of {wanted:,}")  # noqa: TRY301
             with path.open("rb") as file:
+                # Read, not mapped: what is mapped counts as memory in use.
+                parts = (part for name in INDEX for part in _blocks(file, start, *found[name][2:]))
+                if index_checksum(said, parts) != said[CHECKSUM]:
+                    raise ValueError("its checksum is another")  # noqa: TRY301
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             if hasattr(mapped, "madvise"):  # not on Windows
                 # Phrases that are asked for stand anywhere: nothing is read ahead, but for the texts.
@@ -163,7 +174,19 @@ class BankFile:
         first, stop = self.rows[number].tolist()
         if not (0 <= first < stop <= len(self.values) and stop - first <= self.header.context):
             raise damaged(self.path, f"phrase {number} has the rows {first} to {stop} of {len(self.values)}")
-        return widen(self.values[first:stop], None if self.scales is None else self.scales[first:stop])
+        stored, scales = self.values[first:stop], None if self.scales is None else self.scales[first:stop]
+        if features_checksum(stored, scales) != self.checks[number]:
+            raise damaged(self.path, f"the features of phrase {number} have another checksum")
+        return widen(stored, scales)
+
+    def verify(self) -> None:
+        """Compare the checksums of all features.
+
+        Raises:
+            EncoderError: the file is damaged.
+        """
+        for number in range(len(self)):
+            self.features(number)
 
     def find(self, phrase: bytes) -> int:
         """The number of a phrase, given as `seen` has it; -1 where it is not in the bank.
@@ -220,6 +243,22 @@ def widen(stored: Array, scales: npt.NDArray[np.float32] | None) -> Array:
     return stored if scales is None else stored * scales[:, None]
 
 
+def features_checksum(stored: Array, scales: npt.NDArray[np.float32] | None) -> int:
+    """CRC-32 of the features of a phrase as they are stored, and of their scales after them."""
+    found = zlib.crc32(np.ascontiguousarray(stored).data)
+    return found if scales is None else zlib.crc32(np.ascontiguousarray(scales).data, found)
+
+
+def index_checksum(said: Mapping[str, str], parts: Iterable[bytes]) -> str:
+    """BLAKE2b (128 bits, hexadecimal) of the strings of a header but the checksum, and of the arrays of the index."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(said.keys() - {CHECKSUM}):
+        digest.update(f"{name}={said[name]}\0".encode("utf-8", "surrogatepass"))
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
 def layout(header: BankHeader, phrases: int, tokens: int, letters: int) -> dict[str, tuple[str, list[int]]]:
     """Number type in words of safetensors, and shape, of each array of a bank, in the order in which they stand."""
     arrays = {
@@ -227,6 +266,7 @@ def layout(header: BankHeader, phrases: int, tokens: int, letters: int) -> dict[
         "rows": ("I64", [phrases, 2]),
         "text_offsets": ("I64", [phrases + 1]),
         "order": ("U32", [phrases]),
+        "checks": ("U32", [phrases]),
         "values": (NUMBERS[header.number], [tokens, header.width]),
         "text": ("U8", [letters]),
     }
@@ -260,11 +300,17 @@ def _read_head(path: Path) -> tuple[dict[str, str], dict[str, Any], int]:
             length = int.from_bytes(file.read(8), "little")
             if length > _LONGEST_HEADER:
                 raise ValueError(f"a header of {length} bytes")  # noqa: TRY301
-            entries = json.loads(file.read(length))
+            entries = parse_json(file.read(length))
         said = dict(entries.pop("__metadata__", {}))
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise EncoderError("not a prompt bank", where=str(path), mend=f"give a safetensors file ({error})") from error
     return said, entries, 8 + length
+
+
+def _blocks(file: IO[bytes], start: int, begin: int, end: int) -> Iterator[bytes]:
+    file.seek(start + begin)
+    for at in range(begin, end, _BLOCK):
+        yield file.read(min(_BLOCK, end - at))
 
 
 def _places(

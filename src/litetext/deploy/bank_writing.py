@@ -11,7 +11,19 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from litetext.deploy.bank_file import ALIGNMENT, DTYPES, Array, BankHeader, layout, narrow, phrase_key, seen
+from litetext.deploy.bank_file import (
+    ALIGNMENT,
+    CHECKSUM,
+    DTYPES,
+    Array,
+    BankHeader,
+    features_checksum,
+    index_checksum,
+    layout,
+    narrow,
+    phrase_key,
+    seen,
+)
 from litetext.errors import EncoderError, OptionError
 from litetext.storage import atomic_file
 from litetext.tokens.bpe import clip_tokenizer
@@ -75,6 +87,7 @@ class _Writer:
         tokens: rows of features that are written.
         scales: of these rows, for int8.
         rows: int64 [N, 2], where the features of each phrase are.
+        checks: uint32 [N], checksums of these features.
         start: where the data begins in the file.
     """
 
@@ -84,11 +97,13 @@ class _Writer:
     tokens: int = 0
     scales: list[npt.NDArray[np.float32]] = field(default_factory=list)
     rows: npt.NDArray[np.int64] = field(init=False)
+    checks: npt.NDArray[np.uint32] = field(init=False)
     start: int = field(init=False)
 
     def __post_init__(self) -> None:
         """Leave place for what comes before the features."""
         self.rows = np.zeros((len(self.phrases), 2), np.int64)
+        self.checks = np.zeros(len(self.phrases), np.uint32)
         # As long as for the most tokens that there can be, and one digit more of the text's length.
         most = len(self._head(self.header.context * len(self.phrases))) + 1
         self.start = _LENGTH + most + -most % ALIGNMENT
@@ -107,23 +122,29 @@ class _Writer:
             self.scales.append(scales)
         stops = self.tokens + np.cumsum(counts)
         self.rows[numbers] = np.stack([stops - counts, stops], axis=1)
+        for number, first, stop in zip(numbers, stops - self.tokens - counts, stops - self.tokens, strict=True):
+            own = None if scales is None else scales[first:stop]
+            self.checks[number] = features_checksum(stored[first:stop], own)
         self.tokens = int(stops[-1])
         self.file.write(stored.tobytes())
 
     def finish(self) -> None:
         """Write the phrases behind the features, and the index before them."""
         begin, end = self._places(self.tokens)["text"]
-        self.file.write(b"".join(self.phrases).ljust(end - begin, b"\0"))
+        text = b"".join(self.phrases).ljust(end - begin, b"\0")
+        self.file.write(text)
         for scales in self.scales:
             self.file.write(scales.tobytes())
         keys = np.array([phrase_key(phrase) for phrase in self.phrases], np.uint64)
         order = np.argsort(keys, kind="stable")
         ends = np.cumsum([0, *map(len, self.phrases)])
+        kinds = ((keys[order], "<u8"), (self.rows, "<i8"), (ends, "<i8"), (order, "<u4"), (self.checks, "<u4"))
+        index = [array.astype(kind).tobytes() for array, kind in kinds]
+        head = self._head(self.tokens, index_checksum(self.header.to_metadata(), [*index, text]))
         self.file.seek(0)
         self.file.write((self.start - _LENGTH).to_bytes(_LENGTH, "little"))
-        self.file.write(self._head(self.tokens).ljust(self.start - _LENGTH))  # safetensors allows spaces at its end
-        for array, kind in ((keys[order], "<u8"), (self.rows, "<i8"), (ends, "<i8"), (order, "<u4")):
-            self.file.write(array.astype(kind).tobytes())
+        self.file.write(head.ljust(self.start - _LENGTH))  # safetensors allows spaces at its end
+        self.file.write(b"".join(index))
 
     def _layout(self, tokens: int) -> dict[str, tuple[str, list[int]]]:
         """Number type and shape of each array; zero bytes behind the text align what comes next."""
@@ -138,14 +159,16 @@ class _Writer:
         ends = list(accumulate(_bytes_of(*array) for array in arrays.values()))
         return dict(zip(arrays, pairwise([0, *ends]), strict=True))
 
-    def _head(self, tokens: int) -> bytes:
-        """The header of safetensors."""
+    def _head(self, tokens: int, found: str = "0" * 32) -> bytes:
+        """The header of safetensors, with the checksum of the index."""
         places = self._places(tokens)
         arrays = {
             name: {"dtype": kind, "shape": shape, "data_offsets": places[name]}
             for name, (kind, shape) in self._layout(tokens).items()
         }
-        return json.dumps({"__metadata__": self.header.to_metadata(), **arrays}, separators=(",", ":")).encode()
+        return json.dumps(
+            {"__metadata__": self.header.to_metadata() | {CHECKSUM: found}, **arrays}, separators=(",", ":")
+        ).encode()
 
 
 def _bytes_of(kind: str, shape: list[int]) -> int:

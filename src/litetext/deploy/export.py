@@ -13,7 +13,6 @@ from litetext.anatomy.order import OrderOptions, measure_order
 from litetext.deploy.artefact import (
     NOTICE,
     Artefact,
-    digest_of,
     is_artefact,
     program_files,
     read_tokenizer,
@@ -28,7 +27,7 @@ from litetext.encoders.protocol import Progress, TextEncoder
 from litetext.encoders.shapes import QUANTISED_LEAVES
 from litetext.encoders.student import StudentEncoder, TextStudent
 from litetext.errors import EncoderError, OptionError
-from litetext.storage import atomic_folder, write_text
+from litetext.storage import atomic_folder, checksum, write_text
 from litetext.tokens.kept import kept_tokens
 
 LEAST = {"fp32": ("min", 0.9999), "fp16": ("min", 0.995), "int8": ("mean", 0.99)}
@@ -127,7 +126,7 @@ def export_student(
             target=plan.target,
             model=name,
             files=files,
-            sha256=digest_of(work, files),
+            program=checksum(work, files),
             tokenizer=write_tokenizer(work, None if config.kept is None else kept_tokens(config.kept).ids),
             options=options,
             config=replace(config, kept=None),
@@ -136,12 +135,12 @@ def export_student(
             parameters=_parameters(student),
             fingerprint=fingerprint_encoder(served),
             order=measure_order(served, texts, ORDERS).sensitivity,
-            checked={},
+            checked=None,
         )
         if plan.target not in ELSEWHERE:
             engine = open_engine(work, artefact, None, 1)
             runtime = TextRuntime(artefact, read_tokenizer(work), engine, cache=0)
-            artefact = replace(artefact, checked=compare_with_program(served, runtime, texts, progress).to_json())
+            artefact = replace(artefact, checked=compare_with_program(served, runtime, texts, progress))
         write_manifest(work, artefact)
     return Export(plan.folder, artefact, sum(file.stat().st_size for file in plan.folder.rglob("*") if file.is_file()))
 

@@ -18,7 +18,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from litetext.deploy.artefact import Artefact, check_program, open_artefact, read_tokenizer
+from litetext.deploy.artefact import Artefact, open_artefact, read_tokenizer
 from litetext.deploy.targets.protocol import TARGETS, Engine
 from litetext.distill.permute import is_permutable
 from litetext.errors import EncoderError, OptionError
@@ -26,6 +26,7 @@ from litetext.prompts.cleaning import clean
 from litetext.prompts.phrases import split_words
 from litetext.tokens.batch import TokenBatch
 from litetext.tokens.bpe import ClipTokenizer
+from litetext.tokens.texts import as_texts
 from litetext.tokens.vocabulary import END_ID, START_ID
 
 Rows = npt.NDArray[np.float32]  # [T, D], features of the valid tokens of one text
@@ -83,10 +84,9 @@ class TextRuntime:
         batch_size: int = 32,
         cache: int = CACHED,
         any_order: bool = False,
-        verify: bool = False,
         warm: bool = True,
     ) -> Self:
-        """Open what `litetext export` wrote.
+        """Open what `litetext export` wrote, once its checksums are right.
 
         Args:
             path: the folder.
@@ -98,7 +98,6 @@ class TextRuntime:
             cache: texts that are remembered; 0 for none.
             any_order: whether phrases with the same content words in any order share features, those of the first that
                 came. Relations ("left of") keep their order. Only for students that hardly tell orders apart.
-            verify: compare the program's SHA-256 with the manifest; its size is compared in any case.
             warm: run it once, so that the first text waits for nothing.
 
         Raises:
@@ -108,8 +107,6 @@ class TextRuntime:
         """
         folder = Path(path)
         artefact = open_artefact(folder)
-        if verify:
-            check_program(folder, artefact)
         if any_order and (artefact.order is None or artefact.order > ORDERLESS):
             found = "was not measured" if artefact.order is None else f"is {artefact.order:.3f}"
             raise OptionError(
@@ -148,7 +145,7 @@ class TextRuntime:
         """Run once, on two tokens; nothing is remembered of it."""
         self._engine.run(np.array([[START_ID, END_ID]], dtype=np.int64), np.ones((1, 2), dtype=np.bool_))
 
-    def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def encode(self, texts: Iterable[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Features of texts.
 
         Args:
@@ -162,9 +159,8 @@ class TextRuntime:
             OptionError: no texts, or something that is not a string.
             EncoderError: the engine fails, or gives features that are not finite.
         """
+        texts = as_texts(texts)
         sequences = self._tokenizer.encode(texts)
-        if not len(sequences):
-            raise OptionError("no texts to encode", mend="give at least one")
         batch = TokenBatch.of_sequences(sequences, min(self.context, int(sequences.lengths.max())))
         lengths = batch.mask.sum(axis=1)
         keys = [self._key(text, ids[:length]) for text, ids, length in zip(texts, batch.ids, lengths, strict=True)]

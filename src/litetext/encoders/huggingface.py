@@ -1,6 +1,6 @@
 """Text models of Hugging Face `transformers`, from a folder or the hub: CLIP text towers and sentence encoders."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ from litetext.device import choose_device, choose_dtype
 from litetext.encoders.pretrained import locate_folder, one_line_errors, quiet
 from litetext.encoders.protocol import TextFeatures
 from litetext.errors import EncoderError, MissingExtraError, OptionError
+from litetext.tokens.texts import as_texts
 
 if TYPE_CHECKING:
     import torch
@@ -50,21 +51,20 @@ class HuggingFaceEncoder:
         """D, the size of a feature vector."""
         return int(self.model.config.hidden_size)
 
-    def encode(self, texts: Sequence[str]) -> TextFeatures:
+    def encode(self, texts: Iterable[str]) -> TextFeatures:
         """The last hidden states of at least one text, [B, L, D] in the model's number type, on its device.
 
         L is the number of tokens of the longest text, at most ``context``; what is beyond is cut off, and the end token
         kept.
 
         Raises:
-            EncoderError: there are no texts, or one has no tokens.
+            OptionError: no texts, or something that is not a string.
+            EncoderError: a text has no tokens.
         """
         import torch
 
-        if not texts:
-            raise EncoderError("no texts to encode", where=self.name)
         batch = self.tokenizer(
-            list(texts), padding=True, truncation=True, max_length=self.context, return_tensors="pt"
+            as_texts(texts), padding=True, truncation=True, max_length=self.context, return_tensors="pt"
         ).to(self.model.device)
         mask = batch["attention_mask"]
         with torch.inference_mode():

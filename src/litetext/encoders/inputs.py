@@ -1,6 +1,6 @@
 """What SAM3's encoders share: texts to a batch of tokens, and a batch through a module to features."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -13,10 +13,11 @@ from litetext.errors import OptionError
 from litetext.tokens.batch import TokenBatch
 from litetext.tokens.bpe import ClipTokenizer, TokenSequences, clip_tokenizer
 from litetext.tokens.kept import kept_tokens
+from litetext.tokens.texts import as_texts
 from litetext.tokens.vocabulary import VOCABULARY_SIZE
 
 
-def prepare_rows(texts: Sequence[str] | TokenBatch, config: StudentConfig) -> TokenBatch:
+def prepare_rows(texts: Iterable[str] | TokenBatch, config: StudentConfig) -> TokenBatch:
     """Rows [B, L] of a student's token table, for at least one text; L as its padding wants it.
 
     Args:
@@ -39,7 +40,7 @@ def prepare_rows(texts: Sequence[str] | TokenBatch, config: StudentConfig) -> To
 
 
 def prepare(
-    texts: Sequence[str] | TokenBatch,
+    texts: Iterable[str] | TokenBatch,
     context: int,
     *,
     to_longest: bool,
@@ -59,7 +60,10 @@ def prepare(
         OptionError: no texts, one without tokens, something that is not a string, or a token without a row.
     """
     tokens = isinstance(texts, TokenBatch)
-    sequences = _unpadded(texts) if isinstance(texts, TokenBatch) else (tokenizer or clip_tokenizer()).encode(texts)
+    if isinstance(texts, TokenBatch):
+        sequences = _unpadded(texts)
+    else:
+        sequences = (tokenizer or clip_tokenizer()).encode(as_texts(texts))
     if not len(sequences):
         raise OptionError("no texts to encode", mend="give at least one")
     if tokens and not sequences.lengths.all():

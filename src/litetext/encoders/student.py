@@ -1,7 +1,7 @@
 """The student: a small text encoder in plain PyTorch, that SAM3 reads in place of its own."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
@@ -134,7 +134,7 @@ class StudentEncoder:
         """D, the size of a feature vector."""
         return self.module.config.output
 
-    def encode(self, texts: Sequence[str] | TokenBatch) -> TextFeatures:
+    def encode(self, texts: Iterable[str] | TokenBatch) -> TextFeatures:
         """Features [B, L, D] of at least one text, without a gradient.
 
         L is the context where padding is attended, else the tokens of the longest text, at most the context.

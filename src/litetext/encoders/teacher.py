@@ -1,6 +1,6 @@
 """The teacher: SAM3's own text encoder, which is the CLIP text tower of `transformers` with a projector after it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -139,7 +139,7 @@ class TeacherEncoder:
         """D, the size of a feature vector."""
         return self.module.config.output
 
-    def encode(self, texts: Sequence[str] | TokenBatch) -> TextFeatures:
+    def encode(self, texts: Iterable[str] | TokenBatch) -> TextFeatures:
         """Features [B, L, D] of at least one text, without a gradient.
 
         Raises:

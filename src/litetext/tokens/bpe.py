@@ -11,8 +11,8 @@ import numpy.typing as npt
 import regex
 from tokenizers import models
 
-from litetext.errors import OptionError
 from litetext.prompts.cleaning import clean, is_plain
+from litetext.tokens.texts import each_text
 from litetext.tokens.vocabulary import (
     BYTE_TOKENS,
     END_ID,
@@ -80,9 +80,7 @@ class ClipTokenizer:
         Raises:
             OptionError: a text is not a string, or ``texts`` is one string.
         """
-        if isinstance(texts, str):
-            raise OptionError("one string where a list of strings is needed", where="encode", mend="put it into a list")
-        source, parts = iter(texts), []
+        source, parts = each_text(texts), []
         while chunk := list(islice(source, _CHUNK)):
             parts.append(self._encode_chunk(chunk))
         if not parts:
@@ -98,11 +96,6 @@ class ClipTokenizer:
         return _to_text(word.replace(END_OF_WORD, " "))
 
     def _encode_chunk(self, texts: list[str]) -> TokenSequences:
-        for position, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise OptionError(
-                    f"{type(text).__name__} is not a string", where=f"text {position}", mend="give strings"
-                )
         words = _split_at_spaces(texts)
         known = self._learn(words)
         parts = [known[word] for word in words]

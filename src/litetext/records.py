@@ -1,0 +1,124 @@
+"""JSON that is read back: bounded, finite, every field of its type, and whole by a checksum of its own."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from math import isfinite
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+CHECKSUM = "checksum"  # the entry of a sealed object
+MOST_BYTES = 2**28  # of a JSON file: the index or manifest of a million shards has about as many
+Record = TypeVar("Record")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: not JSON, too large, nested too deep, or a number in it is not finite.
+    """
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{path.stat().st_size:,} bytes of JSON, more than {MOST_BYTES:,}")
+    return parse_json(path.read_bytes())
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What JSON text holds.
+
+    Raises:
+        ValueError: not JSON, nested too deep, or a number in it is not finite.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("JSON nested too deep") from error
+
+
+def record(kind: type[Record], value: Any, where: str = "") -> Record:
+    """A dataclass from JSON: no unknown field, none without a default missing, each of its type, and so on within it.
+
+    Types are texts, truth values and numbers (of 64 bits), `Literal` of texts, dataclasses, and mappings and tuples of
+    these, each of them or None. A whole number does for a float, a list for a tuple.
+
+    Args:
+        kind: a dataclass, whose ``__post_init__`` may check more.
+        value: of `read_json`.
+        where: the field that it stands in, for the error.
+
+    Raises:
+        ValueError: it is not that; the field is named.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"{where or kind.__name__} is no object")  # noqa: TRY004 - one error for all of a file
+    known: dict[str, Any] = {one.name: one for one in fields(kind)}  # type: ignore[arg-type]
+    needed = {name for name, one in known.items() if one.default is MISSING and one.default_factory is MISSING}
+    for fault, names in (("unknown", value.keys() - known.keys()), ("missing", needed - value.keys())):
+        if names:
+            raise ValueError(f"{fault} fields: {', '.join(sorted(names))}")
+    types = get_type_hints(kind)
+    return kind(**{name: _typed(types[name], one, f"{where}.{name}".lstrip(".")) for name, one in value.items()})
+
+
+def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """An object with a checksum of all its entries, which `unsealed` compares."""
+    return {**value, CHECKSUM: _checksum(value)}
+
+
+def unsealed(value: Any) -> dict[str, Any]:
+    """The object without its checksum, once that is right: a changed bit is noticed, whatever it says now.
+
+    Raises:
+        ValueError: no object, or not as it was sealed.
+    """
+    if not isinstance(value, dict):
+        raise ValueError("no object")  # noqa: TRY004
+    bare = {name: one for name, one in value.items() if name != CHECKSUM}
+    try:
+        whole = value.get(CHECKSUM) == _checksum(bare)
+    except RecursionError as error:
+        raise ValueError("JSON nested too deep") from error
+    if not whole:
+        raise ValueError("its checksum is another")
+    return bare
+
+
+def _checksum(value: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _typed(kind: Any, value: Any, where: str) -> Any:
+    """A value of JSON as a type of ours, or the error that names it."""
+    origin, inner = get_origin(kind), get_args(kind)
+    found = _nothing = object()
+    if is_dataclass(kind):
+        found = record(kind, value, where)  # type: ignore[arg-type]
+    elif origin is UnionType:  # of something and None
+        found = None if value is None else _typed(inner[0], value, where)
+    elif origin is Literal:
+        found = value if isinstance(value, str) and value in inner else _nothing
+    elif origin is tuple and isinstance(value, list):
+        found = tuple(_typed(inner[0], one, f"{where}[{place}]") for place, one in enumerate(value))
+    elif isinstance(value, dict) and origin in (Mapping, dict):
+        found = {name: _typed(inner[1], one, f"{where}['{name}']") for name, one in value.items()}
+    elif kind in (int, float) and type(value) in (int, kind) and abs(value) < 2**63:
+        found = kind(value)
+    elif kind in (str, bool) and type(value) is kind:
+        found = value
+    if found is _nothing:
+        raise ValueError(f"{where} is {value!r}")
+    return found
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is no finite number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not isfinite(number):
+        raise ValueError(f"{digits} is no finite number")
+    return number
