@@ -74,6 +74,8 @@ def atomic_folder(target: Path, *, is_ours: Callable[[Path], bool]) -> Iterator[
         OutputError: something else is at the target, or another process writes it.
         OSError: it cannot be written.
     """
+    if target.name in ("", ".."):  # the working folder or one above it, which cannot change places with another
+        raise OutputError("a folder without a name", where=str(target), mend="give the name of a folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial, old = _partial(target), target.with_name(f".{target.name}.old")
     partial.mkdir(exist_ok=True)
