@@ -1,7 +1,12 @@
 """`litetext segment` with a tiny random host: what a user types, what is written, what fails and how."""
 
+import contextlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,3 +90,138 @@ def test_mistakes_are_one_line(
 
 def test_a_phrase_is_needed(capsys: pytest.CaptureFixture[str], photos: Path) -> None:
     assert "--prompt" in failure(capsys, "segment", str(photos), status=2)
+
+
+def found(host_folder: Path, *arguments: str) -> list[str]:
+    return ["segment", *arguments, "--model", str(host_folder), "--device", "cpu", "--threshold", "0"]
+
+
+def test_pictures_and_files_of_the_user_are_not_replaced(
+    capsys: pytest.CaptureFixture[str], host_folder: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name: path.read_bytes() for path in photos.iterdir()}
+    monkeypatch.chdir(photos)
+    told = failure(capsys, *found(host_folder, "0.png", "-p", "dog", "-o", "."))
+    assert "0.png" in told
+    Image.new("RGB", (8, 8)).save("1.jpg")
+    assert "would replace" in failure(capsys, *found(Path("no/such-model"), ".", "-p", "dog", "-o", "."))
+    Path("1.jpg").unlink()
+    Path("out").mkdir()
+    Path("out/annotations.json").write_text("mine")
+    assert "annotations.json" in failure(capsys, *found(host_folder, ".", "-p", "dog", "-o", "out"))
+    assert Path("out/annotations.json").read_text() == "mine"
+    assert {path.name: path.read_bytes() for path in photos.glob("*.*")} == before
+
+
+def test_a_run_that_was_interrupted_goes_on(
+    capsys: pytest.CaptureFixture[str], host_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from litetext.sam3.segmenter import Segmenter
+
+    arguments = found(host_folder, str(photos), "-p", "dog")
+    assert run([*arguments, "-o", str(tmp_path / "whole")]) == 0
+    capsys.readouterr()
+    segment, calls = Segmenter.segment, []
+
+    def interrupted(self: Segmenter, *others: Any) -> Any:
+        calls.append(others)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return segment(self, *others)
+
+    out = tmp_path / "out"
+    monkeypatch.setattr(Segmenter, "segment", interrupted)
+    assert run([*arguments, "-o", str(out)]) == 130
+    told = capsys.readouterr().err
+    assert "1 of 2" in told
+    assert str(out) in told
+    assert run([*arguments, "-o", str(out)]) == 0
+    assert len(calls) == 3
+    assert "1 of 2 images were finished" in capsys.readouterr().err
+    for path in (tmp_path / "whole").iterdir():
+        assert (out / path.name).read_bytes() == path.read_bytes()
+    other = failure(capsys, *found(host_folder, str(photos), "-p", "cat", "-o", str(out)))
+    assert "phrases" in other
+
+
+def test_names_that_are_not_utf8_and_formats_that_are_not_read(
+    capsys: pytest.CaptureFixture[str], host_folder: Path, photos: Path, tmp_path: Path
+) -> None:
+    name = os.fsdecode(b"\xff\x1b.png")
+    (photos / "0.png").rename(photos / name)
+    (photos / "c.heic").write_bytes(b"ftypheic")
+    out = tmp_path / "out"
+    assert run([*found(host_folder, str(photos), "-p", "dog", "-o", str(out))]) == 1
+    told = capsys.readouterr()
+    assert "\x1b" not in told.out
+    assert "1 of 3 images were not segmented" in told.err
+    data = json.loads((out / "annotations.json").read_bytes())
+    assert [Path(image["file_name"]).name for image in data["images"]] == ["1.png", name]
+    assert [Path(failed["file"]).name for failed in data["failures"]] == ["c.heic"]
+
+
+@pytest.mark.parametrize(
+    ("phrase", "hints"),
+    [
+        ("cat, dog", 1),
+        ("cat . dog", 1),
+        ("cat. dog.", 1),
+        ("cat; dog", 1),
+        ("cat/dog", 1),
+        ("St. Bernard", 0),
+        ("1,000 coins", 0),
+        ("a dog.", 0),
+        ("x" * 300, 1),  # longer than the context, and than a file's name
+        ("0.png", 1),  # a file
+    ],
+)
+def test_hints(
+    capsys: pytest.CaptureFixture[str],
+    host_folder: Path,
+    photos: Path,
+    phrase: str,
+    hints: int,
+) -> None:
+    with contextlib.chdir(photos):
+        assert run(found(host_folder, "0.png", "-p", phrase)) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith(("hint: ", "warning: "))]
+    assert len(told) == hints
+
+
+def test_a_phrase_beyond_the_context_is_told(
+    capsys: pytest.CaptureFixture[str], host_folder: Path, photos: Path
+) -> None:
+    assert run(found(host_folder, str(photos / "0.png"), "-p", "dog " * 40)) == 0
+    told = capsys.readouterr().err
+    assert "32 of 42 tokens" in told
+
+
+def test_what_a_terminal_would_obey_is_escaped(
+    capsys: pytest.CaptureFixture[str], host_folder: Path, photos: Path
+) -> None:
+    assert run(found(host_folder, str(photos / "0.png"), "-p", "\x1b]0;title\x07, dog", "-p", "[red]cat")) == 0
+    told = capsys.readouterr()
+    assert "\x1b" not in told.out + told.err
+    assert "\x07" not in told.out + told.err
+    assert "[red]cat" in told.out
+
+
+def test_a_phrase_that_the_terminal_does_not_have(host_folder: Path, photos: Path) -> None:
+    command = [sys.executable, "-m", "litetext", *found(host_folder, str(photos / "0.png"), "-p", "кот")]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "OMP_NUM_THREADS": "1"}
+    for more in ([], ["--json"]):
+        done = subprocess.run([*command, *more], capture_output=True, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+        assert b"\\u043a" in done.stdout
+
+
+def test_a_host_with_damaged_weights_is_an_error(
+    capsys: pytest.CaptureFixture[str], host_folder: Path, photos: Path, tmp_path: Path
+) -> None:
+    from litetext.sam3.host import load_host
+
+    model: Any = load_host(str(host_folder), device="cpu")
+    model.detr_decoder.query_embed.weight.data[:] = float("nan")
+    model.save_pretrained(tmp_path / "damaged")
+    capsys.readouterr()
+    assert "not finite" in failure(capsys, *found(tmp_path / "damaged", str(photos), "-p", "dog"))

@@ -1,5 +1,7 @@
 """An image is what a viewer shows: upright, RGB, 8 bits, whatever it is stored as."""
 
+import io
+import random
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +180,66 @@ def test_nothing_found_is_named(tmp_path: Path) -> None:
         find_images([str(tmp_path / "gone.png"), str(tmp_path / "gone too.png")])
     with pytest.raises(ImageError, match="no file matches"):
         find_images([str(tmp_path / "*.png")])
+
+
+def test_pictures_of_other_formats_are_named_not_passed_over(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    Image.new("RGB", (4, 4)).save(tmp_path / "b.TGA")
+    Image.new("RGB", (4, 4)).save(tmp_path / "d.dng", "TIFF")  # a raw photograph has a small preview in it
+    for name in ("c.heic", "e.jxl", "f.psd", "g.svg", "notes.txt", "raw.nef", "h.cr2"):
+        (tmp_path / name).write_bytes(b"something")
+    found = find_images([str(tmp_path)])
+    assert [file.name for file in found] == [
+        "a.png", "b.TGA", "c.heic", "d.dng", "e.jxl", "f.psd", "g.svg", "h.cr2", "raw.nef",
+    ]  # fmt: skip
+    for file in found[1:]:
+        with pytest.raises(ImageError, match=r"a format that is not read|a raw photograph"):
+            read_image(file)
+
+
+def test_what_would_start_another_program_is_not_read(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "x.png", "EPS")  # Pillow runs Ghostscript for it
+    with pytest.raises(ImageError, match="not an image"):
+        read_image(tmp_path / "x.png")
+
+
+def test_pixels_are_counted_before_they_take_memory(tmp_path: Path) -> None:
+    header = b"P6 70000 70000 255\n"  # 14.7 GB
+    (tmp_path / "x.ppm").write_bytes(header)
+    with pytest.raises(ImageError, match="178,956,970"):
+        read_image(tmp_path / "x.ppm")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("x.jpg", {}),
+        ("x.jpg", {"progressive": True}),
+        ("x.png", {}),
+        ("x.tif", {}),
+        ("x.tif", {"compression": "tiff_lzw"}),
+        ("x.webp", {}),
+        ("x.gif", {}),
+        ("x.bmp", {}),
+    ],
+)
+def test_damaged_files_are_one_line_or_an_image(name: str, options: dict[str, Any], tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    image = Image.effect_noise((40, 30), 50).convert("RGB")
+    image.save(buffer, {"jpg": "JPEG", "tif": "TIFF"}.get(name[2:], name[2:]), exif=exif, **options)
+    rng, path = random.Random(0), tmp_path / name
+    for _ in range(60):
+        data = bytearray(buffer.getvalue())
+        if rng.random() < 0.3:
+            data = data[: rng.randrange(len(data))]
+        for _ in range(rng.randrange(6)):
+            place = rng.randrange(min(len(data), rng.choice([64, 512, 1 << 20])) or 1)
+            data[place : place + 1] = bytes([rng.choice([0, 127, 255, rng.randrange(256)])])
+        path.write_bytes(data)
+        try:
+            mode = read_image(path).mode
+        except ImageError:
+            continue
+        assert mode == "RGB"

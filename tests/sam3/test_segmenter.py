@@ -266,3 +266,27 @@ def test_a_real_photograph(shared: Any, fake: FakeEncoder, coco: dict[str, Any],
         data_folder / "coco33" / "images" / image["file_name"], ["dog"]
     )
     assert found.size == (image["height"], image["width"])
+
+
+@pytest.mark.parametrize("prompts", [[None], ["dog", 3], None, 7, [b"dog"]])
+def test_what_is_no_list_of_strings_is_refused(shared: Any, photo: Any, prompts: Any) -> None:
+    with pytest.raises(OptionError):
+        Segmenter(shared).segment(photo, prompts)
+
+
+def test_phrases_may_come_from_a_generator(shared: Any, photo: Any) -> None:
+    segmenter = Segmenter(shared, options=LOW)
+    expected = segmenter.segment(photo, PHRASES)
+    found = segmenter.segment(photo, (phrase for phrase in PHRASES))
+    for one, other in zip(found, expected, strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("part", ["vision_encoder", "detr_encoder", "detr_decoder", "mask_decoder", "text_projection"])
+def test_weights_that_are_not_finite_are_an_error(host: Any, photo: Any, part: str, value: float) -> None:
+    weight = max(getattr(host, part).parameters(), key=torch.numel)
+    with torch.no_grad():
+        weight.view(-1)[:] = value
+    with pytest.raises(EncoderError, match="not finite"):
+        Segmenter(host).segment(photo, ["dog"])

@@ -8,6 +8,7 @@ import typer
 from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
 from litetext.cli.corpora import read_corpus
 from litetext.cli.models import Context, Device, Dtype, Positions, open_encoder
+from litetext.cli.outputs import check_target
 from litetext.cli.students import Output
 from litetext.errors import MissingExtraError, OptionError
 
@@ -66,6 +67,7 @@ def bank(
         raise OptionError("a bank of a bank", where=encoder, mend="give the encoder that it was made with")
     if features is not None and (context is not None or {positions, device, dtype} != {"auto"}):
         raise OptionError("options of an encoder for features that are there", mend="leave them out")
+    check_target(output, models=(encoder, features), sources=sources)
     # A file of phrases that is not there is told before an encoder is loaded.
     every = features is not None and not sources
     phrases = None if every else read_corpus(sources, ReadOptions(file_format, column)).texts

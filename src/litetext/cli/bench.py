@@ -11,6 +11,7 @@ import typer
 
 from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
 from litetext.cli.corpora import read_corpus
+from litetext.cli.outputs import check_ours, check_target
 from litetext.errors import OptionError
 
 if TYPE_CHECKING:
@@ -111,6 +112,11 @@ def bench(
     given = [find_row(f"{ARTEFACT}{path}") for path in artefact or ()]
     chosen = [*given, *_choose(rows, alone=bool(given), small=quick and teacher is None)]
     made = {"student": student, "preset": preset, "teacher": teacher, "positions": positions, "context": context}
+    for place in (output, work):
+        if place is not None:
+            check_target(place, models=(student, teacher, *(artefact or ())), sources=sources, folder=True)
+    if output is not None:
+        check_ours(output / "bench.json", '"machine"')
     with _folder(work) as folder, show_progress() as progress:
         _begin(folder, sources, made)
         report = run_bench(folder, chosen, options, progress)

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
+from litetext.cli.outputs import check_ours, check_target
+from litetext.storage import only_writer
 
 
 @app.command(epilog="\b\nExamples:\n  litetext demo\n  litetext demo -o shown --model micro-run/weights")
@@ -23,7 +25,9 @@ def demo(
 
         raise MissingExtraError("the demonstration", "sam3") from error
 
-    with show_progress() as progress:
+    check_target(output, models=[model], folder=True)
+    check_ours(output / "index.html", "<title>LiteText")
+    with only_writer(output, "to this folder"), show_progress() as progress:
         report = run_demo(output, DemoOptions(model=model), progress)
     if json:
         print_json(report.to_json())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
+from litetext.cli.outputs import check_target
 from litetext.errors import MissingExtraError, OptionError
 
 if TYPE_CHECKING:
@@ -90,9 +91,12 @@ def distill(
     found = read_recipe(recipe, changes)
     held = (*found.data.hold_out, *(hold_out or ()))
     found = replace(found, data=replace(found.data, hold_out=held))
+    folder = _folder(recipe, output)
+    read = (recipe, found.data.cache, found.student.init, found.data.host, *found.validation.gold)
+    check_target(folder, models=(*read, *found.validation.images), sources=held, folder=True)
     target = choose_share(device, local_number())
     with show_progress() as progress:
-        report = distil(found, _folder(recipe, output), _host(found, target), target, progress)
+        report = distil(found, folder, _host(found, target), target, progress)
     if not is_first():
         return
     if json:

@@ -8,6 +8,7 @@ import typer
 from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
 from litetext.cli.corpora import read_corpus
 from litetext.cli.models import open_encoder
+from litetext.cli.outputs import check_target
 
 if TYPE_CHECKING:
     from litetext.distill.embed import EmbedReport
@@ -74,6 +75,7 @@ def embed(
     from litetext.prompts.readers import ReadOptions
 
     options = EmbedOptions(dtype, batch_tokens, shard_tokens)
+    check_target(output, models=[model], sources=sources, folder=True)
     corpus = read_corpus(sources, ReadOptions(file_format, column))
     encoder = open_encoder(model, positions, context, device)
     with show_progress() as progress:

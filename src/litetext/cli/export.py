@@ -8,6 +8,7 @@ import typer
 from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
 from litetext.cli.corpora import read_corpus
 from litetext.cli.models import Context, Positions, open_encoder
+from litetext.cli.outputs import check_target
 from litetext.cli.students import Student
 
 
@@ -55,6 +56,7 @@ def export(
     options = TargetOptions(length, batch, cast("Precision", precision))  # which refuses any other word
     if phrases < 1:
         raise OptionError(f"{phrases} phrases to compare on", mend="give at least 1")
+    check_target(output, models=[student], sources=sources, folder=True)
     texts = read_corpus(sources, ReadOptions()).texts
     encoder = open_encoder(student, positions, context, "cpu")
     from litetext.deploy.export import ExportPlan, export_student

@@ -28,11 +28,10 @@ def fold(
     from litetext.deploy.reduction import draw_texts
     from litetext.prompts.readers import ReadOptions
 
+    files = student_files(file, output, positions, context, sources)
     texts = draw_texts(read_corpus(sources, ReadOptions()).texts, check)
     with show_progress() as progress:
-        done = fold_checkpoint(
-            student_files(file, output, positions, context), texts, lambda share: progress("comparing", share)
-        )
+        done = fold_checkpoint(files, texts, lambda share: progress("comparing", share))
     warn_if_far(done.fidelity)
     if json:
         print_json(done.to_json())

@@ -39,14 +39,10 @@ def lowrank(
     from litetext.prompts.readers import ReadOptions
 
     options = LowRankOptions(rank=_rank(rank), share=share, check=check)
+    files = student_files(file, output, positions, context, sources)
     corpus = read_corpus(sources, ReadOptions())
     with show_progress() as progress:
-        done = lower_rank(
-            student_files(file, output, positions, context),
-            corpus,
-            options,
-            lambda part: progress("comparing", part),
-        )
+        done = lower_rank(files, corpus, options, lambda part: progress("comparing", part))
     warn_if_far(done.reduction.fidelity)
     if json:
         print_json(done.to_json())

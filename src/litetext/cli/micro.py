@@ -8,6 +8,7 @@ import typer
 
 from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
 from litetext.cli.models import Context, ModelChoice, Otherwise, Positions, Text
+from litetext.cli.outputs import check_target
 from litetext.errors import MissingExtraError, OptionError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def scene(
 
     if output.suffix.lower() != ".png":
         raise OptionError(f"a picture as '{output.suffix}'", where=str(output), mend="give a name that ends in .png")
+    check_target(output)
     options = SceneOptions(size=size, split=cast("Split", split))  # refuses any other word
     drawn = make_scene(seed, options)
     phrases = phrases_of(drawn, generator(seed, options.split, 2), options.split)
@@ -66,16 +68,18 @@ def world(
     """Write pictures and pairs in the format of SA-Co Gold."""
     _need_pillow()
     from litetext.micro.phrases import make_pairs
-    from litetext.micro.saco import ANNOTATIONS, write_saco
+    from litetext.micro.saco import ANNOTATIONS, is_world, write_saco
     from litetext.micro.scenes import SceneOptions, Split
+    from litetext.storage import atomic_folder
 
     if pairs < 1:
         raise OptionError(f"{pairs} pairs", where="--pairs", mend="ask for 1 or more")
     options = SceneOptions(size=size, split=cast("Split", split))  # refuses any other word
-    with show_progress() as progress:
+    check_target(output, folder=True)
+    with atomic_folder(output, is_ours=is_world) as folder, show_progress() as progress:
         made = make_pairs(seed, pairs, options)
         counted = (_tell(progress, pair, (number + 1) / pairs) for number, pair in enumerate(made))
-        gold = write_saco(counted, output)
+        gold = write_saco(counted, folder)
     entries: list[dict[str, Any]] = gold["images"]
     report = {
         "file": str(output / ANNOTATIONS),
@@ -108,6 +112,7 @@ def phrases(
     from litetext.micro.talk import make_talk
     from litetext.storage import write_text
 
+    check_target(output)
     with show_progress() as progress:
         texts = make_talk(seed, count, progress=progress)
     write_text(output, "\n".join(texts) + "\n")
@@ -145,17 +150,19 @@ def train(
     from litetext.micro.training import train as train_model
     from litetext.micro.validation import calibration_pairs
     from litetext.micro.weights import save_weights
+    from litetext.storage import only_writer
 
     recipe = MicroRecipe(seed=seed, threads=threads)
     wanted = {"contrast": contrast_steps, "set": set_steps}
     stages = tuple(replace(stage, steps=wanted[stage.losses] or stage.steps) for stage in recipe.stages)
     weights = None if start is None else Path(locate_folder(start, "give micro, or a folder of weights"))
-    with show_progress() as progress:
+    check_target(output, models=[start], folder=True)
+    with only_writer(output, "to this run"), show_progress() as progress:
         model = train_model(output, replace(recipe, stages=stages), start=weights, progress=progress)
         progress("calibrating", 0)
         found = calibrate(collect(model, calibration_pairs()))
         fold(model, found)
-    size = save_weights(model, output / "weights")
+        size = save_weights(model, output / "weights")
     report = {"weights": str(output / "weights"), "bytes": size, "curve": str(output / "curve.csv"), **asdict(found)}
     if json:
         print_json(report)

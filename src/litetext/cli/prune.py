@@ -8,6 +8,7 @@ import typer
 from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
 from litetext.cli.corpora import read_corpus
 from litetext.cli.models import open_encoder
+from litetext.cli.outputs import check_target
 from litetext.cli.students import Output, Student
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def prune(
     from litetext.deploy.prune import prune_checkpoint
     from litetext.prompts.readers import ReadOptions
 
+    check_target(output, models=[student], sources=[*(sources or ()), *([] if report is None else [report])])
     texts = read_corpus(sources, ReadOptions()).texts
     others = None if report is None else read_corpus([report], ReadOptions()).texts
     done = prune_checkpoint(student, texts, output)

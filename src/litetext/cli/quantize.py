@@ -68,7 +68,7 @@ def quantize(
     options = QuantizeOptions(weights, activations, table, calibrate, check)
     if model is None and pairs is not None:
         raise OptionError("pairs without a host", where="--pairs", mend="give --model, or leave them out")
-    files = student_files(file, output, positions, context)
+    files = student_files(file, output, positions, context, sources)
     # The host comes first: what cannot be loaded fails before the work, not after it.
     host = None if model is None else _Host.load(files, model, PAIRS if pairs is None else pairs, seed)
     texts = read_corpus(sources, ReadOptions()).texts

@@ -1,12 +1,23 @@
 """`litetext segment`."""
 
+import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
 from litetext.cli.models import MODEL_HELP, Context, Device, Dtype, ModelChoice, Otherwise, Positions, Text
+from litetext.errors import MissingExtraError, shortened
+
+if TYPE_CHECKING:
+    from litetext.encoders.protocol import TextEncoder
+
+# What people write between phrases: commas (not those in 1,000), semicolons, strokes, and full stops as Grounding DINO
+# has them (not those in "St. Bernard").
+_BETWEEN = re.compile(r"(?<!\d),|,(?!\d)|[;|/]|\s\.\s|\.\s+(?=.+\.\s*$)")
 
 
 @app.command(
@@ -43,24 +54,55 @@ def segment(
 ) -> None:
     """Find every instance of each phrase in images: masks, overlays, COCO annotations."""
     try:
-        from litetext.sam3.files import print_report, segment_files
+        from litetext.sam3.files import SegmentJob, print_report
         from litetext.sam3.images import find_images
-        from litetext.sam3.segmenter import SegmentOptions, check_prompts
+        from litetext.sam3.journal import overlays_of
+        from litetext.sam3.segmenter import SegmentOptions
     except ImportError as error:
-        from litetext.errors import MissingExtraError
-
         raise MissingExtraError("segmentation", "sam3") from error
 
     options = SegmentOptions(threshold=threshold)
-    check_prompts(prompts)
-    files = find_images(images)
-    segmenter = ModelChoice(model, text, positions, context, device, dtype, otherwise).load(options, prompts)
-    with show_progress() as progress:
-        report = segment_files(segmenter, files, prompts, output, progress)
+    choice = ModelChoice(model, text, positions, context, device, dtype, otherwise)
+    files = find_images(images, () if output is None else overlays_of(output))
+    job = SegmentJob.of(files, prompts, choice.describe() | {"threshold": str(threshold)})
+    _hint(prompts)
+    with job.open(output, goes_on=True) as kept:
+        segmenter = choice.load(options, prompts)
+        _warn_of_long(prompts, segmenter.encoder)
+        try:
+            with show_progress() as progress:
+                report = job.run_all(segmenter, kept, progress)
+        except BaseException:
+            if kept is not None:
+                done = f"{len(kept.records)} of {len(files)} images are finished and kept in {output}"
+                echo(f"{done}; the same command goes on", err=True)
+            raise
     if json:
         print_json(report.to_json())
     else:
         print_report(report)
+    if report.resumed:
+        echo(f"{report.resumed} of {len(files)} images were finished by an earlier run", err=True)
     if output is not None:
         echo(f"Overlays and annotations.json: {output}", err=True)
     report.check()  # names the images that failed: exit status 1
+
+
+def _hint(prompts: Sequence[str]) -> None:
+    """Say on standard error where a phrase looks like several, or like a file of phrases."""
+    for prompt in prompts:
+        parts = [part.strip() for part in _BETWEEN.split(prompt) if part.strip(" .")]
+        if os.path.isfile(prompt):  # noqa: PTH113 - a `Path` fails on a phrase that is too long for a name
+            echo(f"hint: '{shortened(prompt)}' is a file, but -p takes a phrase; repeat -p for each line", err=True)
+        elif len(parts) > 1:
+            first = shortened(parts[0])
+            echo(f"hint: '{shortened(prompt)}' is one phrase; for several repeat -p: -p '{first}' -p ...", err=True)
+
+
+def _warn_of_long(prompts: Sequence[str], encoder: "TextEncoder") -> None:
+    """Say on standard error which phrases the encoder reads the beginning of only."""
+    from litetext.tokens.bpe import clip_tokenizer
+
+    for prompt, tokens in zip(prompts, clip_tokenizer().encode(prompts).lengths.tolist(), strict=True):
+        if tokens > encoder.context:
+            echo(f"warning: only {encoder.context} of {tokens} tokens are read of '{shortened(prompt)}'", err=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from litetext.cli.app import echo
+from litetext.cli.outputs import check_target
 
 if TYPE_CHECKING:
     from litetext.deploy.fidelity import Fidelity
@@ -30,11 +31,18 @@ Sources = Annotated[
 Check = Annotated[int, typer.Option(help="The most phrases that the student is compared on, before and after.")]
 
 
-def student_files(source: str, target: Path, positions: str, context: int | None) -> "StudentFiles":
-    """A student as the command line names it, and where it goes."""
+def student_files(
+    source: str, target: Path, positions: str, context: int | None, sources: list[str] | None
+) -> "StudentFiles":
+    """A student as the command line names it, and where it goes.
+
+    Raises:
+        OutputError: it cannot go there, or that is the student, or one of the sources of phrases.
+    """
     from litetext.deploy.reduction import StudentFiles
     from litetext.encoders.loading import Positions
 
+    check_target(target, models=[source], sources=sources)
     return StudentFiles(source, target, cast("Positions", positions), context)  # which refuses any other word
 
 

@@ -13,6 +13,8 @@ from litetext.storage import atomic_file, to_json, write_text
 
 ANNOTATIONS = "gold.json"
 IMAGES = "images"
+WORLD = "LiteText micro world"
+_HEAD = 1024  # characters of the file that say what it is
 
 
 def write_saco(pairs: Iterable[Pair], folder: Path) -> dict[str, Any]:
@@ -46,13 +48,21 @@ def write_saco(pairs: Iterable[Pair], folder: Path) -> dict[str, Any]:
     if not entries:
         raise OptionError("a world without pairs", mend="ask for 1 or more")
     gold = {
-        "info": {"description": "LiteText micro world: glyphs of Noto Color Emoji (OFL-1.1) on small backgrounds"},
+        "info": {"description": f"{WORLD}: glyphs of Noto Color Emoji (OFL-1.1) on small backgrounds"},
         "images": entries,
         "annotations": annotations,
         "categories": [{"id": 1, "name": "object"}],
     }
     write_text(folder / ANNOTATIONS, to_json(gold))
     return gold
+
+
+def is_world(folder: Path) -> bool:
+    """Whether a folder holds what `write_saco` wrote, and nothing else."""
+    if {path.name for path in folder.iterdir()} != {ANNOTATIONS, IMAGES}:
+        return False
+    with (folder / ANNOTATIONS).open(encoding="utf-8", errors="replace") as file:
+        return WORLD in file.read(_HEAD)
 
 
 def save_png(pair: Pair, path: Path) -> None:

@@ -1,8 +1,11 @@
 """Images as a model wants them: upright, RGB, 8 bits, from a path, a PIL image or an array."""
 
 import glob
+import struct
 import warnings
-from collections.abc import Sequence
+import zlib
+from collections.abc import Collection, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,24 @@ from litetext.errors import ImageError
 
 ImageSource = str | Path | Image.Image | npt.NDArray[Any]
 SUFFIXES = (
-    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".ppm", ".pgm", ".avif",
+    ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".ppm", ".pgm", ".avif",
 )  # fmt: skip
+# No others: Pillow would start Ghostscript for an EPS file that is called .png.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "JPEG2000", "PPM", "AVIF")
+# Raw photographs are TIFF files to Pillow, which would read the small preview in them.
+_RAW = (
+    ".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".3fr", ".iiq", ".raw",
+)  # fmt: skip
+# Pictures that are not read: in a folder they are taken up all the same, so that reading them says so.
+_OTHERS = (
+    *_RAW, ".heic", ".heif", ".hif", ".jxl", ".tga", ".psd", ".psb", ".svg", ".svgz", ".exr", ".hdr", ".dds", ".pcx",
+)  # fmt: skip
+# What Pillow's decoders raise on broken files.
+_BROKEN = (
+    OSError, SyntaxError, ValueError, EOFError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError,
+    struct.error, zlib.error,
+)  # fmt: skip
+_CONVERT = "convert it to JPEG, PNG, TIFF or WebP"
 _SIXTEEN_BITS = 65535
 _ARRAYS = "give [H, W], [H, W, 3] or [H, W, 4]: 8 or 16 bits unsigned, or 0 to 1 in floating point"
 
@@ -46,25 +65,32 @@ def read_image(source: ImageSource) -> Image.Image:
     raise ImageError(f"a {type(source).__name__} is not an image", mend="give a path, a PIL image or an array")
 
 
-def find_images(sources: Sequence[str]) -> list[Path]:
+def find_images(sources: Sequence[str], leave_out: Collection[Path] = ()) -> list[Path]:
     """The image files that paths, folders and globs mean, each once, in the order given; folders are sorted.
 
-    A path that is not there is kept: it is reported when it is read, and does not stop the others.
+    A path that is not there is kept, and so is a picture of a folder in a format that is not read (.heic, .dng): it is
+    reported when it is read, and does not stop the others.
+
+    Args:
+        sources: what the user named.
+        leave_out: files that do not count in folders and globs: overlays that an earlier run wrote there.
 
     Raises:
         ImageError: a folder without images, a glob that nothing matches, or no file at all.
     """
     found: dict[Path, None] = {}
+    ours = {path.resolve() for path in leave_out}
     for source in sources:
         path = Path(source).expanduser()
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if _is_image_file(file))
+            files = sorted(file for file in path.rglob("*") if _is_image_file(file) and not _is_among(file, ours))
             if not files:
                 raise ImageError("no images in the folder", where=source, mend=f"it reads {', '.join(SUFFIXES)}")
         elif path.exists() or not glob.has_magic(source):
             files = [path]
         else:
-            files = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())  # noqa: PTH207 - may be absolute
+            matches = map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207 - may be absolute
+            files = sorted(file for file in matches if file.is_file() and not _is_among(file, ours))
             if not files:
                 raise ImageError("no file matches", where=source, mend="check the pattern")
         found.update(dict.fromkeys(files))
@@ -75,27 +101,44 @@ def find_images(sources: Sequence[str]) -> list[Path]:
 
 def _is_image_file(file: Path) -> bool:
     """Whether a file of a folder is to be read; hidden ones are not (macOS puts "._photo.jpg" beside "photo.jpg")."""
-    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+    return file.suffix.lower() in (*SUFFIXES, *_OTHERS) and not file.name.startswith(".") and file.is_file()
+
+
+def _is_among(file: Path, paths: Collection[Path]) -> bool:
+    return bool(paths) and file.resolve() in paths
+
+
+@lru_cache(maxsize=1)
+def _formats() -> tuple[str, ...]:
+    """Those of `_FORMATS` that this build of Pillow has."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def _read_file(path: Path) -> Image.Image:
     if not path.is_file():
         what = "a folder, not an image" if path.is_dir() else "no such file"
         raise ImageError(what, where=str(path), mend="check the path")
+    if path.suffix.lower() in _RAW:
+        raise ImageError("a raw photograph", where=str(path), mend=_CONVERT)
     try:
         with warnings.catch_warnings():
             # Above 89 million pixels Pillow warns; a large photograph is no attack. Above twice that it refuses.
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with Image.open(path, formats=_formats()) as image:
                 return _as_rgb(image, str(path))
     except UnidentifiedImageError as error:
-        raise ImageError("not an image", where=str(path), mend="give a JPEG, PNG, TIFF or WebP file") from error
+        suffix = path.suffix.lower()
+        what = f"a format that is not read ({suffix})" if suffix in _OTHERS else "not an image"
+        raise ImageError(what, where=str(path), mend=_CONVERT) from error
     except Image.DecompressionBombError as error:
-        raise ImageError("more pixels than Pillow reads", where=str(path), mend="scale it down") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        # Pillow's plugins raise any of these on broken files; the first line says enough.
+        most = f"{2 * (Image.MAX_IMAGE_PIXELS or 0):,}"
+        raise ImageError(f"more pixels than Pillow reads ({most})", where=str(path), mend="scale it down") from error
+    except _BROKEN as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise ImageError(f"cannot be read ({first})", where=str(path), mend="fetch the file again") from error
+    except MemoryError as error:
+        raise ImageError("not enough memory for its pixels", where=str(path), mend="scale it down") from error
 
 
 def _as_rgb(image: Image.Image, where: str) -> Image.Image:

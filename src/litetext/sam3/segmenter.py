@@ -1,7 +1,7 @@
 """Phrases in, masks out: the image is embedded once, phrases go through the decoder in batches."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -126,7 +126,7 @@ class Segmenter:
         """
         return type(self)(self.detector, encoder, self.processor, self.options)
 
-    def segment(self, image: ImageSource, prompts: Sequence[str], exemplars: Exemplars | None = None) -> list[Masks]:
+    def segment(self, image: ImageSource, prompts: Iterable[str], exemplars: Exemplars | None = None) -> list[Masks]:
         """Every instance of each phrase in an image.
 
         Args:
@@ -139,11 +139,11 @@ class Segmenter:
 
         Raises:
             ImageError: the image cannot be read.
-            OptionError: one string instead of a list, or an empty phrase.
-            EncoderError: the encoder fails.
+            OptionError: one string instead of a list, something else than strings, or an empty phrase.
+            EncoderError: the encoder fails, or what the host answers is not finite.
         """
-        check_prompts(prompts)
-        return self.segment_embedding(self.embed(image), prompts, exemplars)
+        listed = check_prompts(prompts)  # before the image is embedded
+        return self.segment_embedding(self.embed(image), listed, exemplars)
 
     def embed(self, image: ImageSource) -> ImageEmbedding:
         """What the model sees of an image, for `segment_embedding`.
@@ -162,16 +162,16 @@ class Segmenter:
         return ImageEmbedding((picture.height, picture.width), type(vision)(**kept))
 
     def segment_embedding(
-        self, embedding: ImageEmbedding, prompts: Sequence[str], exemplars: Exemplars | None = None
+        self, embedding: ImageEmbedding, prompts: Iterable[str], exemplars: Exemplars | None = None
     ) -> list[Masks]:
         """As `segment`, of an image that was embedded before."""
-        check_prompts(prompts)
-        distinct = list(dict.fromkeys(prompts))
+        listed = check_prompts(prompts)
+        distinct = list(dict.fromkeys(listed))
         found: dict[str, Masks] = {}
         for start in range(0, len(distinct), self.options.prompt_batch):
             batch = distinct[start : start + self.options.prompt_batch]
             found.update(zip(batch, self._detect(embedding, batch, exemplars), strict=True))
-        return [found[prompt] for prompt in prompts]
+        return [found[prompt] for prompt in listed]
 
     def run_host(self, embedding: ImageEmbedding, prompts: list[str], exemplars: Exemplars | None = None) -> Any:
         """The host's raw output for phrases, before any threshold: one run of the decoder, whatever their number."""
@@ -190,6 +190,9 @@ class Segmenter:
             embedding: of the image.
             text: of the width that the host reads, on its device and in its number type.
             exemplars: boxes that go with every phrase.
+
+        Raises:
+            EncoderError: the output is not finite.
         """
         import torch
         from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -198,12 +201,14 @@ class Segmenter:
         with torch.inference_mode():
             finest = embedding.vision.fpn_hidden_states[0]
             boxes = {} if exemplars is None else exemplars.to_host(embedding.size, count, finest)
-            return self.detector(
+            outputs = self.detector(
                 vision_embeds=_repeated(embedding.vision, count),
                 text_embeds=BaseModelOutputWithPooling(pooler_output=text.values),
                 attention_mask=text.mask,
                 **boxes,
             )
+        _check_finite(outputs)
+        return outputs
 
     def _detect(self, embedding: ImageEmbedding, prompts: list[str], exemplars: Exemplars | None) -> list[Masks]:
         """Masks of what passes the thresholds."""
@@ -230,16 +235,39 @@ class Segmenter:
         return rows
 
 
-def check_prompts(prompts: Sequence[str]) -> None:
-    """Refuse what cannot be a list of phrases.
+def check_prompts(prompts: Iterable[str]) -> list[str]:
+    """The phrases as a list.
 
     Raises:
-        OptionError: one string, or a phrase without a letter.
+        OptionError: one string, something else than strings, or a phrase without a letter.
     """
     if isinstance(prompts, str):
         raise OptionError("one string where a list of phrases is needed", mend="put it into a list")
-    if not all(prompt.strip() for prompt in prompts):
-        raise OptionError("an empty phrase", mend="say what to look for")
+    if not isinstance(prompts, Iterable):
+        raise OptionError(f"{type(prompts).__name__} where a list of phrases is needed", mend="give a list of strings")
+    listed = list(prompts)
+    for prompt in listed:
+        if not isinstance(prompt, str):
+            raise OptionError(f"{type(prompt).__name__} where a phrase is needed", mend="give strings")
+        if not prompt.strip():
+            raise OptionError("an empty phrase", mend="say what to look for")
+    return listed
+
+
+def _check_finite(outputs: Any) -> None:
+    """Refuse what damaged weights, or a number type that is too small for them, give: it looks as if nothing was found.
+
+    Raises:
+        EncoderError: an output is not finite.
+    """
+    import torch
+
+    for name in ("presence_logits", "pred_logits", "pred_boxes", "pred_masks"):
+        # A sum takes no memory, unlike a mask of all numbers, and is not finite where one of them is not.
+        if not bool(getattr(outputs, name).sum(dtype=torch.float32).isfinite()):
+            raise EncoderError(
+                f"{name} of the host are not finite", mend="check its weights, or compute in float32 (--dtype auto)"
+            )
 
 
 def _repeated(vision: Any, count: int) -> Any:
