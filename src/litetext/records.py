@@ -41,8 +41,8 @@ def parse_json(text: str | bytes) -> Any:
 def record(kind: type[Record], value: Any, where: str = "") -> Record:
     """A dataclass from JSON: no unknown field, none without a default missing, each of its type, and so on within it.
 
-    Types are texts, truth values and numbers (of 64 bits), `Literal` of texts, dataclasses, and mappings and tuples of
-    these, each of them or None. A whole number does for a float, a list for a tuple.
+    Types are texts, truth values and numbers (of 64 bits), `Literal` of texts, dataclasses, and mappings, lists and
+    tuples of these, each of them or None. A whole number does for a float, a list for a tuple.
 
     Args:
         kind: a dataclass, whose ``__post_init__`` may check more.
@@ -93,24 +93,26 @@ def _checksum(value: Mapping[str, Any]) -> str:
 def _typed(kind: Any, value: Any, where: str) -> Any:
     """A value of JSON as a type of ours, or the error that names it."""
     origin, inner = get_origin(kind), get_args(kind)
-    found = _nothing = object()
     if is_dataclass(kind):
-        found = record(kind, value, where)  # type: ignore[arg-type]
-    elif origin is UnionType:  # of something and None
-        found = None if value is None else _typed(inner[0], value, where)
-    elif origin is Literal:
-        found = value if isinstance(value, str) and value in inner else _nothing
-    elif origin is tuple and isinstance(value, list):
-        found = tuple(_typed(inner[0], one, f"{where}[{place}]") for place, one in enumerate(value))
-    elif isinstance(value, dict) and origin in (Mapping, dict):
-        found = {name: _typed(inner[1], one, f"{where}['{name}']") for name, one in value.items()}
-    elif kind in (int, float) and type(value) in (int, kind) and abs(value) < 2**63:
-        found = kind(value)
-    elif kind in (str, bool) and type(value) is kind:
-        found = value
-    if found is _nothing:
+        return record(kind, value, where)  # type: ignore[arg-type]
+    if origin is UnionType:  # of something and None
+        return None if value is None else _typed(inner[0], value, where)
+    if origin in (tuple, list) and isinstance(value, list):
+        return origin(_typed(inner[0], one, f"{where}[{place}]") for place, one in enumerate(value))
+    if origin in (Mapping, dict) and isinstance(value, dict):
+        return {name: _typed(inner[1], one, f"{where}['{name}']") for name, one in value.items()}
+    if not _is_plain(kind, value):
         raise ValueError(f"{where} is {value!r}")
-    return found
+    return value
+
+
+def _is_plain(kind: Any, value: Any) -> bool:
+    """Whether a text, truth value or number is of a type."""
+    if get_origin(kind) is Literal:
+        return isinstance(value, str) and value in get_args(kind)
+    if kind in (int, float) and type(value) is int:
+        return abs(value) < 2**63
+    return kind in (str, bool, float) and type(value) is kind
 
 
 def _refuse(name: str) -> Any:

@@ -23,6 +23,7 @@ from litetext.distill.manifest import Manifest, Teacher, read_manifest
 from litetext.distill.shards import phrase_key, write_shard
 from litetext.errors import CacheError, OptionError
 from litetext.prompts.cleaning import clean
+from litetext.records import sealed, unsealed
 
 pytestmark = pytest.mark.torch
 
@@ -134,7 +135,7 @@ def test_a_phrase_that_is_not_there_is_named(folder: Path) -> None:
         cache.features(["cat", "blue bird"])
     with pytest.raises(CacheError, match="no features of 'blue bird'"):
         cache.rows("blue bird")
-    with pytest.raises(OptionError, match="no texts to look up"):
+    with pytest.raises(OptionError, match="no texts"):
         cache.features([])
 
 
@@ -208,13 +209,42 @@ def test_damage_is_told_by_verify_and_does_not_reach_other_shards(folder: Path) 
             read()
 
 
+def test_every_flipped_bit_of_the_manifest_is_refused(folder: Path) -> None:
+    path = folder / "manifest.json"
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole)
+        flip(path, place)
+        with pytest.raises(CacheError, match=r"manifest\.json"):
+            FeatureCache.open(folder)
+
+
+def test_a_shard_is_hashed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed = []
+    whole = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: hashed.append(file.name) or whole(file, name))
+    cache = FeatureCache.open(folder)
+    cache.verify()
+    cache.features(TEXTS)
+    cache.verify()
+    assert len(hashed) == len(set(hashed)) == 2
+
+
+def test_any_texts(folder: Path) -> None:
+    cache = FeatureCache.open(folder)
+    assert cache.features(text for text in TEXTS).values.equal(cache.features(TEXTS).values)
+    for odd in ([None], [3], 3, "cat"):
+        with pytest.raises(OptionError):
+            cache.features(odd)  # type: ignore[arg-type]
+
+
 Harm = Callable[[Path], object]
 
 
 def with_manifest(**changes: object) -> Harm:
     def harm(folder: Path) -> None:
         path = folder / "manifest.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+        path.write_text(json.dumps(sealed(unsealed(json.loads(path.read_text())) | changes)))
 
     return harm
 
@@ -233,10 +263,10 @@ def swap(folder: Path) -> None:
         (lambda folder: (folder / "manifest.json").write_text("{"), "a damaged or unknown manifest"),
         (lambda folder: (folder / "manifest.json").write_bytes(b"\xff\xfe"), "a damaged or unknown manifest"),
         (lambda folder: (folder / "manifest.json").write_text("[]"), "a damaged or unknown manifest"),
-        (with_manifest(format="litetext-features-9"), "format 'litetext-features-9'"),
+        (with_manifest(format="litetext-features-9"), "not of the format 'litetext-features-2'"),
         (with_manifest(dtype="float64"), "dtype 'float64'"),
         (with_manifest(teacher={"name": "x"}), "a damaged or unknown manifest"),
-        (with_manifest(teacher={**TEACHER.__dict__, "width": "4"}), "'width' is not"),
+        (with_manifest(teacher={**TEACHER.__dict__, "width": "4"}), "teacher.width is '4'"),
         (with_manifest(teacher={**TEACHER.__dict__, "width": 5}), "other sizes than in the manifest"),
         (with_manifest(dtype="bfloat16"), "other sizes than in the manifest"),
         (with_manifest(shards=[{"file": "../../etc/passwd"}]), "a damaged or unknown manifest"),
@@ -255,7 +285,8 @@ def test_what_is_no_whole_cache_is_one_line(tmp_path: Path, harm: Harm, complain
 
 def test_a_name_that_leaves_the_folder_is_refused(folder: Path) -> None:
     path = folder / "manifest.json"
-    path.write_text(path.read_text().replace("shard-00000.safetensors", "../shard-00000.safetensors"))
+    changed = path.read_text().replace("shard-00000.safetensors", "../shard-00000.safetensors")
+    path.write_text(json.dumps(sealed({name: one for name, one in json.loads(changed).items() if name != "checksum"})))
     with pytest.raises(CacheError, match="names of shards"):
         FeatureCache.open(folder)
 

@@ -18,6 +18,7 @@ from litetext.distill.cache import FeatureCache
 from litetext.distill.embed import embed
 from litetext.encoders.teacher import TeacherConfig, TeacherEncoder, build_teacher
 from litetext.errors import CacheError
+from litetext.records import sealed, unsealed
 from tests.cli.helpers import failure
 from tests.distill.corpora import corpus_of, files_of
 from tests.distill.runs import PHRASES, make_cache
@@ -59,9 +60,9 @@ def rewrite(cache: Path, change: Callable[[Tensors], Any]) -> None:
 def lie(cache: Path, **changes: Any) -> None:
     """Have the manifest say something else of its shard."""
     path = cache / "manifest.json"
-    told = json.loads(path.read_text())
+    told = unsealed(json.loads(path.read_text()))
     told["shards"][0] |= changes
-    path.write_text(json.dumps(told))
+    path.write_text(json.dumps(sealed(told)))
 
 
 def put(name: str, place: Any, value: float) -> Callable[[Tensors], None]:
@@ -156,8 +157,8 @@ def test_truncated_and_changed_bytes(
 @pytest.mark.parametrize("told", [{"context": 31}, {"tokeniser": "0" * 64}, {"width": 9}])
 def test_a_manifest_that_lies_of_its_teacher(cache: Path, told: dict[str, Any]) -> None:
     path = cache / "manifest.json"
-    found = json.loads(path.read_text())
-    path.write_text(json.dumps({**found, "teacher": {**found["teacher"], **told}}))
+    found = unsealed(json.loads(path.read_text()))
+    path.write_text(json.dumps(sealed({**found, "teacher": {**found["teacher"], **told}})))
     teacher = TeacherEncoder(build_teacher(TeacherConfig(16, 2, 1, output=8), generator()), "tiny")
     with pytest.raises(CacheError, match="features of another teacher"):
         embed(corpus_of(PHRASES), teacher, cache)

@@ -11,7 +11,7 @@ from litetext.encoders.checkpoints import open_checkpoint
 from litetext.encoders.convert import convert_checkpoint
 from litetext.encoders.formats import FAMILIES
 from litetext.encoders.presets import StudentConfig
-from litetext.errors import EncoderError, OptionError
+from litetext.errors import EncoderError, OptionError, OutputError
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -189,7 +189,7 @@ def test_options_without_sense(student: Student, tmp_path: Path) -> None:
     source = save_pt(student.upstream(), tmp_path / "x.pt")
     with pytest.raises(OptionError, match="give litetext, upstream, huggingface"):
         convert_checkpoint(str(source), tmp_path / "y", "onnx")
-    with pytest.raises(OptionError, match="the output is the input"):
+    with pytest.raises(OutputError, match="the output is an input"):
         convert_checkpoint(str(source), source, "upstream")
     assert open_checkpoint(source).faults().describe() == ""
 
@@ -198,3 +198,37 @@ def test_a_ddp_prefix_goes_away(student: Student, tmp_path: Path) -> None:
     source = save_pt(prefixed("module.", student.upstream()), tmp_path / "x.pt")
     convert_checkpoint(str(source), tmp_path / "y.pt", "upstream")
     assert_same(raw(tmp_path / "y.pt"), student.upstream())
+
+
+def test_an_output_is_refused_before_the_work(
+    student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "source").mkdir()
+    source = save_pt(student.upstream(), tmp_path / "source" / "x.pt")
+    monkeypatch.setattr("litetext.encoders.convert.open_checkpoint", None)  # nothing is read before
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "precious.jpg").touch()
+    (tmp_path / "file").touch()
+    for target, family in (
+        (tmp_path / "photos", "upstream"),
+        (tmp_path / "photos", "litetext"),
+        (tmp_path / "photos", "huggingface"),
+        (tmp_path / "file", "huggingface"),
+        (tmp_path / "source", "huggingface"),
+        (tmp_path / "file" / "below.pt", "upstream"),
+    ):
+        with pytest.raises(OutputError, match=target.name if target.parent == tmp_path else "file"):
+            convert_checkpoint(str(source), target, family)
+    assert (tmp_path / "photos" / "precious.jpg").exists()
+    assert source.exists()
+
+
+def test_a_folder_changes_as_a_whole(student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = save_pt(student.upstream(), tmp_path / "x.pt"), tmp_path / "folder"
+    convert_checkpoint(str(source), target, "huggingface")
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    monkeypatch.setattr("litetext.encoders.saving._transformers_config", lambda *_: {"bad": float("nan")})
+    with pytest.raises(ValueError, match="JSON"):
+        convert_checkpoint(str(source), target, "huggingface")
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "x.pt"]

@@ -176,8 +176,37 @@ def test_broken_shards_are_one_line(tmp_path: Path, harm: Any, word: str) -> Non
 def test_an_index_leads_nowhere_else(tmp_path: Path) -> None:
     folder = save_shards(STATE, tmp_path / "model")
     index = folder / "model.safetensors.index.json"
-    index.write_text(json.dumps({"weight_map": {"a.weight": "../../secret.safetensors"}}))
-    assert "1 of 1 shards are missing (secret.safetensors)" in complaint(folder)
+    save_safetensors(STATE, tmp_path / "secret.safetensors")
+    for name in ("../secret.safetensors", str(tmp_path / "secret.safetensors"), "x/../../secret.safetensors", "", 7):
+        index.write_text(json.dumps({"weight_map": {"a.weight": name}}))
+        assert "not an index of safetensors files" in complaint(folder)
+
+
+def test_weights_that_transformers_reads_are_read(tmp_path: Path) -> None:
+    """A stale index beside them changes nothing, and what config.json names comes before all others."""
+    folder = save_shards(STATE, tmp_path / "model")
+    save_safetensors({"new": STATE["a.weight"]}, folder / "model.safetensors")
+    assert set(open_tensors(folder).entries) == {"new"}
+    (folder / "model.safetensors.index.json").write_text("stale")
+    assert set(open_tensors(folder).entries) == {"new"}
+    save_safetensors({"named": STATE["a.weight"]}, folder / "other.safetensors")
+    (folder / "config.json").write_text('{"transformers_weights": "other.safetensors"}')
+    assert set(open_tensors(folder).entries) == {"named"}
+    for name in ("../other.safetensors", "other.bin", 7):
+        (folder / "config.json").write_text(json.dumps({"transformers_weights": name}))
+        assert "not a configuration of transformers" in complaint(folder)
+    (folder / "config.json").write_text('{"transformers_weights": "gone.safetensors"}')
+    assert "gone.safetensors" in complaint(folder)
+
+
+def test_names_of_tensors_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    odd = "\x1b]0;title\x07" + "x" * 5000
+    folder = save_shards(STATE, tmp_path / "model")
+    homes = {odd: "model-00001-of-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": homes}))
+    message = complaint(folder)
+    assert "\x1b" not in message
+    assert len(message) < 1500
 
 
 def test_a_sparse_file_is_described_at_once(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Features of a teacher on disk, found by phrase: what `litetext embed` writes and training reads."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,8 @@ from torch import Tensor
 from litetext.distill.manifest import Manifest, Teacher, read_manifest
 from litetext.distill.shards import Keys, Shard, phrase_key
 from litetext.encoders.protocol import TextFeatures
-from litetext.errors import CacheError, OptionError
+from litetext.errors import CacheError
+from litetext.tokens.texts import as_texts
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,15 +119,14 @@ class FeatureCache:
         """
         return self._mapped(text).clone()
 
-    def features(self, texts: Sequence[str]) -> TextFeatures:
+    def features(self, texts: Iterable[str]) -> TextFeatures:
         """Features of at least one phrase, float32 [B, L, D] on the CPU, L the longest of them, zeros as padding.
 
         Raises:
             CacheError: there are none of a phrase, or their shard is damaged.
-            OptionError: there are no texts.
+            OptionError: no texts, or something that is not a string.
         """
-        if not texts:
-            raise OptionError("no texts to look up", where=str(self.path), mend="give at least one")
+        texts = as_texts(texts)
         rows = [self._mapped(text) for text in texts]
         lengths = torch.tensor([len(row) for row in rows])
         values = torch.zeros((len(rows), int(lengths.max()), self.width))

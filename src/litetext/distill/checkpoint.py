@@ -1,5 +1,6 @@
 """A training between two steps: everything that the next step depends on, kept in one file."""
 
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from litetext.distill.average import Average
 from litetext.distill.optimiser import LossScale, RowAdam
 from litetext.encoders.student import TextStudent
 from litetext.errors import TrainingError
+from litetext.records import record
 from litetext.storage import atomic_file
 
 CHECKPOINT = "last.ckpt"
@@ -119,6 +121,7 @@ class Run:
         """
         path = folder / CHECKPOINT
         try:
+            _check_sums(path)
             state = torch.load(path, weights_only=True, map_location="cpu")
             found, version = dict(state["identity"]), state["version"]
         except Exception as error:  # whatever a damaged file makes of it
@@ -134,7 +137,7 @@ class Run:
         try:
             for name, part in self._parts().items():
                 part.load_state_dict(state[name])
-            self.progress = Progress(**state["progress"])
+            self.progress = record(Progress, state["progress"])
         except Exception as error:
             raise TrainingError("a checkpoint that does not fit", where=str(path), mend=ANEW) from error
 
@@ -146,6 +149,18 @@ class Run:
             "average": self.average,
             "scale": self.scale,
         }
+
+
+def _check_sums(path: Path) -> None:
+    """Compare the CRC-32 of each part of a file of ``torch.save``, which PyTorch writes and does not read.
+
+    Raises:
+        ValueError: one differs; zipfile raises others.
+    """
+    with zipfile.ZipFile(path) as parts:
+        bad = parts.testzip()
+    if bad is not None:
+        raise ValueError(f"the checksum of '{bad}' is another")
 
 
 @contextmanager

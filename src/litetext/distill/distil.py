@@ -42,7 +42,8 @@ def distil(
 
     Raises:
         OptionError: the recipe asks for a host, or for a figure, that is not there; or too little data.
-        CacheError: the features are missing, damaged or not finite, or another process trains in this folder.
+        OutputError: another process trains in this folder, or it cannot be one.
+        CacheError: the features are missing, damaged or not finite.
         EncoderError: the student cannot start from what the recipe names.
         TrainingError: a loss is not finite, a file cannot be written, or the folder holds a run of another recipe.
     """

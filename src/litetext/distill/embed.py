@@ -125,11 +125,12 @@ def embed(
         progress: called with the stage and the share of it that is done, 0..1.
 
     Raises:
-        CacheError: the folder is something else, of another teacher or number type, damaged, in use, or not writable.
+        OutputError: another process writes there, or it cannot be a folder.
+        CacheError: the folder is something else, of another teacher or number type, damaged, or not writable.
         EncoderError: the encoder fails, or its features are not finite in the number type.
     """
-    teacher = Teacher.of(encoder)
     with only_writer(path, "this cache"):
+        teacher = Teacher.of(encoder)
         manifest = _begin(path, Manifest(teacher, options.stored))
         cache = FeatureCache.of_manifest(path, manifest)
         cache.verify()

@@ -1,22 +1,19 @@
 """What a cache of features says about itself: whose features they are, in which number type, in which shards."""
 
-import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from litetext.encoders.protocol import TextEncoder
-from litetext.errors import CacheError
+from litetext.errors import CacheError, LiteTextError
+from litetext.records import read_json, record, sealed, unsealed
 from litetext.storage import to_json, write_text
 
 MANIFEST = "manifest.json"
-FORMAT = "litetext-features-1"
+FORMAT = "litetext-features-2"
 DTYPES = ("float16", "bfloat16")
 SHARD_NAME = re.compile(r"shard-\d{5,}\.safetensors")
-
-Record = TypeVar("Record", "Teacher", "ShardEntry")
 
 
 @dataclass(frozen=True)
@@ -130,7 +127,7 @@ class Manifest:
             CacheError: it cannot be written.
         """
         counts = {"phrases": self.phrases, "tokens": self.tokens, "bytes": self.bytes}
-        text = to_json({"format": FORMAT, **asdict(self), "counts": counts})
+        text = to_json(sealed({"format": FORMAT, **asdict(self), "counts": counts}))
         try:
             write_text(folder / MANIFEST, text + "\n")
         except OSError as error:
@@ -147,8 +144,8 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise CacheError(f"no cache of features (no {MANIFEST})", where=str(folder), mend="make it: litetext embed")
     try:
-        return _parse(json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        return _parse(read_json(path))
+    except (OSError, ValueError, LiteTextError) as error:
         raise CacheError(
             f"a damaged or unknown manifest ({error})", where=str(path), mend="embed into a new folder"
         ) from error
@@ -161,25 +158,17 @@ def unwritable(path: Path, error: OSError) -> CacheError:
 
 
 def _parse(found: Any) -> Manifest:
-    if found["format"] != FORMAT:
-        raise ValueError(f"format {found['format']!r}")
-    if found["dtype"] not in DTYPES:
-        raise ValueError(f"dtype {found['dtype']!r}")
-    entries = tuple(_record(ShardEntry, entry) for entry in found["shards"])
-    names = [entry.file for entry in entries]
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise ValueError(f"not of the format '{FORMAT}'")
+    fields = unsealed(found)
+    manifest = record(Manifest, {name: one for name, one in fields.items() if name not in {"format", "counts"}})
+    if manifest.dtype not in DTYPES:
+        raise ValueError(f"dtype {manifest.dtype!r}")
+    names = [entry.file for entry in manifest.shards]
     # Names, not paths: nothing outside the folder is read.
     if not all(map(SHARD_NAME.fullmatch, names)) or names != sorted(set(names)):
         raise ValueError("names of shards")
-    return Manifest(_record(Teacher, found["teacher"]), found["dtype"], entries)
-
-
-def _record(kind: type[Record], found: Mapping[str, Any]) -> Record:
-    """A dataclass of plain fields from JSON; no field more or less, each of its type."""
-    record = kind(**found)
-    for field in fields(record):
-        if type(found[field.name]) is not field.type:
-            raise TypeError(f"'{field.name}' is not {field.type}")
-    return record
+    return manifest
 
 
 def _describe(teacher: Teacher) -> str:

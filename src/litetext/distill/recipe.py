@@ -231,7 +231,7 @@ def read_recipe(path: Path | None, changes: Mapping[str, Table] | None = None) -
         OptionError: the file cannot be read, or what it says makes no sense.
     """
     try:
-        tables = {} if path is None else tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = {} if path is None else tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         what = (error.strerror or str(error)).lower()
         raise OptionError(f"cannot read the recipe ({what})", where=str(path), mend="check the path") from error

@@ -87,15 +87,19 @@ class Shard:
         return self._tensors["values"][int(ends[row - 1]) if row else 0 : int(ends[row])]
 
     def verify(self) -> None:
-        """Compare the whole file with the manifest's checksum, and check that one can learn from what it holds.
+        """Read the whole file, unless it was: compare its checksum, and check that one can learn from what it holds.
 
         Raises:
             CacheError: the file is missing or damaged, or features are not finite.
         """
-        self._read_verified()
+        self._tensors  # noqa: B018 - what is found is kept, so that no reader compares it again
 
-    def _read_verified(self) -> dict[str, Tensor]:
-        """All tensors, once the file is what the manifest says and holds what one can learn from."""
+    @cached_property
+    def _tensors(self) -> dict[str, Tensor]:
+        """All tensors, mapped: pages are read when they are used, and the system may take them back.
+
+        The file is what the manifest says by then, and holds what one can learn from.
+        """
         self._check_size()
         try:
             with self.path.open("rb") as file:
@@ -107,11 +111,6 @@ class Shard:
         tensors = self._map()
         self._check_contents(tensors)
         return tensors
-
-    @cached_property
-    def _tensors(self) -> dict[str, Tensor]:
-        """All tensors, mapped: pages are read when they are used, and the system may take them back."""
-        return self._read_verified()
 
     @cached_property
     def _ends(self) -> npt.NDArray[np.int64]:

@@ -4,7 +4,6 @@ Everything is strict: a tensor of the text side that is missing, unknown, of ano
 that names it, and nothing is ever filled in.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ from litetext.encoders.formats import Format, Model, find_format
 from litetext.encoders.presets import OUTPUT_WIDTH, Preset, StudentConfig
 from litetext.encoders.rules import Rule
 from litetext.encoders.shapes import UNUSED, Kind, Shape, Sizes, exact_types, tensor_shapes
-from litetext.encoders.tensors import AGAIN, TensorEntry, TensorSource, listed, open_tensors
-from litetext.errors import EncoderError, LiteTextError
+from litetext.encoders.tensors import AGAIN, CONFIG, TensorEntry, TensorSource, listed, open_tensors
+from litetext.errors import EncoderError, LiteTextError, shortened
+from litetext.records import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -219,7 +219,7 @@ def _open_own(source: TensorSource, row: Format, root: str) -> Checkpoint:
         )
     try:
         config = StudentConfig.from_json(said["config"])
-    except (LiteTextError, TypeError) as error:
+    except LiteTextError as error:
         raise EncoderError(f"its configuration makes no sense ({error})", where=where, mend=AGAIN) from error
     model: Model = "teacher" if said["model"] == "teacher" else "student"
     if model == "teacher" and config.rank is not None:
@@ -281,11 +281,11 @@ def _kinds(entries: Mapping[str, TensorEntry], row: Format, root: str) -> tuple[
 
 def _heads_beside(path: Path, row: Format) -> int | None:
     """Attention heads as the `config.json` of `transformers` beside the weights says."""
-    file = (path if path.is_dir() else path.parent) / "config.json"
+    file = (path if path.is_dir() else path.parent) / CONFIG
     if row.family != "huggingface" or not file.is_file():
         return None
     try:
-        said: Any = json.loads(file.read_bytes())
+        said: Any = read_json(file)
         said = said.get("detector_config") or said
         heads = said.get("text_config", {}).get("num_attention_heads")
     except (ValueError, AttributeError) as error:
@@ -295,6 +295,7 @@ def _heads_beside(path: Path, row: Format) -> int | None:
 
 def _wrong(name: str, entry: TensorEntry, shape: Shape, number: str | None) -> Iterator[str]:
     """What is wrong with one tensor, in words; a number type of None is any of floating point."""
+    name = shortened(name, 100)
     if entry.shape != shape:
         yield f"{name} is {list(entry.shape)}, not {list(shape)}"
     elif number is not None and entry.dtype != number:

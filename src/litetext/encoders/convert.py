@@ -7,7 +7,7 @@ from typing import Any
 from litetext.encoders.checkpoints import open_checkpoint
 from litetext.encoders.formats import FAMILIES, writable
 from litetext.encoders.hub import locate
-from litetext.encoders.saving import Identity, save_encoder
+from litetext.encoders.saving import Identity, check_target, save_encoder
 from litetext.errors import OptionError
 
 
@@ -49,14 +49,14 @@ def convert_checkpoint(source: str, target: Path, family: str, *, heads: int | N
 
     Raises:
         EncoderError: not a whole text encoder, or the format cannot hold it.
-        OptionError: no such format, or the target is the source.
+        OptionError: no such format.
+        OutputError: the target is the source, cannot be written, or is a folder with other files.
         MissingExtraError: PyTorch is not installed.
     """
     if family not in FAMILIES:
         raise OptionError(f"no format is called '{family}'", where="--to", mend=f"give {', '.join(FAMILIES)}")
     path = locate(source)
-    if target.exists() and target.resolve() == path.resolve():
-        raise OptionError("the output is the input", where=str(target), mend="give another file")
+    check_target(target, family, [path])
     checkpoint = open_checkpoint(path, heads=heads)
     config = checkpoint.config()
     tensors = dict(checkpoint.read())

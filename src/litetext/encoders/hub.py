@@ -1,15 +1,14 @@
 """Where a model is: a path as the user wrote it, or a name on the Hugging Face hub, fetched into the hub's cache."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from litetext.encoders.shipped import shipped_folder
-from litetext.encoders.tensors import AGAIN, SHARD_INDEX, SINGLE_FILE
+from litetext.encoders.tensors import AGAIN, CONFIG, SHARD_INDEX, SINGLE_FILE
 from litetext.errors import EncoderError, MissingExtraError
+from litetext.records import read_json
 
-CONFIG = "config.json"
 FILE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 NEEDED = "give a file, a folder with safetensors, or a model's name on the Hugging Face hub"
 
@@ -47,7 +46,7 @@ def is_other_model(spec: str) -> bool:
     if not file.is_file():
         return False
     try:
-        kind = json.loads(file.read_bytes()).get("model_type")
+        kind = read_json(file).get("model_type")
     except (ValueError, AttributeError) as error:
         raise EncoderError("not a configuration of transformers", where=str(file), mend=AGAIN) from error
     return isinstance(kind, str) and not kind.startswith("sam3")

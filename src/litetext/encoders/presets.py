@@ -2,9 +2,11 @@
 
 import json
 from dataclasses import MISSING, asdict, dataclass, fields
+from types import NoneType
 from typing import Literal, Self, get_args
 
 from litetext.errors import OptionError
+from litetext.records import parse_json
 from litetext.tokens.kept import kept_tokens
 from litetext.tokens.vocabulary import VOCABULARY_SIZE
 
@@ -17,6 +19,8 @@ Table = Literal["float", "int8", "int4"]
 OUTPUT_WIDTH = 256  # what SAM3's decoder reads
 KERNEL = 11  # taps of a RepMixer block's depthwise convolutions
 SHORTEST_CONTEXT = 2  # the start and the end token
+MOST_BLOCKS = 1000  # a list of them is made before any tensor is looked at
+_WHERE = "the student's configuration"
 INT4_GROUP = 32  # columns of an int4 token table that share a scale
 
 
@@ -145,12 +149,16 @@ class StudentConfig:
             raise OptionError(f"name {self.name!r} and folded {self.folded!r} are not a text and a truth value")
         check_sizes(width=self.width, heads=self.heads, vocabulary=self.vocabulary, output=self.output)
         check_sizes(0, encoder_blocks=self.encoder_blocks, mixer_blocks=self.mixer_blocks)
+        if self.encoder_blocks + self.mixer_blocks > MOST_BLOCKS:
+            raise OptionError(f"{self.encoder_blocks + self.mixer_blocks} blocks", mend=f"give at most {MOST_BLOCKS}")
         check_sizes(SHORTEST_CONTEXT, context=self.context)
         check_heads(self.width, self.heads)
         if self.rank is not None:
             check_sizes(rank=self.rank)
             if self.rank > self.width:
                 raise OptionError(f"a token table of rank {self.rank} and width {self.width}", mend="leave rank out")
+        if type(self.kept) not in (str, NoneType):
+            raise OptionError(f"kept is {self.kept!r}", mend="give a text")
         if self.kept is not None and len(kept_tokens(self.kept)) != self.vocabulary:
             raise OptionError(
                 f"{len(kept_tokens(self.kept)):,} tokens are kept, in a token table of {self.vocabulary:,} rows"
@@ -219,16 +227,16 @@ class StudentConfig:
             OptionError: not a JSON object, an unknown or missing field, or a value that makes no sense.
         """
         try:
-            values = json.loads(text)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise OptionError("not JSON", where="the student's configuration") from error
+            values = parse_json(text)
+        except (TypeError, ValueError) as error:
+            raise OptionError("not JSON", where=_WHERE) from error
         if not isinstance(values, dict):
-            raise OptionError("not a JSON object", where="the student's configuration")
+            raise OptionError("not a JSON object", where=_WHERE)
         known = {field.name for field in fields(cls)}
         needed = {field.name for field in fields(cls) if field.default is MISSING}
         for fault, names in (("unknown", values.keys() - known), ("missing", needed - values.keys())):
             if names:
-                raise OptionError(f"{fault} fields: {', '.join(sorted(names))}", where="the student's configuration")
+                raise OptionError(f"{fault} fields: {', '.join(sorted(names))}", where=_WHERE)
         return cls(**values)
 
 

@@ -9,9 +9,9 @@ from litetext.encoders.checkpoints import block_kinds, own_metadata
 from litetext.encoders.formats import Format, Model, writable
 from litetext.encoders.presets import StudentConfig
 from litetext.encoders.shapes import UNUSED
-from litetext.encoders.tensors import SINGLE_FILE
-from litetext.errors import EncoderError
-from litetext.storage import atomic_file, to_json, write_text
+from litetext.encoders.tensors import CONFIG, SINGLE_FILE
+from litetext.errors import EncoderError, OutputError
+from litetext.storage import atomic_file, atomic_folder, check_output, to_json, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,6 +65,7 @@ def save_encoder(identity: Identity, tensors: "Iterable[tuple[str, Tensor]]", pa
 
     Raises:
         EncoderError: no such format, or it cannot hold this encoder.
+        OutputError: a folder with other files is there.
         OSError: the file cannot be written.
     """
     row = writable(family, identity.model)
@@ -81,11 +82,30 @@ def save_encoder(identity: Identity, tensors: "Iterable[tuple[str, Tensor]]", pa
         _save_torch(theirs, path)
     elif family == OWN:
         _save_safetensors(theirs, path, own_metadata(identity.config, identity.model))
+    elif path.suffix == ".safetensors":
+        _save_safetensors(theirs, path, {"format": "pt"})
     else:
-        weights = path if path.suffix == ".safetensors" else path / SINGLE_FILE
-        _save_safetensors(theirs, weights, {"format": "pt"})
-        if weights != path:
-            write_text(path / "config.json", to_json(_transformers_config(identity, held.get(UNUSED))) + "\n")
+        with atomic_folder(path, is_ours=_is_plain) as folder:
+            _save_safetensors(theirs, folder / SINGLE_FILE, {"format": "pt"})
+            write_text(folder / CONFIG, to_json(_transformers_config(identity, held.get(UNUSED))) + "\n")
+
+
+def check_target(path: Path, family: str, inputs: Iterable[Path]) -> None:
+    """Refuse a place that `save_encoder` could not write to, before the work.
+
+    Raises:
+        OutputError: it cannot be written, is one of the inputs, or holds something else.
+    """
+    folder = family == "huggingface" and path.suffix != ".safetensors"
+    sources = list(inputs)
+    check_output(path, folder=folder, inputs=[*sources, *(source.parent for source in sources if folder)])
+    if folder and path.is_dir() and any(path.iterdir()) and not _is_plain(path):
+        raise OutputError("something else is there", where=str(path), mend="give another folder")
+
+
+def _is_plain(folder: Path) -> bool:
+    """Whether a folder has the two files that are written, and nothing else."""
+    return {path.name for path in folder.iterdir()} == {SINGLE_FILE, CONFIG}
 
 
 def _check_fits(identity: Identity, row: Format) -> None:

@@ -4,7 +4,6 @@ Safetensors files (one, or a folder with shards and their index) are described w
 wrote needs it. What a file is, is told by its first bytes, not by its name. No code in a file is ever run.
 """
 
-import json
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,15 +15,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from safetensors import SafetensorError, safe_open
 
-from litetext.errors import EncoderError, MissingExtraError
+from litetext.errors import EncoderError, MissingExtraError, shortened
+from litetext.records import read_json
+from litetext.storage import inside
 
 if TYPE_CHECKING:
     import torch
 
+CONFIG = "config.json"
 SINGLE_FILE = "model.safetensors"
 STUDENT_FILE = "student.safetensors"  # of a run of `litetext distill`
 SHARD_INDEX = "model.safetensors.index.json"
 AGAIN = "get the file again"
+_LONGEST_LISTED = 100  # characters of a name in a message
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"
 _POINTER = b"version https://git-lfs"
@@ -157,35 +160,55 @@ class TorchSource:
 
 def listed(names: Iterable[str], most: int = 6) -> str:
     """Sorted names for a message, the first few of them."""
-    everything = sorted(names)
+    everything = sorted(shortened(name, _LONGEST_LISTED) for name in names)
     return ", ".join(everything[:most]) + (f" and {len(everything) - most} more" if len(everything) > most else "")
 
 
 def _open_folder(folder: Path) -> SafetensorsSource:
-    """The one safetensors file of a folder, or all that its index names."""
-    index = folder / SHARD_INDEX
-    if not index.is_file():
-        single = next((folder / name for name in (SINGLE_FILE, STUDENT_FILE) if (folder / name).is_file()), None)
-        if single is None:
-            raise EncoderError(
-                f"neither {SINGLE_FILE} nor {SHARD_INDEX} nor {STUDENT_FILE} in this folder",
-                where=str(folder),
-                mend="give the file itself",
-            )
-        return SafetensorsSource.of(folder, [single])
+    """What `transformers` reads of a folder: the file that config.json names, `model.safetensors`, or its shards.
+
+    Where there is none of them, a student of `litetext distill` may be.
+    """
+    named = _named_weights(folder / CONFIG)
+    candidates = [named] if named else [SINGLE_FILE, SHARD_INDEX, STUDENT_FILE]
+    name = next((name for name in candidates if (folder / name).is_file()), None)
+    if name is None:
+        what = "neither " + " nor ".join(candidates) if len(candidates) > 1 else f"no {named}"
+        raise EncoderError(f"{what} in this folder", where=str(folder), mend="give the file itself")
+    if not name.endswith(".json"):
+        return SafetensorsSource.of(folder, [folder / name])
+    index = folder / name
     try:
-        homes = json.loads(index.read_bytes())["weight_map"]
-        names = sorted({Path(name).name for name in homes.values()})
+        homes = read_json(index)["weight_map"]
+        names = sorted(set(homes.values()))
+        files = [inside(folder, one) for one in names]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise EncoderError("not an index of safetensors files", where=str(index), mend=AGAIN) from error
-    missing = [name for name in names if not (folder / name).is_file()]
+        raise EncoderError(f"not an index of safetensors files ({error})", where=str(index), mend=AGAIN) from error
+    missing = [one for one, file in zip(names, files, strict=True) if not file.is_file()]
     if missing:
         raise EncoderError(f"{len(missing)} of {len(names)} shards are missing ({listed(missing)})", where=str(folder))
-    source = SafetensorsSource.of(folder, [folder / name for name in names])
+    source = SafetensorsSource.of(folder, files)
     lost = homes.keys() - source.entries.keys()
     if lost:
         raise EncoderError(f"the shards lack {len(lost)} tensors of the index ({listed(lost)})", where=str(folder))
     return source
+
+
+def _named_weights(config: Path) -> str | None:
+    """The file of weights that a `config.json` names (`transformers_weights`), which comes before all others."""
+    if not config.is_file():
+        return None
+    try:
+        said = read_json(config)
+        name = said.get("transformers_weights")
+        if name is None:
+            return None
+        if not name.endswith((".safetensors", ".safetensors.index.json")):
+            raise ValueError(f"weights in '{name}'")  # noqa: TRY301
+        inside(config.parent, name)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise EncoderError(f"not a configuration of transformers ({error})", where=str(config), mend=AGAIN) from error
+    return str(name)
 
 
 def _head(path: Path) -> bytes:

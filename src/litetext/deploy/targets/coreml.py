@@ -1,8 +1,6 @@
 """Core ML: a student as an ``.mlpackage`` for iPhones and Macs, converted anywhere and run on Apple's systems."""
 
-import shutil
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ from litetext.deploy.targets.protocol import OUTPUTS, TargetOptions
 from litetext.deploy.targets.quiet import quiet_converter
 from litetext.deploy.targets.shapes import Features, Ids, Mask, ProgramShape
 from litetext.errors import EncoderError, MissingExtraError
+from litetext.storage import atomic_folder
 
 if TYPE_CHECKING:
     from litetext.encoders.student import TextStudent
@@ -161,13 +160,11 @@ def _describe(model: Any, student: "TextStudent", precision: str) -> None:
 
 
 def _replace(model: Any, path: Path) -> None:
-    """Write a package beside ``path``, then put it there; a folder cannot be replaced in one step, but nearly so."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as beside:
-        new, old = Path(beside) / path.name, Path(beside) / f"old-{path.name}"
-        model.save(str(new))
-        (new / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)  # for a debugger that is not ours
-        if path.exists():
-            path.rename(old)
-        new.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
+    """Write a package in one step."""
+    with atomic_folder(path, is_ours=Path.is_dir) as beside:
+        package = beside / path.name  # coremltools writes to names that end in .mlpackage only
+        model.save(str(package))
+        (package / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)  # for a debugger that is not ours
+        for part in package.iterdir():
+            part.rename(beside / part.name)
+        package.rmdir()
