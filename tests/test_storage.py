@@ -53,6 +53,9 @@ def test_a_second_writer_is_refused_at_once(tmp_path: Path) -> None:
     run = only_writer(tmp_path / "run", "this run")
     with only_writer(tmp_path / "run", "this run"), pytest.raises(OutputError, match="this run"), run:
         pass
+    journal = only_writer(tmp_path / "deep" / "journal", "it", folder=False)
+    with only_writer(tmp_path / "deep" / "journal", "it", folder=False), pytest.raises(OutputError, match="writes it"):
+        journal.__enter__()
 
 
 def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:

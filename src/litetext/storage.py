@@ -102,23 +102,24 @@ def atomic_folder(target: Path, *, is_ours: Callable[[Path], bool]) -> Iterator[
 
 
 @contextmanager
-def only_writer(folder: Path, what: str) -> Iterator[None]:
-    """Make a folder and lock it against a second writer; the system takes the lock back when the process dies.
+def only_writer(path: Path, what: str, *, folder: bool = True) -> Iterator[None]:
+    """Make a folder, or a file, and lock it against a second writer; when the process dies, the system unlocks it.
 
     Args:
-        folder: the folder.
+        path: the folder or the file; an empty file stays where nothing is written to it.
         what: what it is, for the error ("this cache").
+        folder: whether it is a folder.
 
     Raises:
-        OutputError: another process writes there, or it cannot be a folder.
+        OutputError: another process writes there, or it cannot be made.
     """
-    check_output(folder, folder=True)
+    check_output(path, folder=folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        (path if folder else path.absolute().parent).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise OutputError(f"no folder can be made ({reason})", where=str(folder), mend="give another") from error
-    with _locked(folder, folder, what):
+        raise OutputError(f"no folder can be made ({reason})", where=str(path), mend="give another") from error
+    with _locked(path, path, what):
         yield
 
 

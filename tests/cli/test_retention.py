@@ -137,7 +137,7 @@ def test_files_that_are_not_there(capsys: pytest.CaptureFixture[str], student: P
     assert "no such file or folder, nowhere/s.pt" in failure(capsys, *typed("micro", "nowhere/s.pt"))
     assert "no such folder, ./nowhere" in failure(capsys, *typed("./nowhere", student))
     (tmp_path / "file").touch()
-    assert "file exists" in failure(capsys, *typed("micro", student, "-o", str(tmp_path / "file")))
+    assert "a file where a folder" in failure(capsys, *typed("micro", student, "-o", str(tmp_path / "file")))
 
 
 def test_names_of_shipped_students(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -239,8 +240,13 @@ def test_a_model_is_known_by_its_files(tmp_path: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(b"1")
     names = [identify(str(weights)), identify(str(folder))]
-    assert names[0].startswith(f"{weights} (")
-    assert [identify(str(weights)), identify(str(folder))] == names
+    assert names[0].startswith("model.safetensors (")
+    os.utime(weights, (1, 1))
+    assert [identify(str(weights)), identify(str(folder))] == names  # touched
+    shutil.copytree(folder, tmp_path / "elsewhere" / "model")
+    assert identify(str(tmp_path / "elsewhere" / "model")) == names[1]
+    weights.write_bytes(b"2")  # as large as before
+    assert identify(str(weights)) != names[0]
     weights.write_bytes(b"22")
     assert identify(str(weights)) != names[0]
     assert identify(str(folder)) != names[1]

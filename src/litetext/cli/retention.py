@@ -86,7 +86,9 @@ def retention(
     files = [path for spec in (*(truths or ()), *(more or ())) for path in split_files(spec)]
     asked = _choose_pairs(files, images or [], pairs, seed)
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)  # fails before the work, not after it
+        from litetext.evaluate.disagreements import check_page
+
+        check_page(output)
     chosen = student_name(student)
     encoder = open_encoder(chosen, positions, context, device, dtype)
     teacher = ModelChoice(model, device=device, dtype=dtype).load(options_for(SCORE))

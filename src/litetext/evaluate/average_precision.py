@@ -17,8 +17,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from litetext.evaluate.cgf1 import Progress, choose_pairs
-from litetext.evaluate.coco import Segmentation, encode, read_annotations, read_predictions
+from litetext.evaluate.coco import encode, read_annotations, read_predictions
 from litetext.evaluate.entries import PairId
+from litetext.evaluate.rle import Segmentation
 
 _CATEGORY = 1
 _STATS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar1", "ar10", "ar100")
@@ -69,14 +70,15 @@ def evaluate_ap(truth: Path, predictions: Path, progress: Progress | None = None
     Raises:
         EvaluationError: a file cannot be read, or the files do not belong together.
     """
-    annotator, found = read_annotations(truth), read_predictions(predictions, -math.inf)
+    annotator = read_annotations(truth)
+    found = read_predictions(predictions, -math.inf, annotator)
     # COCO goes through images by their numbers; where scores tie, the order decides.
     pairs = sorted(choose_pairs([annotator], found), key=_order)
     sizes = {pair: annotator.pairs[pair].size for pair in pairs}
     if progress is not None:
         progress("average precision", 0.0)
 
-    def codes(masks: Mapping[PairId, Sequence[Segmentation]], name: str) -> list[tuple[int, dict[str, Any]]]:
+    def codes(masks: Mapping[PairId, Sequence[Segmentation]], name: str) -> list[tuple[int, Mapping[str, Any]]]:
         return [
             (number, encode(mask, sizes[pair], f"{name}, pair {pair!r}"))
             for number, pair in enumerate(pairs)
@@ -116,7 +118,7 @@ def _dataset(images: int, annotations: list[dict[str, Any]]) -> COCO:
     return dataset
 
 
-def _annotations(codes: Iterable[tuple[int, dict[str, Any]]], first: int = 1) -> list[dict[str, Any]]:
+def _annotations(codes: Iterable[tuple[int, Mapping[str, Any]]], first: int = 1) -> list[dict[str, Any]]:
     """COCO annotations of masks and the numbers of their images; numbered from 1, since 0 means "no match" there."""
     return [
         {

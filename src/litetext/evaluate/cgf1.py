@@ -4,8 +4,9 @@ Source: SAM 3 paper, the SA-Co benchmark; the sums, the small terms and the rule
 official evaluator, and so are the numbers.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from litetext.errors import EvaluationError
 from litetext.evaluate.coco import (
     Annotations,
+    Pair,
     Predictions,
     encode,
     overlap,
@@ -22,7 +24,17 @@ from litetext.evaluate.coco import (
     read_predictions,
 )
 from litetext.evaluate.entries import PairId
-from litetext.evaluate.matching import THRESHOLDS, PairCounts, choose_best, count_pair, f1_score, harmonic, ratio
+from litetext.evaluate.matching import (
+    NO_HITS,
+    THRESHOLDS,
+    PairCounts,
+    choose_best,
+    count_pair,
+    f1_score,
+    harmonic,
+    ratio,
+)
+from litetext.evaluate.rle import Segmentation
 
 SCORE_THRESHOLD = 0.5
 UNDEFINED = -1.0
@@ -203,7 +215,7 @@ def evaluate_gold(truths: Sequence[Path], predictions: Path, progress: Progress 
     if not truths:
         raise EvaluationError("no ground truth", mend="give the file of an annotator or more")
     annotators = [read_annotations(path) for path in truths]
-    found = read_predictions(predictions, SCORE_THRESHOLD)
+    found = read_predictions(predictions, SCORE_THRESHOLD, annotators[0])
     chosen = choose_pairs(annotators, found)
     counts = []
     for index, pair in enumerate(chosen):
@@ -240,7 +252,7 @@ def choose_pairs(annotators: Sequence[Annotations], found: Predictions) -> list[
 
     Raises:
         EvaluationError: the annotators have other pairs, no pair is left, or a prediction has an unknown pair or
-            category.
+            category, or a pair was not asked.
     """
     chosen = exhaustive_pairs(annotators)
     first = annotators[0]
@@ -250,6 +262,13 @@ def choose_pairs(annotators: Sequence[Annotations], found: Predictions) -> list[
             f"predictions for unknown pairs: {len(unknown)}, one is {min(unknown, key=repr)!r}",
             where=found.name,
             mend=f"image_id is the id of a pair in {first.name}",
+        )
+    missing = [pair for pair in chosen if found.asked is not None and pair not in found.asked]
+    if missing:
+        raise EvaluationError(
+            f"pairs whose picture or phrase is not in it: {len(missing)}, one is {missing[0]!r}",
+            where=found.name,
+            mend=f"segment every picture of {first.name} with each of its phrases",
         )
     for one in annotators:
         strange = found.categories - one.categories
@@ -266,18 +285,20 @@ def _count(pair: PairId, annotators: Sequence[Annotations], found: Predictions) 
     """The counts of a pair against each annotator."""
     masks = [one.masks.get(pair, ()) for one in annotators]
     if pair not in found.masks:  # then nothing can match: only the number of true masks counts
-        return [count_pair(np.zeros((0, len(some)))) for some in masks]
-    size = annotators[0].pairs[pair].size
-    predicted = [encode(one, size, f"{found.name}, pair {pair!r}") for one in found.masks[pair]]
+        return [PairCounts(NO_HITS, 0, len(some)) for some in masks]
+    predicted = _encode(found.masks[pair], annotators[0].pairs[pair], found.name)
     true = [
-        encode(mask, one.pairs[pair].size, f"{one.name}, pair {pair!r}")
-        for one, some in zip(annotators, masks, strict=True)
-        for mask in some
+        code for one, some in zip(annotators, masks, strict=True) for code in _encode(some, one.pairs[pair], one.name)
     ]
     # All annotators in one call: pycocotools decodes its arguments anew each time.
     ious = overlap(predicted, true)
-    borders = np.cumsum([len(some) for some in masks])[:-1]
-    return [count_pair(part) for part in np.split(ious, borders, axis=1)]
+    ends = accumulate(map(len, masks))
+    return [count_pair(ious[:, end - len(some) : end]) for some, end in zip(masks, ends, strict=True)]
+
+
+def _encode(masks: Sequence[Segmentation], pair: Pair, name: str) -> list[Mapping[str, Any]]:
+    where = f"{name}, pair {pair.entry.fields['id']!r}"
+    return [encode(mask, pair.size, where) for mask in masks]
 
 
 def _score_presence(both: int, predicted: int, neither: int, missed: int) -> PresenceScores:

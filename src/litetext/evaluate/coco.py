@@ -3,36 +3,36 @@
 An "image" of these files is an (image, phrase) pair: the same picture stands there once for each phrase.
 """
 
-import math
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from reprlib import repr as shown
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from litetext.errors import EvaluationError
-from litetext.evaluate.entries import Entry, PairId, entries, read_annotator, read_json
+from litetext.evaluate.datasets import match_names
+from litetext.evaluate.entries import Entry, PairId, by_id, entries, read_annotator, read_json
+from litetext.evaluate.rle import Segmentation, check_masks, check_polygons, no_segmentation
 
-# COCO's three notations: compressed RLE (counts is a string), uncompressed RLE (counts is a list), polygons (a list).
-Segmentation = Mapping[str, Any] | list[Any]
 
-
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """An (image, phrase) pair as an annotator describes it.
 
     Attributes:
         exhaustive: whether every instance is annotated as an instance of its own.
         size: height and width of the image in pixels, where the file says them.
+        entry: where it stands; has the picture's ``file_name`` and the phrase, ``text_input``.
     """
 
     exhaustive: bool
     size: tuple[int, int] | None
+    entry: Entry
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +64,7 @@ class Predictions:
         scores: the scores of those masks.
         pairs: the pairs of all predictions, poor ones too.
         categories: the category numbers of all predictions.
+        asked: the pairs that were asked; None where the file does not say it.
     """
 
     name: str
@@ -71,90 +72,101 @@ class Predictions:
     scores: Mapping[PairId, Sequence[float]]
     pairs: frozenset[PairId]
     categories: frozenset[int]
+    asked: frozenset[PairId] | None
 
 
 def read_annotations(path: Path) -> Annotations:
     """Read the ground truth of one annotator.
 
     Raises:
-        EvaluationError: no such file, not JSON, or an image or annotation lacks what the score needs.
+        EvaluationError: no such file, not JSON, or an image or annotation lacks what the score needs or has something
+            else there.
     """
     document = read_annotator(path)
-    pairs = {}
-    for entry in entries(document, "images", path):
-        pair = entry.number("id")
-        if pair in pairs:
-            raise EvaluationError(f"the id {pair!r} is there twice", where=entry.place, mend="give each pair its own")
-        pairs[pair] = Pair(bool(entry.take("is_instance_exhaustive")), entry.size)
-    listed = entries(document, "categories", path) if "categories" in document else ()
-    categories = frozenset(entry.integer("id") for entry in listed)
+    pairs = {
+        pair: Pair(entry.flag("is_instance_exhaustive"), entry.size, entry)
+        for pair, entry in by_id(entries(document, "images", path)).items()
+    }
+    listed = by_id(entries(document, "categories", path)) if "categories" in document else {}
+    categories = frozenset(entry.integer("id") for entry in listed.values())
+    annotations = _by_category(entries(document, "annotations", path))
+    by_id(entry for entry in annotations if "id" in entry.fields)  # no id is there twice
     masks: defaultdict[PairId, list[Segmentation]] = defaultdict(list)
     crowds: defaultdict[PairId, list[Segmentation]] = defaultdict(list)
-    for entry in _by_category(entries(document, "annotations", path)):
-        pair = entry.number("image_id")
+    told = [(entry.number("image_id"), entry) for entry in annotations]
+    for pair, entry in told:
         if pair not in pairs:
-            raise EvaluationError(f"no image has the id {pair!r}", where=entry.place, mend="mend its image_id")
+            raise EvaluationError(f"no image has the id {shown(pair)}", where=entry.place, mend="mend its image_id")
         if categories and "category_id" in entry.fields and entry.integer("category_id") not in categories:
             raise EvaluationError("no category has that category_id", where=entry.place, mend="mend it")
-        (crowds if entry.fields.get("iscrowd") else masks)[pair].append(entry.take("segmentation"))
+    for (pair, entry), mask in zip(told, _masks(told), strict=True):
+        size = pairs[pair].size
+        if size is not None and isinstance(mask, dict) and tuple(mask["size"]) != size:
+            raise EvaluationError(
+                f"a mask of {shown(mask['size'])} pixels where the image has {list(size)}",
+                where=_place(pair, entry),
+                mend="mend the size of either",
+            )
+        is_crowd = "iscrowd" in entry.fields and entry.flag("iscrowd")
+        (crowds if is_crowd else masks)[pair].append(mask)
     return Annotations(str(path), pairs, dict(masks), dict(crowds), categories)
 
 
-def read_predictions(path: Path, threshold: float) -> Predictions:
+def read_predictions(path: Path, threshold: float, truth: Annotations | None = None) -> Predictions:
     """Read COCO results; a prediction without ``segmentation`` is the rectangle of its ``bbox``.
+
+    A COCO data set with scores, as ``litetext segment`` writes it, will do too where the ground truth is known: its
+    images and categories are those of a pair by their names.
 
     Args:
         path: the JSON file.
         threshold: predictions of this score or a higher one are kept.
+        truth: what the predictions are for.
 
     Raises:
-        EvaluationError: no such file, not JSON, or a prediction lacks what the score needs.
+        EvaluationError: no such file, not JSON, or a prediction lacks what the score needs or has something else there.
     """
     document = read_json(path)
-    if not isinstance(document, list):
+    asked = None
+    categories: frozenset[int] = frozenset()
+    if isinstance(document, list):
+        listed = _by_category(entries({"predictions": document}, "predictions", path))
+        told = [(entry.number("image_id"), entry) for entry in listed]
+        categories = frozenset(entry.integer("category_id") for entry in listed if "category_id" in entry.fields)
+    elif truth is not None and isinstance(document, dict) and "annotations" in document:
+        told, asked = match_names(document, path, {pair: one.entry for pair, one in truth.pairs.items()})
+    else:
         raise EvaluationError("not a list of COCO results", where=str(path), mend="give [{image_id, score, ...}, ...]")
-    masks, scores, pairs, categories = defaultdict(list), defaultdict(list), set(), set()
-    for entry in _by_category(entries({"predictions": document}, "predictions", path)):
-        pair, score = entry.number("image_id"), entry.take("score")
-        if not isinstance(score, int | float) or not math.isfinite(score):
-            raise EvaluationError(f"the score is {score!r}", where=entry.place, mend="give a finite number")
-        pairs.add(pair)
-        if "category_id" in entry.fields:
-            categories.add(entry.integer("category_id"))
-        if score >= threshold:
-            boxed = "segmentation" not in entry.fields and "bbox" in entry.fields
-            masks[pair].append(_rectangle(entry) if boxed else entry.take("segmentation"))
-            scores[pair].append(score)
-    return Predictions(str(path), dict(masks), dict(scores), frozenset(pairs), frozenset(categories))
+    kept = [(pair, entry) for pair, entry in told if entry.real("score") >= threshold]
+    masks, scores = defaultdict(list), defaultdict(list)
+    for (pair, entry), mask in zip(kept, _masks(kept), strict=True):
+        masks[pair].append(mask)
+        scores[pair].append(entry.fields["score"])
+    return Predictions(str(path), dict(masks), dict(scores), frozenset(pair for pair, _ in told), categories, asked)
 
 
-def encode(segmentation: Segmentation, size: tuple[int, int] | None, where: str) -> dict[str, Any]:
+def encode(segmentation: Segmentation, size: tuple[int, int] | None, where: str) -> Mapping[str, Any]:
     """A segmentation in any of COCO's notations as compressed RLE.
 
     Args:
-        segmentation: RLE or polygons.
+        segmentation: RLE or polygons. Counts that are bytes are pycocotools' own, and taken as they are.
         size: height and width of the image in pixels, which polygons need.
         where: the pair and the file, for the message.
 
     Raises:
         EvaluationError: not a segmentation, or polygons without a size.
     """
+    if isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), bytes):
+        return segmentation
+    if not isinstance(segmentation, list):
+        (code,) = check_masks([segmentation], lambda _: where)
+        return code  # type: ignore[no-any-return]
+    if size is None:
+        raise EvaluationError("polygons of an image without a size", where=where, mend="give height and width")
     try:
-        if isinstance(segmentation, list):
-            if size is None:
-                raise EvaluationError("polygons of an image without a size", where=where, mend="give height and width")
-            _check_polygons(segmentation)
-            return dict(coco_mask.merge(coco_mask.frPyObjects(segmentation, *size)))
-        height, width = map(int, segmentation["size"])
-        counts = segmentation["counts"]
-        if isinstance(counts, str):
-            return {"size": [height, width], "counts": counts}
-        _check_runs(counts, height * width)
-        return dict(coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width))
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-        raise EvaluationError(
-            f"not a segmentation ({type(error).__name__}: {error})", where=where, mend="give RLE or polygons of COCO"
-        ) from error
+        return dict(coco_mask.merge(coco_mask.frPyObjects(check_polygons(segmentation), *size)))
+    except ValueError as error:
+        raise no_segmentation(str(error), where) from error
 
 
 def overlap(predictions: Sequence[Mapping[str, Any]], truths: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.float64]:
@@ -183,23 +195,22 @@ def _by_category(listed: Iterable[Entry]) -> list[Entry]:
     return sorted(listed, key=lambda entry: entry.integer("category_id") if "category_id" in entry.fields else 0)
 
 
+def _masks(listed: Sequence[tuple[PairId, Entry]]) -> list[Segmentation]:
+    """The checked masks of entries of pairs, in their order; an entry without one has the rectangle of its box."""
+    given = [
+        _rectangle(entry)
+        if "segmentation" not in entry.fields and "bbox" in entry.fields
+        else entry.take("segmentation")
+        for _, entry in listed
+    ]
+    return check_masks(given, lambda index: _place(*listed[index]))
+
+
+def _place(pair: PairId, entry: Entry) -> str:
+    return f"{entry.place}, pair {shown(pair)}"
+
+
 def _rectangle(entry: Entry) -> list[list[float]]:
-    try:
-        left, top, width, height = map(float, entry.fields["bbox"])
-    except (TypeError, ValueError) as error:
-        raise EvaluationError("'bbox' is not x, y, width, height", where=entry.place, mend="mend the box") from error
+    left, top, width, height = entry.box
     right, bottom = left + width, top + height
     return [[left, top, left, bottom, right, bottom, right, top]]
-
-
-def _check_runs(counts: list[int], pixels: int) -> None:
-    if min(counts) < 0 or sum(counts) != pixels:
-        raise ValueError(f"the runs do not add up to {pixels} pixels")
-
-
-def _check_polygons(polygons: list[Any]) -> None:
-    # pycocotools reads a list of fours as boxes and stops the process at some other shapes.
-    if not polygons or not all(isinstance(one, list) and len(one) >= 6 and len(one) % 2 == 0 for one in polygons):
-        raise ValueError("polygons are lists x1, y1, x2, y2, ... of three points or more")
-    if not all(math.isfinite(value) for one in polygons for value in one):
-        raise ValueError("a polygon has a coordinate that is not finite")

@@ -2,18 +2,20 @@
 
 import base64
 import io
+import re
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from litetext.errors import OutputError
 from litetext.evaluate.coco import decode_masks
 from litetext.evaluate.comparison import Answers
 from litetext.evaluate.retention import RetentionReport
 from litetext.pages import page_environment
 from litetext.sam3.drawing import draw_masks, label_font
 from litetext.sam3.images import read_image
-from litetext.storage import atomic_file, to_json, write_text
+from litetext.storage import atomic_folder, check_output, to_json, write_text
 
 PAGE, TABLE, PICTURES = "index.html", "retention.json", "disagreements"
 _LEAST, _MOST = 320, 640  # pixels of the longer side of a picture, as drawn
@@ -23,24 +25,47 @@ _QUALITY = 85
 _COLOURS_LEFT = 0.4  # of the picture's, so that those of the masks are seen
 
 
+def check_page(folder: Path) -> None:
+    """Refuse a place for the page before the work that would be lost.
+
+    Raises:
+        OutputError: something else than such a page is there, or it is not writable.
+    """
+    check_output(folder, folder=True)
+    if folder.exists() and (not is_page(folder) or Path.cwd().is_relative_to(folder.resolve())):
+        raise OutputError("something else is there", where=str(folder), mend="give a folder of its own")
+
+
+def is_page(folder: Path) -> bool:
+    """Whether a folder is empty, or has what `write_retention` writes and nothing else."""
+    names = {path.name for path in folder.iterdir()}
+    pictures = (folder / PICTURES).iterdir() if PICTURES in names else ()
+    ours = names <= {PAGE, TABLE, PICTURES} and all(re.fullmatch(r"\d+\.png", path.name) for path in pictures)
+    return ours and (not names or {PAGE, TABLE} <= names)
+
+
 def write_retention(report: RetentionReport, folder: Path) -> Path:
     """Write ``disagreements/*.png``, ``retention.json`` and ``index.html``, and return the page's path.
 
+    They take the place of those of an earlier report in one step.
+
     Raises:
+        OutputError: something else is in the folder.
         OSError: the folder cannot be made or written.
     """
-    drawn = []
-    for number, answers in enumerate(report.comparison.worst, start=1):
-        picture = draw_answers(answers)
-        with atomic_file(folder / PICTURES / f"{number:02d}.png") as file:
-            picture.save(file, "PNG")
-        drawn.append(_inline(picture))
-    write_text(folder / TABLE, to_json(report.to_json()) + "\n")
-    template = page_environment("litetext.evaluate").get_template("retention.html")
-    shown = list(zip(report.comparison.worst, drawn, strict=True))
-    page = folder / PAGE
-    write_text(page, template.render(report=report, shown=shown))
-    return page
+    check_page(folder)
+    with atomic_folder(folder, is_ours=is_page) as new:
+        drawn = []
+        for number, answers in enumerate(report.comparison.worst, start=1):
+            picture = draw_answers(answers)
+            (new / PICTURES).mkdir(exist_ok=True)
+            picture.save(new / PICTURES / f"{number:02d}.png", "PNG")
+            drawn.append(_inline(picture))
+        write_text(new / TABLE, to_json(report.to_json()) + "\n")
+        template = page_environment("litetext.evaluate").get_template("retention.html")
+        shown = list(zip(report.comparison.worst, drawn, strict=True))
+        write_text(new / PAGE, template.render(report=report, shown=shown))
+    return folder / PAGE
 
 
 def draw_answers(answers: Answers) -> Image.Image:

@@ -6,13 +6,15 @@ whose those predictions are.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from litetext.errors import EvaluationError
-from litetext.storage import atomic_file, fingerprint, to_json, write_text
+from litetext.storage import atomic_file, fingerprint, only_writer, to_json, write_text
 
 _MARK = b'{"litetext predictions": '
 _BLOCK = 2**20
@@ -46,13 +48,13 @@ class Journal:
         Raises:
             EvaluationError: others are there; they are not overwritten.
         """
-        if self.path.exists() or not self.output.exists():
+        if self._is_begun() or not self.output.exists():
             return False
         mend = "give another --pred, move it away, or leave out --model to score it"
         try:
             sealed = json.loads(self.seal.read_bytes())
             run, predictions = dict(sealed["run"]), sealed["predictions"]
-        except (OSError, ValueError, LookupError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             raise EvaluationError(
                 "predictions are there already, of an unknown run", where=str(self.output), mend=mend
             ) from None
@@ -60,6 +62,20 @@ class Journal:
         if predictions != file_fingerprint(self.output):
             raise EvaluationError("predictions that were changed since", where=str(self.output), mend=mend)
         return True
+
+    @contextmanager
+    def only_writer(self) -> Iterator[None]:
+        """Keep other processes off these predictions while the block runs: a lock on the journal.
+
+        Raises:
+            OutputError: another process makes them, or the journal cannot be written.
+        """
+        with only_writer(self.path, "these predictions", folder=False):
+            try:
+                yield
+            finally:
+                if self.path.exists() and not self._is_begun():
+                    self.path.unlink()
 
     def recover(self, names: Sequence[str]) -> int:
         """How many pictures are finished, in their order; what was not written to its end is dropped from the file.
@@ -70,10 +86,10 @@ class Journal:
         Raises:
             EvaluationError: the journal is of another run, or no journal at all.
         """
-        if not self.path.exists():
+        if not self._is_begun():
             return 0
         if not self._read_header():
-            self.path.unlink()
+            os.truncate(self.path, 0)  # not removed: the lock is on this very file
             return 0
         finished = 0
         with self.path.open("r+b") as file:
@@ -96,9 +112,9 @@ class Journal:
             OSError: the journal cannot be written.
         """
         lines = b""
-        if not self.path.exists():
+        if not self._is_begun():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            lines = _MARK + json.dumps(dict(self.run), ensure_ascii=False).encode() + b"}\n"
+            lines = _MARK + json.dumps(dict(self.run)).encode() + b"}\n"
         record = {"picture": name, "predictions": list(predictions)}
         lines += json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         with self.path.open("ab") as file:
@@ -125,7 +141,7 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
     def _predictions(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-        if not names and not self.path.exists():
+        if not names and not self._is_begun():
             return
         with self.path.open("rb") as file:
             file.readline()
@@ -136,6 +152,10 @@ class Journal:
                 yield from record["predictions"]
             if file.readline():
                 raise self._changed()
+
+    def _is_begun(self) -> bool:
+        """Whether there is a journal; an empty one is only the lock of a process that was killed."""
+        return self.path.exists() and self.path.stat().st_size > 0
 
     def _changed(self) -> EvaluationError:
         return EvaluationError(
@@ -153,7 +173,7 @@ class Journal:
             return False
         try:
             run = dict(json.loads(line)["litetext predictions"])
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise EvaluationError("not a journal of predictions", where=str(self.path), mend=mend) from error
         self._compare(run, self.path, mend)
         return True
@@ -185,5 +205,5 @@ def _read_record(line: bytes, name: str) -> Mapping[str, Any] | None:
     try:
         record: Mapping[str, Any] = json.loads(line)
         return record if record["picture"] == name and isinstance(record["predictions"], list) else None
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None

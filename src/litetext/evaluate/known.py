@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from litetext.errors import EvaluationError
+from PIL.Image import Image
+
+from litetext.errors import EvaluationError, ImageError
 from litetext.evaluate.cgf1 import exhaustive_pairs
 from litetext.evaluate.coco import Annotations, encode, read_annotations
 from litetext.evaluate.entries import PairId
-from litetext.evaluate.predict import Picture, open_picture, read_pictures
+from litetext.evaluate.predict import Picture, find_pictures, open_picture
 from litetext.sam3.images import ImageSource
 
 Code = Mapping[str, Any]  # a mask as compressed RLE
@@ -63,7 +65,7 @@ class GoldPairs:
         truths = {pair: tuple(_codes(one, pair) for one in listed) for pair in exhaustive_pairs(listed)}
         pictures = (
             replace(one, phrases={pair: phrase for pair, phrase in one.phrases.items() if pair in truths})
-            for one in read_pictures(annotators[0], images)
+            for one in find_pictures({pair: one.entry for pair, one in listed[0].pairs.items()}, images)
         )
         return cls(tuple(one for one in pictures if one.phrases), truths)
 
@@ -80,7 +82,20 @@ class GoldPairs:
         for picture in self.pictures:
             image = open_picture(picture)
             for pair, phrase in picture.phrases.items():
+                _check_sizes(self.truths[pair], picture, image)
                 yield KnownPair(picture.name, image, phrase, self.truths[pair])
+
+
+def _check_sizes(truths: Truths, picture: Picture, image: Image) -> None:
+    """Refuse true masks of another size than the picture's, whose size the annotations may not say."""
+    for code in (code for some in truths for code in some):
+        height, width = code["size"]
+        if (height, width) != (image.height, image.width):
+            raise ImageError(
+                f"{image.width} x {image.height} pixels where a true mask has {width} x {height}",
+                where=str(picture.file),
+                mend="give the picture that was annotated",
+            )
 
 
 def _codes(annotator: Annotations, pair: PairId) -> tuple[Code, ...]:

@@ -5,7 +5,8 @@ evaluator.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +16,11 @@ from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 THRESHOLDS: npt.NDArray[np.float64] = np.linspace(0.5, 0.95, 10)
 THRESHOLDS.flags.writeable = False
 EPSILON = 1e-4
+NO_HITS: npt.NDArray[np.int64] = np.zeros(len(THRESHOLDS), dtype=np.int64)
+NO_HITS.flags.writeable = False
 
 
-@dataclass(frozen=True, eq=False)
-class PairCounts:
+class PairCounts(NamedTuple):
     """What was counted on one (image, phrase) pair against one annotator.
 
     Attributes:
@@ -41,7 +43,14 @@ class PairCounts:
     @property
     def mean_f1(self) -> float:
         """The local F1, averaged over the thresholds; 1 for a pair that is empty on both sides."""
-        return 1.0 if self.is_empty else float(f1_score(self.hits, self.predictions, self.truths).mean())
+        if not self.predictions or not self.truths:
+            return float(self.is_empty)
+        return _mean_f1(tuple(self.hits.tolist()), self.predictions, self.truths)
+
+
+@lru_cache(maxsize=4096)  # most pairs have one of a few outcomes
+def _mean_f1(hits: tuple[int, ...], predictions: int, truths: int) -> float:
+    return float(f1_score(np.array(hits), predictions, truths).mean())
 
 
 def match(ious: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -66,9 +75,10 @@ def count_pair(ious: npt.NDArray[np.float64]) -> PairCounts:
     """
     predictions, truths = ious.shape
     if not predictions or not truths:
-        return PairCounts(np.zeros(len(THRESHOLDS), dtype=np.int64), predictions, truths)
+        return PairCounts(NO_HITS, predictions, truths)
     hits = (match(ious)[:, None] >= THRESHOLDS).sum(axis=0, dtype=np.int64)
-    return PairCounts(hits, predictions, truths, misfits=int((ious < 0).any(axis=1).sum()))
+    misfits = int((ious < 0).any(axis=1).sum()) if ious.min() < 0 else 0
+    return PairCounts(hits, predictions, truths, misfits)
 
 
 def choose_best(counts: Sequence[PairCounts]) -> PairCounts:

@@ -1,6 +1,7 @@
 """Predictions for the (image, phrase) pairs of SA-Co Gold: each picture is seen once, and what is finished stays."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,11 @@ from PIL import Image
 from litetext.encoders.shipped import shipped_folder
 from litetext.errors import EvaluationError, ImageError, OptionError
 from litetext.evaluate.cgf1 import SCORE_THRESHOLD, Progress
-from litetext.evaluate.entries import Entry, PairId, entries, read_annotator
+from litetext.evaluate.entries import Entry, PairId, by_id, entries, read_annotator
 from litetext.evaluate.journal import Journal, file_fingerprint
 from litetext.sam3.images import read_image
 from litetext.sam3.segmenter import Segmenter, SegmentOptions
-from litetext.storage import fingerprint
+from litetext.storage import checksum, inside
 
 _CATEGORY = 1
 _RESULT = ("category_id", "segmentation", "score", "bbox")
@@ -89,21 +90,30 @@ def options_for(threshold: float) -> SegmentOptions:
 
 
 def identify(spec: str) -> str:
-    """A name for a model or an encoder: of a path, with a short fingerprint of its files' names, sizes and times."""
+    """A name for a model or an encoder: of a path, with a short checksum of its files, wherever they lie.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
     path = shipped_folder(spec) or Path(spec)
     if not path.exists():
         return spec
+    folder = path if path.is_dir() else path.parent
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    told = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
-    return f"{path.resolve()} ({fingerprint(told)[:12]})"
+    return f"{path.resolve().name} ({checksum(folder, [str(file.relative_to(folder)) for file in files])[:12]})"
 
 
-def plan_predictions(job: PredictionJob) -> Plan:
+def plan_predictions(job: PredictionJob, held: ExitStack | None = None) -> Plan:
     """What is left to do; everything that can be wrong without a model is found here, before hours of work.
+
+    Args:
+        job: what to predict.
+        held: keeps other processes off these predictions until it is closed; None: nothing does.
 
     Raises:
         EvaluationError: the annotations cannot be read, or what stands at the output is of another run.
         ImageError: a picture is missing.
+        OutputError: another process makes these predictions, or their place is not writable.
     """
     if not job.truth.is_file():
         raise EvaluationError("no such file", where=str(job.truth), mend="check the path")
@@ -115,6 +125,8 @@ def plan_predictions(job: PredictionJob) -> Plan:
     if journal.is_complete():
         return Plan((), 0, journal, is_complete=True)
     pictures = read_pictures(job.truth, job.images)
+    if held is not None:
+        held.enter_context(journal.only_writer())
     return Plan(pictures, journal.recover([one.name for one in pictures]), journal, is_complete=False)
 
 
@@ -153,13 +165,18 @@ def read_pictures(truth: Path, folders: Sequence[Path]) -> tuple[Picture, ...]:
         EvaluationError: the file cannot be read, or a pair lacks something.
         ImageError: a picture is in none of the folders.
     """
+    return find_pictures(by_id(entries(read_annotator(truth), "images", truth)), folders)
+
+
+def find_pictures(pairs: Mapping[PairId, Entry], folders: Sequence[Path]) -> tuple[Picture, ...]:
+    """As `read_pictures`, of the entries of pairs.
+
+    Raises:
+        EvaluationError: a pair lacks something, or a ``file_name`` leads out of the folders.
+        ImageError: a picture is in none of the folders.
+    """
     asked: dict[str, list[Entry]] = {}
-    seen: set[PairId] = set()
-    for entry in entries(read_annotator(truth), "images", truth):
-        pair = entry.number("id")
-        if pair in seen:
-            raise EvaluationError(f"the id {pair!r} is there twice", where=entry.place, mend="give each pair its own")
-        seen.add(pair)
+    for entry in pairs.values():
         entry.text("text_input")
         asked.setdefault(entry.text("file_name"), []).append(entry)
     files = _locate(asked, folders)
@@ -211,6 +228,11 @@ def _locate(asked: Mapping[str, Sequence[Entry]], folders: Sequence[Path]) -> di
     for folder in folders:
         if not folder.is_dir():
             raise ImageError("no such folder", where=str(folder), mend="check --images")
+    for name, (entry, *_) in asked.items():
+        try:
+            inside(Path(), name)
+        except ValueError as error:
+            raise entry.wrong("file_name", "give a path within the folder of the pictures") from error
     files = {name: next((one / name for one in folders if (one / name).is_file()), None) for name in asked}
     missing = [name for name, file in files.items() if file is None]
     if missing:

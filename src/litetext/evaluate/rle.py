@@ -1,0 +1,203 @@
+"""Masks in COCO's three notations, checked before pycocotools sees them: its C code trusts what it is given.
+
+A compressed RLE writes run lengths in column-major order, background first, each as the difference to the run two
+before, in groups of five bits with one bit that says whether more follow, and a sign. Source: ``rleFrString`` of
+pycocotools.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from reprlib import repr as shown
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+from litetext.errors import EvaluationError
+
+# Compressed RLE ({"size": [height, width], "counts": bytes}), or polygons, which need the size of the image.
+Segmentation = Mapping[str, Any] | list[Any]
+
+MOST_PIXELS = 2**31 - 1  # of a mask: pycocotools counts pixels in 32 bits
+_MOST_OUTLINE = 2**20  # pixels along the polygons of a mask: pycocotools keeps five points for each
+_FURTHEST = 2**24  # pixels from the origin to a point of a polygon: times five, it has to fit into 32 bits
+_LONGEST_NUMBER = 7  # characters of five bits, so many hold 32 bits and a sign
+_BLOCK = 2**20  # characters that are decoded at once, to bound the memory
+
+
+def check_masks(masks: Sequence[Any], where: Callable[[int], str]) -> list[Any]:
+    """Check the masks of a file, all compressed ones together.
+
+    Args:
+        masks: what stands under ``segmentation``: compressed RLE (counts is a string), uncompressed RLE (counts is a
+            list), or polygons.
+        where: the file and the pair of the mask of that index, for the message.
+
+    Returns:
+        For each mask compressed RLE whose counts are bytes, as pycocotools gives them, or its polygons.
+
+    Raises:
+        EvaluationError: something else; a size that is not positive or beyond `MOST_PIXELS`; runs that are negative or
+            do not add up to height x width; polygons that are too long.
+    """
+    checked: list[Any] = []
+    packed: list[int] = []
+    for index, mask in enumerate(masks):
+        try:
+            checked.append(check_polygons(mask) if isinstance(mask, list) else _check_rle(mask))
+        except ValueError as error:
+            raise no_segmentation(str(error), where(index)) from error
+        if not isinstance(mask, list) and isinstance(mask["counts"], str):
+            packed.append(index)
+    for block in _blocks(packed, [len(masks[index]["counts"]) for index in packed]):
+        some = [masks[index] for index in block]
+        bad = _find_bad(
+            [checked[index]["counts"] for index in block], [one["size"][0] * one["size"][1] for one in some]
+        )
+        if bad is not None:
+            place, reason = bad
+            raise no_segmentation(reason, where(block[place]))
+    return checked
+
+
+def no_segmentation(reason: str, where: str) -> EvaluationError:
+    """The error for what is no mask."""
+    return EvaluationError(f"not a segmentation ({reason})", where=where, mend="give RLE or polygons of COCO")
+
+
+def _check_rle(mask: Any) -> dict[str, Any]:
+    """RLE with its size checked; uncompressed runs become a code, a compressed string is left to be decoded."""
+    if not isinstance(mask, dict):
+        raise ValueError(f"{shown(mask)} is neither RLE nor polygons")  # noqa: TRY004 - one class for all
+    size, counts = mask.get("size"), mask.get("counts")
+    if not isinstance(size, list) or [type(side) for side in size] != [int, int] or min(size) < 1:
+        raise ValueError(f"its size is {shown(size)}, not height and width in pixels")
+    height, width = size
+    if height * width > MOST_PIXELS:
+        raise ValueError(f"its size is {shown(size)}, more than {MOST_PIXELS} pixels")
+    if isinstance(counts, str):
+        if not counts or not counts.isascii() or counts.startswith(("b'", 'b"')):
+            raise ValueError(f"its counts are {shown(counts)}, not a string as pycocotools writes it, decoded as ASCII")
+        return {"size": size, "counts": counts.encode("ascii")}
+    if not isinstance(counts, list) or not counts or set(map(type, counts)) != {int}:
+        raise ValueError(f"its counts are {shown(counts)}, neither a string nor a list of integers")
+    if min(counts) < 0 or sum(counts) != height * width:
+        raise ValueError(_sum_reason(min(counts), sum(counts), height * width))
+    if 0 in counts[1:-1]:
+        raise ValueError(_ZERO_RUN)
+    return dict(coco_mask.frPyObjects({"size": size, "counts": counts}, height, width))
+
+
+def check_polygons(polygons: list[Any]) -> list[Any]:
+    """Polygons, checked.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    # pycocotools reads a list of fours as boxes and stops the process at some other shapes.
+    if not polygons or not all(isinstance(one, list) and len(one) >= 6 and len(one) % 2 == 0 for one in polygons):
+        raise ValueError("polygons are lists x1, y1, x2, y2, ... of three points or more")
+    outline = 0.0
+    for one in polygons:
+        if not set(map(type, one)) <= {int, float}:
+            raise ValueError(f"a polygon has a coordinate that is not a number: {shown(one)}")
+        low, high = min(one), max(one)
+        if not -_FURTHEST <= low <= high <= _FURTHEST or sum(one) != sum(one):  # the sum is NaN where any is
+            raise ValueError(f"a polygon has a coordinate that is not finite or beyond {_FURTHEST}")
+        longest = (high - low) * len(one)
+        outline += longest if longest <= _MOST_OUTLINE else _outline(one)
+    if outline > _MOST_OUTLINE and sum(map(_outline, polygons)) > _MOST_OUTLINE:
+        raise ValueError(f"its outline is longer than {_MOST_OUTLINE} pixels")
+    return polygons
+
+
+def _outline(polygon: Sequence[float]) -> float:
+    """Pixels along a closed polygon, as pycocotools walks it: the longer of the two sides of each step."""
+    points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
+    return float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
+
+
+_ZERO_RUN = "a run of length 0 that is neither the first nor the last"  # pycocotools stops there, with a wrong overlap
+
+
+def _sum_reason(least: int, total: int, pixels: int) -> str:
+    if least < 0:
+        return f"a run of length {shown(least)}"
+    return f"the runs add up to {shown(total)}, not to height x width = {pixels}"
+
+
+def _blocks(items: Sequence[int], lengths: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Neighbours together that have about `_BLOCK` characters; each item at least alone."""
+    start, done = 0, 0
+    for index, total in enumerate(accumulate(lengths), start=1):
+        if total - done >= _BLOCK or index == len(items):
+            yield items[start:index]
+            start, done = index, total
+
+
+def _find_bad(codes: Sequence[bytes], pixels: Sequence[int]) -> tuple[int, str] | None:
+    """The first compressed RLE that is damaged and what is wrong with it; each string has a character or more."""
+    digits = np.frombuffer(b"".join(codes), dtype=np.uint8) - np.uint8(ord("0"))  # 0 to 63, more where it wraps
+    ends = np.cumsum([len(code) for code in codes])
+    foreign = digits > 63
+    if foreign.any():
+        place = int(foreign.argmax())
+        bad = int(np.searchsorted(ends, place, side="right"))
+        character = chr((int(digits[place]) + ord("0")) % 256)
+        return bad, f"its counts have the character {character!r}, which is not from '0' to 'o'"
+    lasts = np.flatnonzero(digits < 32)  # without the bit that says more
+    open_ended = digits[ends - 1] >= 32
+    if open_ended.any():
+        return int(open_ended.argmax()), "its counts end in the middle of a number"
+    firsts = np.concatenate([[0], lasts[:-1] + 1])
+    lengths = lasts - firsts + 1
+    sizes = np.diff(np.searchsorted(lasts, ends), prepend=0)  # numbers in each string
+    starts = np.cumsum(sizes) - sizes
+    if lengths.max() > _LONGEST_NUMBER:
+        place = int((lengths > _LONGEST_NUMBER).argmax())
+        return int(np.searchsorted(starts, place, side="right")) - 1, "its counts have a number of more than 32 bits"
+    runs = _undo_differences(_numbers(digits, firsts, lengths), sizes, starts)
+    totals, least = np.add.reduceat(runs, starts), np.minimum.reduceat(runs, starts)
+    wrong = (least < 0) | (totals != np.array(pixels))
+    if wrong.any():
+        bad = int(wrong.argmax())
+        return bad, _sum_reason(int(least[bad]), int(totals[bad]), pixels[bad])
+    empty = runs == 0
+    empty[starts] = empty[starts + sizes - 1] = False
+    if empty.any():
+        return int(np.searchsorted(starts, int(empty.argmax()), side="right")) - 1, _ZERO_RUN
+    return None
+
+
+def _numbers(
+    digits: npt.NDArray[np.uint8], firsts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """The signed numbers, int64 [N], that begin at those places; each has one to seven digits, the lowest first."""
+    numbers = (digits[firsts] & 31).astype(np.int64)
+    for place in range(1, int(lengths.max())):
+        longer = np.flatnonzero(lengths > place)
+        numbers[longer] += (digits[firsts[longer] + place] & 31).astype(np.int64) << (5 * place)
+    negative = (digits[firsts + lengths - 1] & 16) != 0
+    numbers[negative] -= np.int64(1) << (5 * lengths[negative])
+    return numbers
+
+
+def _undo_differences(
+    numbers: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Run lengths, int64 [N], of strings of so many numbers: from the fourth on each is told from the one two before.
+
+    The chain of the odd places begins at the second run, that of the even places at the third: the first stands alone.
+    """
+    runs = numbers.copy()
+    runs[starts] = 0
+    within = np.arange(len(numbers)) - np.repeat(starts, sizes)
+    for parity in (0, 1):
+        places = np.flatnonzero(within % 2 == parity)
+        counts = (sizes + 1 - parity) // 2
+        sums = np.cumsum(runs[places])
+        before = np.concatenate([[0], sums])[np.cumsum(counts) - counts]
+        runs[places] = sums - np.repeat(before, counts)
+    runs[starts] = numbers[starts]
+    return runs
