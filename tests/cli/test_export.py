@@ -85,7 +85,7 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert "not a student" in failure(capsys, "export", "micro", phrases, "-o", target, "--to", "onnx")
     assert not Path(target).exists()
     Path(target).write_text("precious", encoding="utf-8")
-    assert "something else is there" in failure(capsys, *export, "onnx")
+    assert "a file where a folder is to be written" in failure(capsys, *export, "onnx")
     assert Path(target).read_text(encoding="utf-8") == "precious"
     scene = str(tmp_path / "scene.png")
     assert run(["micro", "scene", "-o", scene]) == 0

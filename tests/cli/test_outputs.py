@@ -29,6 +29,7 @@ FILES = {
     "scene": ["micro", "scene", "-o"],
 }
 FOLDERS = {
+    "audit": ["audit", "{phrases}", "--encoder", "no/such-model", "-o"],
     "convert": ["convert", "no/such-model", "--to", "huggingface", "-o"],
     "export": ["export", "no/such-model", "{phrases}", "--to", "onnx", "-o"],
     "distill": ["distill", "--features", "{folder}/missing", "-o"],
@@ -102,6 +103,7 @@ def test_a_device_is_not_replaced(capsys: pytest.CaptureFixture[str], tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "name", "ours"),
     [
+        (["audit", "--encoder", "no/such-model"], "report.html", "<title>LiteText audit</title>"),
         (["demo", "--model", "no/such-model"], "index.html", "<title>LiteText demo</title>"),
         (["bench", "{phrases}", "--student", "no/such-model"], "bench.json", '{"machine": {}}'),
     ],

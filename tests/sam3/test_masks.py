@@ -84,8 +84,10 @@ def test_a_missing_package_is_named(package: str, monkeypatch: pytest.MonkeyPatc
         (np.ones((2, 8, 5), np.bool_), np.ones((1, 4)), np.ones(1)),
         (np.ones((1, 8, 5), np.bool_), np.ones((1, 3)), np.ones(1)),
         (np.ones((1, 8, 5), np.uint8), np.ones((1, 4)), np.ones(1)),
+        (np.ones((1, 8, 5), np.bool_), np.ones((1, 4)), np.full(1, np.nan)),
+        (np.ones((1, 8, 5), np.bool_), np.full((1, 4), np.inf), np.ones(1)),
     ],
 )
 def test_what_does_not_fit_together_is_refused(masks: Any, boxes: Any, scores: Any) -> None:
-    with pytest.raises(ArrayError, match=r"not masks|not bool"):
+    with pytest.raises(ArrayError, match=r"not masks|not bool|not finite"):
         Masks(masks, boxes, scores, "x")

@@ -11,6 +11,7 @@ from litetext.cli.corpora import read_corpus
 from litetext.cli.injection import Injection
 from litetext.cli.models import MODEL_HELP as HOST_HELP
 from litetext.cli.models import open_encoder
+from litetext.cli.outputs import check_ours, check_target
 from litetext.errors import OptionError
 
 
@@ -112,6 +113,10 @@ def audit(
         order=OrderOptions(seed=seed),
     )
     injection = Injection(attenuation, host, tuple(images or ()), pairs, student_positions, student_context)
+    if output is not None:
+        read = [*(sources or ()), *(images or ())]
+        check_target(output, models=(encoder, attenuation, host), sources=read, folder=True)
+        check_ours(output / "report.html", "<title>LiteText audit")
     corpus = read_corpus(sources, ReadOptions(file_format, column, count_column))
     inputs = Inputs(
         None if encoder is None else open_encoder(encoder, encoder_positions, encoder_context, device),

@@ -27,7 +27,7 @@ class Masks:
         prompt: the phrase.
 
     Raises:
-        ArrayError: the shapes do not fit together, or the masks are not bool.
+        ArrayError: the shapes do not fit together, the masks are not bool, or boxes or scores are not finite.
     """
 
     masks: npt.NDArray[np.bool_]
@@ -43,6 +43,8 @@ class Masks:
             raise ArrayError(f"not masks [N, H, W] with boxes [N, 4] and scores [N]: {shapes}")
         if self.masks.dtype != np.bool_:
             raise ArrayError(f"masks are {self.masks.dtype}, not bool")
+        if not (np.isfinite(self.scores).all() and np.isfinite(self.boxes).all()):
+            raise ArrayError(f"boxes or scores of '{self.prompt}' that are not finite", mend="check the host's weights")
 
     def __len__(self) -> int:
         """The number of instances N."""
