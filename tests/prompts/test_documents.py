@@ -105,7 +105,7 @@ def test_mapping_to_counts_round_trip(tmp_path_factory: pytest.TempPathFactory, 
         ({"refs": REFS}, [("red", 1), ("cup", 1)]),
         ({"images": [{"filename": "1.jpg", "sentences": [{"tokens": ["a"], "raw": "a cat"}]}]}, [("a cat", 1)]),
         ({"version": 1, "name": "x", "prompts": ["cat", "dog", "cat"]}, [("cat", 2), ("dog", 1)]),
-        ({"boxes": [[1, 2]], "tags": ["cat"], "more": ["dog"]}, [("cat", 1)]),
+        ({"boxes": [[1, 2]], "tags": ["cat"], "more": ["dog", "cat"]}, [("cat", 2), ("dog", 1)]),
         ({"images": ["1.jpg"], "captions": ["a cat"]}, [("a cat", 1)]),
         ({"data": [{"phrase": "cat", "count": 2}, {"phrase": "cat"}]}, [("cat", 3)]),
         ({"tags": ["x"], "phrases": ["cat"]}, [("cat", 1)]),
@@ -218,7 +218,7 @@ def test_broken_json_is_named_with_its_line(tmp_path: Path, content: str, expect
 
 
 def test_broken_json_far_into_a_long_line_and_a_long_file(tmp_path: Path) -> None:
-    long = json.dumps(["x" * 200_000, "y" * 200_000])[:-1]
+    long = json.dumps(["x" * 100_000, "y" * 100_000, "z" * 100_000])[:-1]
     assert message(tmp_path / "a.json", f"{long},\n,]").startswith("broken JSON (unallowed token at this point")
     assert " a.json line 2; " in message(tmp_path / "a.json", f"{long},\n,]")
     lines = '{"prompts": [\n' + '"cat",\n' * 50_000 + "]}"

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from litetext.errors import PromptError
+from litetext.prompts.pickles import unpickled
 from litetext.prompts.readers import ReadOptions, read_prompts
 
 REFS = [
@@ -111,8 +112,11 @@ def test_extension_codes_do_not_run(tmp_path: Path, cached: bool) -> None:
         assert b"\x82\x7a" in data  # the function itself is named by its code
         if cached:
             assert pickle.loads(b"\x80\x02\x82\x7a.") is os.system
+        path = write(tmp_path / "refs.p", data)
         with pytest.raises(PromptError, match="the pickle wants the global"):
-            texts(write(tmp_path / "refs.p", data))
+            list(unpickled(path, "refs.p"))  # in this process, which has the extension
+        with pytest.raises(PromptError, match="refs.p"):
+            texts(path)
     finally:
         copyreg.remove_extension(*name, 0x7A)  # type: ignore[arg-type]
         copyreg.clear_extension_cache()

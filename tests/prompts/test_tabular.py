@@ -219,11 +219,13 @@ def test_parquet_holds_only_distinct_texts_in_memory(tmp_path: Path) -> None:
     )
     frame.write_parquet(tmp_path / "a.parquet", row_group_size=100_000)
     code = f"""
-import resource, sys
-from litetext.prompts.readers import read_prompts
+import resource
+from pathlib import Path
+from litetext.prompts.frames import read_frame
+from litetext.prompts.opening import ReadOptions
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-prompts = list(read_prompts([{str(tmp_path / "a.parquet")!r}]))
-assert len(prompts) == 1000 and sum(p.count for p in prompts) == 3_000_000
+prompts = list(read_frame("parquet", Path({str(tmp_path / "a.parquet")!r}), ReadOptions(), "a.parquet", []))
+assert len(prompts) == 1000 and sum(count for _, count in prompts) == 3_000_000
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,7 +1,7 @@
 """The audit: every measurement of a corpus, its embeddings, positions and word order, in one report."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from litetext.anatomy.positions import PositionStats, measure_positions
 from litetext.anatomy.vocabulary import VocabularyUse, use_of_vocabulary
 from litetext.encoders.protocol import TextEncoder, pooled_features
 from litetext.errors import OptionError
-from litetext.prompts.corpus import PromptCorpus
+from litetext.prompts.corpus import Prompt, PromptCorpus
 
 Matrix = npt.NDArray[np.float32]
 Progress = Callable[[str, float], None]
@@ -82,6 +82,7 @@ class SourceReport:
         tokens: their lengths.
         context: their use of each context length.
         histogram: int64 [M], occurrences of prompts of n tokens at index n.
+        read_as: how the reader read it: the format and, after a colon, what it guessed; None: it was not read.
     """
 
     name: str
@@ -90,11 +91,13 @@ class SourceReport:
     tokens: LengthSummary
     context: tuple[ContextUse, ...]
     histogram: npt.NDArray[np.int64]
+    read_as: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without the histogram."""
         return {
             "name": self.name,
+            "read_as": self.read_as,
             "total": self.total,
             "distinct": self.distinct,
             "tokens": self.tokens.to_json(),
@@ -110,6 +113,7 @@ class AuditReport:
         whole: all prompts, weighted by occurrence.
         by_distinct: all prompts, each distinct one counted once.
         sources: the same for each source, weighted by occurrence.
+        passed_over: files of folders that were not read, in words, by the folder's name.
         fingerprint: of the corpus.
         vocabulary: use of the vocabulary.
         geometry: of embeddings, if they or an encoder were given.
@@ -122,6 +126,7 @@ class AuditReport:
     whole: SourceReport
     by_distinct: SourceReport
     sources: tuple[SourceReport, ...]
+    passed_over: Mapping[str, str]
     fingerprint: str
     vocabulary: VocabularyUse
     geometry: GeometryStats | None
@@ -137,6 +142,7 @@ class AuditReport:
                 "total": self.whole.total,
                 "distinct": self.whole.distinct,
                 "sources": [source.to_json() for source in self.sources],
+                "passed_over": dict(self.passed_over),
                 "fingerprint": self.fingerprint,
             },
             "tokens": self.whole.tokens.to_json(),
@@ -155,7 +161,7 @@ class AuditReport:
 
 
 def audit(
-    corpus: PromptCorpus,
+    corpus: PromptCorpus | Iterable[Prompt | str],
     inputs: Inputs | None = None,
     options: AuditOptions | None = None,
     progress: Progress | None = None,
@@ -163,16 +169,19 @@ def audit(
     """Measure what the prompts of a corpus use of a text encoder, and say what size would do.
 
     Args:
-        corpus: the prompts.
+        corpus: the prompts; they are counted first, if they are not a corpus yet.
         inputs: an encoder, embeddings or a position table to measure as well.
         options: what to report and how to sample.
         progress: called with a stage's name and the share of it that is done.
 
     Raises:
+        OptionError: the prompts are one string, or not strings.
         ArrayError: embeddings or positions cannot be measured (too few points, not finite, ...).
         EncoderError: the encoder failed.
     """
     inputs, options = inputs or Inputs(), options or AuditOptions()
+    if not isinstance(corpus, PromptCorpus):
+        corpus = PromptCorpus.build(corpus)
     counts = count_corpus(corpus, options.contexts, _stage(progress, "tokens"))
     vocabulary = use_of_vocabulary(counts)
     geometry = _geometry(corpus, inputs, options, progress)
@@ -185,7 +194,8 @@ def audit(
     return AuditReport(
         whole=_source("all", counts.lengths, options, by_occurrence=True),
         by_distinct=_source("all, distinct", counts.lengths, options, by_occurrence=False),
-        sources=_sources(counts, options),
+        sources=_sources(counts, options, corpus.read_as),
+        passed_over={name: told for name, told in corpus.read_as.items() if name not in corpus.sources},
         fingerprint=corpus.fingerprint,
         vocabulary=vocabulary,
         geometry=geometry,
@@ -209,8 +219,11 @@ def _geometry(
     return measure_geometry(embeddings, options.geometry, _stage(progress, "geometry"))
 
 
-def _sources(counts: CorpusCounts, options: AuditOptions) -> tuple[SourceReport, ...]:
-    return tuple(_source(name, found, options, by_occurrence=True) for name, found in counts.by_source.items())
+def _sources(counts: CorpusCounts, options: AuditOptions, read_as: Mapping[str, str]) -> tuple[SourceReport, ...]:
+    return tuple(
+        replace(_source(name, found, options, by_occurrence=True), read_as=read_as.get(name))
+        for name, found in counts.by_source.items()
+    )
 
 
 def _source(name: str, counts: LengthCounts, options: AuditOptions, *, by_occurrence: bool) -> SourceReport:

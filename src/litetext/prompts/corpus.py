@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,9 @@ import numpy.typing as npt
 from litetext.errors import OptionError, PromptError
 from litetext.prompts.cleaning import clean, is_plain
 from litetext.storage import fingerprint
+
+_MOST = 10**15  # occurrences: times the tokens of a prompt, they fit 64 bits
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +43,34 @@ class PromptCorpus:
         texts: the distinct phrases, N of them.
         counts: int64 [S, N], occurrences of each phrase in each source.
         sources: names of the S sources.
+        read_as: how the reader read a source, by its name, where it was read from a file.
     """
 
     texts: tuple[str, ...]
     counts: npt.NDArray[np.int64]
     sources: tuple[str, ...]
+    read_as: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if self.counts.shape != (len(self.sources), len(self.texts)):
             raise ValueError(f"counts {self.counts.shape} for {len(self.sources)} sources, {len(self.texts)} texts")
 
     @classmethod
-    def build(cls, prompts: Iterable[Prompt]) -> "PromptCorpus":
+    def build(cls, prompts: Iterable[Prompt | str], read_as: Mapping[str, str] | None = None) -> "PromptCorpus":
         """Count prompts; memory grows with the distinct ones only.
 
+        Args:
+            prompts: from a reader, or strings, each of which counts once.
+            read_as: how their sources were read; it may be filled while the prompts are counted.
+
         Raises:
-            PromptError: there is no prompt at all.
+            OptionError: something is neither a prompt nor a string, or its count is below 1.
+            PromptError: there is no prompt at all, or more occurrences than can be counted.
         """
         keys: dict[str, int] = {}
         texts: list[str] = []
         tables: dict[str, dict[int, int]] = {}
-        for prompt in prompts:
+        for prompt in map(_as_prompt, checked_iterable(prompts)):
             key = clean(prompt.text)
             row = keys.get(key)
             if row is None:
@@ -69,10 +80,13 @@ class PromptCorpus:
             table[row] = table.get(row, 0) + prompt.count
         if not texts:
             raise PromptError("no prompts", mend="give a file with at least one phrase")
+        total = sum(sum(table.values()) for table in tables.values())
+        if total > _MOST:
+            raise PromptError(f"{total} occurrences, more than {_MOST}", mend="give smaller counts")
         counts = np.zeros((len(tables), len(texts)), dtype=np.int64)
         for source, table in enumerate(tables.values()):
             counts[source, list(table)] = list(table.values())
-        return cls(tuple(texts), counts, tuple(tables))
+        return cls(tuple(texts), counts, tuple(tables), {} if read_as is None else dict(read_as))
 
     def __len__(self) -> int:
         """The number of distinct prompts."""
@@ -106,7 +120,10 @@ class PromptCorpus:
         counts = self.counts[:, rows]
         kept = np.flatnonzero(counts.any(axis=1))
         return PromptCorpus(
-            tuple(self.texts[row] for row in rows), counts[kept], tuple(self.sources[index] for index in kept)
+            tuple(self.texts[row] for row in rows),
+            counts[kept],
+            tuple(self.sources[index] for index in kept),
+            self.read_as,
         )
 
     def split(self, shares: Mapping[str, float], seed: int = 0) -> dict[str, "PromptCorpus"]:
@@ -138,3 +155,43 @@ class PromptCorpus:
 def _representative(cleaned: str, original: str) -> str:
     """The cleaned text, unless cleaning it again would change it (nested HTML entities): then the original."""
     return cleaned if is_plain(cleaned) or clean(cleaned) == cleaned else original
+
+
+def checked_texts(texts: Iterable[str]) -> list[str]:
+    """The texts as a list, for a function of this package's interface that takes several.
+
+    Raises:
+        OptionError: one string instead of several, something that is no string, or half a character (a lone
+            surrogate), which has no tokens.
+    """
+    return [_checked_text(text) for text in checked_iterable(texts)]
+
+
+def checked_iterable(values: Iterable[_Value]) -> Iterable[_Value]:
+    """The values, unless they are one string (whose characters would be taken for texts) or no collection at all.
+
+    Raises:
+        OptionError: they are.
+    """
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise OptionError(f"a {type(values).__name__} where several texts are to be", mend="give a list of strings")
+    return values
+
+
+def _as_prompt(value: Prompt | str) -> Prompt:
+    prompt = value if isinstance(value, Prompt) else Prompt(value)
+    _checked_text(prompt.text)
+    if not isinstance(prompt.count, int | np.integer) or prompt.count < 1:
+        raise OptionError(f"the count {prompt.count!r} of a prompt", mend="give whole numbers from 1 on")
+    return prompt
+
+
+def _checked_text(text: str) -> str:
+    if not isinstance(text, str):
+        raise OptionError(f"a {type(text).__name__} where a text is to be", mend="give strings")
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise OptionError(f"half a character (a lone surrogate) in '{text[:60]}'", mend="mend that text") from error
+    return text

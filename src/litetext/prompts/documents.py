@@ -5,26 +5,27 @@ one object at a time, so that masks and boxes cost time but no memory.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import re
+from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import ijson
 
 from litetext.errors import PromptError
-from litetext.prompts.fields import NESTED, Place, TextField, category_name, checked_count, shown
-from litetext.prompts.names import STRONG_NAMES, TEXT_NAMES, plain_name, wrong_column
-from litetext.prompts.opening import Opened, ReadOptions, not_utf8, text_lines
+from litetext.prompts.fields import MAX_PHRASES, NESTED, Place, TextField, check_chosen, shown
+from litetext.prompts.mappings import Mapping
+from litetext.prompts.names import TEXT_NAMES, plain_name
+from litetext.prompts.opening import Opened, ReadOptions, half_character, not_utf8, text_lines
 
-# Which list of a mapping is meant: the first of these that has text, then COCO's categories, then any other list.
-_LISTS = (
-    *("images", "video_np_pairs", "prompts", "texts", "phrases", "captions", "sentences", "expressions", "queries"),
-    *("noun_phrases", "refs"),
-)
 _PASSED_OVER = ("info", "licenses", "videos")
 _PIECE = 2**16
+_MAX_VALUE = 64 * 2**20  # bytes of a string or number: pictures in base64 have some
+_MAX_DEPTH = 3  # of lists of phrases in objects in such lists: RefCOCO's sentences are at 2
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(?P<half>u[dD][89a-fA-F])|.)", re.DOTALL)
+_ESCAPE_LENGTH = 12  # bytes of a pair
 
 Events = Iterator[tuple[str, Any]]
 
@@ -41,7 +42,8 @@ def read_jsonl(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]
         if line.isspace():
             continue
         yield from fields.phrases(_parsed(line, place))
-    _check_chosen([fields], opened.where)
+    check_chosen([fields], opened.where)
+    opened.notes.extend(fields.guesses())
 
 
 def _parsed(line: str, place: Place) -> Any:
@@ -53,13 +55,6 @@ def _parsed(line: str, place: Place) -> Any:
         raise PromptError(what, where=str(place), mend=mend) from error
     except (ValueError, RecursionError) as error:
         raise PromptError(f"broken JSON ({error})", where=str(place), mend=mend) from error
-
-
-def _check_chosen(listed: Sequence[TextField], where: str) -> None:
-    """Raise a `PromptError` when there were objects, but no text field in any of them."""
-    seen = [name for fields in listed for name in fields.seen]
-    if seen and all(fields.text is None for fields in listed):
-        raise wrong_column(listed[0].options.column or "", list(dict.fromkeys(seen)), where)
 
 
 def read_json(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
@@ -75,9 +70,10 @@ def read_json(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]
         fields = TextField(TEXT_NAMES, options, place)
         for place.item, item in enumerate(_items(events, options), 1):
             yield from fields.phrases(item)
-        _check_chosen([fields], opened.where)
+        check_chosen([fields], opened.where)
+        opened.notes.extend(fields.guesses())
     elif event == "start_map":
-        mapping = _Mapping(options, place)
+        mapping = Mapping(options, place)
         _fill(mapping, events)
     else:
         mend = "write a list of strings"
@@ -85,19 +81,27 @@ def read_json(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]
     for _ in events:  # lets the parser find what may follow the document
         pass
     if event == "start_map":
-        yield from mapping.prompts().items()
+        notes, counts = mapping.prompts()
+        opened.notes.extend(notes)
+        yield from counts.items()
 
 
 def _batches(opened: Opened, place: Place) -> Iterator[Sequence[tuple[str, Any]]]:
     """The events of the parser, fed line by line so that the place of an error is known; a batch for each line."""
     found = ijson.sendable_list()
     parser = ijson.basic_parse_coro(found, use_float=True)
-    ended = False
+    ended, silent = False, 0
     try:
-        for piece in iter(partial(opened.file.readline, _PIECE), b""):
+        for piece in _pieces(opened):
             place.line += ended
             ended = piece.endswith(b"\n")
+            if _has_half_character(piece):
+                raise half_character("JSON", str(place))
             parser.send(piece)
+            silent = 0 if found else silent + len(piece)
+            if silent > _MAX_VALUE:
+                what = f"a value of more than {_MAX_VALUE // 2**20} MiB"
+                raise PromptError(what, where=str(place), mend="leave it out")
             yield found
             found.clear()
         parser.close()
@@ -108,6 +112,21 @@ def _batches(opened: Opened, place: Place) -> Iterator[Sequence[tuple[str, Any]]
         if "UTF8" in reason:
             raise not_utf8("bytes that are", where) from error
         raise PromptError(f"broken JSON ({reason})", where=where, mend="mend that line") from error
+
+
+def _pieces(opened: Opened) -> Iterator[bytes]:
+    r"""The bytes line by line, long lines in pieces; a piece does not end in an escape such as ``\ud83d\ude00``."""
+    for piece in iter(partial(opened.file.readline, _PIECE), b""):
+        for _ in range(16):  # a longer row of escapes is no text
+            if b"\\" not in piece[-_ESCAPE_LENGTH:] or piece.endswith(b"\n"):
+                break
+            piece += opened.file.readline(_ESCAPE_LENGTH)  # noqa: PLW2901
+        yield piece
+
+
+def _has_half_character(piece: bytes) -> bool:
+    """Whether there is an escape of half a pair of surrogates; the parser would make a question mark of it."""
+    return _SURROGATE.search(piece) is not None and any(found["half"] for found in _ESCAPE.finditer(piece))
 
 
 def _skip(events: Events) -> None:
@@ -131,144 +150,32 @@ def _scalar(event: str, value: Any, events: Events) -> Any:
     return NESTED
 
 
-def _items(events: Events, options: ReadOptions) -> Iterator[Any]:
+def _items(events: Events, options: ReadOptions, depth: int = 1) -> Iterator[Any]:
     """The items of a list: scalars, and objects with their scalars and lists of phrases."""
     for event, value in events:
         if event == "end_array":
             return
-        yield _object(events, options) if event == "start_map" else _scalar(event, value, events)
+        yield _object(events, options, depth) if event == "start_map" else _scalar(event, value, events)
 
 
-def _object(events: Events, options: ReadOptions) -> dict[str, Any]:
+def _object(events: Events, options: ReadOptions, depth: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for event, key in events:
         if event == "end_map":
             break
         event, value = next(events)  # noqa: PLW2901 - a key's value follows it
-        if event == "start_array" and (key == options.column or plain_name(key) in TEXT_NAMES):
-            found[key] = list(_items(events, options))
+        may_be_text = depth < _MAX_DEPTH and (key == options.column or plain_name(key) in TEXT_NAMES)
+        if event == "start_array" and may_be_text:
+            items = _items(events, options, depth + 1)
+            found[key] = list(islice(items, MAX_PHRASES + 1))  # one more is refused by TextField
+            for _ in items:
+                pass
         else:
             found[key] = _scalar(event, value, events)
     return found
 
 
-@dataclass(slots=True)
-class _Listing:
-    """The phrases of one list in a mapping with their counts, and the first thing in it that is no phrase."""
-
-    fields: TextField
-    counts: dict[str, int] = field(default_factory=dict)
-    error: PromptError | None = None
-
-    def add(self, item: Any) -> None:
-        if self.error is not None:
-            return
-        try:
-            for text, count in self.fields.phrases(item):
-                self.counts[text] = self.counts.get(text, 0) + count
-        except PromptError as error:  # only matters if this list turns out to be the one
-            self.error = error
-
-
-class _Mapping:
-    """A JSON object at the top of a document, counted while it is read; which part of it is meant shows at the end."""
-
-    def __init__(self, options: ReadOptions, place: Place) -> None:
-        self.options = options
-        self.place = place
-        self.lists: dict[str, _Listing] = {}
-        self.scalars: dict[str, Any] = {}
-        self.names: dict[Any, str] = {}  # of categories, by id
-        self.annotated: dict[Any, int] = {}  # annotations by category id
-        self.paired: dict[Any, int] = {}  # pairs of video and phrase by category id
-        self.by_category = options.column is None and options.count_column is None
-
-    def add(self, key: str, item: Any) -> None:
-        """Count an item of the list ``key``."""
-        if isinstance(item, dict):
-            if self.by_category and self._add_category(key, item):
-                return
-        elif key == "images":  # names of files
-            return
-        if key not in self.lists:
-            names = STRONG_NAMES if key in ("images", "annotations") else TEXT_NAMES
-            options = replace(self.options, column=None) if key == self.options.column else self.options
-            self.lists[key] = _Listing(TextField(names, options, self.place))
-        self.lists[key].add(item)
-
-    def _add_category(self, key: str, item: Mapping[str, Any]) -> bool:
-        """Count an item that speaks of a category by its id; False: it does not."""
-        identity = item.get("category_id")
-        if key == "categories" and "id" in item and isinstance(item.get("name"), str):
-            self.names[item["id"]] = category_name(item["name"])
-            return True
-        if key == "annotations" and identity is not None:
-            self.annotated[identity] = self.annotated.get(identity, 0) + 1
-            return True
-        if key == "video_np_pairs" and identity is not None and not isinstance(item.get("noun_phrase"), str):
-            self.paired[identity] = self.paired.get(identity, 0) + 1
-            return True
-        return False
-
-    def prompts(self) -> Mapping[str, int]:
-        """The phrases of the part that is meant, with their counts.
-
-        Raises:
-            PromptError: that part holds something else than text, or there are objects without a known text field.
-        """
-        found = next(filter(None, self._parts()), None)
-        if found is not None:
-            return found
-        _check_chosen([listing.fields for listing in self.lists.values()], self.place.source)
-        for listing in self.lists.values():
-            if listing.error is not None:
-                raise listing.error
-        if self.options.column is not None:
-            raise wrong_column(self.options.column, [*self.lists, *self.scalars], self.place.source)
-        return {}
-
-    def _parts(self) -> Iterator[Mapping[str, int]]:
-        """What could be meant, the likeliest first."""
-        yield self._listed("images") or self._listed("video_np_pairs") or self._named(self.paired)
-        for key in _LISTS:
-            yield self._listed(key)
-        yield self._named(self.annotated or dict.fromkeys(self.names, 1))
-        for key, listing in self.lists.items():
-            if listing.counts:
-                yield self._listed(key)
-        yield self._counted_scalars()
-        lone = _Listing(TextField(TEXT_NAMES, self.options, self.place))
-        lone.add(self.scalars)
-        yield lone.counts
-
-    def _listed(self, key: str) -> Mapping[str, int]:
-        listing = self.lists.get(key)
-        if listing is None:
-            return {}
-        if listing.error is not None:
-            raise listing.error
-        return listing.counts
-
-    def _named(self, counts: Mapping[Any, int]) -> Mapping[str, int]:
-        found: dict[str, int] = {}
-        for identity, count in counts.items():
-            if identity not in self.names:
-                what = f"category id {shown(identity)} is used but has no name"
-                raise PromptError(what, where=self.place.source, mend="add it to 'categories'")
-            name = self.names[identity]
-            found[name] = found.get(name, 0) + count
-        return found
-
-    def _counted_scalars(self) -> Mapping[str, int]:
-        """A mapping of phrases to counts, and of nothing else."""
-        numbers = all(type(value) in (int, float) for value in self.scalars.values())
-        if self.lists or not numbers or self.options.column is not None:
-            return {}
-        found = {key: checked_count(value, f"{self.place.source} '{key}'") for key, value in self.scalars.items()}
-        return {key: count for key, count in found.items() if count}
-
-
-def _fill(mapping: _Mapping, events: Events) -> None:
+def _fill(mapping: Mapping, events: Events) -> None:
     place = mapping.place
     for event, key in events:
         if event == "end_map":
@@ -279,4 +186,6 @@ def _fill(mapping: _Mapping, events: Events) -> None:
                 mapping.add(key, item)
             place.item = 0
         else:
+            if key in mapping.scalars:
+                raise PromptError(f"the key {shown(key)} stands twice", where=str(place), mend="leave one")
             mapping.scalars[key] = _scalar(event, value, events)

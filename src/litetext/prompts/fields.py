@@ -6,9 +6,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from litetext.errors import PromptError
-from litetext.prompts.names import COUNT_NAMES, MAX_COUNT, STRONG_NAMES, TEXT_NAMES, bad_count, best_known, plain_name
+from litetext.prompts.names import (
+    COUNT_NAMES,
+    MAX_COUNT,
+    STRONG_NAMES,
+    TEXT_NAMES,
+    bad_count,
+    best_known,
+    ignored_counts,
+    plain_name,
+    wrong_column,
+)
 from litetext.prompts.opening import ReadOptions
 
+MAX_PHRASES = 100_000  # of one object: captions of a picture are five, but a small packed file may have millions
 NESTED: Any = object()  # stands for a list or an object that was passed over
 
 Phrases = list[tuple[str, int]]
@@ -37,6 +48,7 @@ class TextField:
         text: the field of the text, once it is known.
         count: the field of the count; None: every item counts once.
         seen: the fields of the objects without text.
+        ignored: fields with the name of a count that are not counted.
     """
 
     names: Sequence[str]
@@ -45,6 +57,16 @@ class TextField:
     text: str | None = None
     count: str | None = None
     seen: dict[str, None] = field(default_factory=dict)
+    ignored: list[str] = field(default_factory=list)
+
+    def guesses(self) -> list[str]:
+        """What is told to the user: the fields that were not asked for."""
+        if self.text is None:
+            return []
+        text = [f"text in field '{self.text}'"] if self.options.column is None else []
+        if self.options.count_column is not None:
+            return text
+        return [*text, *([f"counts in field '{self.count}'"] if self.count else map(ignored_counts, self.ignored))]
 
     def phrases(self, item: Any) -> Phrases:
         """The phrases of an item with its count: of a string, of an object (one text, or a list of them), none of null.
@@ -57,6 +79,8 @@ class TextField:
                 raise self._error(f"no field '{self.options.column}' in {shown(item)}")
             return [(self._checked(item), 1)] if item is not None else []
         value = self._value(item)
+        if isinstance(value, list) and len(value) > MAX_PHRASES:
+            raise self._error(f"an object with more than {MAX_PHRASES} phrases")
         inner = [_inner(entry) for entry in value] if isinstance(value, list) else [value]
         texts = [self._checked(text) for text in inner if text is not None]
         count = self._count(item) if texts else 0
@@ -82,8 +106,9 @@ class TextField:
         elif item[fields[best]] is not None:
             self.text, self.count = fields[best], count_column
             if count_column is None:
-                known = best_known(fields, COUNT_NAMES, lambda index: type(item[fields[index]]) is int)
+                known = best_known(fields, COUNT_NAMES, lambda index: _whole(item[fields[index]]) is not None)
                 self.count = None if known is None else fields[known]
+                self.ignored = [name for name in fields if plain_name(name) in COUNT_NAMES and name != self.text]
 
     def _count(self, item: Mapping[str, Any]) -> int:
         if self.count is None or (self.options.count_column is None and item.get(self.count) is None):
@@ -112,6 +137,13 @@ def _inner(entry: Any) -> Any:
     return NESTED if best is None else entry[fields[best]]
 
 
+def check_chosen(listed: Sequence[TextField], where: str) -> None:
+    """Raise a `PromptError` when there were objects, but no text field in any of them."""
+    seen = [name for fields in listed for name in fields.seen]
+    if seen and all(fields.text is None for fields in listed):
+        raise wrong_column(listed[0].options.column or "", list(dict.fromkeys(seen)), where)
+
+
 def category_name(name: str) -> str:
     """A category's name as a phrase: LVIS and others write underscores for spaces."""
     return name.replace("_", " ")
@@ -123,9 +155,17 @@ def checked_count(value: Any, where: object) -> int:
     Raises:
         PromptError: it is anything else.
     """
-    if type(value) is not int or not 0 <= value < MAX_COUNT:
+    whole = _whole(value)
+    if whole is None or not 0 <= whole < MAX_COUNT:
         raise bad_count(value, str(where))
-    return value
+    return whole
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number, also one written as 3.0 (as pandas does); None: it is anything else."""
+    if type(value) is float and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
 
 
 def shown(value: Any) -> str:

@@ -9,7 +9,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,7 +19,10 @@ import zstandard
 from litetext.errors import OptionError, PromptError
 
 FORMATS = ("txt", "csv", "tsv", "json", "jsonl", "parquet", "arrow", "pickle")
-MAX_LINE = 64 * 2**20  # bytes; a longer "line" is not text
+MAX_LINE = 16 * 2**20  # bytes; a longer "line" is not text, and its JSON may take 20 times as much memory
+MAX_TEXT = 131_072  # characters of a prompt, as in a cell of CSV: a longer one is not a prompt
+MAX_UNPACKED = 256 * 2**20  # bytes that any packed file may unpack to,
+MAX_RATIO = 200  # and more only as so many times its size: text packs to a fifth, a bomb to a thousandth
 
 _BUFFER = 2**16
 _PIECE = 2**12  # compressed bytes at a time: zstd may turn each into thousands
@@ -81,11 +84,13 @@ class Opened:
         source: what was opened.
         file: its bytes, decompressed; text with a byte order mark has become UTF-8 without one.
         untouched: whether a regular file holds just these bytes.
+        notes: what its reader decided for the user; a reader adds to it.
     """
 
     source: Source
     file: io.BufferedReader
     untouched: bool
+    notes: list[str] = field(default_factory=list)
 
     @property
     def where(self) -> str:
@@ -157,6 +162,28 @@ def text_lines(opened: Opened) -> Iterator[str]:
         except UnicodeDecodeError as error:
             raise not_utf8(f"byte 0x{line[error.start]:02x} is", f"{opened.where} line {number}") from error
         yield text
+
+
+def checked_text(text: str, where: str) -> str:
+    """The text of a prompt.
+
+    Raises:
+        PromptError: it is longer than any prompt, or has half a character (a lone surrogate), which is in no encoding.
+    """
+    if len(text) > MAX_TEXT:
+        what = f"a prompt of {len(text)} characters, more than {MAX_TEXT}"
+        raise PromptError(what, where=where, mend="part it, or name another column or format")
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise half_character(f"'{text[max(0, error.start - 20) : error.end + 20]}'", where) from error
+    return text
+
+
+def half_character(subject: str, where: str) -> PromptError:
+    """The error for a lone surrogate."""
+    return PromptError(f"half a character (a lone surrogate) in {subject}", where=where, mend="mend that text")
 
 
 def unreadable(where: str, error: OSError) -> PromptError:
@@ -243,22 +270,32 @@ def _stored(file: BinaryIO, where: str) -> Iterator[bytes]:
 
 def _unpacked(file: io.BufferedReader, packing: _Packing, where: str) -> Iterator[bytes]:
     data = file.read(_PIECE)
+    packed, left = len(data), MAX_UNPACKED
     while data:
         frame = packing.frame()
         try:
-            yield frame.decompress(data)
-            while not frame.eof:
+            while True:
+                piece = frame.decompress(data)
+                left -= len(piece)
+                if left + MAX_RATIO * packed < 0:
+                    what = f"{packing.name} data unpack to more than {MAX_RATIO} times their size"
+                    raise PromptError(what, where=where, mend="unpack the file first, if you trust it")
+                yield piece
+                if frame.eof:
+                    break
                 data = file.read(_PIECE)
+                packed += len(data)
                 if not data:
                     raise PromptError(
                         f"{packing.name} data end in the middle", where=where, mend="fetch the file again"
                     )
-                yield frame.decompress(data)
         except (zlib.error, zstandard.ZstdError) as error:
             raise PromptError(
                 f"broken {packing.name} data ({error})", where=where, mend="fetch the file again"
             ) from error
-        data = (frame.unused_data or file.read(_PIECE)).lstrip(b"\0")  # tapes pad with zeros
+        rest = frame.unused_data
+        data = (rest or file.read(_PIECE)).lstrip(b"\0")  # tapes pad with zeros
+        packed += 0 if rest else len(data)
 
 
 def _transcoded(file: io.BufferedReader, codec: str, where: str) -> Iterator[bytes]:

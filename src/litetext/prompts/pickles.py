@@ -4,12 +4,16 @@ import copyreg
 import pickle
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import NoReturn
+from pathlib import Path
+from typing import BinaryIO, NoReturn
 
 from litetext.errors import PromptError
-from litetext.prompts.opening import Opened, ReadOptions, refuse_columns
+from litetext.prompts.apart import read_apart
+from litetext.prompts.opening import MAX_RATIO, MAX_UNPACKED, Opened, ReadOptions, checked_text, refuse_columns
 
 _MEND = "give a list of strings, or of refs with sentences as in RefCOCO's refs(unc).p"
+
+_PHRASE = 16  # what a phrase weighs beside its characters
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -34,43 +38,56 @@ class _PlainUnpickler(pickle.Unpickler):
 def read_pickle(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
     """The expressions of RefCOCO refs (``ref["sentences"][i]["sent"]``, else ``"raw"``), or of a list of strings.
 
-    Source: ``refer.py`` of https://github.com/lichengunc/refer. The whole pickle is built in memory. Byte strings of
-    Python 2 are UTF-8, or else Latin-1.
+    Source: ``refer.py`` of https://github.com/lichengunc/refer. The whole pickle is built in memory, in a process of
+    its own. Byte strings of Python 2 are UTF-8, or else Latin-1.
 
     Raises:
-        PromptError: broken, of another shape, or it wants code to run.
+        PromptError: broken, of another shape, it wants code to run, or it takes too much memory.
     """
     refuse_columns(opened, options)
-    data = _plain(opened)
+    return read_apart("pickle", opened, options)
+
+
+def unpickled(path: Path, where: str) -> Iterator[tuple[str, int]]:
+    """The phrases of a pickle, read in this process; see `read_pickle`."""
+    with path.open("rb") as file:
+        data = _plain(file, where)
     if not isinstance(data, list | tuple):
-        raise PromptError(f"the pickle holds a {type(data).__name__}, not a list", where=opened.where, mend=_MEND)
+        raise PromptError(f"the pickle holds a {type(data).__name__}, not a list", where=where, mend=_MEND)
+    left = MAX_UNPACKED + MAX_RATIO * path.stat().st_size
     for index, ref in enumerate(data, 1):
         sentences = ref.get("sentences") if isinstance(ref, dict) else [ref]
         if not isinstance(sentences, list | tuple):
-            raise PromptError("no list of sentences", where=f"{opened.where} item {index}", mend=_MEND)
+            raise PromptError("no list of sentences", where=f"{where} item {index}", mend=_MEND)
         for sentence in sentences:
             text = sentence.get("sent", sentence.get("raw")) if isinstance(sentence, dict) else sentence
             if not isinstance(text, str):
                 kind = type(text).__name__
-                raise PromptError(f"a {kind} instead of a phrase", where=f"{opened.where} item {index}", mend=_MEND)
-            yield _mended(text), 1
+                raise PromptError(f"a {kind} instead of a phrase", where=f"{where} item {index}", mend=_MEND)
+            left -= len(text) + _PHRASE
+            if left < 0:  # a list may hold one string, or one list, a million times
+                what = f"the phrases have more than {MAX_RATIO} times the bytes of the pickle"
+                raise PromptError(what, where=where, mend=_MEND)
+            yield checked_text(_mended(text), where), 1
 
 
-def _plain(opened: Opened) -> object:
+def _plain(file: BinaryIO, where: str) -> object:
     copyreg.clear_extension_cache()
-    unpickler = _PlainUnpickler(opened.file, encoding="utf-8", errors="surrogateescape")
-    unpickler.where = opened.where
+    unpickler = _PlainUnpickler(file, encoding="utf-8", errors="surrogateescape")
+    unpickler.where = where
     try:
         return unpickler.load()
-    except PromptError:
+    except (PromptError, MemoryError):
         raise
     except Exception as error:  # a broken pickle may raise anything
         reason = str(error) or type(error).__name__
-        raise PromptError(f"broken pickle ({reason})", where=opened.where, mend="fetch the file again") from error
+        raise PromptError(f"broken pickle ({reason})", where=where, mend="fetch the file again") from error
 
 
 def _mended(text: str) -> str:
     """Text whose bytes were not UTF-8 (they came as lone surrogates) read as Latin-1; other text as it is."""
+    if text.isascii():
+        return text
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

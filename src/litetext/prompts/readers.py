@@ -1,52 +1,34 @@
-"""Prompts from files: what the user names is found, opened, recognised, and read by one function per format."""
+"""Prompts from files: each is opened, its format recognised, and read by one function per format."""
 
-import glob
 import json
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import NoReturn
 
 from litetext.errors import PromptError
+from litetext.prompts.apart import read_apart
 from litetext.prompts.corpus import Prompt
 from litetext.prompts.documents import read_json, read_jsonl
 from litetext.prompts.opening import (
     FORMATS,
-    PACKING_ENDINGS,
     Opened,
     ReadOptions,
     Source,
+    checked_text,
     open_source,
     refuse_columns,
     text_lines,
-    unreadable,
 )
 from litetext.prompts.pickles import read_pickle
-from litetext.prompts.tabular import read_arrow, read_csv, read_parquet, read_tsv
+from litetext.prompts.sources import dataset_files, ending_of, find_sources, format_of_name, holds_labels
+from litetext.prompts.tabular import read_csv, read_tsv
 
 __all__ = ["FORMATS", "READERS", "ReadOptions", "find_sources", "read_prompts", "read_txt"]
 
 _DEFAULTS = ReadOptions()
-_DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # of Hugging Face
-_ENDINGS = {
-    ".txt": "txt",
-    ".text": "txt",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".p": "pickle",
-    ".pkl": "pickle",
-    ".pickle": "pickle",
-}
+# Files that are opened by mistake: their lines are no phrases.
+_NOT_READ = (".yaml", ".yml", ".toml", ".ini", ".cfg", ".xml", ".html", ".htm", ".md", ".rst", ".py", ".ipynb")
 _PICKLE = re.compile(rb"\x80[\x02-\x05]|\([ld]p\d*\r?\n")
 _ARROW = (b"ARROW1\0\0", b"\xff\xff\xff\xff")
 _BINARY = re.compile(
@@ -54,38 +36,56 @@ _BINARY = re.compile(
 )
 
 
-def read_prompts(sources: Sequence[str], options: ReadOptions = _DEFAULTS) -> Iterator[Prompt]:
+def read_prompts(
+    sources: Iterable[str | Path], options: ReadOptions = _DEFAULTS, read_as: dict[str, str] | None = None
+) -> Iterator[Prompt]:
     """The prompts of files, folders, glob patterns and standard input (``-``), as they stand there, one after another.
 
     Texts, CSV and JSON lists are streams; of other formats the distinct prompts are held in memory, of a pickle all.
 
     Args:
-        sources: what to read. A folder gives every file below it that has a known ending.
+        sources: what to read. A folder gives every file below it that has a known ending and may hold prompts.
         options: format and columns, where they are not to be guessed.
+        read_as: how each source is read is added to it, by the source's name, when the source is finished: its format
+            and, after a colon, what was guessed; for a folder, which of its files are passed over.
 
     Yields:
         Prompts with the name of their source: the path as given, in a folder relative to it, or ``stdin``. The same
         text may come more than once.
 
     Raises:
-        PromptError: a source is missing, unreadable, broken or binary, holds no prompt, or has no such column.
+        OptionError: a source is no string and no path.
+        PromptError: a source is missing, unreadable, broken or binary, holds no prompt, has no such column, or needs
+            more memory than it may have.
     """
-    for source in find_sources(sources):
+    told = {} if read_as is None else read_as
+    for source in find_sources(sources, told):
         empty = True
-        for text, count in _read(source, options):
+        for text, count in _read(source, options, told):
             empty = False
-            yield Prompt(text, count, source.name)
+            yield Prompt(checked_text(text, source.where), count, source.name)
         if empty:
             raise PromptError("no prompts in the file", where=source.where, mend="give a file with at least one phrase")
 
 
-def _read(source: Source, options: ReadOptions) -> Iterator[tuple[str, int]]:
+def _read(source: Source, options: ReadOptions, read_as: dict[str, str]) -> Iterator[tuple[str, int]]:
     if source.path is not None and source.path.is_dir():
-        yield from _read_saved_dataset(source.path, options)
+        for path in dataset_files(source.path):
+            with open_source(Source(str(path.relative_to(source.path)), path)) as opened:
+                yield from read_arrow(opened, options)
+            _tell(read_as, source, "arrow", opened.notes)
         return
     with open_source(source) as opened:
         if not opened.is_blank():
-            yield from READERS[_recognise(opened, options)](opened, options)
+            found = _recognise(opened, options)
+            yield from READERS[found](opened, options)
+            _tell(read_as, source, found, opened.notes)
+
+
+def _tell(read_as: dict[str, str], source: Source, found: str, notes: list[str]) -> None:
+    told = f"{found}: {', '.join(notes)}" if notes else found
+    if told not in read_as.setdefault(source.name, told):
+        read_as[source.name] += f"; {told}"
 
 
 def read_txt(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
@@ -96,6 +96,24 @@ def read_txt(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
     """
     refuse_columns(opened, options)
     return ((phrase, 1) for phrase in map(str.strip, text_lines(opened)) if phrase)
+
+
+def read_parquet(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
+    """Distinct texts of a Parquet file with their counts, in the order of their first rows.
+
+    Raises:
+        PromptError: not Parquet, a wrong column, a bad count, or it takes too much memory.
+    """
+    return read_apart("parquet", opened, options)
+
+
+def read_arrow(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
+    """Distinct texts of an Arrow (IPC) file or stream; of a stream, the chosen columns are held in memory.
+
+    Raises:
+        PromptError: not Arrow, a wrong column, a bad count, or it takes too much memory.
+    """
+    return read_apart("arrow", opened, options)
 
 
 READERS: Mapping[str, Callable[[Opened, ReadOptions], Iterator[tuple[str, int]]]] = MappingProxyType(
@@ -112,121 +130,43 @@ READERS: Mapping[str, Callable[[Opened, ReadOptions], Iterator[tuple[str, int]]]
 )
 
 
-def _read_saved_dataset(folder: Path, options: ReadOptions) -> Iterator[tuple[str, int]]:
-    """A folder written by ``save_to_disk`` of Hugging Face's ``datasets``: its Arrow files, or those of its splits."""
-    if (folder / "dataset_dict.json").is_file():
-        splits = [folder / name for name in _described(folder / "dataset_dict.json", "splits")]
-    else:
-        splits = [folder]
-    for split in splits:
-        for name in _described(split / "state.json", "_data_files"):
-            with open_source(Source(name, split / name)) as opened:
-                yield from read_arrow(opened, options)
-
-
-def _described(path: Path, key: str) -> list[str]:
-    """The names in a list of a saved data set's description, or of its objects' ``filename``."""
-    try:
-        entries = json.loads(path.read_bytes())[key]
-        return [entry["filename"] if isinstance(entry, dict) else str(entry) for entry in entries]
-    except OSError as error:
-        raise unreadable(str(path), error) from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        mend = "save the data set again with save_to_disk"
-        raise PromptError(f"no list '{key}' in the data set's description", where=str(path), mend=mend) from error
-
-
-def _is_saved_dataset(folder: Path) -> bool:
-    """Whether the folder was written by ``save_to_disk`` of Hugging Face's ``datasets``."""
-    split = (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
-    return split or (folder / "dataset_dict.json").is_file()
-
-
-def find_sources(arguments: Sequence[str]) -> list[Source]:
-    """Files, folders (with all below them), glob patterns and ``-`` as sources, in a fixed order.
-
-    Raises:
-        PromptError: nothing is there, or it cannot be looked at.
-    """
-    return [source for argument in arguments for source in _expand(argument)]
-
-
-def _expand(argument: str) -> list[Source]:
-    if argument == "-":
-        return [Source("stdin", None)]
-    path = Path(argument)
-    try:
-        if not argument or not os.path.lexists(path):
-            return _matches(argument)
-        if path.is_dir():
-            return [Source(argument, path)] if _is_saved_dataset(path) else _below(path)
-    except OSError as error:
-        raise unreadable(argument, error) from error
-    return [Source(argument, path)]
-
-
-def _matches(pattern: str) -> list[Source]:
-    if not any(sign in pattern for sign in "*?["):
-        raise PromptError("no such file", where=pattern or "''", mend="check the path")
-    paths = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 - pattern may be absolute
-    found = [Source(str(path), path) for path in paths if not path.is_dir() or _is_saved_dataset(path)]
-    if not found:
-        raise PromptError("no file matches the pattern", where=pattern, mend="check it, or give the folder")
-    return found
-
-
-def _below(folder: Path) -> list[Source]:
-    """The readable files of a folder; hidden ones, and endings that no reader is for, are passed over."""
-    found = []
-    for root, folders, files in os.walk(folder, onerror=_raise):
-        base = Path(root)
-        if base != folder and _is_saved_dataset(base):
-            paths = [base]
-            folders.clear()
-        else:
-            paths = [base / name for name in files if name not in _DESCRIPTIONS and _format_of_name(name)]
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Source(str(path.relative_to(folder)), path) for path in paths if not path.name.startswith(".")]
-    if not found:
-        endings = " ".join(_ENDINGS)
-        raise PromptError("no file of prompts in the folder", where=str(folder), mend=f"these are read: {endings}")
-    return sorted(found, key=lambda source: source.name)
-
-
-def _raise(error: OSError) -> NoReturn:
-    raise error
-
-
 def _recognise(opened: Opened, options: ReadOptions) -> str:
     """The format of a source: as the options say, else by magic bytes, name and content, in this order.
 
     Raises:
-        PromptError: the format would be text, but the bytes are binary.
+        PromptError: the format would be text, but the bytes are binary, or the lines are no phrases.
     """
     head = opened.file.peek()
-    found = options.format or _format_of_magic(head) or _format_of_name(opened.source.where)
+    named = format_of_name(opened.source.where)
+    found = options.format or _format_of_magic(head) or named
     if found in ("parquet", "arrow", "pickle"):
         return found
     if b"\0" in head[: 2**13] or _BINARY.match(head):
         mend = "give text, CSV, JSON, JSON lines, Parquet or a RefCOCO pickle"
         raise PromptError("binary file", where=opened.where, mend=mend)
-    if options.format is None and found in ("json", None):
-        return _format_of_text(head) or found or "txt"
-    return found or "txt"
+    if options.format is not None:
+        return options.format
+    if found in ("json", None):
+        found = _format_of_text(head) or found or "txt"
+    _refuse_other_text(opened, found, head)
+    if named is None:
+        opened.notes.append("known by its content" if found != "txt" else "a phrase a line, for want of an ending")
+    return found
+
+
+def _refuse_other_text(opened: Opened, found: str, head: bytes) -> None:
+    ending = ending_of(opened.where)
+    mend = "write the phrases to a text file, one a line, or give the format (txt, csv, ...)"
+    if ending in _NOT_READ:
+        raise PromptError(f"{ending} is not a format that is read", where=opened.where, mend=mend)
+    if found == "txt" and holds_labels(head):
+        raise PromptError("lines of numbers or names of pictures, not of phrases", where=opened.where, mend=mend)
 
 
 def _format_of_magic(head: bytes) -> str | None:
     if head.startswith(b"PAR1\x15"):
         return "parquet"
     return "arrow" if head.startswith(_ARROW) else "pickle" if _PICKLE.match(head) else None
-
-
-def _format_of_name(name: str) -> str | None:
-    """The format that a file name ends in, before an ending of a compression; None: no format that is read."""
-    lowered = name.lower()
-    for ending in PACKING_ENDINGS:
-        lowered = lowered.removesuffix(ending)
-    return _ENDINGS.get(os.path.splitext(lowered)[1])  # noqa: PTH122 - a name, not a path
 
 
 def _format_of_text(head: bytes) -> str | None:

@@ -1,0 +1,157 @@
+"""Parquet and Arrow with polars: which columns hold text and counts, and the distinct texts; see `apart`."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from litetext.errors import PromptError
+from litetext.prompts.names import (
+    COUNT_NAMES,
+    MAX_COUNT,
+    best_known,
+    best_text,
+    ignored_counts,
+    plain_name,
+    wrong_column,
+)
+from litetext.prompts.opening import ReadOptions, checked_text
+
+_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+_SAMPLE = 200  # rows that columns are guessed from, as in CSV
+
+Scan = Callable[[Sequence[str]], pl.LazyFrame]
+"""Gives a table with at least the named columns, or (none named) with its schema."""
+
+
+def start_threads() -> None:
+    """Let polars start its threads and reserve what they need, before the memory is limited."""
+    pl.LazyFrame({"text": ["a"]}).group_by("text").len().collect(engine="streaming")
+
+
+def read_frame(kind: str, path: Path, options: ReadOptions, where: str, notes: list[str]) -> Iterator[tuple[str, int]]:
+    """Distinct texts of a table with their counts, in the order of their first rows; of lists, each item is a text.
+
+    Args:
+        kind: ``parquet`` or ``arrow`` (IPC file or stream; of a stream, the chosen columns are held in memory).
+        path: the file.
+        options: the columns, where they are not to be guessed.
+        where: the source's name for messages.
+        notes: what was guessed is added to it.
+
+    Raises:
+        PromptError: not a table, a wrong column, a bad count.
+    """
+    scan = _scan(kind, path)
+    try:
+        text, count = _columns(scan, options, where, notes)
+        frame = scan([text, count] if count else [text])
+        table = _grouped(frame, text, count).collect(engine="streaming")
+    except _ERRORS as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise PromptError(f"not a readable table ({reason})", where=where, mend="write the file again") from error
+    wrong = table["wrong"].drop_nulls().to_list()
+    if wrong:
+        kinds = (
+            "missing or negative" if count is None or frame.collect_schema()[count].is_integer() else "no whole number"
+        )
+        raise PromptError(f"the count is {kinds}", where=f"{where} row {min(wrong)}", mend="mend it")
+    for phrase, total in table.select("text", "count").iter_rows():
+        if total:
+            yield checked_text(phrase, where), total
+
+
+def _scan(kind: str, path: Path) -> Scan:
+    if kind == "parquet":
+        return lambda _: pl.scan_parquet(path, glob=False, hive_partitioning=False)
+    with path.open("rb") as file:
+        is_file = file.read(6) == b"ARROW1"
+    if is_file:
+        return lambda _: pl.scan_ipc(path, glob=False)
+
+    def scan_stream(columns: Sequence[str]) -> pl.LazyFrame:
+        if columns:
+            return pl.read_ipc_stream(path, columns=list(columns)).lazy()
+        return pl.read_ipc_stream(path, n_rows=0).lazy()
+
+    return scan_stream
+
+
+def _columns(scan: Scan, options: ReadOptions, where: str, notes: list[str]) -> tuple[str, str | None]:
+    """The columns of text and count, as asked for or guessed."""
+    schema = scan(()).collect_schema()
+    for wanted, fits, kind in (
+        (options.column, lambda name: _is_text(schema[name]), "text"),
+        (options.count_column, lambda name: _is_whole(scan, schema, name), "whole numbers"),
+    ):
+        if wanted is not None and wanted not in schema:
+            raise wrong_column(wanted, list(schema), where)
+        if wanted is not None and not fits(wanted):
+            raise PromptError(f"column '{wanted}' holds {schema[wanted]}, not {kind}", where=where, mend="name another")
+    text, count = options.column, options.count_column
+    if text is None:
+        text = _guessed_text(scan, schema, where)
+        notes.append(f"text in column '{text}'")
+    if count is None and (count := _guessed_count(scan, schema, text, notes)):
+        notes.append(f"counts in column '{count}'")
+    return text, count
+
+
+def _guessed_text(scan: Scan, schema: pl.Schema, where: str) -> str:
+    names = [name for name, kind in schema.items() if _is_text(kind)]
+    if not names:
+        raise wrong_column("", list(schema), where)
+    if len(names) == 1:
+        return names[0]
+    heads = {name: _head(scan, name) for name in names}
+    best = best_text([*names], [heads[name] for name in names])
+    return names[0] if best is None else names[best]
+
+
+def _guessed_count(scan: Scan, schema: pl.Schema, text: str, notes: list[str]) -> str | None:
+    names = [name for name in schema if name != text]
+    best = best_known(names, COUNT_NAMES, lambda index: _is_whole(scan, schema, names[index]))
+    if best is None:
+        notes += [ignored_counts(name) for name in names if plain_name(name) in COUNT_NAMES]
+    return None if best is None else names[best]
+
+
+def _is_whole(scan: Scan, schema: pl.Schema, name: str) -> bool:
+    """Whether a column holds whole numbers; pandas writes them as floats where one is missing."""
+    kind = schema[name]
+    return kind.is_integer() or (kind.is_float() and all(map(float.is_integer, _head(scan, name))))
+
+
+def _is_text(kind: pl.DataType) -> bool:
+    inner = kind.inner if isinstance(kind, pl.List | pl.Array) else kind
+    return inner in (pl.String, pl.Categorical, pl.Enum)
+
+
+def _head(scan: Scan, name: str) -> list[Any]:
+    """The first values of a column that are not null; of lists, their items."""
+    column = scan([name]).select(name).head(_SAMPLE).collect()[name]
+    return (column.explode() if column.dtype.is_nested() else column).head(_SAMPLE).drop_nulls().to_list()
+
+
+def _grouped(frame: pl.LazyFrame, text: str, count: str | None) -> pl.LazyFrame:
+    """Columns text, count (summed), row (the first, from 1) and wrong (the first row with a bad count, or null).
+
+    Grouped without an order and sorted afterwards, so that polars can stream and holds the distinct texts only.
+    """
+    schema = frame.collect_schema()
+    number = pl.lit(1, pl.Int64) if count is None else pl.col(count)
+    rows = frame.select(pl.col(text).alias("text"), number.alias("count")).with_row_index("row", 1)
+    if schema[text].is_nested():
+        rows = rows.explode("text")
+    wrong = pl.col("count").is_null() | (pl.col("count") < 0) | (pl.col("count") >= MAX_COUNT)
+    if count is not None and schema[count].is_float():
+        wrong |= pl.col("count").is_nan() | (pl.col("count") != pl.col("count").floor())
+    return (
+        rows.with_columns(pl.col("text").cast(pl.String))
+        .filter(pl.col("text").str.contains(r"\S"))  # no copy of the texts is made, as stripping them would
+        .with_columns(wrong.alias("is_wrong"), pl.col("count").cast(pl.Int64, strict=False))
+        .group_by("text")
+        .agg(pl.col("count").sum(), pl.col("row").min(), pl.col("row").filter("is_wrong").min().alias("wrong"))
+        .sort("row")
+    )
