@@ -134,6 +134,7 @@ def test_a_run_that_was_interrupted_goes_on(
     assert run([*arguments, "-o", str(out)]) == 130
     told = capsys.readouterr().err
     assert "1 of 2" in told
+    assert "error: interrupted" in told
     assert str(out) in told
     assert run([*arguments, "-o", str(out)]) == 0
     assert len(calls) == 3

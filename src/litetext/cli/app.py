@@ -24,6 +24,7 @@ app = typer.Typer(
 # Typer carries a copy of click without publishing it; the base of its public BadParameter is click's UsageError.
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 _DEBUG = "--debug"
+_INTERRUPTED = 130  # 128 and the number of the signal, as a shell says it
 LONGEST_CELL = 200
 # Loggers that tell of retries, each before the one error line, and of what PyTorch thinks of torchao where that is
 # installed. Filtered, because their libraries set their levels when they are imported.
@@ -46,7 +47,9 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit status."""
     try:
-        return int(app(arguments or ["--help"], prog_name="litetext", standalone_mode=False) or 0)
+        status = int(app(arguments or ["--help"], prog_name="litetext", standalone_mode=False) or 0)
+        # Typer makes this status of Ctrl-C, and says nothing.
+        return _fail("interrupted", status) if status == _INTERRUPTED else status
     except _USAGE_ERROR as error:
         return _fail(f"{_usage_message(error)}; see 'litetext --help' or 'litetext COMMAND --help'", 2)
     except LiteTextError as error:
@@ -63,7 +66,7 @@ def run(arguments: list[str]) -> int:
             raise
         return _fail("not enough memory", 1)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", 130)
+        return _fail("interrupted", _INTERRUPTED)
 
 
 def _print_version(wanted: bool) -> None:

@@ -187,6 +187,8 @@ class SegmentJob:
                     kept.add({**record, "overlay": names[file]}, file)
                     _write_overlay(kept.folder / names[file], picture, results)
         finally:
+            if kept is not None:
+                kept.drop_unfinished()
             finished = (records[str(file)] for file in self.files if str(file) in records)
             report = SegmentReport.of(finished, self.phrases, failures, self.run)
             if kept is not None:

@@ -99,6 +99,12 @@ class SegmentFolder:
         if (record := self.records.pop(str(file), None)) is not None and record["overlay"] == overlay:
             (self.folder / overlay).unlink(missing_ok=True)
 
+    def drop_unfinished(self) -> None:
+        """Drop the image that was under way when the run ended, whose overlay was not written."""
+        for name, record in list(self.records.items()):
+            if not (self.folder / record["overlay"]).is_file():
+                del self.records[name]
+
     def finish(self, data: Mapping[str, Any]) -> None:
         """Write ``annotations.json`` and remove the journal.
 
