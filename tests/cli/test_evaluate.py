@@ -1,5 +1,6 @@
 """`litetext evaluate gold`: what a user types, what is printed, what fails and how."""
 
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -97,6 +98,30 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], files: list[s
     assert "one is 5" in failure(capsys, "evaluate", "gold", "--gt", files[0], "--pred", str(unknown))
     assert "--pred" in failure(capsys, "evaluate", "gold", "--gt", files[0], status=2)
     assert "--gt" in failure(capsys, "evaluate", "gold", "--pred", files[3], status=2)
+
+
+@pytest.mark.parametrize(
+    ("size", "counts"),
+    [([10, 10], "f0820000000000000`1"), ([10, 10], "!!!!"), ([0, 160], "0"), ([2 * 10**9] * 2, "T3"), ([10, 10], "é")],
+)
+@pytest.mark.parametrize("damaged", ["truth", "predictions"])
+def test_a_damaged_mask_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, size: list[int], counts: str, damaged: str
+) -> None:
+    mask = {"size": size, "counts": counts}
+    truth = write_truth(tmp_path / "a.json", {1: [mask if damaged == "truth" else A]})
+    found = write_predictions(tmp_path / "p.json", [(1, A if damaged == "truth" else mask, 0.9)])
+    message = failure(capsys, "evaluate", "gold", "--gt", str(truth), "--pred", str(found))
+    assert ("a.json" if damaged == "truth" else "p.json") in message
+    assert "pair 1;" in message
+
+
+def test_compressed_files(capsys: pytest.CaptureFixture[str], files: list[str]) -> None:
+    packed = [Path(f"{name}.gz") for name in (files[1], files[3])]
+    for path in packed:
+        path.write_bytes(gzip.compress(path.with_suffix("").read_bytes()))
+    assert run(["evaluate", "gold", "--gt", str(packed[0]), "--pred", str(packed[1]), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cgf1"] == pytest.approx(100, abs=0.02)
 
 
 def test_without_a_command_usage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ pytest.importorskip("pycocotools")
 from litetext.cli import run
 from litetext.evaluate import predict as predicting
 from litetext.sam3.segmenter import Segmenter
+from litetext.storage import only_writer
 from tests.cli.helpers import failure
 from tests.evaluate.files import stripe, write_predictions, write_truth
 from tests.evaluate.worlds import write_world
@@ -134,6 +135,42 @@ def test_a_wrong_model_leaves_nothing_behind(capsys: pytest.CaptureFixture[str],
     assert "no config.json" in failure_after(capsys, wrong)
     assert sorted(path.name for path in world.iterdir()) == ["gold.json", "images"]
     assert run(typed) == 0  # the right one is not refused
+
+
+def test_two_commands_with_one_output(
+    capsys: pytest.CaptureFixture[str], world: Path, typed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one is refused before it loads the model."""
+    with only_writer(world / "predictions.json.journal", "it", folder=False), monkeypatch.context() as patch:
+        patch.setattr(Segmenter, "load", None)
+        assert "another process writes these predictions" in failure(capsys, *typed)
+    assert run(typed) == 0
+
+
+def test_pictures_outside_their_folder(capsys: pytest.CaptureFixture[str], world: Path, typed: list[str]) -> None:
+    content = (world / "gold.json").read_text("utf-8").replace('"c.png"', '"../images/c.png"')
+    (world / "gold.json").write_text(content, encoding="utf-8")
+    assert "'../images/c.png'" in failure(capsys, *typed)
+
+
+def test_annotations_of_segment_are_predictions(
+    capsys: pytest.CaptureFixture[str], world: Path, host_folder: Path
+) -> None:
+    """What `litetext segment -o` writes, end to end."""
+    gold = json.loads((world / "gold.json").read_bytes())
+    gold["images"] = gold["images"][:-1]  # it asks the first pair again
+    (world / "gold.json").write_text(json.dumps(gold), encoding="utf-8")
+    phrases = [option for phrase in ("dog", "cat", "white dog", "né") for option in ("-p", phrase)]
+    pictures = ["images/a.png", "images/sub/b.png", "images/c.png"]
+    options = ["--model", str(host_folder), "--device", "cpu", "--threshold", "0.05", "-o", "found"]
+    assert run(["segment", *pictures, *phrases, *options]) == 0
+    capsys.readouterr()
+    command = ["evaluate", "gold", "--gt", "gold.json", "--pred", "found/annotations.json"]
+    assert run([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["pairs"]["all"] == 5
+    assert run(["segment", "images/a.png", *phrases, *options[:-1], "less"]) == 0
+    capsys.readouterr()
+    assert "picture or phrase is not in it" in failure(capsys, *command[:-1], "less/annotations.json")
 
 
 def test_missing_pictures(capsys: pytest.CaptureFixture[str], world: Path, typed: list[str]) -> None:

@@ -140,6 +140,18 @@ def test_files_that_are_not_there(capsys: pytest.CaptureFixture[str], student: P
     assert "a file where a folder" in failure(capsys, *typed("micro", student, "-o", str(tmp_path / "file")))
 
 
+def test_a_page_takes_the_place_of_ours_only(capsys: pytest.CaptureFixture[str], student: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    for worst in (3, 1):
+        more = ["--pairs", "12", "--seed", "3", "-o", str(folder), "--worst", str(worst)]
+        assert run(typed("micro", student, *more)) == 0
+        assert len(list((folder / "disagreements").iterdir())) == worst
+    capsys.readouterr()
+    (folder / "notes.txt").write_text("mine")
+    assert "something else is there" in failure(capsys, *typed("micro", "nowhere", "-o", str(folder)))
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
 def test_names_of_shipped_students(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("litetext.encoders.shipped.SHIPPED", {"toy": ("a", "b"), "toy-student": ("a", "c")})
     assert student_name("toy") == "toy-student"

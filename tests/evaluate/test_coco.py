@@ -1,11 +1,14 @@
 """Reading: COCO's notations of a mask, and what is said of files that cannot be read."""
 
+import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import zstandard
 
 pytest.importorskip("pycocotools")
 from litetext.errors import EvaluationError
@@ -79,6 +82,7 @@ def test_annotations_without_crowds_and_categories(tmp_path: Path) -> None:
 
 
 MASKLESS = {"image_id": 1}
+MASKED = {"image_id": 1, "segmentation": stripe(0, 9)}
 TWO = {"categories": [{"id": 1}, {"id": 2}]}
 
 
@@ -100,6 +104,22 @@ TWO = {"categories": [{"id": 1}, {"id": 2}]}
         ({"images": [IMAGE], "annotations": [{"image_id": 5}]}, r"no image has the id 5, .*annotations\[0\]"),
         ({"images": [IMAGE], "annotations": [{**MASKLESS, "category_id": 3}], **TWO}, "no category has that"),
         ({"images": [IMAGE], "annotations": [{**MASKLESS, "category_id": "x"}]}, "'category_id' is 'x'"),
+        ('{"images": [], "images": [], "annotations": []}', "not JSON .*'images' is twice"),
+        ({"images": [{**IMAGE, "id": True}], "annotations": []}, "'id' is True"),
+        ({"images": [{**IMAGE, "id": 1.0}], "annotations": []}, "'id' is 1.0"),
+        ({"images": [{**IMAGE, "id": "\ud800"}], "annotations": []}, "'id' is "),
+        ({"images": [{**IMAGE, "is_instance_exhaustive": "true"}], "annotations": []}, "'is_instance_exhaustive' is"),
+        ({"images": [{**IMAGE, "is_instance_exhaustive": 2}], "annotations": []}, "'is_instance_exhaustive' is 2"),
+        ({"images": [{**IMAGE, "height": True}], "annotations": []}, "the size is True x 10"),
+        ({"images": [{**IMAGE, "height": 2**30}], "annotations": []}, "the size is 1073741824 x 10"),
+        ({"images": [IMAGE], "annotations": [], "categories": [{"id": 1}, {"id": 1}]}, r"twice, .*categories\[1\]"),
+        ({"images": [IMAGE], "annotations": [], "categories": [{"id": True}]}, "'id' is True"),
+        ({"images": [IMAGE], "annotations": [{**MASKED, "id": 1}, {**MASKED, "id": 1}]}, r"twice, .*annotations\[1\]"),
+        ({"images": [IMAGE], "annotations": [{**MASKED, "iscrowd": "0"}]}, "'iscrowd' is '0'"),
+        ({"images": [IMAGE], "annotations": [{**MASKED, "segmentation": rle(MASK)}]}, r"\[20, 30\] pixels .* pair 1"),
+        ({"images": [IMAGE], "annotations": [{**MASKED, "segmentation": {"size": [10, 10], "counts": "!"}}]}, "pair 1"),
+        ("[" * 500 + "]" * 500, "not a COCO object"),
+        ({"images": [{**IMAGE, "id": [[[[[[[[[[[[]]]]]]]]]]]]}], "annotations": []}, "'id' is"),
     ],
 )
 def test_ground_truth_that_cannot_be_read(tmp_path: Path, document: Any, message: str) -> None:
@@ -117,11 +137,37 @@ def test_ground_truth_that_cannot_be_read(tmp_path: Path, document: Any, message
         ([{"image_id": 1, "score": float("nan")}], "the score is nan"),
         ([{"image_id": 1, "score": 1}], "no 'segmentation'"),
         ([{"image_id": 1, "score": 1, "bbox": [1, 2]}], "'bbox' is not x, y, width, height"),
+        ([{"image_id": 1, "score": 1, "bbox": [1, 2, -3, 4]}], "'bbox' is not x, y, width, height"),
+        ([{"image_id": 1, "score": 1, "bbox": ["1", 2, 3, 4]}], "'bbox' is not x, y, width, height"),
+        ([{"image_id": 1, "score": 1, "bbox": [0, 0, 1e300, 1]}], "not a segmentation .* pair 1"),
+        ([{"image_id": 1, "score": 10**400}], "the score is 1"),
+        ([{"image_id": 1, "score": True}], "the score is True"),
+        ([{"image_id": False, "score": 1}], "'image_id' is False"),
+        ([{**PREDICTION, "category_id": True}], "'category_id' is True"),
+        ([{**PREDICTION, "segmentation": {"size": [10, 10], "counts": "!!"}}], r"predictions\[0\], pair 1"),
     ],
 )
 def test_predictions_that_cannot_be_read(tmp_path: Path, document: Any, message: str) -> None:
     with pytest.raises(EvaluationError, match=message):
         read_predictions(write(tmp_path / "p.json", document), 0.5)
+
+
+@pytest.mark.parametrize(("ending", "pack"), [("gz", gzip.compress), ("zst", zstandard.compress)])
+def test_compressed_files_are_read(tmp_path: Path, ending: str, pack: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / f"p.json.{ending}"
+    path.write_bytes(pack(json.dumps([PREDICTION]).encode()))
+    assert read_predictions(path, 0.5).pairs == {1}
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(EvaluationError, match=path.name):
+        read_predictions(path, 0.5)
+
+
+def test_a_file_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("litetext.evaluate.entries.MOST_UNPACKED", 10_000)
+    path = tmp_path / "p.json.gz"
+    path.write_bytes(gzip.compress(b" " * 1_000_000 + b"[]"))
+    with pytest.raises(EvaluationError, match="unpacks to more than"):
+        read_predictions(path, 0.5)
 
 
 def test_no_such_file(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from PIL import Image
 pytest.importorskip("pycocotools")
 pytest.importorskip("scipy")
 from litetext.encoders.size import EncoderSize
+from litetext.errors import OutputError
+from litetext.evaluate import disagreements as module
 from litetext.evaluate.comparison import Answers, compare
 from litetext.evaluate.disagreements import draw_answers, write_retention
 from litetext.evaluate.known import KnownPair
@@ -70,6 +72,50 @@ def test_a_page_without_a_disagreement(tmp_path: Path) -> None:
     page = write_retention(report([A]), tmp_path)
     assert "No disagreement" in page.read_text("utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", "retention.json"]
+
+
+def test_a_page_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    write_retention(report([B]), folder)
+    write_retention(report([A]), folder)  # without a disagreement
+    assert sorted(path.name for path in folder.iterdir()) == ["index.html", "retention.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_stopped_while_it_is_written_the_old_page_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "kept"
+    write_retention(report([B]), folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*.*")}
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "page_environment", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_retention(report([(0, 5)]), folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "disagreements/mine.png", "index.html"])
+def test_what_is_not_ours_stays(tmp_path: Path, name: str) -> None:
+    (tmp_path / "kept" / name).parent.mkdir(parents=True)
+    (tmp_path / "kept" / name).write_text("mine")
+    with pytest.raises(OutputError, match=r"something else is there, .*kept"):
+        write_retention(report([B]), tmp_path / "kept")
+    assert (tmp_path / "kept" / name).read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_the_working_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match="working folder"):
+        write_retention(report([B]), Path())
+
+
+@pytest.mark.parametrize("phrase", ["two\nlines", "\x1b[31mred", "dog " * 100_000])
+def test_odd_phrases_are_drawn(tmp_path: Path, phrase: str) -> None:
+    page = write_retention(report([B], phrase), tmp_path)
+    assert "\x1b" not in page.read_text("utf-8")
 
 
 def test_a_page_of_an_undefined_ratio(tmp_path: Path) -> None:

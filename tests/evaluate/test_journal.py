@@ -142,6 +142,19 @@ def test_finished_predictions_of_another_run_are_not_overwritten(journal: Journa
         journal.is_complete()
 
 
+def test_a_file_where_the_seal_would_be_is_not_overwritten(journal: Journal) -> None:
+    journal.output.parent.mkdir()
+    journal.seal.write_text("my notes", encoding="utf-8")
+    with pytest.raises(EvaluationError, match=r"would be overwritten, .*found.json.run"):
+        journal.is_complete()
+
+
+def test_a_path_that_is_not_utf_8(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "found.json", {"model": "caf\udce9"})
+    assert go_on(journal) == 0
+    assert journal.is_complete()
+
+
 @pytest.mark.parametrize("step", ["before the predictions", "before their seal", "before the journal goes"])
 def test_stopped_while_it_finishes(journal: Journal, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def stop(*_: Any, **__: Any) -> None:

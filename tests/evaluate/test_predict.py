@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ pytest.importorskip("PIL")
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from litetext.errors import EvaluationError, ImageError, OptionError
+from litetext.errors import EvaluationError, ImageError, OptionError, OutputError
 from litetext.evaluate.coco import read_predictions
 from litetext.evaluate.predict import PredictionJob, identify, options_for, plan_predictions, predict, read_pictures
 from litetext.sam3.images import read_image
@@ -123,6 +124,37 @@ def test_cut_anywhere_again_and_again(tmp_path_factory: pytest.TempPathFactory, 
         path.write_bytes(content[: round(cut * len(content))])
     run(job)
     assert job.output.read_bytes() == job.output.with_name("other.json").read_bytes()
+
+
+def test_a_second_process_is_refused_at_once_and_harms_nothing(job: PredictionJob) -> None:
+    def second() -> None:
+        with pytest.raises(OutputError, match=r"another process writes these predictions, .*found.json.journal"):
+            run(job, other)
+
+    other = FakeSegmenter()
+    run(replace(job, output=job.output.with_name("other.json")))
+    run(job, FakeSegmenter(2, second))
+    assert other.embedded == []
+    assert job.output.read_bytes() == job.output.with_name("other.json").read_bytes()
+    assert not list(job.output.parent.glob("*.journal"))
+
+
+def test_an_empty_journal_of_a_killed_run_is_none(job: PredictionJob) -> None:
+    run(job)
+    with ExitStack() as held:
+        plan = plan_predictions(replace(job, output=job.output.with_name("new.json")), held)
+        assert plan.journal.path.read_bytes() == b""
+    assert not plan.journal.path.exists()
+    job.output.with_name("found.json.journal").touch()
+    assert plan_predictions(job).is_complete
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/secret.png", "sub/../../secret.png", "..\\secret.png"])
+def test_names_that_lead_out_of_the_folder(job: PredictionJob, name: str) -> None:
+    (job.truth.parent / "secret.png").write_bytes((job.images[0] / "a.png").read_bytes())
+    change(job, 2, file_name=name)
+    with pytest.raises(EvaluationError, match=r"'file_name' is .*secret.png', .*gold.json, images\[2\]"):
+        plan_predictions(job)
 
 
 def test_done_is_done(job: PredictionJob) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,10 @@ class FakeSegmenter:
 
 
 def run(job: PredictionJob, segmenter: Any = None) -> FakeSegmenter:
-    """Plan and predict."""
+    """Plan and predict, as the command line does it."""
     segmenter = segmenter or FakeSegmenter()
-    predict(plan_predictions(job), segmenter)
+    with ExitStack() as held:
+        predict(plan_predictions(job, held), segmenter)
     return segmenter
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from litetext.errors import OutputError
+from litetext.errors import OutputError, printable, shortened
 from litetext.evaluate.coco import decode_masks
 from litetext.evaluate.comparison import Answers
 from litetext.evaluate.retention import RetentionReport
@@ -22,6 +22,7 @@ _LEAST, _MOST = 320, 640  # pixels of the longer side of a picture, as drawn
 _GAP, _TEXT = 12, 15
 _INK, _PAPER = (31, 41, 55), (255, 255, 255)
 _QUALITY = 85
+_LONGEST = 400  # characters of a line of text, before it is measured
 _COLOURS_LEFT = 0.4  # of the picture's, so that those of the masks are seen
 
 
@@ -32,8 +33,11 @@ def check_page(folder: Path) -> None:
         OutputError: something else than such a page is there, or it is not writable.
     """
     check_output(folder, folder=True)
-    if folder.exists() and (not is_page(folder) or Path.cwd().is_relative_to(folder.resolve())):
-        raise OutputError("something else is there", where=str(folder), mend="give a folder of its own")
+    mend = "give a folder of its own"
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise OutputError("the working folder, or one above it, cannot be replaced", where=str(folder), mend=mend)
+    if folder.exists() and not is_page(folder):
+        raise OutputError("something else is there", where=str(folder), mend=mend)
 
 
 def is_page(folder: Path) -> bool:
@@ -64,7 +68,7 @@ def write_retention(report: RetentionReport, folder: Path) -> Path:
         write_text(new / TABLE, to_json(report.to_json()) + "\n")
         template = page_environment("litetext.evaluate").get_template("retention.html")
         shown = list(zip(report.comparison.worst, drawn, strict=True))
-        write_text(new / PAGE, template.render(report=report, shown=shown))
+        write_text(new / PAGE, printable(template.render(report=report, shown=shown)))
     return folder / PAGE
 
 
@@ -106,7 +110,8 @@ def _scale(side: int) -> float:
 
 
 def _fit(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The text, or as much of it as the width holds."""
+    """The text on one line, or as much of it as the width holds."""
+    text = printable(shortened(" ".join(text.split()), _LONGEST))
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:

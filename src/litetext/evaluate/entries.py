@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from litetext.errors import EvaluationError, PromptError
 from litetext.evaluate.rle import MOST_PIXELS
 from litetext.prompts.opening import Source, open_source
+from litetext.storage import MOST_RATIO, MOST_UNPACKED
 
 PairId = int | str
-MOST_BYTES = 2**31  # of a file, unpacked: a compressed one of some MB could fill any memory
 
 
 class Entry(NamedTuple):
@@ -139,17 +139,19 @@ def read_json(path: Path) -> Any:
     """What a JSON file holds; it may be compressed (.gz, .zst).
 
     Raises:
-        EvaluationError: no such file, not JSON, a key twice in one object, or more than `MOST_BYTES`.
+        EvaluationError: no such file, not JSON, a key twice in one object, or it unpacks to more than `MOST_UNPACKED`
+            bytes and more than `MOST_RATIO` times its own.
     """
     if not path.is_file():
         raise EvaluationError("no such file", where=str(path), mend="check the path")
+    most = max(MOST_UNPACKED, MOST_RATIO * path.stat().st_size)
     try:
         with open_source(Source(str(path), path)) as opened:
-            data = opened.file.read(MOST_BYTES + 1)
+            data = opened.file.read(most + 1)
     except PromptError as error:
         raise EvaluationError(error.what, where=error.where, mend=error.mend) from error
-    if len(data) > MOST_BYTES:
-        raise EvaluationError(f"more than {MOST_BYTES} bytes", where=str(path), mend="part the file")
+    if len(data) > most:
+        raise EvaluationError(f"it unpacks to more than {most} bytes", where=str(path), mend="unpack it yourself")
     try:
         return json.loads(data, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:

@@ -48,16 +48,15 @@ class Journal:
         Raises:
             EvaluationError: others are there; they are not overwritten.
         """
-        if self._is_begun() or not self.output.exists():
-            return False
         mend = "give another --pred, move it away, or leave out --model to score it"
-        try:
-            sealed = json.loads(self.seal.read_bytes())
-            run, predictions = dict(sealed["run"]), sealed["predictions"]
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
-            raise EvaluationError(
-                "predictions are there already, of an unknown run", where=str(self.output), mend=mend
-            ) from None
+        sealed = self._read_seal()
+        if self._is_begun() or not self.output.exists():
+            if sealed is None and self.seal.exists():
+                raise EvaluationError("a file that would be overwritten", where=str(self.seal), mend=mend)
+            return False
+        if sealed is None:
+            raise EvaluationError("predictions are there already, of an unknown run", where=str(self.output), mend=mend)
+        run, predictions = sealed
         self._compare(run, self.output, mend)
         if predictions != file_fingerprint(self.output):
             raise EvaluationError("predictions that were changed since", where=str(self.output), mend=mend)
@@ -152,6 +151,14 @@ class Journal:
                 yield from record["predictions"]
             if file.readline():
                 raise self._changed()
+
+    def _read_seal(self) -> tuple[dict[str, str], str] | None:
+        """The run of the finished predictions and their fingerprint; None where it is not said."""
+        try:
+            sealed = json.loads(self.seal.read_bytes())
+            return dict(sealed["run"]), sealed["predictions"]
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            return None
 
     def _is_begun(self) -> bool:
         """Whether there is a journal; an empty one is only the lock of a process that was killed."""
