@@ -182,3 +182,51 @@ def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch
 
     monkeypatch.setattr("litetext.anatomy.report.write_text", full)
     assert failure(capsys, "audit", "-o", "x") == "error: no space left on device, report.json\n"
+
+
+class TestGuesses:
+    def test_are_told_on_standard_error_and_in_json(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        path = tmp_path / "a.csv"
+        path.write_text("prompt;n\ndog;3.0\n", encoding="utf-8")
+        assert run(["audit", str(path), "--json"]) == 0
+        captured = capsys.readouterr()
+        told = "csv: ';' between cells, text in column 'prompt', counts in column 'n'"
+        assert captured.err == f"{path}: {told}\n"
+        assert json.loads(captured.out)["prompts"]["sources"][0]["read_as"] == told
+
+    def test_nothing_is_told_where_nothing_was_guessed(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        (tmp_path / "a.txt").write_text("dog\n", encoding="utf-8")
+        assert run(["audit", str(tmp_path / "a.txt"), "--json"]) == 0
+        captured = capsys.readouterr()
+        assert captured.err == ""
+        assert json.loads(captured.out)["prompts"]["sources"][0]["read_as"] == "txt"
+
+    def test_a_folder_is_told_of_in_a_few_lines(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        for number in range(40):
+            (tmp_path / f"{number}.csv").write_text("text,count\ndog,3\n", encoding="utf-8")
+            (tmp_path / f"x{number}.json").write_text(json.dumps({f"list {number}": ["cat"]}), encoding="utf-8")
+            (tmp_path / f"{number}.jpg").write_bytes(b"\xff\xd8\xff")
+        assert run(["audit", str(tmp_path), "--json"]) == 0
+        captured = capsys.readouterr()
+        assert "40 .jpg" in captured.err
+        assert "and 39 more: csv: text in column 'text', counts in column 'count'" in captured.err
+        assert captured.err.count("\n") < 20
+        assert "40 .jpg" in json.loads(captured.out)["prompts"]["passed_over"][str(tmp_path)]
+
+    def test_names_of_files_and_columns_are_escaped(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        (tmp_path / "a.csv").write_text("\x1b]0;x\x07name,n\ndog,3\n", encoding="utf-8")
+        assert run(["audit", str(tmp_path / "a.csv"), "--column", "\x1b]0;x\x07name"]) == 0
+        assert "\x1b" not in capsys.readouterr().err
+
+
+def test_an_audit_of_strings() -> None:
+    from litetext import audit
+    from litetext.errors import OptionError
+
+    assert audit(text for text in ("cat", "dog", "cat")).whole.total == 3
+    assert audit(["cat"]).sources[0].read_as is None
+    for wrong in ("cat", None, [None], [3]):
+        with pytest.raises(OptionError):
+            audit(wrong)  # type: ignore[arg-type]

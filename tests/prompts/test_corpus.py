@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 
 from litetext.errors import OptionError, PromptError
 from litetext.prompts.cleaning import clean
-from litetext.prompts.corpus import Prompt, PromptCorpus
+from litetext.prompts.corpus import Prompt, PromptCorpus, checked_texts
 
 prompts = st.lists(
     st.builds(
@@ -99,3 +101,30 @@ def test_no_prompts() -> None:
 def test_counts_must_fit() -> None:
     with pytest.raises(ValueError, match="for 1 sources, 2 texts"):
         PromptCorpus(("a", "b"), np.ones((1, 1), dtype=np.int64), ("x",))
+
+
+def test_strings_are_prompts_that_count_once() -> None:
+    for texts in (["cat", "dog", "Cat"], (text for text in ("cat", "dog", "cat"))):
+        corpus = PromptCorpus.build(texts)
+        assert (corpus.texts, corpus.occurrences.tolist()) == (("cat", "dog"), [2, 1])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["cat", b"cat", None, 3, [None], [3], [Prompt("cat", 0)], [Prompt("cat", -2)], [Prompt(None)], ["\ud83d"]],  # type: ignore[arg-type]
+)
+def test_what_is_no_prompt(wrong: Any) -> None:
+    with pytest.raises(OptionError):
+        PromptCorpus.build(wrong)
+
+
+def test_texts_of_the_interface() -> None:
+    assert checked_texts(text for text in ("cat", "käse")) == ["cat", "käse"]
+    for wrong in ("cat", None, [None], [3], ["\ud83d"]):
+        with pytest.raises(OptionError):
+            checked_texts(wrong)  # type: ignore[arg-type]
+
+
+def test_more_occurrences_than_64_bits_can_count() -> None:
+    with pytest.raises(PromptError, match="occurrences"):
+        PromptCorpus.build([Prompt("cat", 10**17)] * 100)

@@ -67,20 +67,21 @@ def read_apart(reader: str, opened: Opened, options: ReadOptions) -> Iterator[tu
             raise
         if found is None:
             raise _ended(child, opened.where, allowed)
-    yield from found
+    for texts, counts in found:
+        yield from zip(texts, counts, strict=True)
 
 
-def _ask(child: _Child, task: _Task, opened: Opened) -> list[tuple[str, int]] | None:
+def _ask(child: _Child, task: _Task, opened: Opened) -> list[tuple[list[str], list[int]]] | None:
     """The phrases of the answer; None: the child ended before it was complete."""
     with suppress(BrokenPipeError):
         child.requests.write(json.dumps(task).encode() + b"\n")
         child.requests.flush()
-    found: list[tuple[str, int]] = []
+    found: list[tuple[list[str], list[int]]] = []
     problem = None
     for line in child.replies:
         kind, *values = json.loads(line)
         if kind == "phrases":
-            found += zip(*values, strict=True)
+            found.append((values[0], values[1]))
         elif kind == "problem":
             problem = PromptError(values[0], where=values[1], mend=values[2])
         else:

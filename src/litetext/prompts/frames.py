@@ -20,6 +20,8 @@ from litetext.prompts.opening import ReadOptions, checked_text
 
 _ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 _SAMPLE = 200  # rows that columns are guessed from, as in CSV
+_ROWS = 10**7  # that any file may have,
+_ROWS_PER_BYTE = 1000  # and more for each of its bytes: one phrase over and over takes two bytes for a thousand rows
 
 Scan = Callable[[Sequence[str]], pl.LazyFrame]
 """Gives a table with at least the named columns, or (none named) with its schema."""
@@ -45,6 +47,7 @@ def read_frame(kind: str, path: Path, options: ReadOptions, where: str, notes: l
     """
     scan = _scan(kind, path)
     try:
+        _check_rows(scan, path, where)
         text, count = _columns(scan, options, where, notes)
         frame = scan([text, count] if count else [text])
         table = _grouped(frame, text, count).collect(engine="streaming")
@@ -78,16 +81,21 @@ def _scan(kind: str, path: Path) -> Scan:
     return scan_stream
 
 
+def _check_rows(scan: Scan, path: Path, where: str) -> None:
+    """Raise a `PromptError` when the file says that it has more rows than its bytes can mean."""
+    rows = scan(()).select(pl.len()).collect().item()
+    if rows > _ROWS + _ROWS_PER_BYTE * path.stat().st_size:
+        what = f"{rows} rows, more than {_ROWS_PER_BYTE} for each byte of the file"
+        raise PromptError(what, where=where, mend="write each phrase once, with its count")
+
+
 def _columns(scan: Scan, options: ReadOptions, where: str, notes: list[str]) -> tuple[str, str | None]:
     """The columns of text and count, as asked for or guessed."""
     schema = scan(()).collect_schema()
-    for wanted, fits, kind in (
-        (options.column, lambda name: _is_text(schema[name]), "text"),
-        (options.count_column, lambda name: _is_whole(scan, schema, name), "whole numbers"),
-    ):
+    for wanted, kind in ((options.column, "text"), (options.count_column, "whole numbers")):
         if wanted is not None and wanted not in schema:
             raise wrong_column(wanted, list(schema), where)
-        if wanted is not None and not fits(wanted):
+        if wanted is not None and not (_is_text(schema[wanted]) if kind == "text" else _is_whole(scan, schema, wanted)):
             raise PromptError(f"column '{wanted}' holds {schema[wanted]}, not {kind}", where=where, mend="name another")
     text, count = options.column, options.count_column
     if text is None:

@@ -9,11 +9,12 @@ from typing import BinaryIO, NoReturn
 
 from litetext.errors import PromptError
 from litetext.prompts.apart import read_apart
-from litetext.prompts.opening import MAX_RATIO, MAX_UNPACKED, Opened, ReadOptions, checked_text, refuse_columns
+from litetext.prompts.opening import Opened, ReadOptions, checked_text, refuse_columns
 
 _MEND = "give a list of strings, or of refs with sentences as in RefCOCO's refs(unc).p"
 
-_PHRASE = 16  # what a phrase weighs beside its characters
+_PHRASES = 2**24  # characters that the phrases of any pickle may have,
+_PHRASES_PER_BYTE = 200  # and more for each of its bytes, from which at most one phrase comes
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -54,7 +55,7 @@ def unpickled(path: Path, where: str) -> Iterator[tuple[str, int]]:
         data = _plain(file, where)
     if not isinstance(data, list | tuple):
         raise PromptError(f"the pickle holds a {type(data).__name__}, not a list", where=where, mend=_MEND)
-    left = MAX_UNPACKED + MAX_RATIO * path.stat().st_size
+    left = _PHRASES + _PHRASES_PER_BYTE * path.stat().st_size
     for index, ref in enumerate(data, 1):
         sentences = ref.get("sentences") if isinstance(ref, dict) else [ref]
         if not isinstance(sentences, list | tuple):
@@ -64,9 +65,9 @@ def unpickled(path: Path, where: str) -> Iterator[tuple[str, int]]:
             if not isinstance(text, str):
                 kind = type(text).__name__
                 raise PromptError(f"a {kind} instead of a phrase", where=f"{where} item {index}", mend=_MEND)
-            left -= len(text) + _PHRASE
+            left -= max(len(text), _PHRASES_PER_BYTE)
             if left < 0:  # a list may hold one string, or one list, a million times
-                what = f"the phrases have more than {MAX_RATIO} times the bytes of the pickle"
+                what = f"the phrases have more than {_PHRASES_PER_BYTE} times the bytes of the pickle"
                 raise PromptError(what, where=where, mend=_MEND)
             yield checked_text(_mended(text), where), 1
 

@@ -155,9 +155,11 @@ def _reason_to_pass_over(path: Path) -> str | None:
     kind = format_of_name(path.name)
     if kind is None:
         return path.suffix.lower() or "without an ending"
+    if path.exists() and not path.is_file():
+        return "of no regular kind"  # reading a pipe might never end; a broken link is a mistake, and told as one
     if path.name in _DESCRIPTIONS or (kind in ("txt", "json") and _OTHER_NAMES.fullmatch(path.stem)):
         return path.name
-    if kind == "txt" and path.is_file():
+    if kind == "txt" and path.exists():
         with path.open("rb") as file:
             return "of labels or names of pictures" if holds_labels(file.read(_HEAD)) else None
     return None
