@@ -23,7 +23,7 @@ MOST_PIXELS = 2**31 - 1  # of a mask: pycocotools counts pixels in 32 bits
 _MOST_OUTLINE = 2**20  # pixels along the polygons of a mask: pycocotools keeps five points for each
 _FURTHEST = 2**24  # pixels from the origin to a point of a polygon: times five, it has to fit into 32 bits
 _LONGEST_NUMBER = 7  # characters of five bits, so many hold 32 bits and a sign
-_BLOCK = 2**20  # characters that are decoded at once, to bound the memory
+_BLOCK = 2**18  # characters that are decoded at once, to bound the memory
 
 
 def check_masks(masks: Sequence[Any], where: Callable[[int], str]) -> list[Any]:
@@ -140,64 +140,66 @@ def _find_bad(codes: Sequence[bytes], pixels: Sequence[int]) -> tuple[int, str] 
     """The first compressed RLE that is damaged and what is wrong with it; each string has a character or more."""
     digits = np.frombuffer(b"".join(codes), dtype=np.uint8) - np.uint8(ord("0"))  # 0 to 63, more where it wraps
     ends = np.cumsum([len(code) for code in codes])
-    foreign = digits > 63
-    if foreign.any():
-        place = int(foreign.argmax())
-        bad = int(np.searchsorted(ends, place, side="right"))
+    if digits.max() > 63:
+        place = int((digits > 63).argmax())
         character = chr((int(digits[place]) + ord("0")) % 256)
+        bad = int(np.searchsorted(ends, place, side="right"))
         return bad, f"its counts have the character {character!r}, which is not from '0' to 'o'"
-    lasts = np.flatnonzero(digits < 32)  # without the bit that says more
-    open_ended = digits[ends - 1] >= 32
+    open_ended = digits[ends - 1] >= 32  # the bit that says more
     if open_ended.any():
         return int(open_ended.argmax()), "its counts end in the middle of a number"
-    firsts = np.concatenate([[0], lasts[:-1] + 1])
-    lengths = lasts - firsts + 1
-    sizes = np.diff(np.searchsorted(lasts, ends), prepend=0)  # numbers in each string
-    starts = np.cumsum(sizes) - sizes
+    lasts = np.flatnonzero(digits < 32)
+    lengths = np.diff(lasts, prepend=-1)
+    stops = np.searchsorted(lasts, ends)
+    starts = np.concatenate([[0], stops[:-1]])  # of each string, among the numbers
     if lengths.max() > _LONGEST_NUMBER:
-        place = int((lengths > _LONGEST_NUMBER).argmax())
-        return int(np.searchsorted(starts, place, side="right")) - 1, "its counts have a number of more than 32 bits"
-    runs = _undo_differences(_numbers(digits, firsts, lengths), sizes, starts)
-    totals, least = np.add.reduceat(runs, starts), np.minimum.reduceat(runs, starts)
-    wrong = (least < 0) | (totals != np.array(pixels))
-    if wrong.any():
-        bad = int(wrong.argmax())
+        return _string_of(lengths > _LONGEST_NUMBER, starts), "its counts have a number of more than 32 bits"
+    runs = _undo_differences(_numbers(digits, lasts, lengths), starts)
+    totals = np.add.reduceat(runs, starts, dtype=np.int64)
+    wrong = totals != np.array(pixels)
+    if runs.min() < 0 or wrong.any():
+        least = np.minimum.reduceat(runs, starts)
+        bad = int((wrong | (least < 0)).argmax())
         return bad, _sum_reason(int(least[bad]), int(totals[bad]), pixels[bad])
     empty = runs == 0
-    empty[starts] = empty[starts + sizes - 1] = False
-    if empty.any():
-        return int(np.searchsorted(starts, int(empty.argmax()), side="right")) - 1, _ZERO_RUN
-    return None
+    empty[starts] = empty[stops - 1] = False
+    return (_string_of(empty, starts), _ZERO_RUN) if empty.any() else None
+
+
+def _string_of(marked: npt.NDArray[np.bool_], starts: npt.NDArray[np.int64]) -> int:
+    """The string of the first marked number."""
+    return int(np.searchsorted(starts, int(marked.argmax()), side="right")) - 1
 
 
 def _numbers(
-    digits: npt.NDArray[np.uint8], firsts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """The signed numbers, int64 [N], that begin at those places; each has one to seven digits, the lowest first."""
-    numbers = (digits[firsts] & 31).astype(np.int64)
-    for place in range(1, int(lengths.max())):
-        longer = np.flatnonzero(lengths > place)
-        numbers[longer] += (digits[firsts[longer] + place] & 31).astype(np.int64) << (5 * place)
-    negative = (digits[firsts + lengths - 1] & 16) != 0
-    numbers[negative] -= np.int64(1) << (5 * lengths[negative])
+    digits: npt.NDArray[np.uint8], lasts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int32]:
+    """The signed numbers, int32 [N], whose last digits are at those places; the lowest digit comes first.
+
+    They wrap around as those of pycocotools do, so that what is checked is what it computes with.
+    """
+    signed = (digits[lasts].astype(np.int8) ^ 16) - 16  # the last digit has the sign: 16 to 31 are negative
+    numbers = signed.astype(np.int32)
+    for length in range(2, int(lengths.max()) + 1):
+        longer = np.flatnonzero(lengths >= length)
+        lower = digits[lasts[longer] - (length - 1)] & 31
+        numbers[longer] = (numbers[longer] << 5) | lower
     return numbers
 
 
-def _undo_differences(
-    numbers: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """Run lengths, int64 [N], of strings of so many numbers: from the fourth on each is told from the one two before.
+def _undo_differences(numbers: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    """Run lengths, int32 [N], of strings that start there: from the fourth on each is told from the one two before.
 
     The chain of the odd places begins at the second run, that of the even places at the third: the first stands alone.
     """
-    runs = numbers.copy()
-    runs[starts] = 0
-    within = np.arange(len(numbers)) - np.repeat(starts, sizes)
-    for parity in (0, 1):
-        places = np.flatnonzero(within % 2 == parity)
-        counts = (sizes + 1 - parity) // 2
-        sums = np.cumsum(runs[places])
-        before = np.concatenate([[0], sums])[np.cumsum(counts) - counts]
-        runs[places] = sums - np.repeat(before, counts)
-    runs[starts] = numbers[starts]
-    return runs
+    sums = np.zeros((len(numbers) + 1) // 2 * 2, dtype=np.int32)
+    sums[: len(numbers)] = numbers
+    sums[starts] = 0
+    columns = sums.reshape(-1, 2)  # of every second number: whatever its start, a string has one chain in each
+    np.cumsum(columns, axis=0, out=columns)
+    for column in (0, 1):
+        before = (starts + 1 - column) // 2  # numbers of the column before each string
+        chain = np.concatenate([[0], columns[:, column]]).astype(np.int32)
+        columns[:, column] -= np.repeat(chain[before], np.diff(before, append=len(columns)))
+    sums[starts] = numbers[starts]
+    return sums[: len(numbers)]
