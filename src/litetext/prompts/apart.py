@@ -62,6 +62,8 @@ def read_apart(reader: str, opened: Opened, options: ReadOptions) -> Iterator[tu
         child = _running()
         try:
             found = _ask(child, task, opened)
+        except PromptError:
+            raise  # the answer was complete
         except BaseException:
             _end()
             raise
