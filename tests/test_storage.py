@@ -1,5 +1,8 @@
 import json
+import resource
 import stat
+import sys
+import zipfile
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -119,6 +122,18 @@ def test_a_folder_between_two_renames_is_put_back(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["t"]
 
 
+def test_an_old_folder_that_was_left_is_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a kill leaves after the second of two renames."""
+    monkeypatch.setattr(storage, "_exchange", lambda _first, _second: False)
+    for name in (".t.old", "t"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mark").write_text(name)
+    with new_folder(tmp_path / "t") as work:
+        (work / "mark").write_text("new")
+    assert (tmp_path / "t" / "mark").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["t"]
+
+
 def test_what_is_not_ours_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_text("precious")
     with pytest.raises(OutputError, match="something else is there"), new_folder(tmp_path):
@@ -219,6 +234,67 @@ def test_bfloat16_is_widened(tmp_path: Path) -> None:
     tensor = torch.randn(5, 3).bfloat16()
     save_torch({"a": torch.zeros(7, 2), "b": tensor}, tmp_path / "a.safetensors")
     np.testing.assert_array_equal(load_matrix(f"{tmp_path}/a.safetensors#b"), tensor.float().numpy())
+
+
+def npy(header: bytes, data: bytes = MATRIX.tobytes()) -> bytes:
+    return b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header + data
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (4, 3), }"[:-20] + b"\n",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (4, ' \\\n",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999, 99999999999), }\n",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }\n",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (-4, -3), }\n",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (True, 12), }\n"[:-3],
+        b"{'descr': '|O', 'fortran_order': False, 'shape': (4, 3), }\n",
+        b"{'descr': [], 'fortran_order': False, 'shape': (4, 3), }\n",
+        b"(" * 5000,
+        b"\0\xff\n",
+    ],
+)
+def test_headers_that_lie(tmp_path: Path, header: bytes) -> None:
+    """NumPy parses a header as Python, and raises what Python's tokenizer does."""
+    (tmp_path / "a.npy").write_bytes(npy(header))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", npy(header))
+    for name in ("a.npy", "a.npz"):
+        with pytest.raises(ArrayError, match=name) as caught:
+            load_matrix(str(tmp_path / name))
+        assert "\n" not in str(caught.value)
+
+
+def test_every_changed_byte_of_a_packed_array(tmp_path: Path) -> None:
+    """The same array or an error; at 7dbcd79 some were zlib.error."""
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, x=MATRIX)
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            np.testing.assert_array_equal(load_matrix(str(path)), MATRIX)
+        except ArrayError as error:
+            assert "a.npz" in str(error)  # noqa: PT017
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kB on Linux only")
+def test_a_small_file_unpacks_to_little(tmp_path: Path) -> None:
+    """400 MB of zeros in 2 MB: refused by what it declares, and not unpacked."""
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (400, 1000000), }\n"
+    path = tmp_path / "bomb.npz"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("x.npy", "w") as file,
+    ):
+        file.write(npy(header, b""))
+        for _ in range(400):
+            file.write(bytes(1_000_000))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ArrayError, match=f"400,000,0.* more than {storage.MOST_UNPACKED:,}"):
+        load_matrix(str(tmp_path / "bomb.npz"))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
 
 @pytest.mark.parametrize(

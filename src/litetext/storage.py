@@ -83,6 +83,7 @@ def atomic_folder(target: Path, *, is_ours: Callable[[Path], bool]) -> Iterator[
         try:
             if old.exists() and not target.exists():
                 old.rename(target)
+            shutil.rmtree(old, ignore_errors=True)  # of one that was killed when its new folder was in place
             if target.exists() and not (target.is_dir() and (is_ours(target) or not any(target.iterdir()))):
                 raise OutputError("something else is there", where=str(target), mend="give another folder")
             _empty(partial)

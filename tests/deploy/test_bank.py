@@ -205,3 +205,27 @@ def test_the_nearest_of_many(tmp_path: Path) -> None:
     assert bank.nearest("gren thing 1234")[0] == "green thing 1234"
     assert time.perf_counter() - start < 1
     assert seen("X") == b"x"
+
+
+def test_any_iterable_of_texts(bank: PromptBank) -> None:
+    assert np.array_equal(bank.encode(text for text in PHRASES)[0], bank.encode(PHRASES)[0])
+    for odd in ([None], [3], 3, iter(())):
+        with pytest.raises(OptionError):
+            bank.encode(odd)  # type: ignore[arg-type]
+
+
+def test_what_a_terminal_would_obey_is_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from dataclasses import replace
+
+    from litetext.cli import run
+
+    path, odd = tmp_path / "bank.safetensors", "tree\x1b]0;title\x07\x9b2J"
+    owner = replace(header(), name="\x1b[31m" + "x" * 5000)
+    bank_writing.write_bank(path, [odd], WordArrays().encode, owner)
+    with pytest.raises(EncoderError) as caught:
+        PromptBank.open(path).encode(["tree"])
+    assert run(["inspect", str(path)]) == run(["inspect", str(path), "--json"]) == 0
+    told = capsys.readouterr()
+    for text in (str(caught.value), told.out, told.err):
+        assert not {"\x1b", "\x07", "\x9b"} & set(text)
+    assert len(told.out.splitlines()[0]) < 500

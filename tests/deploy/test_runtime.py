@@ -263,3 +263,14 @@ def test_it_serves_without_pytorch(folders: dict[str, Path]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "(2, 4, 256) []\n"
+
+
+def test_any_iterable_of_texts(folders: dict[str, Path]) -> None:
+    runtime = TextRuntime.open(folders["masked"])
+    values, mask = runtime.encode(text for text in PHRASES)
+    wanted, seen = runtime.encode(PHRASES)
+    assert np.array_equal(values, wanted)
+    assert np.array_equal(mask, seen)
+    for odd in ([None], [3], ["a", b"b"], 3, "cat", iter(())):
+        with pytest.raises(OptionError):
+            runtime.encode(odd)  # type: ignore[arg-type]

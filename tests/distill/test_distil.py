@@ -228,3 +228,24 @@ def test_a_folder_with_something_else_is_left_alone(cache: Path, whole: Path, tm
     (tmp_path / "last.ckpt").write_bytes((whole / "last.ckpt").read_bytes()[:-100])
     with pytest.raises(LiteTextError, match="not a checkpoint"):
         distil(recipe_of(cache), tmp_path)
+
+
+def test_every_changed_bit_of_a_checkpoint_is_refused(cache: Path, tmp_path: Path) -> None:
+    """Or it is one that nothing reads, and the run is the same: padding between the parts, times of day."""
+    recipe = recipe_of(cache)
+    distil(recipe, tmp_path / "run")
+    path, whole = tmp_path / "run" / "last.ckpt", weights_of(tmp_path / "run")
+    data = path.read_bytes()
+    refused = 0
+    places = range(0, len(data), len(data) // 60)
+    for place in places:
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :])
+        try:
+            distil(recipe, tmp_path / "run")
+        except TrainingError as error:
+            assert "last.ckpt" in str(error)  # noqa: PT017
+            refused += 1
+        else:
+            found = weights_of(tmp_path / "run")
+            assert all(torch.equal(found[name], whole[name]) for name in whole)
+    assert refused > 0.9 * len(places)

@@ -14,6 +14,7 @@ import torch
 
 from litetext.distill.cache import FeatureCache
 from litetext.distill.embed import EmbedOptions, embed, longest_first, plan
+from litetext.distill.manifest import Teacher
 from litetext.encoders.protocol import TextEncoder, TextFeatures
 from litetext.encoders.student import StudentEncoder
 from litetext.encoders.teacher import TeacherConfig, TeacherEncoder, build_teacher
@@ -259,12 +260,16 @@ def test_a_damaged_shard_is_refused_before_anything_is_added(teacher: TeacherEnc
     assert files_of(tmp_path) == before
 
 
-def test_a_second_writer_is_refused(teacher: TeacherEncoder, tmp_path: Path) -> None:
+def test_a_second_writer_is_refused(teacher: TeacherEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fcntl = pytest.importorskip("fcntl")
     with open_folder(tmp_path) as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         with pytest.raises(OutputError, match="another process writes this cache"):
             embed(corpus_of(WORDS), teacher, tmp_path, SMALL)
+        monkeypatch.setattr(Teacher, "of", None)  # at once: before gigabytes of weights are read
+        with pytest.raises(OutputError, match="another process writes this cache"):
+            embed(corpus_of(WORDS), teacher, tmp_path, SMALL)
+    monkeypatch.undo()
     assert files_of(tmp_path) == {}
     assert embed(corpus_of(WORDS), teacher, tmp_path, SMALL).embedded == len(WORDS)
 

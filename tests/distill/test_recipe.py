@@ -68,3 +68,8 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("[training\n")
     with pytest.raises(OptionError, match=r"not TOML .*bad.toml; see docs/distill.md"):
         read_recipe(tmp_path / "bad.toml")
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_bytes(b"\xef\xbb\xbf[training]\nepochs = 3\n")
+    assert read_recipe(tmp_path / "r.toml").training.epochs == 3

@@ -350,3 +350,11 @@ def test_random_weights_are_sensible() -> None:
 def test_a_folded_student_is_not_built_at_random() -> None:
     with pytest.raises(OptionError, match="random weights for a folded student"):
         build_student(replace(StudentConfig.of("tiny", padding="masked"), folded=True), generator())
+
+
+def test_any_iterable_of_texts() -> None:
+    encoder = StudentEncoder(tiny_student("masked", vocabulary=49_408), "tiny")
+    assert encoder.encode(text for text in ["dog", "a cat"]).values.equal(encoder.encode(["dog", "a cat"]).values)
+    for odd in ([None], [3], 3, iter(())):
+        with pytest.raises(OptionError):
+            encoder.encode(odd)  # type: ignore[arg-type]
