@@ -71,9 +71,11 @@ def _check_rle(mask: Any) -> dict[str, Any]:
     if not isinstance(mask, dict):
         raise ValueError(f"{shown(mask)} is neither RLE nor polygons")  # noqa: TRY004 - one class for all
     size, counts = mask.get("size"), mask.get("counts")
-    if not isinstance(size, list) or [type(side) for side in size] != [int, int] or min(size) < 1:
+    if not isinstance(size, list) or len(size) != 2:
         raise ValueError(f"its size is {shown(size)}, not height and width in pixels")
     height, width = size
+    if type(height) is not int or type(width) is not int or height < 1 or width < 1:
+        raise ValueError(f"its size is {shown(size)}, not height and width in pixels")
     if height * width > MOST_PIXELS:
         raise ValueError(f"its size is {shown(size)}, more than {MOST_PIXELS} pixels")
     if isinstance(counts, str):
