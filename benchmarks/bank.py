@@ -22,16 +22,16 @@ import numpy.typing as npt
 
 from benchmarks.command import run
 from benchmarks.machine import distinct_prompts, saco_prompts
-from litetext.deploy.bank_file import BankHeader
-from litetext.deploy.bank_writing import write_bank
-from litetext.prompts.cleaning import clean
-from litetext.tokens.batch import TokenBatch
+from litetext.features.bank_file import BankHeader
+from litetext.features.bank_writing import write_bank
+from litetext.tokenizer.batch import TokenBatch
+from litetext.tokenizer.clean import clean
 
 PHRASES, SMALL, ASKED, TOKENS, WIDTH = 1_000_000, 1000, 1000, 4, 256
 CONTEXT = 32
 CHILD = """
 import json, resource, sys, time
-from litetext.deploy.bank import PromptBank
+from litetext.features.bank import PromptBank
 from litetext.errors import EncoderError
 
 def resident():

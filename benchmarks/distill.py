@@ -32,18 +32,18 @@ from torch.nn.functional import cosine_similarity, mse_loss
 
 from benchmarks.command import run
 from benchmarks.machine import saco_prompts
-from litetext.distill.cache import FeatureCache
-from litetext.distill.data import Data, batches_of, epoch_batches, token_lengths
-from litetext.distill.distil import prepare_run
-from litetext.distill.manifest import Manifest, Teacher
-from litetext.distill.parallel import World
-from litetext.distill.recipe import DistilRecipe
-from litetext.distill.shards import write_shard
-from litetext.distill.trainer import Surroundings, Trainer
-from litetext.encoders.presets import OUTPUT_WIDTH, StudentConfig
+from litetext.distillation.data import Data, batches_of, epoch_batches, token_lengths
+from litetext.distillation.distill import prepare_run
+from litetext.distillation.parallel import World
+from litetext.distillation.recipe import DistilRecipe
+from litetext.distillation.trainer import Surroundings, Trainer
+from litetext.encoders.config import OUTPUT_WIDTH, StudentConfig
 from litetext.encoders.student import TextStudent, build_student
+from litetext.features.manifest import Manifest, Teacher
+from litetext.features.shards import write_shard
+from litetext.features.store import FeatureCache
 from litetext.prompts.corpus import Prompt, PromptCorpus
-from litetext.tokens.batch import TokenBatch
+from litetext.tokenizer.batch import TokenBatch
 
 ROUNDS, PHRASES, BATCH = 3, 2048, 256
 CONTEXT, TEACHER_CONTEXT = 16, 32

@@ -18,9 +18,9 @@ import torch
 
 from benchmarks.command import run
 from benchmarks.machine import real_prompts
-from litetext.distill.cache import FeatureCache
-from litetext.distill.embed import embed
 from litetext.encoders.teacher import TeacherConfig, TeacherEncoder, build_teacher
+from litetext.features.embed import embed
+from litetext.features.store import FeatureCache
 from litetext.prompts.corpus import Prompt, PromptCorpus
 
 PROMPTS, ROUNDS, BATCH = 512, 3, 32

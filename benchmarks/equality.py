@@ -15,9 +15,9 @@ import torch
 from tests.encoders.synthetic import PROMPTS, REAL, TEACHER, Student, Teacher, save_pt
 
 from benchmarks.command import run
-from litetext.encoders.loading import load_encoder
+from litetext.checkpoints.load import load_encoder
 from litetext.encoders.student import StudentEncoder, TextStudent
-from litetext.tokens.batch import TokenBatch
+from litetext.tokenizer.batch import TokenBatch
 
 WAYS = (("slice", 16), ("interpolate", 16), ("interpolate", 32))
 

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.evaluate.official import load_official
-from tests.evaluate.synthetic import gold_set
+from tests.evaluation.official import load_official
+from tests.evaluation.synthetic import gold_set
 
-from litetext.evaluate.cgf1 import evaluate_gold
+from litetext.evaluation.cgf1 import evaluate_gold
 
 ROUNDS = 3
 

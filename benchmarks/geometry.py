@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from litetext.anatomy.geometry import GeometryOptions, measure_geometry
+from litetext.auditing.geometry import GeometryOptions, measure_geometry
 
 MANIFOLD = 17
 NOISE = 0.001

@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 
 import torch
+from tests.checkpoints.test_load import memory_to_load
 from tests.encoders.synthetic import REAL, Student, save_pt, save_sparse
-from tests.encoders.test_loading import memory_to_load
 
 from benchmarks.command import run
 

@@ -17,14 +17,14 @@ import torch
 
 from benchmarks.command import run
 from benchmarks.machine import saco_prompts
-from litetext.deploy.calibrate import calibrate
-from litetext.deploy.export import ExportPlan, export_student
-from litetext.deploy.fidelity import compare_encoders
-from litetext.deploy.quantize import QuantizeOptions, quantize_student
-from litetext.deploy.runtime import TextRuntime
-from litetext.deploy.served import ServedEncoder
-from litetext.encoders.presets import StudentConfig
+from litetext.encoders.config import StudentConfig
 from litetext.encoders.student import StudentEncoder, TextStudent, build_student
+from litetext.export.calibrate import calibrate
+from litetext.export.exporter import ExportPlan, export_student
+from litetext.export.quantize import QuantizeOptions, quantize_student
+from litetext.export.runtime import TextRuntime
+from litetext.export.runtime_encoder import ServedEncoder
+from litetext.features.compare import compare_encoders
 
 CALIBRATED, COMPARED, ALONE = 1000, 5000, 100
 

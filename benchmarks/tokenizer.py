@@ -13,7 +13,7 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from benchmarks.command import run
 from benchmarks.machine import distinct_prompts
-from litetext.tokens.bpe import ClipTokenizer
+from litetext.tokenizer.bpe import ClipTokenizer
 
 PROMPTS, ROUNDS = 100_000, 5
 

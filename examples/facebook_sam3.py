@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from litetext.deploy.runtime import TextRuntime
+from litetext.export.runtime import TextRuntime
 
 
 class LiteTextBackbone(nn.Module):

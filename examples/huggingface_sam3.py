@@ -10,7 +10,7 @@ from PIL import Image
 from transformers import Sam3ImageProcessor, Sam3Model
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from litetext.deploy.runtime import TextRuntime
+from litetext.export.runtime import TextRuntime
 
 
 def main(model_id: str, text_folder: str, image_path: str, prompt: str) -> dict[str, torch.Tensor]:

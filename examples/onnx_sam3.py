@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-from litetext.deploy.runtime import TextRuntime
+from litetext.export.runtime import TextRuntime
 
 
 def main(encoder_file: str, decoder_file: str, text_folder: str, image_path: str, prompt: str) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import cast
 
-from litetext.encoders.loading import load_encoder
-from litetext.encoders.saving import save_student
+from litetext.checkpoints.load import load_encoder
+from litetext.checkpoints.writer import save_student
 from litetext.encoders.student import StudentEncoder
 
 

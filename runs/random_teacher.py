@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from litetext.encoders.presets import StudentConfig
-from litetext.encoders.saving import Identity, save_encoder
+from litetext.checkpoints.writer import Identity, save_encoder
+from litetext.encoders.config import StudentConfig
 from litetext.encoders.student import build_student
-from litetext.evaluate.subsets import SUBSETS
+from litetext.evaluation.subsets import SUBSETS
 from litetext.micro.phrases import make_pairs
 from litetext.micro.saco import ANNOTATIONS, write_saco
 from litetext.micro.scenes import SceneOptions

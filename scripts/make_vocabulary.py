@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 MERGES = 49_152 - 256 - 2  # CLIP's own arithmetic
-TARGET = Path(__file__).parents[1] / "src/litetext/tokens/data/clip_merges.txt.gz"
+TARGET = Path(__file__).parents[1] / "src/litetext/tokenizer/data/clip_merges.txt.gz"
 
 
 def main() -> None:

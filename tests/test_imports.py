@@ -12,13 +12,15 @@ SOURCE = Path(__file__).parents[1] / "src" / "litetext"
 # Lower rank is earlier. Packages of one rank do not know each other.
 RANKS = [
     {"errors", "device", "pages", "records", "storage"},
+    {"tokenizer"},
     {"prompts"},
-    {"tokens"},
+    {"features"},
     {"encoders"},
-    {"anatomy", "distill"},
+    {"checkpoints"},
+    {"auditing", "distillation"},
     {"sam3"},
-    {"evaluate"},
-    {"deploy"},
+    {"evaluation"},
+    {"export"},
     {"bench", "micro"},
     {"cli"},
     {"__init__", "__main__"},
@@ -48,8 +50,8 @@ def test_no_upward_import(file: Path) -> None:
 
 def test_the_check_can_fail(tmp_path: Path) -> None:
     file = tmp_path / "x.py"
-    file.write_text("def f():\n    from litetext.anatomy.audit import audit\nimport litetext.cli\n")
-    assert imported(file) == {"anatomy", "cli"}
+    file.write_text("def f():\n    from litetext.auditing.run import audit\nimport litetext.cli\n")
+    assert imported(file) == {"auditing", "cli"}
 
 
 def test_every_foreign_package_is_declared() -> None:

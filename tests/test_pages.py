@@ -6,7 +6,7 @@ from jinja2 import UndefinedError
 from litetext.pages import page_environment
 
 
-@pytest.mark.parametrize("package", ["litetext.anatomy", "litetext.evaluate", "litetext.micro"])
+@pytest.mark.parametrize("package", ["litetext.auditing", "litetext.evaluation", "litetext.micro"])
 def test_every_template_extends_the_frame(package: str) -> None:
     environment = page_environment(package)
     own = [name for name in environment.list_templates(["html"]) if name != "page.html"]
@@ -17,7 +17,7 @@ def test_every_template_extends_the_frame(package: str) -> None:
 
 
 def test_a_page() -> None:
-    environment = page_environment("litetext.anatomy")
+    environment = page_environment("litetext.auditing")
     page = environment.from_string(
         '{% extends "page.html" %}{% block title %}{{ name }}{% endblock %}{% block style %}b { c: d }{% endblock %}'
         "{% block content %}<p>{{ name }}</p>{% endblock %}"

@@ -115,7 +115,7 @@ def test_what_does_not_exist_is_found() -> None:
 
 
 def test_each_is_listed_and_each_recipe_is_read() -> None:
-    from litetext.distill.recipe import read_recipe
+    from litetext.distillation.recipe import read_recipe
 
     listed = (RUNS / "README.md").read_text(encoding="utf-8")
     assert [path.name for path in RUNS.iterdir() if path.suffix in {".sh", ".py"} and path.name not in listed] == []
@@ -160,8 +160,8 @@ def random_teacher() -> ModuleType:
 @pytest.mark.torch
 def test_stand_ins_are_what_the_commands_read(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from litetext.evaluate.predict import PredictionJob, plan_predictions
-    from litetext.evaluate.subsets import ANNOTATORS, SUBSETS, find_subsets
+    from litetext.evaluation.predict import PredictionJob, plan_predictions
+    from litetext.evaluation.subsets import ANNOTATORS, SUBSETS, find_subsets
     from litetext.prompts.corpus import PromptCorpus
     from litetext.prompts.readers import read_prompts
 

@@ -7,11 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from litetext.anatomy.audit import AuditOptions, AuditReport, Inputs, audit
-    from litetext.encoders.huggingface import load_huggingface
-    from litetext.encoders.loading import load_encoder
-    from litetext.encoders.protocol import TextEncoder, TextFeatures
+    from litetext.auditing.run import AuditOptions, AuditReport, Inputs, audit
+    from litetext.checkpoints.huggingface import load_huggingface
+    from litetext.checkpoints.load import load_encoder
     from litetext.errors import LiteTextError
+    from litetext.features.protocol import TextEncoder, TextFeatures
     from litetext.prompts.bundled import bundled_corpus
     from litetext.prompts.corpus import Prompt, PromptCorpus
     from litetext.prompts.readers import ReadOptions, read_prompts
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from litetext.sam3.host import load_host, swap_text_encoder
     from litetext.sam3.masks import Masks
     from litetext.sam3.segmenter import Segmenter, SegmentOptions
-    from litetext.tokens.batch import TokenBatch
-    from litetext.tokens.bpe import ClipTokenizer, clip_tokenizer
+    from litetext.tokenizer.batch import TokenBatch
+    from litetext.tokenizer.bpe import ClipTokenizer, clip_tokenizer
 
 _HOMES = {
-    "AuditOptions": "litetext.anatomy.audit",
-    "AuditReport": "litetext.anatomy.audit",
-    "ClipTokenizer": "litetext.tokens.bpe",
+    "AuditOptions": "litetext.auditing.run",
+    "AuditReport": "litetext.auditing.run",
+    "ClipTokenizer": "litetext.tokenizer.bpe",
     "Exemplars": "litetext.sam3.exemplars",
-    "Inputs": "litetext.anatomy.audit",
+    "Inputs": "litetext.auditing.run",
     "LiteTextError": "litetext.errors",
     "Masks": "litetext.sam3.masks",
     "Prompt": "litetext.prompts.corpus",
@@ -35,15 +35,15 @@ _HOMES = {
     "ReadOptions": "litetext.prompts.readers",
     "SegmentOptions": "litetext.sam3.segmenter",
     "Segmenter": "litetext.sam3.segmenter",
-    "TextEncoder": "litetext.encoders.protocol",
-    "TextFeatures": "litetext.encoders.protocol",
-    "TokenBatch": "litetext.tokens.batch",
-    "audit": "litetext.anatomy.audit",
+    "TextEncoder": "litetext.features.protocol",
+    "TextFeatures": "litetext.features.protocol",
+    "TokenBatch": "litetext.tokenizer.batch",
+    "audit": "litetext.auditing.run",
     "bundled_corpus": "litetext.prompts.bundled",
-    "clip_tokenizer": "litetext.tokens.bpe",
-    "load_encoder": "litetext.encoders.loading",
+    "clip_tokenizer": "litetext.tokenizer.bpe",
+    "load_encoder": "litetext.checkpoints.load",
     "load_host": "litetext.sam3.host",
-    "load_huggingface": "litetext.encoders.huggingface",
+    "load_huggingface": "litetext.checkpoints.huggingface",
     "read_prompts": "litetext.prompts.readers",
     "swap_text_encoder": "litetext.sam3.host",
 }

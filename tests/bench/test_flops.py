@@ -3,7 +3,7 @@
 import pytest
 
 from litetext.bench.flops import mean_flops, prompt_flops
-from litetext.encoders.presets import StudentConfig
+from litetext.encoders.config import StudentConfig
 
 SMALL = StudentConfig("small", 8, 2, 1, 2, 4, "attended", vocabulary=10, output=3)
 

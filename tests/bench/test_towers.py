@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 
 from litetext.bench.openers import open_huggingface, open_student
 from litetext.bench.towers import halve, make_teacher, to_huggingface
-from litetext.encoders.convert import convert_checkpoint
-from litetext.encoders.loading import load_encoder
-from litetext.encoders.presets import StudentConfig
-from litetext.encoders.saving import save_student
+from litetext.checkpoints.conversion import convert_checkpoint
+from litetext.checkpoints.load import load_encoder
+from litetext.checkpoints.writer import save_student
+from litetext.encoders.config import StudentConfig
 from litetext.encoders.student import StudentEncoder, TextStudent, build_student
 from litetext.errors import EncoderError
 from tests.encoders.synthetic import TINY_TEACHER, Teacher, fill, save_pt

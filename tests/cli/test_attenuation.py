@@ -12,10 +12,10 @@ pytest.importorskip("transformers")
 import torch
 from PIL import Image
 
-from litetext.anatomy.attenuation import DEFINITIONS, STAGES
+from litetext.auditing.attenuation import DEFINITIONS, STAGES
+from litetext.checkpoints.writer import save_student
 from litetext.cli import run
-from litetext.encoders.presets import StudentConfig
-from litetext.encoders.saving import save_student
+from litetext.encoders.config import StudentConfig
 from litetext.encoders.student import build_student
 from tests.cli.helpers import failure
 from tests.sam3.hosts import WIDTH

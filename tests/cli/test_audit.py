@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from litetext.cli import run
-from litetext.tokens.vocabulary import END_ID, START_ID
+from litetext.tokenizer.vocabulary import END_ID, START_ID
 from tests.cli.helpers import failure
-from tests.tokens.reference import sam3_tokenizer
+from tests.tokenizer.reference import sam3_tokenizer
 
 
 def audit_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
@@ -170,7 +170,7 @@ def test_interruption_leaves_no_half_report(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt  # not a signal: where CI runs in the background, SIGINT is ignored
 
-    monkeypatch.setattr("litetext.anatomy.report.to_json", interrupt)
+    monkeypatch.setattr("litetext.auditing.page.to_json", interrupt)
     assert run(["audit", "-o", str(tmp_path / "report")]) == 130
     assert not (tmp_path / "report" / "report.html").exists()
     assert not [path for path in (tmp_path / "report").rglob("*") if path.name.startswith(".")]
@@ -180,7 +180,7 @@ def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "report.json")
 
-    monkeypatch.setattr("litetext.anatomy.report.write_text", full)
+    monkeypatch.setattr("litetext.auditing.page.write_text", full)
     assert failure(capsys, "audit", "-o", "x") == "error: no space left on device, report.json\n"
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("torch")
+from litetext.checkpoints.load import load_encoder
 from litetext.cli import run
-from litetext.encoders.loading import load_encoder
 from tests.cli.helpers import failure
-from tests.distill.runs import make_cache
+from tests.distillation.runs import make_cache
 from tests.sam3.hosts import WIDTH
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("no_network")]

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("torch")
+from litetext.checkpoints.load import load_encoder
+from litetext.checkpoints.writer import save_student
 from litetext.cli import run
-from litetext.distill.cache import FeatureCache
-from litetext.encoders.loading import load_encoder
-from litetext.encoders.saving import save_student
+from litetext.features.store import FeatureCache
 from litetext.prompts.bundled import bundled_corpus
 from tests.cli.helpers import failure
-from tests.distill.corpora import files_of, letters
+from tests.distillation.corpora import files_of, letters
 from tests.encoders.students import tiny_student
 from tests.encoders.synthetic import HF_IMAGE, TINY_TEACHER, Teacher, save_safetensors
 from tests.encoders.test_huggingface import clip_text, letters_tokenizer, save
@@ -174,7 +174,7 @@ def test_interruption_leaves_no_half_file(
     out = tmp_path / "cache"
     command = ["embed", source, "-o", str(out), "--model", model, "--device", "cpu"]
     with monkeypatch.context() as patch:
-        patch.setattr("litetext.distill.shards.save", interrupt)
+        patch.setattr("litetext.features.shards.save", interrupt)
         assert run(command) == 130
     assert set(files_of(out)) == {"manifest.json"}
     capsys.readouterr()

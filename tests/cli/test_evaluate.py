@@ -12,8 +12,8 @@ pytest.importorskip("scipy")
 import litetext.cli.evaluate  # noqa: F401 - importing a command adds it
 from litetext.cli import run
 from tests.cli.helpers import failure
-from tests.evaluate.files import stripe, write_predictions, write_truth
-from tests.evaluate.synthetic import rectangle, rle
+from tests.evaluation.files import stripe, write_predictions, write_truth
+from tests.evaluation.synthetic import rectangle, rle
 
 A, B = stripe(0, 20), stripe(50, 70)
 
@@ -131,7 +131,7 @@ def test_without_a_command_usage_is_one_line(capsys: pytest.CaptureFixture[str])
 def test_without_the_extra(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, files: list[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "litetext.evaluate.cgf1", None)
+    monkeypatch.setitem(sys.modules, "litetext.evaluation.cgf1", None)
     message = failure(capsys, "evaluate", "gold", "--gt", files[0], "--pred", files[3])
     assert message == "error: evaluation needs the extra 'sam3'; pip install 'litetext[sam3]'\n"
 

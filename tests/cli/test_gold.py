@@ -10,12 +10,12 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("pycocotools")
 from litetext.cli import run
-from litetext.evaluate import predict as predicting
+from litetext.evaluation import predict as predicting
 from litetext.sam3.segmenter import Segmenter
 from litetext.storage import only_writer
 from tests.cli.helpers import failure
-from tests.evaluate.files import stripe, write_predictions, write_truth
-from tests.evaluate.worlds import write_world
+from tests.evaluation.files import stripe, write_predictions, write_truth
+from tests.evaluation.worlds import write_world
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("no_network")]
 

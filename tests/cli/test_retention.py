@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 import litetext.micro
+from litetext.checkpoints.shipped import SHIPPED
+from litetext.checkpoints.writer import save_student
 from litetext.cli import run
 from litetext.cli.retention import student_name
-from litetext.encoders.presets import StudentConfig
-from litetext.encoders.saving import save_student
-from litetext.encoders.shipped import SHIPPED
+from litetext.encoders.config import StudentConfig
 from litetext.encoders.student import build_student
 from litetext.micro.phrases import make_pairs
 from litetext.micro.saco import write_saco
@@ -153,7 +153,7 @@ def test_a_page_takes_the_place_of_ours_only(capsys: pytest.CaptureFixture[str],
 
 
 def test_names_of_shipped_students(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("litetext.encoders.shipped.SHIPPED", {"toy": ("a", "b"), "toy-student": ("a", "c")})
+    monkeypatch.setattr("litetext.checkpoints.shipped.SHIPPED", {"toy": ("a", "b"), "toy-student": ("a", "c")})
     assert student_name("toy") == "toy-student"
     assert student_name("toy-student") == "toy-student"
     assert student_name("./toy") == "./toy"

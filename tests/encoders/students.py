@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from litetext.encoders.presets import Padding, StudentConfig
+from litetext.encoders.config import Padding, StudentConfig
 from litetext.encoders.student import TextStudent, build_student
 from litetext.encoders.teacher import TeacherConfig
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from litetext.tokens.batch import TokenBatch
+from litetext.tokenizer.batch import TokenBatch
 
 State = dict[str, Tensor]
 PROMPTS = [

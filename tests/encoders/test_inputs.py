@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from litetext.errors import OptionError
-from litetext.tokens.batch import TokenBatch
-from litetext.tokens.vocabulary import END_ID
+from litetext.tokenizer.batch import TokenBatch
+from litetext.tokenizer.vocabulary import END_ID
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402

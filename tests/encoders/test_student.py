@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from litetext.encoders.presets import PRESETS, StudentConfig
-from litetext.encoders.protocol import TextEncoder, pooled_features
+from litetext.encoders.config import PRESETS, StudentConfig
 from litetext.errors import OptionError
-from litetext.tokens.batch import TokenBatch
+from litetext.features.protocol import TextEncoder, pooled_features
+from litetext.tokenizer.batch import TokenBatch
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from litetext.encoders.positions import resize_positions  # noqa: E402
+from litetext.encoders.position_tables import resize_positions  # noqa: E402
 from litetext.encoders.student import StudentEncoder, TextStudent, build_student  # noqa: E402
 from tests.encoders.students import (  # noqa: E402
     VOCABULARY,

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from litetext.encoders.presets import PRESETS
-from litetext.encoders.protocol import TextEncoder
+from litetext.encoders.config import PRESETS
 from litetext.errors import OptionError
-from litetext.tokens.batch import TokenBatch
+from litetext.features.protocol import TextEncoder
+from litetext.tokenizer.batch import TokenBatch
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")

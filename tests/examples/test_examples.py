@@ -15,9 +15,9 @@ onnx = pytest.importorskip("onnx")
 from PIL import Image  # noqa: E402
 
 from litetext import load_encoder  # noqa: E402
-from litetext.deploy.export import ExportPlan, export_student  # noqa: E402
-from litetext.deploy.runtime import TextRuntime  # noqa: E402
-from litetext.encoders.shipped import shipped_folder  # noqa: E402
+from litetext.checkpoints.shipped import shipped_folder  # noqa: E402
+from litetext.export.exporter import ExportPlan, export_student  # noqa: E402
+from litetext.export.runtime import TextRuntime  # noqa: E402
 from litetext.micro.phrases import make_pairs  # noqa: E402
 from litetext.micro.scenes import SceneOptions  # noqa: E402
 from litetext.sam3.host import load_host  # noqa: E402

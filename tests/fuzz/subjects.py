@@ -143,7 +143,7 @@ def _load_array(folder: Path) -> str:
 
 
 def _make_checkpoints(folder: Path) -> None:
-    from litetext.encoders.shipped import shipped_folder
+    from litetext.checkpoints.shipped import shipped_folder
     from tests.encoders.synthetic import TINY, TINY_TEACHER, Student, Teacher, every_format
 
     student = shipped_folder("micro-student-xs")
@@ -167,7 +167,7 @@ def _make_bank(folder: Path) -> None:
 
 
 def _read_bank(folder: Path) -> str:
-    from litetext.deploy.bank import PromptBank
+    from litetext.features.bank import PromptBank
 
     bank = PromptBank.open(damaged(folder))
     return f"{bank.name} {digest(*bank.encode(PHRASES))}"
@@ -178,7 +178,7 @@ def _make_export(folder: Path) -> None:
 
 
 def _serve(folder: Path) -> str:
-    from litetext.deploy.runtime import TextRuntime
+    from litetext.export.runtime import TextRuntime
 
     return digest(*TextRuntime.open(folder / "onnx", threads=1).encode(PHRASES))
 
@@ -189,7 +189,7 @@ def _make_store(folder: Path) -> None:
 
 
 def _read_store(folder: Path) -> str:
-    from litetext.distill.cache import FeatureCache
+    from litetext.features.store import FeatureCache
 
     features = FeatureCache.open(folder / "store").features(PHRASES)
     return digest(features.values.float().numpy(), features.mask.numpy())
@@ -204,13 +204,13 @@ def _make_recipes(folder: Path) -> None:
 
 
 def _read_recipe(folder: Path) -> str:
-    from litetext.distill.recipe import read_recipe
+    from litetext.distillation.recipe import read_recipe
 
     return str(read_recipe(folder / "a.toml"))
 
 
 def _make_gold(folder: Path) -> None:
-    from tests.evaluate.synthetic import gold_set
+    from tests.evaluation.synthetic import gold_set
 
     gold_set(3, 12, 2, folder)
 

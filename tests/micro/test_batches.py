@@ -21,9 +21,9 @@ from litetext.micro.batches import (  # noqa: E402
 from litetext.micro.concepts import concepts, held_out_nouns  # noqa: E402
 from litetext.micro.glyphs import COLOURS  # noqa: E402
 from litetext.micro.model import FINE, GRID, SIZE  # noqa: E402
+from litetext.micro.out_of_domain import strangers  # noqa: E402
 from litetext.micro.phrases import Query, is_true, named  # noqa: E402
 from litetext.micro.scenes import make_scene  # noqa: E402
-from litetext.micro.strangers import strangers  # noqa: E402
 
 OPTIONS = BatchOptions(pictures=3, phrases=4, nouns=30, coloured=4, strange=3)
 SCENES = [make_scene(seed) for seed in range(12)]

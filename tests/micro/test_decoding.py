@@ -5,12 +5,12 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from litetext.encoders.protocol import TextFeatures  # noqa: E402
+from litetext.features.protocol import TextFeatures  # noqa: E402
 from litetext.micro.batches import Batch, BatchOptions, BatchStream  # noqa: E402
 from litetext.micro.decoding import Seen, decode, refine, see  # noqa: E402
 from litetext.micro.forward import encode_text, normalise  # noqa: E402
 from litetext.micro.model import make_model  # noqa: E402
-from litetext.tokens.vocabulary import END_ID  # noqa: E402
+from litetext.tokenizer.vocabulary import END_ID  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

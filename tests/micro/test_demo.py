@@ -11,11 +11,11 @@ from PIL import Image
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from litetext.evaluate.cgf1 import Tally, score
-from litetext.evaluate.matching import count_pair
+from litetext.evaluation.cgf1 import Tally, score
+from litetext.evaluation.matching import count_pair
 from litetext.micro.demo import Answer, Contestant, DemoOptions, DemoReport, run_demo
 from litetext.micro.evaluation import MicroScores
-from litetext.micro.lesson import Lesson
+from litetext.micro.live_distillation import Lesson
 
 pytestmark = pytest.mark.torch
 OPTIONS = DemoOptions(pictures=2, size=200, pairs=12, lesson=Lesson("micro-xs", phrases=600, strange=50, epochs=1))

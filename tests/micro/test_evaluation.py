@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("pycocotools")
 
-from litetext.evaluate.cgf1 import Tally, evaluate_gold, score
-from litetext.evaluate.comparison import compare
+from litetext.evaluation.cgf1 import Tally, evaluate_gold, score
+from litetext.evaluation.comparison import compare
 from litetext.micro.evaluation import evaluate_pairs, known_pairs, overlaps
 from litetext.micro.phrases import Pair, make_pairs
 from litetext.micro.saco import ANNOTATIONS, write_saco

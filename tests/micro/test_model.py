@@ -8,10 +8,10 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from litetext.micro.dense_scenes import make_sheet  # noqa: E402
 from litetext.micro.model import GRID, QUERIES, SIZE, make_model, micro_config  # noqa: E402
-from litetext.micro.patches import whiten_patches  # noqa: E402
+from litetext.micro.patch_whitening import whiten_patches  # noqa: E402
 from litetext.micro.scenes import SceneOptions  # noqa: E402
-from litetext.micro.sheets import make_sheet  # noqa: E402
 from litetext.micro.weights import MOST_BYTES, save_weights  # noqa: E402
 from tests.micro.models import fresh_model  # noqa: E402
 

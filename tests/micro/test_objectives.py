@@ -10,7 +10,7 @@ pytest.importorskip("scipy")
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from litetext.encoders.protocol import TextFeatures  # noqa: E402
+from litetext.features.protocol import TextFeatures  # noqa: E402
 from litetext.micro.objectives import (  # noqa: E402
     box_losses,
     contrast,

@@ -9,15 +9,15 @@ pytest.importorskip("transformers")
 pytest.importorskip("pycocotools")
 
 import litetext.micro
-from litetext.encoders.loading import load_encoder
-from litetext.encoders.shipped import shipped_folder
-from litetext.encoders.size import measure_encoder
+from litetext.checkpoints.load import load_encoder
+from litetext.checkpoints.shipped import shipped_folder
+from litetext.checkpoints.size import measure_encoder
 from litetext.micro.evaluation import evaluate_pairs, refuse_strangers
 from litetext.micro.model import SIZE, micro_config
 from litetext.micro.phrases import make_pairs
 from litetext.micro.scenes import SceneOptions
-from litetext.micro.shuffling import compare_orders
 from litetext.micro.weights import MOST_BYTES
+from litetext.micro.word_order import compare_orders
 from litetext.sam3.segmenter import Segmenter
 
 pytestmark = pytest.mark.torch

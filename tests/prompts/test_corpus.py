@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from litetext.errors import OptionError, PromptError
-from litetext.prompts.cleaning import clean
 from litetext.prompts.corpus import Prompt, PromptCorpus, checked_texts
+from litetext.tokenizer.clean import clean
 
 prompts = st.lists(
     st.builds(

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.anatomy.fakes import FakeEncoder
+from tests.auditing.fakes import FakeEncoder
 from tests.sam3.hosts import WIDTH, build, save
 
 

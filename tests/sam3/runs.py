@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from litetext.encoders.protocol import TextFeatures
-from litetext.tokens.batch import TokenBatch
-from tests.anatomy.fakes import vector_of
+from litetext.features.protocol import TextFeatures
+from litetext.tokenizer.batch import TokenBatch
+from tests.auditing.fakes import vector_of
 from tests.sam3.hosts import SIDE, WIDTH
 
 torch = pytest.importorskip("torch")

@@ -11,14 +11,14 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from litetext.anatomy.attenuation import RESULTS, STAGES, AttenuationStats  # noqa: E402
-from litetext.encoders.protocol import TextEncoder, TextFeatures  # noqa: E402
+from litetext.auditing.attenuation import RESULTS, STAGES, AttenuationStats  # noqa: E402
 from litetext.errors import EncoderError, OptionError  # noqa: E402
+from litetext.features.protocol import TextEncoder, TextFeatures  # noqa: E402
+from litetext.sam3.adapters import valid_rows  # noqa: E402
 from litetext.sam3.attenuation import Question, align_phrases, measure_attenuation, share_out  # noqa: E402
 from litetext.sam3.probes import attention_logits  # noqa: E402
 from litetext.sam3.segmenter import Segmenter  # noqa: E402
-from litetext.sam3.tower import valid_rows  # noqa: E402
-from tests.anatomy.fakes import FakeEncoder  # noqa: E402
+from tests.auditing.fakes import FakeEncoder  # noqa: E402
 from tests.sam3.hosts import WIDTH  # noqa: E402
 from tests.sam3.runs import PHRASES  # noqa: E402
 

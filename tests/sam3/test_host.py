@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from litetext.errors import EncoderError, MissingExtraError, OptionError
-from tests.anatomy.fakes import FakeEncoder
+from tests.auditing.fakes import FakeEncoder
 from tests.sam3.hosts import SIDE, WIDTH, save
 
 torch = pytest.importorskip("torch")

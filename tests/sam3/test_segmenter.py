@@ -10,7 +10,7 @@ from PIL import Image
 
 from litetext.errors import EncoderError, OptionError
 from litetext.sam3.masks import Masks
-from tests.anatomy.fakes import FakeEncoder
+from tests.auditing.fakes import FakeEncoder
 from tests.sam3.hosts import SIDE, WIDTH
 from tests.sam3.runs import FIELDS, OfLength, as_processor
 

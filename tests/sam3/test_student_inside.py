@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from litetext import Segmenter, SegmentOptions, load_encoder
+from litetext.checkpoints.writer import save_student
 from litetext.cli import run
-from litetext.encoders.presets import StudentConfig
-from litetext.encoders.saving import save_student
+from litetext.encoders.config import StudentConfig
 from litetext.encoders.student import TextStudent, build_student
 from tests.sam3.hosts import WIDTH
 

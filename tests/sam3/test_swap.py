@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from litetext.encoders.protocol import TextFeatures
 from litetext.errors import EncoderError
-from litetext.tokens.batch import TokenBatch
-from tests.anatomy.fakes import FakeEncoder
+from litetext.features.protocol import TextFeatures
+from litetext.tokenizer.batch import TokenBatch
+from tests.auditing.fakes import FakeEncoder
 from tests.sam3.hosts import SIDE, WIDTH, build
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from litetext.sam3.adapters import EncoderTower, HostTower  # noqa: E402
 from litetext.sam3.host import encoder_of, load_host, swap_text_encoder  # noqa: E402
 from litetext.sam3.segmenter import Segmenter, SegmentOptions  # noqa: E402
-from litetext.sam3.tower import EncoderTower, HostTower  # noqa: E402
 from tests.sam3.runs import KINDS, PHRASES, OfLength, as_processor, assert_equal, exact, run, some_pixels  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("no_network")]
@@ -186,7 +186,7 @@ def test_a_whole_video_session_runs(video_folder: Path, fake: FakeEncoder) -> No
 @pytest.mark.data
 def test_ids_become_the_phrases_that_they_were_made_of(real_lines: list[str]) -> None:
     """Real prompts (every fiftieth: all of them take a minute) come back as phrases with the same ids."""
-    from litetext.sam3.tower import _phrases
+    from litetext.sam3.adapters import _phrases
 
     lines = [line for line in dict.fromkeys(real_lines) if line.strip()][::50]
     batch = TokenBatch.of_texts(lines, 77)

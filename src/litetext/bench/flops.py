@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from litetext.bench.rows import Row
 from litetext.bench.work import Work
-from litetext.encoders.presets import KERNEL, StudentConfig
+from litetext.encoders.config import KERNEL, StudentConfig
 
 EXPANSION = 4  # feed-forward width over block width
 
@@ -46,7 +46,7 @@ def row_cost(work: Work, row: Row) -> dict[str, float | int | None]:
     length = row.computed(config.context)
     if length is not None:
         return {"length": length, "flops": prompt_flops(config, length)}
-    from litetext.tokens.bpe import clip_tokenizer
+    from litetext.tokenizer.bpe import clip_tokenizer
 
     lengths = clip_tokenizer().encode(work.texts()).lengths.tolist()
     return {"length": None, "flops": mean_flops(config, lengths)}
@@ -56,7 +56,7 @@ def _config(work: Work, row: Row) -> StudentConfig:
     """The sizes of what a row's first step made."""
     first = work.made(row.chain[:1])
     if row.group != "teacher":
-        from litetext.encoders.checkpoints import open_checkpoint
+        from litetext.checkpoints.reader import open_checkpoint
 
         return open_checkpoint(first).config()
     said = json.loads((first / "config.json").read_bytes())

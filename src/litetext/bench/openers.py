@@ -31,7 +31,7 @@ def open_student(path: Path, threads: int) -> Encode:
     """A student of our own format in PyTorch, in the number type of its file."""
     import torch
 
-    from litetext.encoders.loading import load_encoder
+    from litetext.checkpoints.load import load_encoder
 
     torch.set_num_threads(threads)
     encoder = load_encoder(path, positions="keep", dtype=_number_type(path), device="cpu")
@@ -75,7 +75,7 @@ def open_huggingface(path: Path, threads: int) -> Encode:
 
 def open_runtime(path: Path, threads: int) -> Encode:
     """An artefact in the runtime without PyTorch, whose cache is off: every phrase is computed."""
-    from litetext.deploy.runtime import TextRuntime
+    from litetext.export.runtime import TextRuntime
 
     encode: Encode = TextRuntime.open(path, threads=threads, cache=0, warm=False).encode
     return encode
@@ -83,7 +83,7 @@ def open_runtime(path: Path, threads: int) -> Encode:
 
 def open_bank(path: Path, threads: int) -> Encode:  # noqa: ARG001 - nothing is computed
     """A bank of phrases."""
-    from litetext.deploy.bank import PromptBank
+    from litetext.features.bank import PromptBank
 
     encode: Encode = PromptBank.open(path).encode
     return encode
@@ -109,7 +109,7 @@ def _number_type(path: Path) -> str:
 
 
 OPENERS = {
-    "torch": Opener(("torch", "litetext.encoders.loading", "litetext.encoders.student"), open_student),
+    "torch": Opener(("torch", "litetext.checkpoints.load", "litetext.encoders.student"), open_student),
     "huggingface": Opener(
         (
             "torch",
@@ -118,9 +118,9 @@ OPENERS = {
         ),
         open_huggingface,
     ),
-    "onnx": Opener(("litetext.deploy.runtime", "litetext.deploy.targets.onnx", "onnxruntime"), open_runtime),
-    "openvino": Opener(("litetext.deploy.runtime", "litetext.deploy.targets.openvino", "openvino"), open_runtime),
-    "executorch": Opener(("litetext.deploy.runtime", "litetext.deploy.targets.executorch"), open_runtime),
-    "coreml": Opener(("litetext.deploy.runtime", "litetext.deploy.targets.coreml"), open_runtime),
-    "bank": Opener(("litetext.deploy.bank",), open_bank),
+    "onnx": Opener(("litetext.export.runtime", "litetext.export.targets.onnx", "onnxruntime"), open_runtime),
+    "openvino": Opener(("litetext.export.runtime", "litetext.export.targets.openvino", "openvino"), open_runtime),
+    "executorch": Opener(("litetext.export.runtime", "litetext.export.targets.executorch"), open_runtime),
+    "coreml": Opener(("litetext.export.runtime", "litetext.export.targets.coreml"), open_runtime),
+    "bank": Opener(("litetext.features.bank",), open_bank),
 }

@@ -102,7 +102,7 @@ def find_row(name: str) -> Row:
 
 
 def _given(name: str, path: Path) -> Row:
-    from litetext.deploy.artefact import open_artefact
+    from litetext.export.bundle import open_artefact
 
     if path.is_file():
         return Row(name, path.name, (), "bank", "artefact", "fp32", None)

@@ -18,7 +18,7 @@ from litetext.errors import EncoderError
 from litetext.storage import to_json, write_text
 
 if TYPE_CHECKING:
-    from litetext.encoders.presets import Padding
+    from litetext.encoders.config import Padding
     from litetext.encoders.student import TextStudent
 
 SEED = 0  # of random weights
@@ -92,8 +92,8 @@ def _student(making: Making, padding: "Padding") -> str:
     """The student that all rows have, with its padding attended or masked; random weights where there is none."""
     import torch
 
-    from litetext.encoders.presets import StudentConfig
-    from litetext.encoders.saving import save_student
+    from litetext.checkpoints.writer import save_student
+    from litetext.encoders.config import StudentConfig
     from litetext.encoders.student import build_student
 
     inputs = making.inputs
@@ -113,7 +113,7 @@ def _load(spec: str | Path, positions: str = "keep", context: int | None = None)
     Raises:
         EncoderError: it cannot be loaded, or is no student.
     """
-    from litetext.encoders.loading import Positions, load_encoder
+    from litetext.checkpoints.load import Positions, load_encoder
     from litetext.encoders.student import StudentEncoder
 
     encoder = load_encoder(spec, positions=cast("Positions", positions), context=context, device="cpu")
@@ -123,7 +123,7 @@ def _load(spec: str | Path, positions: str = "keep", context: int | None = None)
 
 
 def _fold(making: Making) -> None:
-    from litetext.encoders.saving import save_student
+    from litetext.checkpoints.writer import save_student
 
     module = _load(making.source)
     save_student(module if module.config.folded else module.fold(), making.target)
@@ -132,7 +132,7 @@ def _fold(making: Making) -> None:
 def _bf16(making: Making) -> None:
     import torch
 
-    from litetext.encoders.saving import save_student
+    from litetext.checkpoints.writer import save_student
 
     save_student(_load(making.source).to(torch.bfloat16), making.target)
 
@@ -151,15 +151,15 @@ def _halve(making: Making) -> None:
 
 
 def _prune(making: Making) -> None:
-    from litetext.deploy.prune import prune_checkpoint
+    from litetext.export.prune import prune_checkpoint
 
     prune_checkpoint(str(making.source), making.texts, making.target)
 
 
 def _int8(making: Making) -> None:
     """Weights, activations and token table in int8."""
-    from litetext.deploy.quantize import QuantizeOptions, quantize_checkpoint
-    from litetext.deploy.reduction import StudentFiles
+    from litetext.export.compress_io import StudentFiles
+    from litetext.export.quantize import QuantizeOptions, quantize_checkpoint
 
     files = StudentFiles(str(making.source), making.target, "keep")
     options = QuantizeOptions("int8", "int8", calibrate=CALIBRATED, check=CHECKED)
@@ -167,8 +167,8 @@ def _int8(making: Making) -> None:
 
 
 def _export(making: Making, target: str) -> None:
-    from litetext.deploy.export import ExportPlan, export_student
-    from litetext.encoders.loading import load_encoder
+    from litetext.checkpoints.load import load_encoder
+    from litetext.export.exporter import ExportPlan, export_student
 
     encoder = load_encoder(making.source, positions="keep", device="cpu")
     name = making.inputs.student or f"{RANDOM} weights"
@@ -176,8 +176,8 @@ def _export(making: Making, target: str) -> None:
 
 
 def _bank(making: Making) -> None:
-    from litetext.deploy.bank_making import FeatureSource, make_bank
-    from litetext.encoders.loading import load_encoder
+    from litetext.checkpoints.load import load_encoder
+    from litetext.features.bank_making import FeatureSource, make_bank
 
     encoder = load_encoder(making.source, positions="keep", device="cpu")
     make_bank(making.target, making.texts[:BANK_PHRASES], FeatureSource.of_encoder(encoder))

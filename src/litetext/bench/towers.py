@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from litetext.bench.openers import PROJECTOR, tower_class
-from litetext.encoders.pretrained import quiet
+from litetext.checkpoints.pretrained import quiet
 from litetext.errors import EncoderError
 from litetext.storage import write_text
-from litetext.tokens.vocabulary import END_TEXT, START_TEXT, clip_vocabulary
+from litetext.tokenizer.vocabulary import END_TEXT, START_TEXT, clip_vocabulary
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from litetext.encoders.presets import StudentConfig
+    from litetext.encoders.config import StudentConfig
     from litetext.encoders.student import TextStudent
 
 CONFIG = "config.json"
@@ -31,7 +31,7 @@ def make_teacher(spec: str | None, seed: int, folder: Path) -> None:
     import torch
     from transformers import CLIPTextModelWithProjection
 
-    from litetext.encoders.loading import load_encoder
+    from litetext.checkpoints.load import load_encoder
     from litetext.encoders.teacher import TeacherConfig, TeacherEncoder, build_teacher
 
     if spec is None:
@@ -102,7 +102,7 @@ def _theirs(student: "TextStudent", file: Path) -> "dict[str, Any] | None":
     """
     from safetensors.torch import load_file
 
-    from litetext.encoders.saving import Identity, save_encoder
+    from litetext.checkpoints.writer import Identity, save_encoder
 
     try:
         save_encoder(Identity("student", student.config), student.state_dict().items(), file, "huggingface")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Self
 
 from litetext.bench.rows import ARTEFACT, Row
-from litetext.encoders.hub import locate
-from litetext.encoders.presets import StudentConfig
+from litetext.checkpoints.hub import locate
+from litetext.encoders.config import StudentConfig
 from litetext.errors import OptionError
 from litetext.storage import fingerprint, to_json, write_text
 

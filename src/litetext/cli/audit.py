@@ -97,10 +97,10 @@ def audit(
     debug: Debug = False,  # noqa: ARG001 - read by `run`
 ) -> None:
     """Measure what prompts use of a text encoder, and what size would do."""
-    from litetext.anatomy.audit import AuditOptions, Inputs
-    from litetext.anatomy.audit import audit as run_audit
-    from litetext.anatomy.geometry import GeometryOptions
-    from litetext.anatomy.order import OrderOptions
+    from litetext.auditing.geometry import GeometryOptions
+    from litetext.auditing.order import OrderOptions
+    from litetext.auditing.run import AuditOptions, Inputs
+    from litetext.auditing.run import audit as run_audit
     from litetext.prompts.readers import ReadOptions
 
     k_min, k_max = _integers(neighbours, "--neighbours", count=2)
@@ -128,13 +128,13 @@ def audit(
         report = run_audit(corpus, inputs, options, progress)
     page = None
     if output is not None:
-        from litetext.anatomy.report import write_report
+        from litetext.auditing.page import write_report
 
         page = write_report(report, output)
     if json:
         print_json(report.to_json())
     else:
-        from litetext.anatomy.table import print_report
+        from litetext.auditing.tables import print_report
 
         print_report(report)
     if page is not None:
@@ -148,7 +148,7 @@ def _load_embeddings(spec: str | None) -> Any:
 
 
 def _load_positions(spec: str | None) -> Any:
-    from litetext.anatomy.positions import load_positions
+    from litetext.auditing.position_rank import load_positions
 
     return None if spec is None else load_positions(spec)
 

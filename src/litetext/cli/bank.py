@@ -54,10 +54,10 @@ def bank(
     With SAM3 as the encoder, these phrases keep SAM3's own quality, and no text encoder is needed.
     """
     try:
-        from litetext.deploy.bank_making import FeatureSource, make_bank
+        from litetext.features.bank_making import FeatureSource, make_bank
     except ImportError as error:
         raise MissingExtraError("features of an encoder", "sam3") from error
-    from litetext.deploy.bank_file import check_number, is_bank
+    from litetext.features.bank_file import check_number, is_bank
     from litetext.prompts.readers import ReadOptions
 
     check_number(number)

@@ -13,9 +13,9 @@ from litetext.errors import MissingExtraError, OptionError
 if TYPE_CHECKING:
     import torch
 
-    from litetext.distill.card import DistilReport
-    from litetext.distill.recipe import DistilRecipe
-    from litetext.distill.validation import Host
+    from litetext.distillation.recipe import DistilRecipe
+    from litetext.distillation.report import DistilReport
+    from litetext.distillation.validator import Host
 
 
 @app.command(
@@ -75,12 +75,12 @@ def distill(
 ) -> None:
     """Train a student on a teacher's features by a recipe; after an interruption it goes on where it was."""
     try:
-        from litetext.distill.distil import distil
+        from litetext.distillation.distill import distil
     except ImportError as error:
         raise MissingExtraError("distillation", "sam3") from error
     from litetext.device import choose_share
-    from litetext.distill.parallel import is_first, local_number
-    from litetext.distill.recipe import read_recipe
+    from litetext.distillation.parallel import is_first, local_number
+    from litetext.distillation.recipe import read_recipe
 
     changes: dict[str, dict[str, Any]] = {
         "student": {"preset": preset, "init": init, "context": context},
@@ -113,7 +113,7 @@ def _folder(recipe: Path | None, output: Path | None) -> Path:
 
 def _host(recipe: "DistilRecipe", device: "torch.device") -> "Host | None":
     """The host that the recipe names; of one that nothing asks for, nothing is loaded."""
-    from litetext.distill.validation import Host
+    from litetext.distillation.validator import Host
 
     name, gold = recipe.data.host, recipe.validation.gold
     if not name:
@@ -122,11 +122,11 @@ def _host(recipe: "DistilRecipe", device: "torch.device") -> "Host | None":
         return None
     if not recipe.losses.kinds and not gold:
         return Host(name)
-    from litetext.distill.cache import FeatureCache
-    from litetext.evaluate.exam import Exam, NoText
-    from litetext.evaluate.known import GoldPairs
-    from litetext.sam3.readers import text_readers
+    from litetext.evaluation.host_eval import Exam, NoText
+    from litetext.evaluation.labeled_pairs import GoldPairs
+    from litetext.features.store import FeatureCache
     from litetext.sam3.segmenter import Segmenter
+    from litetext.sam3.text_projections import text_readers
 
     paths = [Path(one) for one in recipe.validation.images]
     pairs = GoldPairs.read([Path(one) for one in gold], paths) if gold else None  # before anything large is loaded

@@ -11,7 +11,7 @@ from litetext.cli.models import open_encoder
 from litetext.cli.outputs import check_target
 
 if TYPE_CHECKING:
-    from litetext.distill.embed import EmbedReport
+    from litetext.features.embed import EmbedReport
 
 
 @app.command(
@@ -66,8 +66,8 @@ def embed(
 ) -> None:
     """Compute a teacher's features of a corpus once, into a cache; after an interruption it goes on where it was."""
     try:
-        from litetext.distill.embed import EmbedOptions
-        from litetext.distill.embed import embed as run_embed
+        from litetext.features.embed import EmbedOptions
+        from litetext.features.embed import embed as run_embed
     except ImportError as error:
         from litetext.errors import MissingExtraError
 

@@ -28,12 +28,12 @@ def inspect(
     debug: Debug = False,  # noqa: ARG001 - read by `run`
 ) -> None:
     """Say which checkpoint this is: format, variant, position table, parameters, and what is wrong with it."""
-    from litetext.deploy.artefact import is_artefact, open_artefact
-    from litetext.deploy.bank_file import is_bank
-    from litetext.encoders.summary import summarise_checkpoint
+    from litetext.checkpoints.summary import summarise_checkpoint
+    from litetext.export.bundle import is_artefact, open_artefact
+    from litetext.features.bank_file import is_bank
 
     if is_bank(file):
-        from litetext.deploy.bank import PromptBank
+        from litetext.features.bank import PromptBank
 
         bank = PromptBank.open(file)
         bank.file.verify()
@@ -76,7 +76,7 @@ def convert(
     debug: Debug = False,  # noqa: ARG001 - read by `run`
 ) -> None:
     """Write the text encoder of a checkpoint in another format, bit for bit; its position table is not resized."""
-    from litetext.encoders.convert import convert_checkpoint
+    from litetext.checkpoints.conversion import convert_checkpoint
 
     check_target(output, models=[file], folder=to == "huggingface" and output.suffix != ".safetensors")
     done = convert_checkpoint(file, output, to, heads=heads)

@@ -12,7 +12,7 @@ from litetext.cli.scores import print_scores, print_subsets
 from litetext.errors import EvaluationError, MissingExtraError, OptionError
 
 if TYPE_CHECKING:
-    from litetext.evaluate.subsets import GoldScores, GoldSet
+    from litetext.evaluation.subsets import GoldScores, GoldSet
 
 evaluate_app = typer.Typer(rich_markup_mode=None)
 app.add_typer(evaluate_app, name="evaluate", help="Score segmentations: cgF1, and what a student keeps of it.")
@@ -80,7 +80,7 @@ def gold(
     Stopped while it predicts, the same command goes on where it was.
     """
     try:
-        import litetext.evaluate.cgf1  # noqa: F401
+        import litetext.evaluation.cgf1  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("evaluation", "sam3") from error
 
@@ -112,7 +112,7 @@ def gold(
 
 def _evaluate_one(files: list[Path], predictions: Path, maker: Maker | None, *, with_ap: bool, json: bool) -> None:
     """Predict and score one set, and print its scores."""
-    from litetext.evaluate.subsets import GoldSet, score_set
+    from litetext.evaluation.subsets import GoldSet, score_set
 
     one = GoldSet("", tuple(files), predictions)
     if maker is not None:
@@ -128,7 +128,7 @@ def _evaluate_one(files: list[Path], predictions: Path, maker: Maker | None, *, 
 
 def _evaluate_subsets(files: list[Path], predictions: Path, maker: Maker | None, *, with_ap: bool, json: bool) -> None:
     """Predict and score every subset of a folder, and print their table."""
-    from litetext.evaluate.subsets import ANNOTATORS, SubsetScores, find_subsets, score_set
+    from litetext.evaluation.subsets import ANNOTATORS, SubsetScores, find_subsets, score_set
 
     if len(files) > 1:
         raise OptionError("a folder among several files", where="--gt", mend="give one folder, or the files of one set")

@@ -49,8 +49,8 @@ def export(
     debug: Debug = False,  # noqa: ARG001 - read by `run`
 ) -> None:
     """Write a student as a program for an engine, with its tokeniser: a folder that serves without PyTorch."""
-    from litetext.deploy.targets.protocol import Precision, TargetOptions
     from litetext.errors import OptionError
+    from litetext.export.targets.target import Precision, TargetOptions
     from litetext.prompts.readers import ReadOptions
 
     options = TargetOptions(length, batch, cast("Precision", precision))  # which refuses any other word
@@ -59,7 +59,7 @@ def export(
     check_target(output, models=[student], sources=sources, folder=True)
     texts = read_corpus(sources, ReadOptions()).texts
     encoder = open_encoder(student, positions, context, "cpu")
-    from litetext.deploy.export import ExportPlan, export_student
+    from litetext.export.exporter import ExportPlan, export_student
 
     plan = ExportPlan(target, output, Path(student).name, options)
     some = texts[:: max(1, len(texts) // phrases)][:phrases]

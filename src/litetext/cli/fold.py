@@ -24,8 +24,8 @@ def fold(
 
     The features are the same up to rounding; how far they move is measured on the phrases.
     """
-    from litetext.deploy.fold import fold_checkpoint
-    from litetext.deploy.reduction import draw_texts
+    from litetext.export.compress_io import draw_texts
+    from litetext.export.fold import fold_checkpoint
     from litetext.prompts.readers import ReadOptions
 
     files = student_files(file, output, positions, context, sources)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from litetext.errors import MissingExtraError, OptionError
 
 if TYPE_CHECKING:
-    from litetext.anatomy.attenuation import AttenuationStats
+    from litetext.auditing.attenuation import AttenuationStats
     from litetext.prompts.corpus import PromptCorpus
     from litetext.sam3.attenuation import Question
 

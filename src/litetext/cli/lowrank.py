@@ -35,7 +35,7 @@ def lowrank(
 
     Each token counts as often as the phrases have it; one that they do not have counts a hundredth of an occurrence.
     """
-    from litetext.deploy.lowrank import LowRankOptions, lower_rank
+    from litetext.export.low_rank import LowRankOptions, lower_rank
     from litetext.prompts.readers import ReadOptions
 
     options = LowRankOptions(rank=_rank(rank), share=share, check=check)

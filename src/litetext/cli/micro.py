@@ -109,7 +109,7 @@ def phrases(
 ) -> None:
     """Write phrases of the micro world, to distil students from; held-out words are not among them."""
     _need_training()
-    from litetext.micro.talk import make_talk
+    from litetext.micro.phrase_sampling import make_talk
     from litetext.storage import write_text
 
     check_target(output)
@@ -144,7 +144,7 @@ def train(
     _need_training()
     from dataclasses import asdict, replace
 
-    from litetext.encoders.pretrained import locate_folder
+    from litetext.checkpoints.pretrained import locate_folder
     from litetext.micro.calibration import calibrate, collect, fold
     from litetext.micro.recipe import MicroRecipe
     from litetext.micro.training import train as train_model
@@ -196,10 +196,10 @@ def evaluate(
     _need_training()
     from litetext.micro.evaluation import STRANGERS, evaluate_pairs, refuse_strangers
     from litetext.micro.model import SIZE
+    from litetext.micro.out_of_domain import strangers
     from litetext.micro.phrases import make_pairs
     from litetext.micro.scenes import SceneOptions, Split
-    from litetext.micro.shuffling import compare_orders
-    from litetext.micro.strangers import strangers
+    from litetext.micro.word_order import compare_orders
     from litetext.sam3.segmenter import SegmentOptions
 
     options = SceneOptions(size=SIZE, split=cast("Split", split))  # refuses any other word
@@ -217,7 +217,7 @@ def evaluate(
         print_json({**scores.to_json(), "strangers_refused": refused, **shuffled})
         return
     from litetext.cli.scores import print_scores
-    from litetext.evaluate.subsets import GoldScores
+    from litetext.evaluation.subsets import GoldScores
 
     print_scores(GoldScores(scores.overall))
     for kind, share in scores.kinds.items():

@@ -9,8 +9,8 @@ import typer
 from litetext.errors import OptionError
 
 if TYPE_CHECKING:
-    from litetext.encoders.protocol import TextEncoder
-    from litetext.encoders.size import EncoderSize
+    from litetext.checkpoints.size import EncoderSize
+    from litetext.features.protocol import TextEncoder
     from litetext.sam3.segmenter import Segmenter, SegmentOptions
 
 MODEL_HELP = "SAM3 model: a folder, a name on the Hugging Face hub, or micro: the small one in this package."
@@ -39,9 +39,9 @@ def open_encoder(spec: str, positions: str, context: int | None, device: str, dt
         EncoderError: it cannot be loaded.
         OptionError: no such positions, context, device or number type, or one of the first two for what has its own.
     """
-    from litetext.deploy.served import is_served, open_served
-    from litetext.encoders.loading import Positions as Known
-    from litetext.encoders.loading import load_encoder
+    from litetext.checkpoints.load import Positions as Known
+    from litetext.checkpoints.load import load_encoder
+    from litetext.export.runtime_encoder import is_served, open_served
 
     if is_served(spec):
         _refuse_positions(spec, positions, context)
@@ -56,8 +56,8 @@ def measure(spec: str, encoder: "TextEncoder") -> "EncoderSize":
     Raises:
         EncoderError: nothing there, or no (single) text encoder in it.
     """
-    from litetext.deploy.served import ServedEncoder
-    from litetext.encoders.size import EncoderSize, measure_encoder
+    from litetext.checkpoints.size import EncoderSize, measure_encoder
+    from litetext.export.runtime_encoder import ServedEncoder
 
     if isinstance(encoder, ServedEncoder):
         return EncoderSize(spec, encoder.parameters, encoder.bytes)
@@ -115,7 +115,7 @@ class ModelChoice:
 
     def describe(self) -> dict[str, str]:
         """What predictions depend on, name by name; where they are computed is not among it."""
-        from litetext.evaluate.predict import identify
+        from litetext.evaluation.predict import identify
 
         described = {"model": identify(self.model), "dtype": self.dtype}
         if self.text is not None:
@@ -125,7 +125,7 @@ class ModelChoice:
         return described
 
     def _load_encoder(self, asked: Sequence[str]) -> "TextEncoder | None":
-        from litetext.deploy.served import is_served, open_served
+        from litetext.export.runtime_encoder import is_served, open_served
 
         if self.text is None:
             return None

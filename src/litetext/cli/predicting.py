@@ -10,7 +10,7 @@ from litetext.cli.app import echo, show_progress
 from litetext.cli.models import ModelChoice
 
 if TYPE_CHECKING:
-    from litetext.evaluate.subsets import GoldSet
+    from litetext.evaluation.subsets import GoldSet
 
 SCORE = 0.5
 
@@ -38,8 +38,8 @@ class Maker:
         Raises:
             LiteTextError: as `plan_predictions`, `ModelChoice.load` and `predict` raise it.
         """
-        from litetext.evaluate.one_by_one import OneByOne
-        from litetext.evaluate.predict import PredictionJob, options_for, plan_predictions, predict
+        from litetext.evaluation.predict import PredictionJob, options_for, plan_predictions, predict
+        from litetext.features.one_by_one import OneByOne
 
         options = options_for(self.threshold)
         made_by = {**self.choice.describe(), "threshold": str(self.threshold)}

@@ -14,7 +14,7 @@ from litetext.cli.students import Output, Student
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from litetext.deploy.prune import Coverage, Pruning
+    from litetext.export.prune import Coverage, Pruning
 
 
 @app.command(
@@ -47,7 +47,7 @@ def prune(
 
     Any other text can still be read: a word whose token is gone falls into smaller pieces, down to bytes.
     """
-    from litetext.deploy.prune import prune_checkpoint
+    from litetext.export.prune import prune_checkpoint
     from litetext.prompts.readers import ReadOptions
 
     check_target(output, models=[student], sources=[*(sources or ()), *([] if report is None else [report])])
@@ -62,7 +62,7 @@ def prune(
 
 
 def _cover(done: "Pruning", texts: "Sequence[str]", positions: str, context: int | None) -> "Coverage":
-    from litetext.deploy.prune import compare_features, cover, split_rows
+    from litetext.export.prune import compare_features, cover, split_rows
 
     before, after = (open_encoder(spec, positions, context, "cpu") for spec in (done.source, done.target))
     with show_progress() as progress:

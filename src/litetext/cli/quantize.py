@@ -13,9 +13,9 @@ from litetext.errors import MissingExtraError, OptionError
 
 if TYPE_CHECKING:
     from litetext.cli.retention import Asked
-    from litetext.deploy.quantize import Quantisation
-    from litetext.deploy.reduction import StudentFiles
-    from litetext.evaluate.retention import RetentionReport
+    from litetext.evaluation.retention import RetentionReport
+    from litetext.export.compress_io import StudentFiles
+    from litetext.export.quantize import Quantisation
     from litetext.sam3.segmenter import Segmenter
 
 PAIRS = 500
@@ -62,7 +62,7 @@ def quantize(
 
     Ranges of activations are chosen on some of the phrases; the student is compared on others.
     """
-    from litetext.deploy.quantize import QuantizeOptions, quantize_checkpoint
+    from litetext.export.quantize import QuantizeOptions, quantize_checkpoint
     from litetext.prompts.readers import ReadOptions
 
     options = QuantizeOptions(weights, activations, table, calibrate, check)
@@ -90,7 +90,7 @@ class _Host:
         try:
             from litetext.cli.predicting import SCORE
             from litetext.cli.retention import micro_pairs
-            from litetext.evaluate.predict import options_for
+            from litetext.evaluation.predict import options_for
         except ImportError as error:
             raise MissingExtraError("evaluation", "sam3") from error
 
@@ -100,9 +100,9 @@ class _Host:
 
     def compare(self, files: "StudentFiles", seed: int) -> "RetentionReport":
         """What it scores with the student that was written, against that which was read."""
-        from litetext.encoders.size import measure_encoder
-        from litetext.evaluate.comparison import compare
-        from litetext.evaluate.retention import Bootstrap, report_retention
+        from litetext.checkpoints.size import measure_encoder
+        from litetext.evaluation.comparison import compare
+        from litetext.evaluation.retention import Bootstrap, report_retention
 
         before, after, target = self.segmenter.encoder, files.load_target(), str(files.target)
         sizes = measure_encoder(files.source, before), measure_encoder(target, after)

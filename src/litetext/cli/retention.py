@@ -15,9 +15,9 @@ from litetext.cli.scores import score_table
 from litetext.errors import MissingExtraError, OptionError
 
 if TYPE_CHECKING:
-    from litetext.evaluate.cgf1 import Progress
-    from litetext.evaluate.known import KnownPair
-    from litetext.evaluate.retention import RetentionReport
+    from litetext.evaluation.cgf1 import Progress
+    from litetext.evaluation.labeled_pairs import KnownPair
+    from litetext.evaluation.retention import RetentionReport
 
 PAIRS = 1000
 _SCORES = (("cgf1", "cgF1", ".2f"), ("il_mcc", "IL_MCC", ".4f"), ("pmf1", "pmF1", ".2f"))
@@ -76,9 +76,9 @@ def retention(
 ) -> None:
     """What of the model's cgF1 a student keeps: both read the same phrases; masks, parameters and bytes compared."""
     try:
-        from litetext.evaluate.comparison import compare
-        from litetext.evaluate.predict import options_for
-        from litetext.evaluate.retention import Bootstrap, report_retention
+        from litetext.evaluation.comparison import compare
+        from litetext.evaluation.predict import options_for
+        from litetext.evaluation.retention import Bootstrap, report_retention
     except ImportError as error:
         raise MissingExtraError("evaluation", "sam3") from error
 
@@ -86,7 +86,7 @@ def retention(
     files = [path for spec in (*(truths or ()), *(more or ())) for path in split_files(spec)]
     asked = _choose_pairs(files, images or [], pairs, seed)
     if output is not None:
-        from litetext.evaluate.disagreements import check_page
+        from litetext.evaluation.worst_cases import check_page
 
         check_page(output)
     chosen = student_name(student)
@@ -100,7 +100,7 @@ def retention(
 
 def student_name(name: str) -> str:
     """The student that comes with the package for a model of that name; any other name as it is."""
-    from litetext.encoders.shipped import SHIPPED
+    from litetext.checkpoints.shipped import SHIPPED
 
     shipped = f"{name}-student"
     return shipped if shipped in SHIPPED else name
@@ -133,7 +133,7 @@ def _choose_pairs(files: list[Path], images: list[Path], pairs: int | None, seed
         if images:
             raise OptionError("pictures without ground truth", where="--images", mend="give --gt, or leave them out")
         return micro_pairs(PAIRS if pairs is None else pairs, seed)
-    from litetext.evaluate.known import GoldPairs
+    from litetext.evaluation.labeled_pairs import GoldPairs
 
     if pairs is not None:
         raise OptionError("a number of pairs for files", where="--pairs", mend="leave it out: all of them are asked")
@@ -163,7 +163,7 @@ def _tell(report: "RetentionReport", output: Path | None, *, json: bool) -> None
     if report.retention is None:
         echo("warning: the teacher's cgF1 is not above 0 on these pairs: retention is undefined", err=True)
     if output is not None:
-        from litetext.evaluate.disagreements import write_retention
+        from litetext.evaluation.worst_cases import write_retention
 
         echo(f"Page: {write_retention(report, output)}", err=True)
     if json:

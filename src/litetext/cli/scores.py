@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from litetext.evaluate.subsets import GoldScores, SubsetScores
+    from litetext.evaluation.subsets import GoldScores, SubsetScores
 
 _LABELS = {
     "cgf1": "cgF1",
@@ -50,7 +50,7 @@ def print_subsets(result: "SubsetScores") -> None:
     """The papers' table: a row for each subset and one for their average; cgF1, pmF1 and AP to 100."""
     from rich.console import Console
 
-    from litetext.evaluate.subsets import SUBSETS
+    from litetext.evaluation.subsets import SUBSETS
 
     caption = f"{len(result.scores)} of {len(SUBSETS)} subsets of SA-Co Gold"
     average = result.ap

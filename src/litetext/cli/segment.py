@@ -13,7 +13,7 @@ from litetext.cli.models import MODEL_HELP, Context, Device, Dtype, ModelChoice,
 from litetext.errors import MissingExtraError, shortened
 
 if TYPE_CHECKING:
-    from litetext.encoders.protocol import TextEncoder
+    from litetext.features.protocol import TextEncoder
 
 # What people write between phrases: commas (not those in 1,000), semicolons, strokes, and full stops as Grounding DINO
 # has them (not those in "St. Bernard").
@@ -101,7 +101,7 @@ def _hint(prompts: Sequence[str]) -> None:
 
 def _warn_of_long(prompts: Sequence[str], encoder: "TextEncoder") -> None:
     """Say on standard error which phrases the encoder reads the beginning of only."""
-    from litetext.tokens.bpe import clip_tokenizer
+    from litetext.tokenizer.bpe import clip_tokenizer
 
     for prompt, tokens in zip(prompts, clip_tokenizer().encode(prompts).lengths.tolist(), strict=True):
         if tokens > encoder.context:

@@ -9,8 +9,8 @@ from litetext.cli.app import echo
 from litetext.cli.outputs import check_target
 
 if TYPE_CHECKING:
-    from litetext.deploy.fidelity import Fidelity
-    from litetext.deploy.reduction import StudentFiles
+    from litetext.export.compress_io import StudentFiles
+    from litetext.features.compare import Fidelity
 
 CHECKED = 1000
 
@@ -39,8 +39,8 @@ def student_files(
     Raises:
         OutputError: it cannot go there, or that is the student, or one of the sources of phrases.
     """
-    from litetext.deploy.reduction import StudentFiles
-    from litetext.encoders.loading import Positions
+    from litetext.checkpoints.load import Positions
+    from litetext.export.compress_io import StudentFiles
 
     check_target(target, models=[source], sources=sources)
     return StudentFiles(source, target, cast("Positions", positions), context)  # which refuses any other word
@@ -48,7 +48,7 @@ def student_files(
 
 def warn_if_far(fidelity: "Fidelity") -> None:
     """One line on standard error if the features are not those that they were."""
-    from litetext.deploy.fidelity import CLOSE_MEAN, CLOSE_MIN
+    from litetext.features.compare import CLOSE_MEAN, CLOSE_MIN
 
     if not fidelity.is_close:
         echo(

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from litetext.encoders.presets import StudentConfig
-from litetext.encoders.protocol import TextFeatures
+from litetext.encoders.config import StudentConfig
 from litetext.errors import OptionError
-from litetext.tokens.batch import TokenBatch
-from litetext.tokens.bpe import ClipTokenizer, TokenSequences, clip_tokenizer
-from litetext.tokens.kept import kept_tokens
-from litetext.tokens.texts import as_texts
-from litetext.tokens.vocabulary import VOCABULARY_SIZE
+from litetext.features.protocol import TextFeatures
+from litetext.tokenizer.batch import TokenBatch
+from litetext.tokenizer.bpe import ClipTokenizer, TokenSequences, clip_tokenizer
+from litetext.tokenizer.pruned import kept_tokens
+from litetext.tokenizer.texts import as_texts
+from litetext.tokenizer.vocabulary import VOCABULARY_SIZE
 
 
 def prepare_rows(texts: Iterable[str] | TokenBatch, config: StudentConfig) -> TokenBatch:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, gelu, layer_norm, scaled_dot_product_attention
 
-from litetext.encoders.presets import KERNEL
+from litetext.encoders.config import KERNEL
 
 EXPANSION = 4  # feed-forward width over block width
 MakeLinear = Callable[[int, int], nn.Module]  # a linear layer of so many inputs and outputs

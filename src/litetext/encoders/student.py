@@ -9,14 +9,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from litetext.encoders.config import StudentConfig
 from litetext.encoders.inputs import encode_batch, prepare_rows
 from litetext.encoders.layers import EncoderBlock, FloatLayerNorm, FoldedMixerBlock, MakeLinear, MixerBlock, Places
-from litetext.encoders.presets import StudentConfig
-from litetext.encoders.protocol import TextFeatures
-from litetext.encoders.quantised import QuantisedLinear, QuantisedTable
-from litetext.encoders.tables import token_table
+from litetext.encoders.quantized import QuantisedLinear, QuantisedTable
+from litetext.encoders.token_tables import token_table
 from litetext.errors import OptionError
-from litetext.tokens.batch import TokenBatch
+from litetext.features.protocol import TextFeatures
+from litetext.tokenizer.batch import TokenBatch
 
 FIRST_SCALE = 0.1  # of the residual branches of RepMixer blocks; as CaiT has it in shallow models (2103.17239)
 

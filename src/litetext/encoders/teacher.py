@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor, nn
 
+from litetext.encoders.config import OUTPUT_WIDTH, PRESETS, SHORTEST_CONTEXT, check_heads, check_sizes
 from litetext.encoders.inputs import encode_batch, prepare
-from litetext.encoders.presets import OUTPUT_WIDTH, PRESETS, SHORTEST_CONTEXT, check_heads, check_sizes
-from litetext.encoders.protocol import TextFeatures
-from litetext.tokens.batch import TokenBatch
-from litetext.tokens.vocabulary import VOCABULARY_SIZE
+from litetext.features.protocol import TextFeatures
+from litetext.tokenizer.batch import TokenBatch
+from litetext.tokenizer.vocabulary import VOCABULARY_SIZE
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel

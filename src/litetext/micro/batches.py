@@ -13,14 +13,14 @@ from torch.utils.data import Dataset
 
 from litetext.errors import OptionError
 from litetext.micro.concepts import concepts, held_out_nouns
-from litetext.micro.edges import as_tensors
+from litetext.micro.dense_scenes import make_sheet
 from litetext.micro.glyphs import COLOURS
 from litetext.micro.model import FINE, GRID, SIZE
+from litetext.micro.out_of_domain import strangers
 from litetext.micro.phrases import Phrase, Query, is_called, negative, positive, say
+from litetext.micro.point_sampling import as_tensors
 from litetext.micro.scenes import Scene, SceneOptions, generator, make_scene
-from litetext.micro.sheets import make_sheet
-from litetext.micro.strangers import strangers
-from litetext.tokens.batch import TokenBatch
+from litetext.tokenizer.batch import TokenBatch
 
 _STRANGE = 0.35  # share of the absent phrases that name nothing of the micro world
 _CONTEXT = 24

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from scipy.special import expit  # type: ignore[import-untyped]
 
-from litetext.evaluate.cgf1 import Tally, score
-from litetext.evaluate.matching import count_pair
+from litetext.evaluation.cgf1 import Tally, score
+from litetext.evaluation.matching import count_pair
 from litetext.micro.evaluation import overlaps
 from litetext.micro.phrases import Pair
 from litetext.sam3.postprocess import resize_masks

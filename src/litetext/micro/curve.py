@@ -4,7 +4,7 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from litetext.distill.curve import plot_lines, write_table
+from litetext.distillation.curve import plot_lines, write_table
 from litetext.errors import OptionError
 from litetext.storage import atomic_file
 

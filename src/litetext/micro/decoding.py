@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from litetext.encoders.protocol import TextFeatures
+from litetext.features.protocol import TextFeatures
 
 if TYPE_CHECKING:
     from transformers import Sam3Model

@@ -6,15 +6,15 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
-from litetext.anatomy.audit import AuditReport, audit
-from litetext.anatomy.figures import draw_figures
-from litetext.anatomy.report import write_report
-from litetext.distill.card import STUDENT, DistilReport
-from litetext.encoders.loading import load_encoder
-from litetext.encoders.shipped import SHIPPED
-from litetext.encoders.size import measure_encoder
+from litetext.auditing.figures import draw_figures
+from litetext.auditing.page import write_report
+from litetext.auditing.run import AuditReport, audit
+from litetext.checkpoints.load import load_encoder
+from litetext.checkpoints.shipped import SHIPPED
+from litetext.checkpoints.size import measure_encoder
+from litetext.distillation.report import STUDENT, DistilReport
 from litetext.micro.evaluation import MicroScores, evaluate_pairs, overlaps
-from litetext.micro.lesson import Lesson, teach
+from litetext.micro.live_distillation import Lesson, teach
 from litetext.micro.phrases import Pair, make_pairs
 from litetext.micro.scenes import SceneOptions
 from litetext.pages import page_environment
@@ -225,7 +225,7 @@ def _of_kind(pairs: Sequence[Pair], kind: str) -> list[Pair]:
 
 
 def _answer(pair: Pair, masks: Masks) -> Answer:
-    from litetext.evaluate.matching import match
+    from litetext.evaluation.matching import match
 
     matched = match(overlaps(masks.masks, pair))
     return Answer(pair.phrase.text, len(pair.phrase.indices), len(masks), int((matched >= _GOOD).sum()))

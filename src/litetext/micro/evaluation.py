@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from litetext.evaluate.cgf1 import CgF1, Tally, score
-from litetext.evaluate.coco import encode_masks
-from litetext.evaluate.known import KnownPair
-from litetext.evaluate.matching import PairCounts, count_pair
+from litetext.evaluation.cgf1 import CgF1, Tally, score
+from litetext.evaluation.coco import encode_masks
+from litetext.evaluation.labeled_pairs import KnownPair
+from litetext.evaluation.matching import PairCounts, count_pair
+from litetext.micro.out_of_domain import strangers
 from litetext.micro.phrases import Pair
 from litetext.micro.scenes import SceneOptions, generator, make_scene
-from litetext.micro.strangers import strangers
 from litetext.sam3.segmenter import Segmenter
 
 STRANGERS = 200  # phrases

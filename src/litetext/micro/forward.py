@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, layer_norm
 
-from litetext.encoders.protocol import TextFeatures
+from litetext.features.protocol import TextFeatures
 from litetext.micro.batches import Batch
 from litetext.micro.decoding import Decoded, Seen, decode, refine, see
-from litetext.micro.edges import point_losses
 from litetext.micro.objectives import (
     box_losses,
     contrast,
@@ -22,7 +21,8 @@ from litetext.micro.objectives import (
     pool_instances,
     score_loss,
 )
-from litetext.tokens.vocabulary import END_ID
+from litetext.micro.point_sampling import point_losses
+from litetext.tokenizer.vocabulary import END_ID
 
 if TYPE_CHECKING:
     from transformers import Sam3Model

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from litetext.distill.schedule import cosine_rate
+from litetext.distillation.schedule import cosine_rate
 from litetext.errors import OptionError
 from litetext.micro.batches import BatchOptions
 

@@ -14,14 +14,14 @@ from safetensors.torch import load_file
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader
 
-from litetext.encoders.tensors import SINGLE_FILE
+from litetext.checkpoints.tensors import SINGLE_FILE
 from litetext.errors import OptionError
 from litetext.micro.batches import Batch, BatchStream
 from litetext.micro.concepts import concepts
 from litetext.micro.curve import Curve
 from litetext.micro.forward import Tutor, contrast_losses, set_losses, weigh
 from litetext.micro.model import VISION_WIDTH, make_model
-from litetext.micro.patches import whiten_patches
+from litetext.micro.patch_whitening import whiten_patches
 from litetext.micro.recipe import MicroRecipe, Stage
 from litetext.micro.validation import validate, validation_pairs
 from litetext.storage import atomic_file, fingerprint, to_json, write_text

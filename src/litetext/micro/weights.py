@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from litetext.encoders.pretrained import quiet
+from litetext.checkpoints.pretrained import quiet
 from litetext.micro.model import SIZE
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from litetext.errors import OptionError, PromptError
-from litetext.prompts.cleaning import clean, is_plain
 from litetext.storage import fingerprint
+from litetext.tokenizer.clean import clean, is_plain
 
 _MOST = 10**15  # occurrences: times the tokens of a prompt, they fit 64 bits
 _Value = TypeVar("_Value")
@@ -37,7 +37,7 @@ class PromptCorpus:
     """Distinct normalised prompts with their counts in each source.
 
     Two prompts are the same when SAM3's tokeniser sees the same text, that is after its cleaning (see
-    [`clean`][litetext.prompts.cleaning.clean]). Rows keep the order in which they were first met.
+    [`clean`][litetext.tokenizer.clean.clean]). Rows keep the order in which they were first met.
 
     Attributes:
         texts: the distinct phrases, N of them.

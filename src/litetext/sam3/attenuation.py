@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from litetext.anatomy.attenuation import (
+from litetext.auditing.attenuation import (
     FEATURES,
     Array,
     AttenuationStats,
@@ -18,14 +18,14 @@ from litetext.anatomy.attenuation import (
     centred,
     trace_errors,
 )
-from litetext.anatomy.order import row_cosines
-from litetext.distill.alignment import Alignment
-from litetext.encoders.protocol import TextEncoder, TextFeatures
+from litetext.auditing.order import row_cosines
+from litetext.distillation.alignment import Alignment
 from litetext.errors import EncoderError, OptionError
+from litetext.features.protocol import TextEncoder, TextFeatures
+from litetext.features.ragged import valid_rows
 from litetext.sam3.images import ImageSource
 from litetext.sam3.probes import AttentionReading, probed
 from litetext.sam3.segmenter import ImageEmbedding, Segmenter, check_prompts
-from litetext.sam3.tower import valid_rows
 
 Progress = Callable[[str, float], None]
 ERRORS = ("student", "shuffled", "noise")

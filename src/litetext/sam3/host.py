@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from litetext.checkpoints.pretrained import locate_folder, one_line_errors, quiet
 from litetext.device import choose_device, choose_dtype
-from litetext.encoders.pretrained import locate_folder, one_line_errors, quiet
-from litetext.encoders.protocol import TextEncoder
 from litetext.errors import EncoderError, MissingExtraError
+from litetext.features.protocol import TextEncoder
 
 if TYPE_CHECKING:
     import torch
@@ -135,7 +135,7 @@ def encoder_of(model: "PreTrainedModel") -> TextEncoder:
     Raises:
         EncoderError: not a SAM3 host.
     """
-    from litetext.sam3.tower import HOST_CONTEXT, EncoderTower, HostTower
+    from litetext.sam3.adapters import HOST_CONTEXT, EncoderTower, HostTower
 
     detector = detector_of(model)
     tower = detector.text_encoder
@@ -210,7 +210,7 @@ def swap_text_encoder(model: "PreTrainedModel", encoder: TextEncoder) -> Swap:
     """
     from torch import nn
 
-    from litetext.sam3.tower import EncoderTower
+    from litetext.sam3.adapters import EncoderTower
 
     detector = detector_of(model)
     width = _text_width(detector)
@@ -231,7 +231,7 @@ def _with_own_mask(detector: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
 
     An encoder with a shorter context reads fewer tokens than the host's processor marks as valid.
     """
-    from litetext.sam3.tower import EncodedText
+    from litetext.sam3.adapters import EncodedText
 
     call = dict(zip(inspect.signature(detector.forward).parameters, args, strict=False)) | kwargs
     if call.get("input_ids") is not None:

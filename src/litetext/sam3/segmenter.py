@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from litetext.encoders.protocol import TextEncoder, TextFeatures
 from litetext.errors import EncoderError, OptionError
+from litetext.features.protocol import TextEncoder, TextFeatures
 from litetext.sam3.exemplars import Exemplars
 from litetext.sam3.host import default_processor, detector_of, encoder_of, image_size, load_host, load_processor
 from litetext.sam3.images import ImageSource, read_image
@@ -177,7 +177,7 @@ class Segmenter:
         """The host's raw output for phrases, before any threshold: one run of the decoder, whatever their number."""
         import torch
 
-        from litetext.sam3.tower import pad_rows
+        from litetext.features.ragged import pad_rows
 
         with torch.inference_mode():
             text = pad_rows(self._rows(prompts), like=embedding.vision.fpn_hidden_states[0])
@@ -222,7 +222,7 @@ class Segmenter:
 
     def _rows(self, prompts: list[str]) -> list["Tensor"]:
         """Features of the valid tokens of each phrase, [L_i, D], from the cache where they are in it."""
-        from litetext.sam3.tower import valid_rows
+        from litetext.features.ragged import valid_rows
 
         new = [prompt for prompt in prompts if prompt not in self._features]
         if new:

@@ -1,0 +1,247 @@
+"""Figures of an audit as SVG text that reads on light and dark pages alike."""
+
+import io
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from litetext.auditing import paper
+from litetext.auditing.attenuation import RESULTS, AttenuationStats
+from litetext.auditing.context import use_of_context
+from litetext.auditing.geometry import GeometryStats
+from litetext.auditing.order import OrderStats
+from litetext.auditing.position_rank import PositionStats
+from litetext.auditing.run import AuditReport, SourceReport
+
+_INK = "#010203"  # stands for the text's colour until the SVG is written
+_COLOURS = ("#3b82f6", "#f97316", "#10b981", "#a855f7", "#ef4444", "#64748b")
+_STYLE: dict[Any, Any] = {
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.prop_cycle": cycler(color=_COLOURS),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.constrained_layout.use": True,
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "svg.fonttype": "none",
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+}
+_THEME = "<style>svg{color:#1f2937}@media(prefers-color-scheme:dark){svg{color:#e5e7eb}}</style>"
+
+
+@dataclass(frozen=True)
+class ReportFigure:
+    """One figure.
+
+    Attributes:
+        name: file name without ending.
+        title: what it shows.
+        caption: how to read it.
+        svg: a whole SVG document with transparent background.
+    """
+
+    name: str
+    title: str
+    caption: str
+    svg: str
+
+    @property
+    def inline(self) -> str:
+        """The SVG element for a page: no XML prolog, no style of its own, as wide as its box."""
+        element = self.svg[self.svg.index("<svg") :].replace(_THEME, "")
+        head, rest = element.split(">", 1)
+        head = re.sub(r' (width|height)="[^"]*"', "", head)
+        return f'{head} role="img" aria-label="{self.title}">{rest}'
+
+
+def draw_figures(report: AuditReport) -> Iterator[ReportFigure]:
+    """The figures that the report has data for, one after another."""
+    yield _figure(
+        "lengths",
+        "Length of the prompts",
+        "Share of prompts by tokens, start and end counted, for the largest sources. Dashed: context lengths.",
+        lambda axes: _draw_lengths(axes, report),
+    )
+    yield _figure(
+        "context",
+        "Waste and loss against context length",
+        "Lines: these prompts. Circles: the paper's 404,796 prompts (arXiv 2602.12173).",
+        lambda axes: _draw_context(axes, report.whole),
+    )
+    yield _figure(
+        "vocabulary",
+        "Rank and frequency of tokens",
+        "Occurrences of the r-th most frequent token; start and end tokens come first.",
+        lambda axes: _draw_vocabulary(axes, report.vocabulary.frequencies),
+    )
+    if (geometry := report.geometry) is not None:
+        yield _figure(
+            "spectrum",
+            "Variance of the embeddings by direction",
+            "Cumulated share of variance that the largest principal components hold.",
+            lambda axes: _draw_spectrum(axes, geometry),
+        )
+        yield _figure(
+            "twonn",
+            "Intrinsic dimension (TwoNN)",
+            "Ratio of the distances to the second and the first neighbour; the slope is the dimension.",
+            lambda axes: _draw_twonn(axes, geometry),
+        )
+    yield from _figures_of_encoders(report)
+
+
+def _figures_of_encoders(report: AuditReport) -> Iterator[ReportFigure]:
+    """The figures of what was measured on an encoder, its position table, or a student in a host."""
+    if (order := report.order) is not None:
+        yield _figure(
+            "order",
+            "Sensitivity to word order",
+            "Cosine between a prompt's pooled features and those of its content-word permutations.",
+            lambda axes: _draw_order(axes, order),
+        )
+    if (positions := report.positions) is not None:
+        yield _figure(
+            "positions",
+            "Similarity of position rows",
+            "Cosine similarity between the rows of the position table.",
+            lambda axes: _draw_positions(axes, positions),
+        )
+    if (attenuation := report.attenuation) is not None:
+        yield _figure(
+            "attenuation",
+            "A student's error on its way to the masks",
+            "Relative squared error. Thin: each attention to the text; thick: their geometric mean. Below the first "
+            "point the error has shrunk.",
+            lambda axes: _draw_attenuation(axes, attenuation),
+        )
+
+
+def _figure(name: str, title: str, caption: str, draw: Callable[[Axes], None]) -> ReportFigure:
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+        # The browser draws the letters, so that a glyph which matplotlib's own font lacks is no loss.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure = Figure(figsize=(6.4, 3.6))
+        draw(figure.subplots())
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Title": title})
+    svg = buffer.getvalue().replace(_INK, "currentColor")
+    head, rest = svg.split("<defs>", 1)
+    return ReportFigure(name, title, caption, f"{head}{_THEME}<defs>{rest}")
+
+
+def _draw_lengths(axes: Axes, report: AuditReport) -> None:
+    largest = sorted(report.sources, key=lambda source: -source.total)[: len(_COLOURS) - 1]
+    shown = [report.whole] if len(report.sources) == 1 else [*largest, report.whole]
+    right = max(20, int(report.whole.tokens.p95) + 6)
+    for source in shown:
+        bold = source is report.whole
+        axes.plot(
+            np.arange(right),
+            _padded(source.histogram, right) / source.total,
+            marker="." if bold else None,
+            linewidth=2.4 if bold else 1.2,
+            label=_short(source.name),
+        )
+    for use in report.whole.context:
+        if use.length < right:
+            axes.axvline(use.length, color=_INK, linewidth=0.8, linestyle="--", alpha=0.5)
+    axes.set(xlabel="tokens", ylabel="share of prompts", xlim=(2, right - 1), ylim=(0, None))
+    axes.legend()
+
+
+def _draw_context(axes: Axes, whole: SourceReport) -> None:
+    lengths = np.arange(4, max(41, *(use.length + 1 for use in whole.context if use.length <= 96)))
+    uses = [use_of_context(whole.histogram, int(length)) for length in lengths]
+    axes.plot(lengths, [use.padding for use in uses], label="padding")
+    axes.plot(lengths, [use.truncated for use in uses], label="truncated prompts")
+    axes.plot(lengths, [use.wasted_attention for use in uses], label="wasted attention")
+    found = list(paper.CONTEXT)
+    for index, shares in enumerate(
+        ([paper.CONTEXT[length].padding for length in found], [paper.CONTEXT[length].truncated for length in found])
+    ):
+        label = "paper: padding" if index == 0 else "paper: truncated"
+        axes.plot(found, shares, "o", color=_COLOURS[index], markerfacecolor="none", label=label)
+    axes.set(xlabel="context length L (tokens)", ylabel="share", ylim=(-0.02, 1.02))
+    axes.legend(ncols=2)
+
+
+def _draw_vocabulary(axes: Axes, frequencies: npt.NDArray[np.int64]) -> None:
+    axes.loglog(np.arange(1, len(frequencies) + 1), frequencies)
+    axes.axvline(100, color=_INK, linewidth=0.8, linestyle="--", alpha=0.5, label="rank 100")
+    axes.set(xlabel="rank r", ylabel="occurrences")
+    axes.legend()
+
+
+def _draw_spectrum(axes: Axes, geometry: GeometryStats) -> None:
+    cumulated = np.cumsum(geometry.variance_shares)
+    axes.plot(np.arange(1, len(cumulated) + 1), cumulated, label="these embeddings")
+    for share, rank in ((0.95, geometry.rank_95), (0.99, geometry.rank_99)):
+        axes.plot([rank.value], [share], "o", label=f"{share:.0%} at rank {rank.value:.0f}")
+    axes.set(xlabel="directions", ylabel="share of variance", ylim=(0, 1.02), xscale="log")
+    axes.legend()
+
+
+def _draw_twonn(axes: Axes, geometry: GeometryStats) -> None:
+    x = np.array(geometry.twonn_log_mu)
+    axes.plot(x, geometry.twonn_log_survival, ".", markersize=3, label="points")
+    axes.plot(x, geometry.twonn.value * x, color=_COLOURS[1], label=f"slope {geometry.twonn.value:.1f}")
+    axes.set(xlabel="log of the ratio", ylabel="-log of the share above")
+    axes.legend()
+
+
+def _draw_order(axes: Axes, order: OrderStats) -> None:
+    groups = {f"{words} words": group for words, group in order.by_length.items()}
+    groups |= {"relations": order.relational, "no relation": order.plain}
+    shown = {name: group.cosine for name, group in groups.items() if group.cosine is not None}
+    axes.bar(list(shown), list(shown.values()), label="permuted")
+    if order.baseline is not None:
+        axes.axhline(order.baseline, color=_COLOURS[1], label="unrelated prompts")
+    axes.set(ylabel="mean cosine", ylim=(0, 1.02))
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+
+
+def _draw_positions(axes: Axes, positions: PositionStats) -> None:
+    image = axes.imshow(positions.cosine, vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
+    axes.set(xlabel="position", ylabel="position")
+    axes.figure.colorbar(image, ax=axes, label="cosine")
+
+
+def _draw_attenuation(axes: Axes, stats: AttenuationStats) -> None:
+    stages = {"logits": "logits", "weights": "weights", "output": "attention\noutput", "layer_output": "layer\noutput"}
+    for (kind, path), colour in zip(stats.errors.items(), _COLOURS[: len(stats.errors)], strict=True):
+        ways = np.array([[path.features, *(layer.errors[stage] for stage in stages)] for layer in path.layers])
+        ways = np.where(ways > 0, ways, np.nan)  # there is no place for 0 on this axis
+        axes.plot(ways.T, color=colour, linewidth=0.7, alpha=0.4)
+        results = [path.results[name] or np.nan for name in RESULTS]
+        means = [*np.exp(np.log(ways).mean(axis=0)), *results]
+        axes.plot(means[: len(stages) + 2], marker="o", color=colour, linewidth=2.4, label=kind)
+        axes.plot(range(len(stages) + 1, len(means)), results, "o", color=colour)
+    names = ["text\nfeatures", *stages.values(), *(f"{name.removesuffix('s')}\nlogits" for name in RESULTS)]
+    axes.set(ylabel="relative squared error", yscale="log", xticks=range(len(names)), xticklabels=names)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.legend()
+
+
+def _short(name: str, most: int = 40) -> str:
+    """The end of a long name, which tells files apart."""
+    return name if len(name) <= most else "…" + name[1 - most :]
+
+
+def _padded(histogram: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
+    return np.pad(histogram[:size], (0, max(0, size - len(histogram))))

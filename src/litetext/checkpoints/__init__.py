@@ -1,0 +1,1 @@
+"""Files of encoders: recognized by their keys, read strictly, converted, written."""

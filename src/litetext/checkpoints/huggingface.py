@@ -1,0 +1,181 @@
+"""Text models of Hugging Face `transformers`, from a folder or the hub: CLIP text towers and sentence encoders."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from litetext.checkpoints.pretrained import locate_folder, one_line_errors, quiet
+from litetext.device import choose_device, choose_dtype
+from litetext.errors import EncoderError, MissingExtraError, OptionError
+from litetext.features.protocol import TextFeatures
+from litetext.tokenizer.texts import as_texts
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+CLIP_TYPES = ("clip", "clip_text_model")
+SHORTEST_CONTEXT = 3  # start token, one token of text, end token
+NEEDED = (
+    "give a folder with config.json, model.safetensors and the tokenizer, or a model's name on the Hugging Face hub"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class HuggingFaceEncoder:
+    """A text model and its tokenizer, as a `TextEncoder`.
+
+    Attributes:
+        name: the folder or hub name that it was loaded from.
+        context: tokens that it reads of a text, start and end token counted.
+        model: gives ``last_hidden_state`` [B, L, D] for ids and an attention mask, both [B, L].
+        tokenizer: pads with its own padding token, and marks padding by 0 in its attention mask.
+
+    Raises:
+        OptionError: the context is too short for a token of text.
+    """
+
+    name: str
+    context: int
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+
+    def __post_init__(self) -> None:
+        """Refuse a context that holds no text."""
+        if self.context < SHORTEST_CONTEXT:
+            raise OptionError(f"a context of {self.context} tokens", mend=f"give at least {SHORTEST_CONTEXT}")
+
+    @property
+    def width(self) -> int:
+        """D, the size of a feature vector."""
+        return int(self.model.config.hidden_size)
+
+    def encode(self, texts: Iterable[str]) -> TextFeatures:
+        """The last hidden states of at least one text, [B, L, D] in the model's number type, on its device.
+
+        L is the number of tokens of the longest text, at most ``context``; what is beyond is cut off, and the end token
+        kept.
+
+        Raises:
+            OptionError: no texts, or something that is not a string.
+            EncoderError: a text has no tokens.
+        """
+        import torch
+
+        batch = self.tokenizer(
+            as_texts(texts), padding=True, truncation=True, max_length=self.context, return_tensors="pt"
+        ).to(self.model.device)
+        mask = batch["attention_mask"]
+        with torch.inference_mode():
+            output = self.model(input_ids=batch["input_ids"], attention_mask=mask)
+        return TextFeatures(output.last_hidden_state, mask.bool())
+
+
+def load_huggingface(
+    path_or_id: str | Path,
+    *,
+    device: "str | torch.device | None" = None,
+    dtype: "str | torch.dtype | None" = None,
+    context: int | None = None,
+) -> HuggingFaceEncoder:
+    """Load a text model from a folder or the hub: weights in safetensors only, and no code but that of `transformers`.
+
+    Of a CLIP model with two towers only the text tower is read. The features are the last hidden states, before any
+    projection.
+
+    Args:
+        path_or_id: a folder that ``save_pretrained`` wrote, or a hub name such as ``openai/clip-vit-base-patch32``.
+        device: as `choose_device` takes it.
+        dtype: as `choose_dtype` takes it.
+        context: tokens to read of a text; None reads as many as the model can.
+
+    Raises:
+        EncoderError: nothing to be loaded there, not a text model, or its weights or tokenizer are missing or broken.
+        OptionError: no such device or number type, or the context is longer than the model's.
+        MissingExtraError: PyTorch or `transformers` is not installed.
+    """
+    try:
+        import torch  # noqa: F401
+        from transformers import AutoConfig, AutoTokenizer
+    except ImportError as error:
+        raise MissingExtraError("an encoder", "sam3") from error
+    target = choose_device(device)
+    number = choose_dtype(dtype, target)
+    name = str(path_or_id)
+    source = locate_folder(name, NEEDED)
+    with one_line_errors(name, NEEDED), quiet():
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        chosen = _text_model_class(config, name)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        model, report = chosen.from_pretrained(
+            source,
+            dtype=number,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # they are listed in the report, and refused below by name
+            output_loading_info=True,
+        )
+    _check_weights(report, name)
+    _check_tokenizer(tokenizer, model, name)
+    length = _context(context, tokenizer, model, name)
+    return HuggingFaceEncoder(name, length, model.eval().to(target), tokenizer)
+
+
+def _text_model_class(config: "PreTrainedConfig", where: str) -> Any:
+    """The class of `transformers` that reads only the text encoder of such a checkpoint."""
+    from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING, CLIPTextModel
+
+    if config.model_type in CLIP_TYPES:
+        return CLIPTextModel
+    encoder: Any = MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None)
+    if encoder is not None:
+        return encoder
+    general: Any = MODEL_MAPPING.get(type(config), None)
+    if general is None or config.is_encoder_decoder or general.input_modalities not in ("text", ("text",), ["text"]):
+        raise EncoderError(
+            f"a '{config.model_type}' model is not a text encoder",
+            where=where,
+            mend="give a CLIP model or a sentence encoder",
+        )
+    return general
+
+
+def _check_weights(report: Mapping[str, Any], where: str) -> None:
+    """Refuse weights that `transformers` had to make up."""
+    made_up = [*report["missing_keys"], *(entry[0] for entry in report["mismatched_keys"])]
+    # Sentence encoders are often saved without the pooler, which comes after the states that are read here.
+    bad = sorted(key for key in made_up if "pooler" not in key.split("."))
+    if bad:
+        listed = ", ".join(bad[:3]) + (", ..." if len(bad) > 3 else "")
+        raise EncoderError(
+            f"{len(bad)} weights are missing or of another shape ({listed})", where=where, mend="check config.json"
+        )
+
+
+def _check_tokenizer(tokenizer: "PreTrainedTokenizerBase", model: Any, where: str) -> None:
+    """Refuse a tokenizer that `transformers` made without files, or that does not belong to the model."""
+    ids = tokenizer.get_vocab().values()
+    rows = len(model.get_input_embeddings().weight)
+    if len(ids) <= len(tokenizer.all_special_ids):
+        raise EncoderError("the tokenizer's files are missing", where=where, mend=NEEDED)
+    if max(ids) >= rows:
+        raise EncoderError(
+            f"the tokenizer has the id {max(ids)}, the model only {rows} tokens",
+            where=where,
+            mend="give the model's own",
+        )
+    if tokenizer.pad_token_id is None:
+        raise EncoderError("the tokenizer has no padding token", where=where, mend="give a sentence encoder")
+
+
+def _context(wanted: int | None, tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedModel", where: str) -> int:
+    """Tokens to read of a text: the wanted number, or as many as both tokenizer and position table allow."""
+    # A tokenizer without a limit says 1e30; a model without a position table (T5) has no such entry.
+    unknown = 10**9
+    limit = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or unknown)
+    if wanted is None and limit >= unknown:
+        raise EncoderError("the model does not say how long a text may be", where=where, mend="give a context")
+    if wanted is not None and wanted > limit:
+        raise OptionError(f"a context of {wanted} tokens", where=where, mend=f"it reads {limit} at most")
+    return limit if wanted is None else wanted

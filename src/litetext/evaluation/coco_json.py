@@ -1,0 +1,220 @@
+"""JSON files of COCO's kind: lists of objects, each of which names itself when it lacks something."""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from reprlib import repr as shown
+from typing import Any, NamedTuple
+
+from litetext.errors import EvaluationError, PromptError
+from litetext.evaluation.rle import MOST_PIXELS
+from litetext.prompts.opening import Source, open_source
+from litetext.storage import MOST_RATIO, MOST_UNPACKED
+
+PairId = int | str
+
+
+class Entry(NamedTuple):
+    """An object in a list of a file.
+
+    Attributes:
+        file: the file.
+        key: the list's name.
+        position: the place in the list.
+        fields: what stands there.
+    """
+
+    file: Path
+    key: str
+    position: int
+    fields: Mapping[str, Any]
+
+    def take(self, key: str) -> Any:
+        """A field, whatever it is.
+
+        Raises:
+            EvaluationError: there is none.
+        """
+        try:
+            return self.fields[key]
+        except KeyError:
+            raise EvaluationError(f"no '{key}'", where=self.place, mend="every entry of that list needs one") from None
+
+    def number(self, key: str) -> PairId:
+        """The number of a pair, which may be a string.
+
+        Raises:
+            EvaluationError: there is none.
+        """
+        value = self.take(key)
+        if type(value) is not int and not (isinstance(value, str) and _is_text(value)):
+            raise self.wrong(key, "give an integer or a string")
+        return value
+
+    def integer(self, key: str) -> int:
+        """A whole number.
+
+        Raises:
+            EvaluationError: there is none.
+        """
+        value = self.take(key)
+        if type(value) is not int:
+            raise self.wrong(key, "give an integer")
+        return value
+
+    def real(self, key: str) -> float:
+        """A finite number.
+
+        Raises:
+            EvaluationError: there is none.
+        """
+        value: float = self.take(key)
+        if not _is_finite(value):
+            raise EvaluationError(f"the {key} is {shown(value)}", where=self.place, mend="give a finite number")
+        return value
+
+    def text(self, key: str) -> str:
+        """A string that is not blank.
+
+        Raises:
+            EvaluationError: there is none.
+        """
+        value = self.take(key)
+        if not isinstance(value, str) or not value.strip() or not _is_text(value):
+            raise self.wrong(key, "give a text")
+        return value
+
+    def flag(self, key: str) -> bool:
+        """A boolean, which COCO writes as 0 or 1.
+
+        Raises:
+            EvaluationError: there is none.
+        """
+        value = self.take(key)
+        if type(value) not in (int, bool) or value not in (0, 1):
+            raise self.wrong(key, "give 0 or 1")
+        return bool(value)
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, width and height of ``bbox`` in pixels.
+
+        Raises:
+            EvaluationError: it is something else.
+        """
+        value = self.take("bbox")
+        if not isinstance(value, list) or len(value) != 4 or not all(map(_is_finite, value)) or min(value[2:]) < 0:
+            raise EvaluationError("'bbox' is not x, y, width, height", where=self.place, mend="mend the box")
+        left, top, width, height = value
+        return left, top, width, height
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width in pixels, where they are said.
+
+        Raises:
+            EvaluationError: they are not pixels, or more than `MOST_PIXELS`.
+        """
+        height, width = self.fields.get("height"), self.fields.get("width")
+        if height is None or width is None:
+            return None
+        whole = type(height) is int and type(width) is int
+        if not whole or min(height, width) < 1 or height * width > MOST_PIXELS:
+            told = f"the size is {shown(height)} x {shown(width)}"
+            raise EvaluationError(told, where=self.place, mend=f"give pixels, {MOST_PIXELS} at most")
+        return height, width
+
+    def wrong(self, key: str, mend: str) -> EvaluationError:
+        """The error for a field that holds something else than it should."""
+        return EvaluationError(f"'{key}' is {shown(self.fields[key])}", where=self.place, mend=mend)
+
+    @property
+    def place(self) -> str:
+        """The file and the place in it, for messages."""
+        return f"{self.file}, {self.key}[{self.position}]"
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; it may be compressed (.gz, .zst).
+
+    Raises:
+        EvaluationError: no such file, not JSON, a key twice in one object, or it unpacks to more than `MOST_UNPACKED`
+            bytes and more than `MOST_RATIO` times its own.
+    """
+    if not path.is_file():
+        raise EvaluationError("no such file", where=str(path), mend="check the path")
+    most = max(MOST_UNPACKED, MOST_RATIO * path.stat().st_size)
+    try:
+        with open_source(Source(str(path), path)) as opened:
+            data = opened.file.read(most + 1)
+    except PromptError as error:
+        raise EvaluationError(error.what, where=error.where, mend=error.mend) from error
+    if len(data) > most:
+        raise EvaluationError(f"it unpacks to more than {most} bytes", where=str(path), mend="unpack it yourself")
+    try:
+        return json.loads(data, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError) as error:
+        raise EvaluationError(f"not JSON ({error})", where=str(path), mend="write the file again") from error
+
+
+def read_annotator(path: Path) -> Mapping[str, Any]:
+    """The document of an annotator: a COCO object.
+
+    Raises:
+        EvaluationError: no such file, not JSON, or something else.
+    """
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise EvaluationError("not a COCO object", where=str(path), mend="give the JSON of an annotator's ground truth")
+    return document
+
+
+def entries(document: Mapping[str, Any], key: str, path: Path) -> Iterator[Entry]:
+    """The entries of a list of a document.
+
+    Raises:
+        EvaluationError: no such list, or something in it is not an object.
+    """
+    found = document.get(key)
+    if not isinstance(found, list):
+        raise EvaluationError(f"no list '{key}'", where=str(path), mend="give a COCO file of SA-Co Gold")
+    for index, fields in enumerate(found):
+        if not isinstance(fields, dict):
+            raise EvaluationError(f"{key}[{index}] is not an object", where=str(path), mend="write the file again")
+        yield Entry(path, key, index, fields)
+
+
+def by_id(listed: Iterable[Entry]) -> dict[PairId, Entry]:
+    """Entries by their ``id``.
+
+    Raises:
+        EvaluationError: one has none, or two have the same.
+    """
+    found: dict[PairId, Entry] = {}
+    for entry in listed:
+        number = entry.number("id")
+        if number in found:
+            raise EvaluationError(f"the id {shown(number)} is there twice", where=entry.place, mend="give each its own")
+        found[number] = entry
+    return found
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {shown(next(key for key in keys if keys.count(key) > 1))} is twice in one object")
+    return found
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:  # an integer beyond any float
+        return False
+
+
+def _is_text(value: str) -> bool:
+    """Whether there are no lone surrogates, which no encoding takes."""
+    return value.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in value)

@@ -1,0 +1,126 @@
+"""Where teacher and student disagree most, to be looked at: pictures side by side, and a page that shows them."""
+
+import base64
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from litetext.errors import OutputError, printable, shortened
+from litetext.evaluation.coco import decode_masks
+from litetext.evaluation.comparison import Answers
+from litetext.evaluation.retention import RetentionReport
+from litetext.pages import page_environment
+from litetext.sam3.drawing import draw_masks, label_font
+from litetext.sam3.images import read_image
+from litetext.storage import atomic_folder, check_output, to_json, write_text
+
+PAGE, TABLE, PICTURES = "index.html", "retention.json", "disagreements"
+_LEAST, _MOST = 320, 640  # pixels of the longer side of a picture, as drawn
+_GAP, _TEXT = 12, 15
+_INK, _PAPER = (31, 41, 55), (255, 255, 255)
+_QUALITY = 85
+_LONGEST = 400  # characters of a line of text, before it is measured
+_COLOURS_LEFT = 0.4  # of the picture's, so that those of the masks are seen
+
+
+def check_page(folder: Path) -> None:
+    """Refuse a place for the page before the work that would be lost.
+
+    Raises:
+        OutputError: something else than such a page is there, or it is not writable.
+    """
+    check_output(folder, folder=True)
+    mend = "give a folder of its own"
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise OutputError("the working folder, or one above it, cannot be replaced", where=str(folder), mend=mend)
+    if folder.exists() and not is_page(folder):
+        raise OutputError("something else is there", where=str(folder), mend=mend)
+
+
+def is_page(folder: Path) -> bool:
+    """Whether a folder is empty, or has what `write_retention` writes and nothing else."""
+    names = {path.name for path in folder.iterdir()}
+    pictures = (folder / PICTURES).iterdir() if PICTURES in names else ()
+    ours = names <= {PAGE, TABLE, PICTURES} and all(re.fullmatch(r"\d+\.png", path.name) for path in pictures)
+    return ours and (not names or {PAGE, TABLE} <= names)
+
+
+def write_retention(report: RetentionReport, folder: Path) -> Path:
+    """Write ``disagreements/*.png``, ``retention.json`` and ``index.html``, and return the page's path.
+
+    They take the place of those of an earlier report in one step.
+
+    Raises:
+        OutputError: something else is in the folder.
+        OSError: the folder cannot be made or written.
+    """
+    check_page(folder)
+    with atomic_folder(folder, is_ours=is_page) as new:
+        drawn = []
+        for number, answers in enumerate(report.comparison.worst, start=1):
+            picture = draw_answers(answers)
+            (new / PICTURES).mkdir(exist_ok=True)
+            picture.save(new / PICTURES / f"{number:02d}.png", "PNG")
+            drawn.append(_inline(picture))
+        write_text(new / TABLE, to_json(report.to_json()) + "\n")
+        template = page_environment("litetext.evaluation").get_template("retention.html")
+        shown = list(zip(report.comparison.worst, drawn, strict=True))
+        write_text(new / PAGE, printable(template.render(report=report, shown=shown)))
+    return folder / PAGE
+
+
+def draw_answers(answers: Answers) -> Image.Image:
+    """The picture three times: with the masks of the (first) annotator, of the teacher and of the student.
+
+    Small pictures are drawn larger and large ones smaller; masks have colours in their own order, without a partner's.
+
+    Raises:
+        ImageError: the picture cannot be read.
+    """
+    picture = read_image(answers.pair.image)
+    scale = _scale(max(picture.size))
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    columns = {
+        "ground truth": answers.pair.truths[0],
+        "teacher": answers.teacher,
+        "student": answers.student,
+    }
+    resized = picture.resize(size, Image.Resampling.BICUBIC)
+    panel = Image.blend(resized.convert("L").convert("RGB"), resized, _COLOURS_LEFT)
+    font = label_font(_TEXT)
+    line = 2 * _TEXT
+    whole = Image.new("RGB", (3 * size[0] + 4 * _GAP, size[1] + 2 * line + _GAP), _PAPER)
+    pen = ImageDraw.Draw(whole)
+    heading = f'"{answers.pair.phrase}", agreement {answers.agreement:.2f}'
+    pen.text((_GAP, _TEXT / 2), _fit(heading, font, whole.width - 2 * _GAP), fill=_INK, font=font)
+    for number, (title, codes) in enumerate(columns.items()):
+        masks = decode_masks(codes, (picture.height, picture.width))
+        left = _GAP + number * (size[0] + _GAP)
+        pen.text((left, line + _TEXT / 2), _fit(f"{title}: {len(codes)}", font, size[0]), fill=_INK, font=font)
+        large = [np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)) for mask in masks]
+        whole.paste(draw_masks(panel, np.array(large, dtype=np.bool_).reshape(-1, *size[::-1])), (left, 2 * line))
+    return whole
+
+
+def _scale(side: int) -> float:
+    return min(max(1.0, _LEAST / side), _MOST / side)
+
+
+def _fit(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """The text on one line, or as much of it as the width holds."""
+    text = printable(shortened(" ".join(text.split()), _LONGEST))
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
+
+
+def _inline(picture: Image.Image) -> str:
+    """A picture as an address that holds it, for a page that stands alone."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

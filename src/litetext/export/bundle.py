@@ -1,0 +1,190 @@
+"""What `litetext export` writes: a folder with a program for an engine, its tokeniser and a manifest.
+
+Nothing here needs PyTorch, nor an engine.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from litetext.encoders.config import StudentConfig, check_sizes
+from litetext.errors import EncoderError, LiteTextError, OptionError, shortened
+from litetext.export.targets.target import TARGETS, TargetOptions
+from litetext.features.compare import Fidelity
+from litetext.records import read_json, record, sealed, unsealed
+from litetext.storage import atomic_file, checksum, inside, read_npy, to_json, write_text
+from litetext.tokenizer.bpe import ClipTokenizer
+from litetext.tokenizer.portable import SmallMerges, kept_merges, portable_tokenizer
+
+MANIFEST, NOTICE = "litetext.json", "NOTICE.txt"
+TOKENIZER = "tokenizer.json"  # for programs in other languages
+MERGES = "merges.npy"  # the same for us
+TOKENIZERS = (MERGES, TOKENIZER)
+VERSION = 2
+AGAIN = "export the student again"
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """An exported text encoder.
+
+    Attributes:
+        target: what runs it: onnx, openvino, executorch or coreml.
+        model: the name of the program in the folder.
+        files: of the program with their sizes in bytes.
+        program: checksum of all of these.
+        tokenizer: checksum of the tokeniser's two files.
+        options: lengths that are fixed, and the number type.
+        config: of the student, without the bits that say which tokens are kept: the tokeniser has these tokens only.
+        pruned: whether it has only a part of CLIP's tokens.
+        name: what the student was called.
+        parameters: of the student; what quantisation adds is not counted.
+        fingerprint: of the student, as `fingerprint_encoder` gives it.
+        order: how far shuffling its words moves a phrase, as a share of the way to an unrelated one (`measure_order`);
+            None where the phrases could not tell.
+        checked: how the program compares with PyTorch; None where the system that exported it has no engine for it.
+
+    Raises:
+        OptionError: a value makes no sense, or a file is not in the folder.
+    """
+
+    target: str
+    model: str
+    files: Mapping[str, int]
+    program: str
+    tokenizer: str
+    options: TargetOptions
+    config: StudentConfig
+    pruned: bool
+    name: str
+    parameters: int
+    fingerprint: str
+    order: float | None
+    checked: Fidelity | None
+
+    def __post_init__(self) -> None:
+        """Check what a reader relies on."""
+        if self.target not in TARGETS:
+            raise OptionError(f"no target is called '{self.target}'")
+        for name in (self.model, *self.files):
+            try:
+                inside(Path(), name)
+            except ValueError as error:
+                raise OptionError(str(error)) from error
+        if self.model not in {Path(name).parts[0] for name in self.files}:
+            raise OptionError(f"a program that is none of its files ({self.model})")
+        check_sizes(0, parameters=self.parameters, **{f"the size of '{name}'": self.files[name] for name in self.files})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, with a checksum of them."""
+        return sealed({"litetext": VERSION} | asdict(self))
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """What `to_json` gave.
+
+        Raises:
+            OptionError: a value makes no sense.
+            ValueError: not that, changed since, or of another version.
+        """
+        if not isinstance(value, dict) or value.get("litetext") != VERSION:
+            raise ValueError(f"not a manifest of version {VERSION}")
+        return record(cls, {name: one for name, one in unsealed(value).items() if name != "litetext"})
+
+    def lines(self) -> list[str]:
+        """What it is, for people."""
+        config, options = self.config, self.options
+        fixed = [f"{name} of {size}" for name, size in (("length", options.length), ("batch", options.batch)) if size]
+        return [
+            f"{shortened(self.name, 100)}, exported for {self.target}: {self.model} ({options.precision}), "
+            f"{sum(self.files.values()) / 1e6:.2f} MB, {self.parameters / 1e6:.2f} M parameters",
+            f"context {config.context}, padding {config.padding}, {config.output} numbers a token, "
+            f"{config.vocabulary:,} tokens{' (pruned)' if self.pruned else ''}, "
+            f"{' and '.join(fixed) or 'any length and batch'}",
+            self.comparison(),
+        ]
+
+    def comparison(self) -> str:
+        """How it compares with PyTorch, for people."""
+        found = self.checked
+        if found is None:
+            return "not compared with PyTorch: the system that exported it has no engine for it"
+        return (
+            f"the same as PyTorch on {found.tokens:,} tokens of {found.phrases:,} phrases: cosine mean "
+            f"{found.mean:.5f}, least {found.min:.5f}; largest difference {found.largest:.2g}"
+        )
+
+
+def is_artefact(path: Path) -> bool:
+    """Whether a path is a folder that `litetext export` wrote."""
+    return (path / MANIFEST).is_file()
+
+
+def open_artefact(folder: Path) -> Artefact:
+    """The manifest of a folder, once its program and its tokeniser are byte for byte those that were exported.
+
+    Raises:
+        EncoderError: no such folder, not an artefact, or not whole.
+    """
+    file = folder / MANIFEST
+    if not file.is_file():
+        what = "a file" if folder.is_file() else "no exported text encoder"
+        raise EncoderError(what, where=str(folder), mend="give a folder that `litetext export` wrote")
+    try:
+        artefact = Artefact.from_json(read_json(file))
+    except (ValueError, LiteTextError) as error:
+        raise EncoderError(f"not a manifest ({error})", where=str(file), mend=AGAIN) from error
+    for name, size in artefact.files.items():
+        part = folder / name
+        if not part.is_file():
+            raise EncoderError("a part of the program is missing", where=str(part), mend=AGAIN)
+        if part.stat().st_size != size:
+            raise EncoderError(f"{part.stat().st_size:,} bytes instead of {size:,}", where=str(part), mend=AGAIN)
+    if any(not (folder / name).is_file() for name in TOKENIZERS) or checksum(folder, TOKENIZERS) != artefact.tokenizer:
+        raise EncoderError("not the tokeniser of this encoder", where=str(folder / TOKENIZER), mend=AGAIN)
+    if checksum(folder, artefact.files) != artefact.program:
+        raise EncoderError("not the program that was exported", where=str(folder), mend=AGAIN)
+    return artefact
+
+
+def read_tokenizer(folder: Path) -> ClipTokenizer:
+    """The tokeniser of an artefact.
+
+    Raises:
+        EncoderError: it is not there, or not one.
+    """
+    try:
+        return ClipTokenizer(SmallMerges(read_npy(folder / MERGES)))
+    except LiteTextError as error:
+        raise EncoderError(f"not a tokeniser ({error})", where=str(folder / MERGES), mend=AGAIN) from error
+
+
+def write_tokenizer(folder: Path, kept: Iterable[int] | None) -> str:
+    """Write both files of a tokeniser, and return their checksum.
+
+    Args:
+        folder: where to.
+        kept: ids of the tokens that there are; None for all.
+    """
+    ids = None if kept is None else list(kept)
+    write_text(folder / TOKENIZER, portable_tokenizer(ids))
+    with atomic_file(folder / MERGES) as file:
+        np.save(file, kept_merges(ids), allow_pickle=False)
+    return checksum(folder, TOKENIZERS)
+
+
+def write_manifest(folder: Path, artefact: Artefact) -> None:
+    """Write it beside the files that it speaks of."""
+    write_text(folder / MANIFEST, to_json(artefact.to_json()) + "\n")
+
+
+def program_files(folder: Path) -> dict[str, int]:
+    """Names and sizes of all files of a folder but ours, in the order of their names."""
+    ours = {MANIFEST, NOTICE, *TOKENIZERS}
+    found = sorted(
+        (file.relative_to(folder).as_posix(), file.stat().st_size) for file in folder.rglob("*") if file.is_file()
+    )
+    return {name: size for name, size in found if name not in ours}

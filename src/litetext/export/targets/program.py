@@ -1,0 +1,148 @@
+"""The program that mobile engines run: a student behind the inputs and outputs that SAM3 pipelines use."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.nn.functional import pad
+
+from litetext.encoders.inputs import evaluating
+from litetext.encoders.quantized import QuantisedLinear, QuantisedTable, dequantize_table, dequantize_weight
+from litetext.encoders.student import TextStudent
+from litetext.encoders.token_tables import token_table
+from litetext.errors import OptionError
+from litetext.export.targets.target import INPUTS
+from litetext.tokenizer.pruned import kept_tokens
+from litetext.tokenizer.vocabulary import END_ID, PAD_ID, VOCABULARY_SIZE
+
+
+class ServedProgram(nn.Module):
+    """A student that takes CLIP's ids, whatever they are padded with, at a length L that may be other than its context.
+
+    What stands where the mask is 0 is replaced by the pad id 0 (Hugging Face pads with 49,407). Of a text longer than
+    the context T the first T tokens are read, and the last of them becomes the end token. An id that the student has no
+    row for makes all features of its text not-a-number: no engine reads the row of another token, or memory beyond.
+
+    Args:
+        student: folded; it is put into eval mode.
+        length: L, at least 2.
+
+    Raises:
+        OptionError: the student is not folded.
+    """
+
+    rows: Tensor | None
+
+    def __init__(self, student: TextStudent, length: int) -> None:
+        super().__init__()
+        config = student.config
+        if not config.folded:
+            raise OptionError("a student that is not folded", where=config.name, mend="fold it first")
+        self.student = student.eval()
+        self.length = length
+        self.context = config.context
+        self.ids = config.vocabulary if config.kept is None else VOCABULARY_SIZE
+        # A student with attended padding reads its whole context, however short the ids are.
+        self.read = config.context if config.padding == "attended" else min(length, config.context)
+        rows = None if config.kept is None else torch.from_numpy(kept_tokens(config.kept).rows).to(torch.int32)
+        self.register_buffer("rows", rows)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and mask of tokens that are padded on the right.
+
+        Args:
+            input_ids: int64 or int32 [B, L], CLIP's.
+            attention_mask: int64 or int32 [B, L], 0 at padding.
+
+        Returns:
+            ``text_features`` [B, L, D], zero where the mask is False, and ``text_mask`` bool [B, L], True at tokens
+            that were read.
+        """
+        mask = attention_mask != 0
+        seen = _at_length(mask, self.read)
+        ids = _at_length(input_ids, self.read).masked_fill(~seen, PAD_ID)
+        if self.length > self.context:
+            last = ids[:, -1:].masked_fill(mask[:, self.context : self.context + 1], END_ID)
+            ids = torch.cat([ids[:, :-1], last], dim=1)
+        rows, lost = self._rows(ids)
+        features = self.student(rows, seen)
+        features = features.masked_fill(~seen[:, :, None], 0.0).masked_fill(lost[:, None, None], torch.nan)
+        return _at_length(features, self.length), _at_length(seen, self.length)
+
+    def _rows(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows [B, T] of the token table, and which texts [B] hold an id that has none."""
+        # Filled, not clamped: Core ML in float16 clamps integers in float16, which has none between 2,048 and 2,050.
+        lost = torch.logical_or(ids < 0, ids >= self.ids)
+        rows = ids.masked_fill(lost, 0)
+        if self.rows is not None:
+            rows = self.rows[rows]
+            lost = torch.logical_or(lost, rows < 0)
+            rows = rows.masked_fill(lost, 0)
+        return rows, lost.any(dim=1)
+
+
+def _at_length(x: Tensor, length: int) -> Tensor:
+    """The first ``length`` tokens of [B, L, ...], or zeros (False) behind those that there are."""
+    missing = length - x.shape[1]
+    if missing <= 0:
+        return x[:, :length] if missing else x
+    return pad(x, (0, missing) if x.ndim == 2 else (0, 0, 0, missing))
+
+
+def with_float_linears(student: TextStudent) -> TextStudent:
+    """A copy whose quantised linear layers are floating-point ones of the same weights.
+
+    Mobile engines have their own integers for inputs. Weights that are quantised again by output channel are the same.
+    """
+    plain = copy.deepcopy(student)
+    for part in [plain, *plain.modules()]:
+        for name, layer in part.named_children():
+            if isinstance(layer, QuantisedLinear):
+                setattr(part, name, _float_linear(layer))
+    return plain
+
+
+def with_float_table(student: TextStudent) -> TextStudent:
+    """A copy whose token table, if quantised, is a floating-point one of the same numbers."""
+    plain = copy.deepcopy(student)
+    table = plain.token_table
+    if not isinstance(table, QuantisedTable):
+        return plain
+    config = plain.config
+    rank = None if table.up is None else config.rank
+    whole = token_table(config.vocabulary, rank, config.width)
+    state = {"weight": dequantize_table(table.weight, table.scale)}
+    whole.load_state_dict(state if table.up is None else {**state, "up.weight": table.up.weight})
+    plain.token_table = whole
+    return plain
+
+
+def _float_linear(layer: QuantisedLinear) -> nn.Linear:
+    linear = nn.Linear(layer.weight.shape[1], layer.weight.shape[0])
+    linear.load_state_dict({"weight": dequantize_weight(layer.weight, layer.scale), "bias": layer.bias})
+    return linear
+
+
+def export_program(program: ServedProgram, batch: int | None, most: int = 2) -> ExportedProgram:
+    """The graph of a program, as `torch.export` has it.
+
+    Args:
+        program: what to export.
+        batch: B of its inputs; None for 1 to ``most``.
+        most: the largest batch where it is open, at least 2.
+    """
+    inputs = example_inputs(most if batch is None else batch, program.length)
+    axes = open_axes(most) if batch is None else None
+    with torch.no_grad(), evaluating(program):
+        return torch.export.export(program, inputs, dynamic_shapes=axes)
+
+
+def example_inputs(batch: int, length: int) -> tuple[Tensor, Tensor]:
+    """Ids and mask int64 [B, L] of texts that fill it."""
+    return torch.zeros((batch, length), dtype=torch.int64), torch.ones((batch, length), dtype=torch.int64)
+
+
+def open_axes(most: int) -> tuple[dict[int, torch.export.Dim], ...]:
+    """For each input, its first axis as a batch of 1 to ``most``."""
+    return ({0: torch.export.Dim("batch", min=1, max=most)},) * len(INPUTS)

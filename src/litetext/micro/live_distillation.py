@@ -1,0 +1,83 @@
+"""A student of the embedded model, taught on the way: what the demonstration trains before the reader's eyes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
+
+from litetext.distillation.curve import PICTURE
+from litetext.distillation.distill import distil
+from litetext.distillation.recipe import DistilRecipe
+from litetext.distillation.report import CARD, STUDENT, DistilReport
+from litetext.distillation.validator import Host
+from litetext.features.embed import EmbedOptions, embed
+from litetext.micro.phrase_sampling import make_talk
+from litetext.prompts.corpus import Prompt, PromptCorpus
+from litetext.sam3.segmenter import Segmenter
+from litetext.sam3.text_projections import text_readers
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """How a student is taught.
+
+    Attributes:
+        preset: its size.
+        phrases: of the micro world, that it learns from.
+        strange: of these, how many name nothing of it.
+        epochs: how often each is seen.
+        batch: phrases of a step.
+        rate: the highest learning rate.
+        seed: of the phrases, the weights and the order.
+    """
+
+    preset: str = "micro-s"
+    phrases: int = 10_000
+    strange: int = 600
+    epochs: int = 16
+    batch: int = 128
+    rate: float = 6e-3
+    seed: int = 0
+
+    def recipe(self, cache: Path) -> DistilRecipe:
+        """The same as `litetext distill` takes it: what differs from its defaults."""
+        return DistilRecipe.of(
+            {
+                "student": {"preset": self.preset},
+                "data": {"cache": str(cache), "host": "micro"},
+                "losses": {"consistency": 0.0, "keys": 1.0, "values": 1.0, "scoring": 1.0},  # the reader waits
+                "training": {
+                    "epochs": self.epochs,
+                    "batch": self.batch,
+                    "rate": self.rate,
+                    "seed": self.seed,
+                    "ema": 0.98,
+                    "weight_decay": 0.0,
+                },
+                "validation": {"phrases": 400, "best": "loss", "patience": 0},
+            }
+        )
+
+
+def teach(folder: Path, host: Segmenter, lesson: Lesson, progress: Progress) -> DistilReport:
+    """Embed phrases with a host's own text encoder, and distil a student that the host can read.
+
+    Args:
+        folder: gets the student, its curve and its model card.
+        host: the teacher in its host.
+        lesson: how.
+        progress: told of each stage.
+    """
+    corpus = PromptCorpus.build(Prompt(text) for text in make_talk(lesson.seed, lesson.phrases, lesson.strange))
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as name:
+        cache, run = Path(name, "features"), Path(name, "run")
+        embed(corpus, host.encoder, cache, EmbedOptions(), progress)
+        reader = Host("micro", text_readers(host.detector))
+        report = distil(lesson.recipe(cache), run, reader, progress=progress)
+        for file in (STUDENT, PICTURE, CARD):
+            copyfile(run / file, folder / file)
+    return report

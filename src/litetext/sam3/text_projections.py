@@ -1,0 +1,93 @@
+"""The layers of a SAM3 host that read its text, taken out of it: what a student is distilled for."""
+
+import copy
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from litetext.distillation.decoder_losses import Kind, Reading
+from litetext.errors import EncoderError
+from litetext.features.protocol import TextFeatures
+from litetext.sam3.host import detector_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class HostReader(nn.Module):
+    """Copies of those layers, frozen and in float32, as a `TextReader`; the host itself is not needed any more.
+
+    They are the projections to keys and values of each cross-attention to the text (each layer of the DETR encoder and
+    of the decoder, and the mask decoder's), and what scores the queries: an MLP with a residual and a norm, the mean
+    over the valid tokens, a projection. None has dropout, so that it does not matter which mode it is in.
+
+    Args:
+        attentions: by layer, with the linear layers ``k_proj`` and ``v_proj``.
+        scoring: with ``text_mlp``, ``text_mlp_out_norm`` and ``text_proj``.
+    """
+
+    def __init__(self, attentions: Mapping[str, Any], scoring: Any) -> None:
+        super().__init__()
+        self.layers = tuple(attentions)
+        self.key_layers = nn.ModuleList(copy.deepcopy(attention.k_proj) for attention in attentions.values())
+        self.value_layers = nn.ModuleList(copy.deepcopy(attention.v_proj) for attention in attentions.values())
+        self.mlp = copy.deepcopy(scoring.text_mlp)
+        self.norm = copy.deepcopy(scoring.text_mlp_out_norm)
+        self.projection = copy.deepcopy(scoring.text_proj)
+        self.width = int(scoring.text_proj.in_features)
+        self.float().requires_grad_(requires_grad=False)
+
+    def forward(self, features: TextFeatures, kinds: Collection[Kind]) -> Reading:
+        """What the host makes of features, by layer ("encoder.0", "decoder.0", "masks"; "queries" for the scores).
+
+        Args:
+            features: of the width that the host's decoder reads, on the device of the layers.
+            kinds: those wanted.
+
+        Raises:
+            EncoderError: features of another width.
+        """
+        if features.values.shape[2] != self.width:
+            raise EncoderError(
+                f"features of width {features.values.shape[2]} where the host reads {self.width}",
+                mend="distil a student of the host's width",
+            )
+        mask, x = features.mask, features.values[features.mask].float()  # [T, D]: padding is most of a batch
+        return Reading(
+            keys=self._each(self.key_layers, x, mask) if "keys" in kinds else {},
+            values=self._each(self.value_layers, x, mask) if "values" in kinds else {},
+            scoring={"queries": self._score(x, mask)} if "scoring" in kinds else {},
+        )
+
+    def _each(self, layers: nn.ModuleList, x: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        return {name: _spread(layer(x), mask) for name, layer in zip(self.layers, layers, strict=True)}
+
+    def _score(self, x: Tensor, mask: Tensor) -> Tensor:
+        """What the queries are multiplied with, [B, D]."""
+        pooled = TextFeatures(_spread(self.norm(self.mlp(x) + x), mask), mask).pooled()
+        vector: Tensor = self.projection(pooled)
+        return vector
+
+
+def _spread(rows: Tensor, mask: Tensor) -> Tensor:
+    """Rows [T, K] of the valid tokens at their places in [B, L, K], with zeros at padding."""
+    return rows.new_zeros((*mask.shape, rows.shape[1])).index_put((mask,), rows)
+
+
+def text_readers(model: "PreTrainedModel") -> HostReader:
+    """The layers of a host that read its text, on its device.
+
+    They depend neither on an image nor on the host's text encoder, which may have been swapped.
+
+    Args:
+        model: a `Sam3Model`, `Sam3LiteTextModel` or `Sam3VideoModel`.
+
+    Raises:
+        EncoderError: not a SAM3 host.
+    """
+    detector = detector_of(model)
+    encoder = {f"encoder.{n}": layer.cross_attn for n, layer in enumerate(detector.detr_encoder.layers)}
+    decoder = {f"decoder.{n}": layer.text_cross_attn for n, layer in enumerate(detector.detr_decoder.layers)}
+    masks = {"masks": detector.mask_decoder.prompt_cross_attn}
+    return HostReader({**encoder, **decoder, **masks}, detector.dot_product_scoring)

@@ -1,0 +1,176 @@
+"""CLIP's byte-pair encoding, id for id as SAM3's tokeniser gives it."""
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain, islice
+
+import numpy as np
+import numpy.typing as npt
+import regex
+from tokenizers import models
+
+from litetext.tokenizer.clean import clean, is_plain
+from litetext.tokenizer.texts import each_text
+from litetext.tokenizer.vocabulary import (
+    BYTE_TOKENS,
+    END_ID,
+    END_OF_WORD,
+    END_TEXT,
+    START_ID,
+    START_TEXT,
+    byte_alphabet,
+    clip_vocabulary,
+)
+
+# SAM3's own pattern. No alternative crosses a space, so that text may be parted at spaces before it is applied.
+_PIECES = regex.compile(
+    rf"{START_TEXT}|{END_TEXT}|'s|'t|'re|'ve|'m|'ll|'d|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}]+", regex.IGNORECASE
+)
+_BORDER = "\n"  # stands between two texts as a word of its own; cleaned text has no line feed
+_SPECIAL = {START_TEXT: START_ID, END_TEXT: END_ID}
+_ID = np.dtype("<u2")  # ids are below 65,536
+_ALPHABET = byte_alphabet()
+_CHUNK = 1024
+Merge = Callable[[str], list[int]]
+_MOST_CACHED_WORDS = 1 << 20
+
+
+@dataclass(frozen=True)
+class TokenSequences:
+    """Token ids of N texts, one after another, start and end tokens included, neither padded nor truncated.
+
+    Attributes:
+        ids: int32 [T], all ids.
+        lengths: int64 [N], tokens of each text, so that T is their sum.
+    """
+
+    ids: npt.NDArray[np.int32]
+    lengths: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """The number of texts."""
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.int32]]:
+        """The ids of one text after another."""
+        return iter(np.split(self.ids, np.cumsum(self.lengths)[:-1]) if len(self) else [])
+
+
+class ClipTokenizer:
+    """Text to token ids as SAM3 does it: cleaning, word split, byte-pair encoding (vocabulary of 49,408).
+
+    The split into words is SAM3's own pattern in the same library (`regex`), so that it agrees on any Unicode version;
+    words are encoded by the `tokenizers` library, each once. Use [`clip_tokenizer`][litetext.tokenizer.bpe.clip_tokenizer]
+    rather than a new object: the vocabulary takes a tenth of a second to build.
+
+    Args:
+        merge: gives the ids of a word that is spelled in the characters of the vocabulary; None for the library's way
+            with all of CLIP's tokens.
+    """
+
+    def __init__(self, merge: Merge | None = None) -> None:
+        self._merge = merge_by(clip_bpe()) if merge is None else merge
+        self._words: dict[str, bytes] = {}
+
+    def encode(self, texts: Iterable[str]) -> TokenSequences:
+        """Token ids of texts, start and end included.
+
+        Raises:
+            OptionError: a text is not a string, or ``texts`` is one string.
+        """
+        source, parts = each_text(texts), []
+        while chunk := list(islice(source, _CHUNK)):
+            parts.append(self._encode_chunk(chunk))
+        if not parts:
+            return TokenSequences(np.empty(0, np.int32), np.empty(0, np.int64))
+        return TokenSequences(
+            np.concatenate([part.ids for part in parts]), np.concatenate([part.lengths for part in parts])
+        )
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of token ids; start and end tokens are left out. For people to read: case and spacing are lost."""
+        tokens = clip_vocabulary().tokens
+        word = "".join(tokens[index] for index in ids if index not in (START_ID, END_ID))
+        return _to_text(word.replace(END_OF_WORD, " "))
+
+    def _encode_chunk(self, texts: list[str]) -> TokenSequences:
+        words = _split_at_spaces(texts)
+        known = self._learn(words)
+        parts = [known[word] for word in words]
+        ids = np.frombuffer(b"".join(parts), dtype=_ID).astype(np.int32)
+        ends = np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)) // _ID.itemsize)
+        ends = ends[np.fromiter(map(_BORDER.__eq__, words), np.bool_, len(words))]
+        # A border is "end, start": the last one's start, moved to the front, opens the first text.
+        return TokenSequences(np.roll(ids, 1), np.diff(ends, prepend=0))
+
+    def _learn(self, words: Iterable[str]) -> dict[str, bytes]:
+        """The known words with these among them; their ids are bytes, which cost the garbage collector nothing."""
+        known = self._words
+        if len(known) > _MOST_CACHED_WORDS:
+            known = self._words = {}
+        known[_BORDER] = _pack([END_ID, START_ID])
+        pieces = {word: _PIECES.findall(word) for word in dict.fromkeys(words) if word not in known}
+        ids = {piece: self._encode_piece(piece) for piece in dict.fromkeys(chain.from_iterable(pieces.values()))}
+        known.update((word, b"".join(map(ids.__getitem__, found))) for word, found in pieces.items())
+        return known
+
+    def _encode_piece(self, piece: str) -> bytes:
+        # A literal special token that stands apart becomes that token: so in SAM3.
+        if piece in _SPECIAL:
+            return _pack([_SPECIAL[piece]])
+        return _pack(self._merge(_spell(piece)))
+
+
+def merge_by(bpe: models.BPE) -> Merge:
+    """A byte-pair encoding of the `tokenizers` library as a function of words."""
+    return lambda word: [token.id for token in bpe.tokenize(word)]
+
+
+def clip_bpe(kept: Iterable[int] | None = None) -> models.BPE:
+    """CLIP's byte-pair encoding.
+
+    Args:
+        kept: ids of the tokens that there are, closed under merges; None for all. A word that needs others falls into
+            smaller pieces.
+    """
+    vocabulary = clip_vocabulary()
+    ids = sorted(range(len(vocabulary.tokens)) if kept is None else kept)
+    merged = (index - BYTE_TOKENS for index in ids if BYTE_TOKENS <= index < START_ID)
+    return models.BPE(
+        vocab={vocabulary.tokens[index]: index for index in ids},
+        merges=[vocabulary.merges[rank] for rank in merged],
+        end_of_word_suffix=END_OF_WORD,
+        cache_capacity=0,
+    )
+
+
+@lru_cache(maxsize=1)
+def clip_tokenizer() -> ClipTokenizer:
+    """The one shared tokeniser."""
+    return ClipTokenizer()
+
+
+def _split_at_spaces(texts: list[str]) -> list[str]:
+    """Words of the cleaned texts with a border after each text; an empty word stands where two spaces were."""
+    joined = _BORDER.join(texts)
+    if is_plain(joined.replace(_BORDER, "")) and joined.count(_BORDER) == len(texts) - 1:
+        joined = joined.lower()  # all that cleaning would change, done at once
+    else:
+        joined = _BORDER.join(map(clean, texts))
+    return [*joined.replace(_BORDER, f" {_BORDER} ").split(" "), _BORDER]
+
+
+def _pack(ids: list[int]) -> bytes:
+    return struct.pack(f"<{len(ids)}H", *ids)
+
+
+def _spell(piece: str) -> str:
+    """The bytes of a piece as characters of the vocabulary."""
+    return piece if piece.isascii() else piece.encode("utf-8").decode("latin-1").translate(_ALPHABET)
+
+
+def _to_text(word: str) -> str:
+    codes = {char: byte for byte, char in _ALPHABET.items()}
+    return bytes(codes.get(char, ord(" ")) for char in word).decode("utf-8", errors="replace").strip()

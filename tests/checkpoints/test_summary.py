@@ -1,0 +1,139 @@
+"""What `litetext inspect` says is right for every format, for broken files too, and costs no reading of weights."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from litetext.checkpoints.summary import summarise_checkpoint
+from litetext.encoders.config import PRESETS
+from litetext.errors import EncoderError
+from litetext.storage import to_json
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+from litetext.checkpoints.conversion import convert_checkpoint  # noqa: E402
+from tests.encoders.synthetic import (  # noqa: E402
+    REAL,
+    TEACHER,
+    TINY,
+    Size,
+    Student,
+    Teacher,
+    every_format,
+    of_type,
+    save_pt,
+    save_safetensors,
+    save_sparse,
+)
+
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("tidy")]
+
+
+@pytest.mark.parametrize(
+    ("writer", "want"),
+    [
+        ("litetext77", ("sam3-litetext", "student", "tiny", 77, 4, 256)),
+        ("litetext16", ("sam3-litetext", "student", "tiny", 16, 4, 256)),
+        ("sam3", ("sam3", "teacher", "custom", 32, None, 256)),
+        ("sam3-wrapped", ("sam3", "teacher", "custom", 32, None, 256)),
+        ("hf-sam3", ("sam3-transformers", "teacher", "custom", 32, None, 256)),
+        ("hf-sam3-image", ("sam3-transformers", "teacher", "custom", 32, None, 256)),
+        ("hf-litetext", ("sam3-litetext-transformers", "student", "tiny", 77, 4, 256)),
+        ("mobileclip", ("mobileclip", "student", "tiny", 77, 4, None)),
+        ("openclip", ("openclip", "student", "custom", 77, None, None)),
+    ],
+)
+def test_every_format_is_named(
+    student: Student, teacher: Teacher, tmp_path: Path, writer: str, want: tuple[object, ...]
+) -> None:
+    path = every_format(student, teacher)[writer](tmp_path)
+    found = summarise_checkpoint(str(path))
+    assert (found.format, found.model, found.variant, found.rows, found.heads, found.output) == want
+    assert found.file_bytes == path.stat().st_size
+    assert found.dtypes == {"float32": sum(found.dtypes.values())}
+    assert found.text_bytes < found.file_bytes
+    assert found.faults == ""
+    assert found.other_tensors == {"sam": 3, "lit": 3, "hf-": 2, "mob": 2, "ope": 1}[writer[:3]]
+    assert found.loads_without_choice == (want[5] is not None and want[3] != 77)
+
+
+def shapes_of(size: Size, causal: bool) -> dict[str, tuple[int, ...]]:
+    """Shapes of a real encoder, from a real one made on the device "meta"."""
+    with torch.device("meta"):
+        encoder = Teacher.make(size) if causal else Student.make(size)
+    return {name: tuple(value.shape) for name, value in encoder.huggingface().items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "total", "used"),
+    [
+        ("s0", 42_572_544, 42_310_400),
+        ("s1", 63_559_424, 63_297_280),
+        ("l", 123_847_168, 123_257_344),
+        ("teacher", 353_724_672, 353_200_384),
+    ],
+)
+def test_parameters_of_the_real_ones(name: str, total: int, used: int, tmp_path: Path) -> None:
+    size = TEACHER if name == "teacher" else REAL[name]
+    shapes = shapes_of(size, name == "teacher")
+    counters = [key for key in shapes if key.endswith("tracked")]
+    shapes = {key: shape for key, shape in shapes.items() if key not in counters}
+    path = save_sparse(shapes, tmp_path / "x.safetensors", counters)
+    found = summarise_checkpoint(str(path))
+    path.unlink()
+    assert (found.variant, found.heads, found.faults) == (name, PRESETS[name].heads, "")
+    assert found.parts == PRESETS[name].parts(size.rows)
+    assert (found.parameters, found.used_parameters) == (total, used)
+    assert found.text_bytes >= 4 * total
+
+
+def test_our_own_file_and_a_pruned_table(student: Student, tmp_path: Path) -> None:
+    small = Student.make(replace(TINY, vocabulary=1000, rows=16))
+    path = save_pt(of_type(small.upstream(), torch.float16), tmp_path / "x.pt")
+    convert_checkpoint(str(path), tmp_path / "own.safetensors", "litetext")
+    found = summarise_checkpoint(str(tmp_path / "own.safetensors"))
+    assert (found.format, found.variant, found.vocabulary, found.rows) == ("litetext", "tiny", 1000, 16)
+    assert found.padding == "attended"
+    assert list(found.dtypes) == ["float16"]
+    assert found.parts == PRESETS["tiny"].parts(16, vocabulary=1000)
+    assert found.loads_without_choice
+
+
+def test_a_file_that_is_not_whole_is_described_with_its_faults(student: Student, tmp_path: Path) -> None:
+    state = student.upstream()
+    del state["detector.backbone.language_backbone.projector.bias"]
+    found = summarise_checkpoint(str(save_pt(state, tmp_path / "x.pt")))
+    assert found.variant == "tiny"
+    assert found.faults == "missing (1): model.detector.backbone.language_backbone.projector.bias"
+    assert any("faults" in line and "projector.bias" in line for line in found.lines())
+
+
+def test_json_and_lines(student: Student, tmp_path: Path) -> None:
+    found = summarise_checkpoint(str(save_pt(student.upstream(), tmp_path / "x.pt")))
+    value = json.loads(to_json(found.to_json()))
+    assert value["parameters"] == sum(value["parts"].values())
+    assert value["used_parameters"] == value["parameters"] - 32 * 32
+    assert value["loads_without_choice"] is False
+    text = "\n".join(found.lines())
+    for word in ("sam3-litetext", "student tiny", "77 rows (load it with positions=slice or", "float32 (", "none"):
+        assert word in text
+    assert f"{found.parameters:,}" in text
+
+
+def test_an_unknown_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match="none of the known text encoders"):
+        summarise_checkpoint(str(save_pt({"x": torch.ones(2)}, tmp_path / "x.pt")))
+
+
+def test_safetensors_need_no_torch(student: Student, tmp_path: Path) -> None:
+    path = save_safetensors(student.huggingface(), tmp_path / "x.safetensors")
+    code = (
+        "import sys; from litetext.checkpoints.summary import summarise_checkpoint as summarise;"
+        "print(summarise(sys.argv[1]).variant, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "tiny False\n"

@@ -1,0 +1,77 @@
+"""Tiny runs of distillation: a teacher of width 8, a student of width 32 with a token table of rank 2."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from litetext.distillation.recipe import DistilRecipe
+from litetext.encoders.teacher import TeacherConfig, TeacherEncoder, build_teacher
+from litetext.features.embed import embed
+from tests.distillation.corpora import corpus_of
+from tests.encoders.students import generator
+
+ADJECTIVES, NOUNS = ("red", "big", "old"), ("dog", "cat", "car", "cup")
+PHRASES = [
+    *NOUNS,
+    *(f"{first} {noun}" for first in ADJECTIVES for noun in NOUNS),
+    "the man to the left of the old tree",
+]
+
+
+def make_cache(folder: Path, width: int = 8) -> Path:
+    """Features of 17 phrases."""
+    teacher = TeacherEncoder(build_teacher(TeacherConfig(16, 2, 1, output=width), generator()), "tiny")
+    embed(corpus_of(PHRASES), teacher, folder)
+    return folder
+
+
+def tables(cache: Path, **sections: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What a recipe of two epochs of four steps says."""
+    said: dict[str, dict[str, Any]] = {
+        "student": {"preset": "tiny", "rank": 2},
+        "data": {"cache": str(cache), "validation": 0.3},
+        "losses": {"consistency": 0.5},
+        "training": {"epochs": 2, "batch": 4, "rate": 0.01, "save_every": 2, "warm_up": 0.2},
+    }
+    return {name: {**said.get(name, {}), **sections.get(name, {})} for name in said | sections}
+
+
+def recipe_of(cache: Path, **sections: dict[str, Any]) -> DistilRecipe:
+    return DistilRecipe.of(tables(cache, **sections))
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of a checkpoint, by its path in it."""
+    found: dict[str, torch.Tensor] = {}
+
+    def walk(name: str, value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            found[name] = value
+        for key, one in value.items() if isinstance(value, dict) else ():
+            walk(f"{name}.{key}", one)
+
+    walk("", torch.load(folder / "last.ckpt", weights_only=True))
+    return found
+
+
+def rows_of(folder: Path) -> list[dict[str, float]]:
+    """The curve without the clock."""
+    rows = torch.load(folder / "last.ckpt", weights_only=True)["progress"]["rows"]
+    return [{name: value for name, value in row.items() if name != "minutes"} for row in rows]
+
+
+def student_of(folder: Path) -> tuple[dict[str, str], dict[str, list[Any]]]:
+    """Metadata and values of the kept student; safetensors writes the former in any order."""
+    with safe_open(folder / "student.safetensors", framework="pt") as file:
+        return file.metadata(), {name: file.get_tensor(name).tolist() for name in file.keys()}  # noqa: SIM118
+
+
+def assert_same(first: Path, second: Path) -> None:
+    """Two runs came to the same bits."""
+    ours, theirs = weights_of(first), weights_of(second)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+    assert rows_of(first) == rows_of(second)
+    assert student_of(first) == student_of(second)

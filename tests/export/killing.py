@@ -1,0 +1,106 @@
+"""Exports in forks of this process, kills them with SIGKILL around each step, and prints one JSON object.
+
+    python -m tests.export.killing FOLDER
+
+A step moves a file or folder or removes one.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from litetext import storage
+from litetext.encoders.student import StudentEncoder
+from litetext.errors import LiteTextError
+from litetext.export import export as exporting
+from litetext.export.bundle import open_artefact
+from litetext.export.exporter import ExportPlan, export_student
+from tests.export.serving import PHRASES, pruned
+
+STEPS = ((Path, "replace"), (Path, "rename"), (storage, "_exchange"), (shutil, "rmtree"))
+
+
+def export(target: Path, name: str) -> None:
+    export_student(StudentEncoder(pruned("masked"), name), ExportPlan("onnx", target, name), PHRASES[:2])
+
+
+def deadly(step: Callable[..., Any], countdown: list[int], is_after: bool) -> Callable[..., Any]:
+    """The step, with death before or after it when the countdown is over."""
+
+    def do(*arguments: Any, **options: Any) -> Any:
+        countdown[0] -= 1
+        if countdown[0] < 0 and not is_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        done = step(*arguments, **options)
+        if countdown[0] < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return done
+
+    return do
+
+
+def run_and_die(target: Path, name: str, steps: int, is_after: bool, can_exchange: bool) -> bool:
+    """Whether it was killed."""
+    child = os.fork()
+    if child == 0:
+        if not can_exchange:
+            storage._exchange = lambda *_: False
+        countdown = [steps]
+        for owner, step in STEPS:
+            setattr(owner, step, deadly(getattr(owner, step), countdown, is_after))
+        export(target, name)
+        os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def found(target: Path) -> str:
+    """Which export is there, whole; "none" or "broken" if none is."""
+    try:
+        return open_artefact(target).name if target.exists() else "none"
+    except LiteTextError:
+        return "broken"
+
+
+def main() -> None:
+    root, told = Path(sys.argv[1]), []
+    for can_exchange in (True, False):
+        for is_after in (False, True):
+            steps, killed = 0, True
+            while killed:
+                folder = root / f"{can_exchange} {is_after} {steps}"
+                shutil.copytree(root / "old", folder / "target")
+                killed = run_and_die(folder / "target", "new", steps, is_after, can_exchange)
+                left = found(folder / "target")
+                again = run_and_die(folder / "target", "newer", 10**9, False, can_exchange)
+                after = found(folder / "target")
+                names = sorted(path.name for path in folder.iterdir())
+                run = {"exchange": can_exchange, "killed": killed, "left": left, "after": after, "names": names}
+                told.append({**run, "again": again})
+                steps += 1
+    sys.stdout.write(json.dumps(told))
+
+
+if __name__ == "__main__":
+    # Once, before the forks.
+    import onnx  # noqa: F401
+    import onnxruntime  # noqa: F401
+    import torch
+
+    import litetext.export.targets.onnx  # noqa: F401
+    from litetext.tokenizer.pruned import kept_tokens
+
+    torch.set_num_threads(1)
+    exporting.measure_order = lambda *_: SimpleNamespace(sensitivity=None)  # takes long, and moves nothing
+    kept_tokens(pruned("masked").config.kept or "").tokenizer.encode(PHRASES)
+    child = os.fork()  # ONNX Runtime is never started in the process that forks
+    if child == 0:
+        export(Path(sys.argv[1]) / "old", "old")
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    main()

@@ -1,0 +1,109 @@
+"""Features check themselves, pool only what is valid, and come back in the order of the texts."""
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from litetext.errors import EncoderError, OptionError
+from litetext.features.protocol import TextFeatures, pooled_features
+from tests.auditing.fakes import FakeEncoder, vector_of
+
+LIGHT = (
+    "litetext.device",
+    "litetext.features.protocol",
+    "litetext.checkpoints.huggingface",
+    "litetext.auditing.order",
+    "litetext.auditing.position_rank",
+)
+
+
+@pytest.fixture(scope="module")
+def torch() -> Any:
+    return pytest.importorskip("torch")
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_importing_does_not_bring_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.torch
+def test_pooling_reads_valid_tokens_only(torch: Any) -> None:
+    values = torch.tensor([[[1.0, 2.0], [3.0, 6.0]], [[5.0, 7.0], [torch.nan, torch.inf]]])
+    features = TextFeatures(values, torch.tensor([[True, True], [True, False]]))
+    np.testing.assert_array_equal(features.pooled(), [[2, 4], [5, 7]])
+
+
+@pytest.mark.torch
+def test_pooling_of_half_precision_is_computed_in_float32(torch: Any) -> None:
+    features = TextFeatures(torch.full((1, 4, 2), 60000.0, dtype=torch.float16), torch.ones(1, 4, dtype=torch.bool))
+    assert features.pooled().dtype is torch.float32
+    np.testing.assert_array_equal(features.pooled(), [[60000, 60000]])
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("shape", "mask_shape", "complaint"),
+    [
+        ((2, 3), (2, 3), "not [B, L, D] with a mask [B, L]: values [2, 3], mask [2, 3]"),
+        ((2, 3, 4), (2, 4), "values [2, 3, 4], mask [2, 4]"),
+    ],
+)
+def test_wrong_shapes_are_refused_at_birth(
+    torch: Any, shape: tuple[int, ...], mask_shape: tuple[int, ...], complaint: str
+) -> None:
+    with pytest.raises(EncoderError) as caught:
+        TextFeatures(torch.zeros(shape), torch.ones(mask_shape, dtype=torch.bool))
+    assert complaint in str(caught.value)
+
+
+@pytest.mark.torch
+def test_a_mask_of_numbers_is_refused(torch: Any) -> None:
+    with pytest.raises(EncoderError, match=r"torch\.int64, not bool"):
+        TextFeatures(torch.zeros(1, 2, 3), torch.ones(1, 2, dtype=torch.int64))
+
+
+@pytest.mark.torch
+def test_a_text_without_a_token_is_refused_by_its_row(torch: Any) -> None:
+    mask = torch.tensor([[True, False], [False, False]])
+    with pytest.raises(EncoderError, match="without a valid token, row 1"):
+        TextFeatures(torch.zeros(2, 2, 3), mask)
+
+
+@pytest.mark.torch
+def test_pooled_features_keep_the_order_and_batch_by_length(torch: Any) -> None:
+    encoder = FakeEncoder(whole=True)
+    texts = ["aa", "a", "aaaaa", "", "aaaa", "aaa", "a"]
+    shares: list[float] = []
+    features = pooled_features(encoder, texts, batch_size=3, progress=shares.append)
+    assert features.dtype == np.float32
+    np.testing.assert_array_equal(features, [vector_of(text, 256) for text in texts])
+    assert encoder.batches == [["aaaaa", "aaaa", "aaa"], ["aa", "a", "a"], [""]]
+    assert shares == [3 / 7, 6 / 7, 1.0]
+
+
+def test_no_texts_need_no_encoder() -> None:
+    encoder = FakeEncoder(whole=True)
+    assert pooled_features(encoder, []).shape == (0, 256)
+    assert not encoder.batches
+
+
+def test_an_empty_batch_is_refused() -> None:
+    with pytest.raises(OptionError, match="a batch of 0 texts; give a batch size of at least 1"):
+        pooled_features(FakeEncoder(whole=True), ["a"], batch_size=0)
+
+
+@pytest.mark.torch
+def test_features_that_are_not_finite_are_refused_with_their_text(torch: Any) -> None:
+    class Overflowing(FakeEncoder):
+        def encode(self, texts: Any) -> TextFeatures:
+            values = torch.zeros(len(texts), 1, self.width)
+            values[[text == "bad" for text in texts]] = torch.inf
+            return TextFeatures(values, torch.ones(len(texts), 1, dtype=torch.bool))
+
+    with pytest.raises(EncoderError, match="features of 1 texts are not finite, the first is 'bad'"):
+        pooled_features(Overflowing(whole=True), ["good", "bad"])

@@ -1,0 +1,52 @@
+"""The corpus of the micro world: all its nouns, nothing twice, nothing held out, always the same."""
+
+import re
+
+import pytest
+
+pytest.importorskip("torch")
+
+from litetext.errors import OptionError
+from litetext.micro.batches import spoken_nouns
+from litetext.micro.concepts import held_out_nouns
+from litetext.micro.out_of_domain import strangers
+from litetext.micro.phrase_sampling import make_talk
+
+LEAST = len({*spoken_nouns(), *strangers("train")})
+
+
+def test_everything_is_said_once_and_nothing_held_out() -> None:
+    texts = make_talk(0, LEAST + 1500)
+    assert len(texts) == len(set(texts)) == LEAST + 1500
+    assert set(spoken_nouns()) <= set(texts)
+    assert set(strangers("train")) <= set(texts)
+    assert not set(strangers("test")) & set(texts)
+    assert not held_out_nouns() & set(texts)
+    rest = [text for text in texts if text not in spoken_nouns() and text not in strangers("train")]
+    assert sum("red " in text for text in rest) > 30
+    assert sum(bool(re.search(r"on the left|at the left", text)) for text in rest) > 20
+    assert not any(
+        re.search(rf"\b{re.escape(noun)}\b", text) for text in rest[:300] for noun in held_out_nouns() if " " in noun
+    )
+
+
+def test_a_seed_gives_the_same_words() -> None:
+    assert make_talk(1, LEAST + 50) == make_talk(1, LEAST + 50)
+    assert set(make_talk(1, LEAST + 50)) != set(make_talk(2, LEAST + 50))
+
+
+def test_few_strange_ones() -> None:
+    texts = make_talk(0, 600, 20)
+    assert len(texts) == 600
+    assert len(set(strangers("train")) & set(texts)) == 20
+    assert set(spoken_nouns()) <= set(texts)
+
+
+def test_too_few_and_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OptionError, match=f"ask for {LEAST} or more"):
+        make_talk(0, 10)
+    with pytest.raises(OptionError, match="seed -1"):
+        make_talk(-1, LEAST + 1)
+    monkeypatch.setattr("litetext.micro.phrase_sampling.speak", lambda _: "a car")
+    with pytest.raises(OptionError, match=f"it has about {LEAST + 1}"):
+        make_talk(0, LEAST + 2)
