@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: setup ## audit, distil a student of the embedded micro SAM3, segment with both; writes a page to demo/
+demo: setup ## audit, distill a student of the embedded micro SAM3, segment with both; writes a page to demo/
 	$(BIN)/litetext demo -o $(DEMO)
 
 test: setup ## the tests (no network, no GPU, about 5 minutes on 2 cores)

@@ -3,7 +3,7 @@
     python -m benchmarks.distill [ROUNDS [PHRASES [BATCH]]]
 
 Both train an S0 (width 512, context 16, random weights) in float32 with the losses mse and cosine and a consistency of
-weight 0.1, and are timed from phrases to moved weights: tokens, features, permutation, forward, backward, optimiser.
+weight 0.1, and are timed from phrases to moved weights: tokens, features, permutation, forward, backward, optimizer.
 Checkpoints and validations are in neither's seconds. Features are random numbers of the true shape, since nothing here
 depends on their values; each round is one epoch of the same phrases, first the one loop, then the other.
 
@@ -35,8 +35,8 @@ from benchmarks.machine import saco_prompts
 from litetext.distillation.data import Data, batches_of, epoch_batches, token_lengths
 from litetext.distillation.distill import prepare_run
 from litetext.distillation.parallel import World
-from litetext.distillation.recipe import DistilRecipe
-from litetext.distillation.trainer import Surroundings, Trainer
+from litetext.distillation.recipe import DistillRecipe
+from litetext.distillation.trainer import RunContext, Trainer
 from litetext.encoders.config import OUTPUT_WIDTH, StudentConfig
 from litetext.encoders.student import TextStudent, build_student
 from litetext.features.manifest import Manifest, Teacher
@@ -59,7 +59,7 @@ class Reference:
     batch: int
     features: Tensor
     student: TextStudent
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     chance: np.random.Generator
 
     @classmethod
@@ -67,8 +67,8 @@ class Reference:
         config = StudentConfig.of("s0", CONTEXT, padding="attended")
         student = build_student(config, torch.Generator().manual_seed(0))
         features = torch.randn(len(texts), CONTEXT, OUTPUT_WIDTH, generator=torch.Generator().manual_seed(1))
-        optimiser = torch.optim.AdamW(student.parameters(), lr=RATE, weight_decay=WEIGHT_DECAY)
-        return cls(texts, batch, features, student, optimiser, np.random.default_rng(0))
+        optimizer = torch.optim.AdamW(student.parameters(), lr=RATE, weight_decay=WEIGHT_DECAY)
+        return cls(texts, batch, features, student, optimizer, np.random.default_rng(0))
 
     def run_epoch(self) -> None:
         count = batches_of(len(self.texts), self.batch)
@@ -76,13 +76,13 @@ class Reference:
             self.take_step([self.texts[row] for row in rows], self.features[torch.from_numpy(rows)])
 
     def take_step(self, texts: list[str], teacher: Tensor) -> float:
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         student, shuffled = self.read(texts), self.read([self.shuffle(text) for text in texts])
         consistency = 1 - cosine_similarity(student.mean(dim=1), shuffled.mean(dim=1), dim=1).mean()
         loss = mse_loss(student, teacher) + (1 - cosine_similarity(student, teacher, dim=2).mean())
         loss = loss + CONSISTENCY * consistency
         loss.backward()
-        self.optimiser.step()
+        self.optimizer.step()
         return float(loss.detach())
 
     def read(self, texts: list[str]) -> Tensor:
@@ -113,8 +113,8 @@ class Ours:
         cache = write_features(texts, folder / "features")
         # All phrases are trained on, and none is validated with.
         data = Data(tuple(texts), (), (), frozenset())
-        around = Surroundings(torch.device("cpu"), World(), None, lambda *_: None)
-        return cls(prepare_run(DistilRecipe.of(tables), folder / "run", cache, data, around))
+        around = RunContext(torch.device("cpu"), World(), None, lambda *_: None)
+        return cls(prepare_run(DistillRecipe.of(tables), folder / "run", cache, data, around))
 
     def run_epoch(self) -> None:
         trainer, training = self.trainer, self.trainer.recipe.training

@@ -1,4 +1,4 @@
-"""Our tokeniser against SAM3's pure-Python one (open_clip's `SimpleTokenizer`, which it is a copy of).
+"""Our tokenizer against SAM3's pure-Python one (open_clip's `SimpleTokenizer`, which it is a copy of).
 
     python -m benchmarks.tokenizer
 

@@ -11,7 +11,7 @@ from litetext.device import (
     choose_share,
     collective_backend,
     peak_memory,
-    synchronise,
+    synchronize,
 )
 from litetext.errors import MissingExtraError, OptionError
 
@@ -105,7 +105,7 @@ def test_waiting_asks_the_device_that_computes(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: asked.append(str(device)))
     monkeypatch.setattr(torch.mps, "synchronize", lambda: asked.append("mps"))
     for name in ("cuda:1", "mps", "cpu"):
-        synchronise(torch.device(name))
+        synchronize(torch.device(name))
     assert asked == ["cuda:1", "mps"]
 
 

@@ -5,11 +5,11 @@ from litetext.errors import LiteTextError, MissingExtraError
 
 
 def test_what_where_and_the_mend() -> None:
-    error = LiteTextError("no such file", where="a.txt", mend="check the path")
+    error = LiteTextError("no such file", where="a.txt", hint="check the path")
     assert str(error) == "no such file, a.txt; check the path"
-    assert (error.what, error.where, error.mend) == ("no such file", "a.txt", "check the path")
+    assert (error.what, error.where, error.hint) == ("no such file", "a.txt", "check the path")
     assert str(LiteTextError("broken")) == "broken"
-    assert str(LiteTextError("broken", mend="mend it")) == "broken; mend it"
+    assert str(LiteTextError("broken", hint="fix it")) == "broken; fix it"
 
 
 def test_always_one_line() -> None:

@@ -41,10 +41,10 @@ def choose_device(device: "str | torch.device | None" = None) -> "torch.device":
         return torch.device(next(kind for kind, count in counts.items() if count))
     kind, _, index = name.partition(":")
     if kind not in counts or (":" in name and not index.isdecimal()):
-        raise OptionError(f"no device is called '{name}'", mend="give auto, cpu, mps, cuda or cuda:N")
+        raise OptionError(f"no device is called '{name}'", hint="give auto, cpu, mps, cuda or cuda:N")
     if int(index or 0) >= counts[kind]:
         here = ", ".join(kind for kind, count in counts.items() if count)
-        raise OptionError(f"the device '{name}' is not available", mend=f"PyTorch finds here: {here}")
+        raise OptionError(f"the device '{name}' is not available", hint=f"PyTorch finds here: {here}")
     return torch.device(name)
 
 
@@ -61,14 +61,14 @@ def choose_dtype(dtype: "str | torch.dtype | None", device: "torch.device") -> "
         # Features are measured: in half precision the rounding would be measured with them.
         return torch.float32
     if name not in DTYPES:
-        raise OptionError(f"no number type is called '{name}'", mend=f"give auto, {', '.join(DTYPES)}")
+        raise OptionError(f"no number type is called '{name}'", hint=f"give auto, {', '.join(DTYPES)}")
     chosen: torch.dtype = getattr(torch, DTYPES[name])
     if (
         chosen is torch.bfloat16
         and device.type == "cuda"
         and not torch.cuda.is_bf16_supported(including_emulation=False)
     ):
-        raise OptionError(f"the device '{device}' does not compute in bfloat16", mend="give float32 or float16")
+        raise OptionError(f"the device '{device}' does not compute in bfloat16", hint="give float32 or float16")
     return chosen
 
 
@@ -91,7 +91,7 @@ def collective_backend(device: "torch.device") -> str:
     return "nccl" if device.type == "cuda" else "gloo"
 
 
-def synchronise(device: "torch.device") -> None:
+def synchronize(device: "torch.device") -> None:
     """Wait until the device has done what was asked of it, so that a clock read afterwards tells the truth."""
     import torch
 

@@ -12,7 +12,7 @@
     ├── OptionError         a value that makes no sense together with the rest (a length below 3, ...)
     └── MissingExtraError   the feature needs an optional dependency that is not installed
 
-The command line prints any of them as one line, ``error: what, where; the mend``, and exits with 1.
+The command line prints any of them as one line, ``error: what, where; the fix``, and exits with 1.
 """
 
 import re
@@ -35,18 +35,18 @@ def shortened(text: str, longest: int = _LONGEST) -> str:
 
 
 class LiteTextError(Exception):
-    """A mistake that LiteText can name: what happened, where, and how to mend it.
+    """A mistake that LiteText can name: what happened, where, and how to fix it.
 
     Args:
         what: what is wrong, as a phrase without a full stop.
         where: the file, line, column or option that it concerns.
-        mend: what the user can do about it.
+        fix: what the user can do about it.
     """
 
-    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
-        self.what, self.where, self.mend = what, where, mend
+    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+        self.what, self.where, self.hint = what, where, hint
         text = ", ".join(shortened(part) for part in (what, where) if part)
-        text = "; ".join(part for part in (text, shortened(mend)) if part)
+        text = "; ".join(part for part in (text, shortened(hint)) if part)
         super().__init__(printable(re.sub(r"[ \t\r\n]+", " ", text).strip()))
 
 
@@ -95,4 +95,4 @@ class MissingExtraError(LiteTextError):
     """
 
     def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs the extra '{extra}'", mend=f"pip install 'litetext[{extra}]'")
+        super().__init__(f"{feature} needs the extra '{extra}'", hint=f"pip install 'litetext[{extra}]'")

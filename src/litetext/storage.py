@@ -75,7 +75,7 @@ def atomic_folder(target: Path, *, is_ours: Callable[[Path], bool]) -> Iterator[
         OSError: it cannot be written.
     """
     if target.name in ("", ".."):  # the working folder or one above it, which cannot change places with another
-        raise OutputError("a folder without a name", where=str(target), mend="give the name of a folder")
+        raise OutputError("a folder without a name", where=str(target), hint="give the name of a folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial, old = _partial(target), target.with_name(f".{target.name}.old")
     partial.mkdir(exist_ok=True)
@@ -85,7 +85,7 @@ def atomic_folder(target: Path, *, is_ours: Callable[[Path], bool]) -> Iterator[
                 old.rename(target)
             shutil.rmtree(old, ignore_errors=True)  # of one that was killed when its new folder was in place
             if target.exists() and not (target.is_dir() and (is_ours(target) or not any(target.iterdir()))):
-                raise OutputError("something else is there", where=str(target), mend="give another folder")
+                raise OutputError("something else is there", where=str(target), hint="give another folder")
             _empty(partial)
             yield partial
             if not target.exists():
@@ -119,7 +119,7 @@ def only_writer(path: Path, what: str, *, folder: bool = True) -> Iterator[None]
         (path if folder else path.absolute().parent).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise OutputError(f"no folder can be made ({reason})", where=str(path), mend="give another") from error
+        raise OutputError(f"no folder can be made ({reason})", where=str(path), hint="give another") from error
     with _locked(path, path, what):
         yield
 
@@ -137,19 +137,19 @@ def check_output(path: Path, *, folder: bool = False, inputs: Iterable[Path] = (
             one of the inputs.
     """
     if folder and path.exists() and not path.is_dir():
-        raise OutputError("a file where a folder is to be written", where=str(path), mend="give another name")
+        raise OutputError("a file where a folder is to be written", where=str(path), hint="give another name")
     if not folder and path.is_dir():
-        raise OutputError("a folder where a file is to be written", where=str(path), mend="give the name of a file")
+        raise OutputError("a folder where a file is to be written", where=str(path), hint="give the name of a file")
     for source in inputs:
         if path.exists() and source.exists() and path.samefile(source):
-            raise OutputError("the output is an input", where=str(path), mend="give another name")
+            raise OutputError("the output is an input", where=str(path), hint="give another name")
     parent = path if path.is_dir() else path.absolute().parent
     while not parent.exists():
         parent = parent.parent
     if not parent.is_dir():
-        raise OutputError("a file where a folder is to be", where=str(parent), mend="give another place")
+        raise OutputError("a file where a folder is to be", where=str(parent), hint="give another place")
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError("not writable", where=str(parent), mend="give another place, or mend its permissions")
+        raise OutputError("not writable", where=str(parent), hint="give another place, or fix its permissions")
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -217,12 +217,12 @@ def load_matrix(spec: str) -> npt.NDArray[np.float32]:
     path = Path(file)
     if path.suffix not in ARRAY_SUFFIXES and path.is_file():
         raise ArrayError(
-            f"cannot read arrays from '{path.suffix}'", where=str(path), mend="give .npy, .npz, .safetensors"
+            f"cannot read arrays from '{path.suffix}'", where=str(path), hint="give .npy, .npz, .safetensors"
         )
     if path.suffix != ".npy":
         return _as_matrix(_read_named(path, name), spec)
     if name:
-        raise ArrayError("a .npy file holds one array without a name", where=str(path), mend=f"leave out '#{name}'")
+        raise ArrayError("a .npy file holds one array without a name", where=str(path), hint=f"leave out '#{name}'")
     return _as_matrix(read_npy(path), spec)
 
 
@@ -243,13 +243,13 @@ def read_npy(path: Path) -> npt.NDArray[Any]:
 def _array_errors(path: Path) -> Iterator[None]:
     """One line for whatever NumPy, zipfile and safetensors make of a damaged file."""
     if not path.is_file():
-        raise ArrayError("no such file", where=str(path), mend="check the path")
+        raise ArrayError("no such file", where=str(path), hint="check the path")
     try:
         yield
     except _ARRAY_ERRORS as error:
         said = str(error) or type(error).__name__
         raise ArrayError(
-            f"not a readable {path.suffix} file ({said})", where=str(path), mend="write it again"
+            f"not a readable {path.suffix} file ({said})", where=str(path), hint="write it again"
         ) from error
 
 
@@ -319,11 +319,11 @@ def _choose(path: Path, name: str, axes: Mapping[str, int]) -> str:
         return name
     listed = ", ".join(sorted(axes)[:8]) + (", ..." if len(axes) > 8 else "")
     if name:
-        raise ArrayError(f"no array '{name}'", where=str(path), mend=f"it has: {listed}")
+        raise ArrayError(f"no array '{name}'", where=str(path), hint=f"it has: {listed}")
     candidates = [key for key, count in axes.items() if count >= 2]
     if len(candidates) != 1:
         raise ArrayError(
-            f"{len(candidates)} arrays could be meant", where=str(path), mend=f"say FILE#NAME; it has: {listed}"
+            f"{len(candidates)} arrays could be meant", where=str(path), hint=f"say FILE#NAME; it has: {listed}"
         )
     return candidates[0]
 
@@ -332,9 +332,9 @@ def _as_matrix(array: npt.NDArray[Any], spec: str) -> npt.NDArray[np.float32]:
     while array.ndim > 2 and array.shape[0] == 1:
         array = array[0]
     if array.ndim != 2 or 0 in array.shape:
-        raise ArrayError(f"shape {list(array.shape)} is not [rows, columns]", where=spec, mend="give a matrix")
+        raise ArrayError(f"shape {list(array.shape)} is not [rows, columns]", where=spec, hint="give a matrix")
     if array.dtype.kind not in "fiu":
-        raise ArrayError(f"'{array.dtype}' is not a number type", where=spec, mend="give floating point numbers")
+        raise ArrayError(f"'{array.dtype}' is not a number type", where=spec, hint="give floating point numbers")
     with np.errstate(over="ignore"):  # infinity is looked for below
         matrix = np.ascontiguousarray(array, dtype=np.float32)
     bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
@@ -342,7 +342,7 @@ def _as_matrix(array: npt.NDArray[Any], spec: str) -> npt.NDArray[np.float32]:
         raise ArrayError(
             f"{bad.size} rows hold NaN or infinity, the first is row {bad[0]}",
             where=spec,
-            mend="drop or mend those rows",
+            hint="drop or fix those rows",
         )
     return matrix
 
@@ -362,7 +362,7 @@ def _locked(path: Path, target: Path, what: str = "it") -> Iterator[int]:
         handle = os.open(path, kind | getattr(os, "O_BINARY", 0), 0o666)
         try:
             if not _lock(handle):
-                raise OutputError(f"another process writes {what}", where=str(target), mend="wait for it")
+                raise OutputError(f"another process writes {what}", where=str(target), hint="wait for it")
             if _is_at(handle, path):
                 yield handle
                 return

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litetext.auditing.context import quantile, smallest_context, summarise, use_of_context
+from litetext.auditing.context import quantile, smallest_context, summarize, use_of_context
 
 lengths = st.lists(st.integers(2, 40), min_size=1, max_size=50)
 
@@ -20,7 +20,7 @@ def test_known_answers() -> None:
     assert use.truncated == 0.25
     assert (use.lost_tokens, use.lost_share) == (2, 0.1)
     assert use.wasted_attention == 1 - (4 + 16 + 16 + 64) / (4 * 64)
-    summary = summarise(counts)
+    summary = summarize(counts)
     assert (summary.mean, summary.median, summary.max) == (5.0, 4.0, 10)
     assert summary.to_json()["counting"] == "start and end tokens are counted"
 
@@ -32,7 +32,7 @@ def test_quantiles_are_numpys(values: list[int], share: float) -> None:
 
 @given(lengths)
 def test_summary_is_numpys(values: list[int]) -> None:
-    summary = summarise(histogram(values))
+    summary = summarize(histogram(values))
     assert summary.mean == pytest.approx(np.mean(values), rel=1e-15)
     assert (summary.median, summary.max) == (np.median(values), max(values))
     assert summary.p95 == pytest.approx(np.percentile(values, 95))

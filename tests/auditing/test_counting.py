@@ -23,7 +23,7 @@ corpora = st.lists(
 
 
 def plain_counts(corpus: PromptCorpus) -> tuple[Counter[int], Counter[int], dict[int, Counter[int]]]:
-    """Lengths, tokens and kept tokens, counted one prompt at a time with SAM3's tokeniser."""
+    """Lengths, tokens and kept tokens, counted one prompt at a time with SAM3's tokenizer."""
     lengths: Counter[int] = Counter()
     tokens: Counter[int] = Counter()
     kept: dict[int, Counter[int]] = {length: Counter() for length in CONTEXTS}

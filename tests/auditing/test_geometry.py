@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from litetext.auditing.neighbors import distinct_rows, nearest
 
 from litetext.auditing.geometry import GeometryOptions, GeometryStats, measure_geometry
 from litetext.auditing.intrinsic import mle
-from litetext.auditing.neighbours import distinct_rows, nearest
 from litetext.errors import ArrayError, OptionError
 
 Matrix = npt.NDArray[np.floating]
@@ -154,7 +154,7 @@ def test_the_range_of_k_shrinks_where_points_are_few() -> None:
     assert (smallest.k_min, smallest.k_max) == (2, 2)
 
 
-def test_a_part_of_the_points_keeps_all_of_them_as_neighbours() -> None:
+def test_a_part_of_the_points_keeps_all_of_them_as_neighbors() -> None:
     points = gaussian(3000, 5, 20)
     whole, part = (measure_geometry(points, replace(QUICK, max_points=most)) for most in (None, 1000))
     assert (part.points, part.measured) == (3000, 1000)
@@ -205,7 +205,7 @@ def test_progress_rises_to_one() -> None:
         (np.full((4, 2), "a"), r"<U1 of shape \[4, 2\] is no matrix"),
         (np.ones((50, 4)), r"1 distinct of 50 rows; give at least 3 distinct rows"),
         (np.eye(2), r"2 distinct of 2 rows"),
-        (np.array([[0, 1], [np.nan, 1], [2, 1]]), r"1 rows hold NaN or infinity, first in row 1; drop or mend"),
+        (np.array([[0, 1], [np.nan, 1], [2, 1]]), r"1 rows hold NaN or infinity, first in row 1; drop or fix"),
         (np.array([[0, 1], [1, 1], [np.inf, 1]]), r"1 rows hold NaN or infinity, first in row 2"),
         (-1e200 * np.eye(5), r"numbers above 1e\+100; scale the rows down"),
         (1e-200 * np.eye(5), r"without any variance"),

@@ -22,7 +22,7 @@ def test_mle_of_known_distances_is_exact() -> None:
     assert mle(distances, 4) == pytest.approx(2)
 
 
-def test_tied_neighbours_have_no_dimension() -> None:
+def test_tied_neighbors_have_no_dimension() -> None:
     with pytest.raises(ArrayError, match="one and the same distance"):
         mle(np.ones((5, 3)), 3)
     with pytest.raises(ArrayError, match="one and the same distance"):

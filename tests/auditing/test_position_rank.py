@@ -79,7 +79,7 @@ def test_rows_of_zeros_have_cosine_zero() -> None:
     json.dumps(stats.to_json(), allow_nan=False)
 
 
-def test_a_single_row_has_no_neighbours() -> None:
+def test_a_single_row_has_no_neighbors() -> None:
     stats = measure_positions(np.ones((1, 4), dtype=np.float32))
     assert stats.adjacent is None
     assert stats.blocks == (BlockRedundancy(0, 0, None),)

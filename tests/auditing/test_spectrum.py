@@ -1,4 +1,4 @@
-"""Moments add up, and ranks have known answers."""
+"""StreamingMoments add up, and ranks have known answers."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from litetext.auditing.spectrum import (
-    Moments,
+    StreamingMoments,
     effective_rank,
     eigenvalues,
     linear_rank,
@@ -28,7 +28,7 @@ variances = arrays(np.float64, st.integers(1, 20), elements=spread).filter(lambd
 @given(integer_rows, st.data())
 def test_moments_of_parts_merge_into_those_of_the_whole(rows: Matrix, data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(rows)))
-    merged, whole = Moments.of(rows[:cut]).merge(Moments.of(rows[cut:])), Moments.of(rows)
+    merged, whole = StreamingMoments.of(rows[:cut]).merge(StreamingMoments.of(rows[cut:])), StreamingMoments.of(rows)
     # Whole numbers are added without rounding, so this is exact.
     assert merged.count == whole.count == len(rows)
     np.testing.assert_array_equal(merged.total, whole.total)
@@ -37,16 +37,16 @@ def test_moments_of_parts_merge_into_those_of_the_whole(rows: Matrix, data: st.D
 
 def test_many_chunks_of_float32_have_the_covariance_of_numpy() -> None:
     rows = np.random.default_rng(0).standard_normal((10_000, 5)).astype(np.float32)
-    moments = Moments.of(rows)
+    moments = StreamingMoments.of(rows)
     assert moments.outer.dtype == np.float64
     np.testing.assert_allclose(moments.covariance(), np.cov(rows.astype(np.float64).T, bias=True), atol=1e-13)
 
 
 def test_moments_of_other_widths_or_of_nothing_are_refused() -> None:
     with pytest.raises(ArrayError, match="3 and of 4 numbers; merge equal widths"):
-        Moments.of(np.ones((2, 3))).merge(Moments.of(np.ones((2, 4))))
+        StreamingMoments.of(np.ones((2, 3))).merge(StreamingMoments.of(np.ones((2, 4))))
     with pytest.raises(ArrayError, match="no rows"):
-        Moments.of(np.ones((0, 3))).covariance()
+        StreamingMoments.of(np.ones((0, 3))).covariance()
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 256])
@@ -90,7 +90,7 @@ def test_a_spectrum_without_variance_is_refused() -> None:
 def test_rounding_noise_is_no_direction() -> None:
     rng = np.random.default_rng(1)
     rows = rng.standard_normal((500, 3)) @ rng.standard_normal((3, 40))
-    values = eigenvalues(Moments.of(rows - rows.mean(axis=0)).covariance())
+    values = eigenvalues(StreamingMoments.of(rows - rows.mean(axis=0)).covariance())
     assert np.count_nonzero(values) == 3
     assert (np.diff(values) <= 0).all()
 
@@ -118,7 +118,7 @@ def test_resampled_sizes_scatter_around_the_value() -> None:
 
 
 def test_samples_without_spread_are_left_out() -> None:
-    groups = [Moments.of(np.array([[value]])) for value in (-1.0, 1.0)]
+    groups = [StreamingMoments.of(np.array([[value]])) for value in (-1.0, 1.0)]
     sizes = resampled_sizes(groups, 100, np.random.default_rng(3))
     assert 0 < len(sizes) < 100  # half of the samples draw one row twice
     np.testing.assert_allclose(sizes, 1)

@@ -14,9 +14,9 @@ def test_by_hand() -> None:
     assert prompt_flops(SMALL, 4) == 2 * 4 * ((256 + 512 + 64) + 2 * (176 + 512) + 24)
 
 
-def test_a_factorised_table_is_multiplied() -> None:
-    factorised = StudentConfig("small", 8, 2, 1, 2, 4, "attended", vocabulary=10, output=3, rank=5)
-    assert prompt_flops(factorised, 4) - prompt_flops(SMALL, 4) == 2 * 4 * 5 * 8
+def test_a_factorized_table_is_multiplied() -> None:
+    factorized = StudentConfig("small", 8, 2, 1, 2, 4, "attended", vocabulary=10, output=3, rank=5)
+    assert prompt_flops(factorized, 4) - prompt_flops(SMALL, 4) == 2 * 4 * 5 * 8
 
 
 def test_s0_is_what_was_measured_before() -> None:

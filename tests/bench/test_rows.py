@@ -54,4 +54,4 @@ def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="no row is called 'tpu'"):
         find_row("tpu")
     with pytest.raises(EncoderError, match="no exported text encoder"):
-        find_row(f"artefact:{tmp_path}")
+        find_row(f"bundle:{tmp_path}")

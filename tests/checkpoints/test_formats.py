@@ -11,7 +11,7 @@ from litetext.encoders.config import PRESETS, StudentConfig
 from litetext.errors import EncoderError
 
 torch = pytest.importorskip("torch")
-from litetext.encoders.meta_init import blank  # noqa: E402
+from litetext.encoders.meta_init import meta_init  # noqa: E402
 from litetext.encoders.student import TextStudent  # noqa: E402
 from litetext.encoders.teacher import TeacherConfig, TextTeacher  # noqa: E402
 from tests.encoders.synthetic import TINY, TINY_TEACHER, Student, Teacher, openclip_tower, prefixed  # noqa: E402
@@ -41,7 +41,7 @@ def theirs(name: str, sizes: Sizes, root: str) -> dict[str, tuple[int, ...]]:
 @pytest.mark.parametrize("folded", [False, True])
 def test_shapes_without_torch_are_those_of_the_module(preset: str, folded: bool) -> None:
     config = replace(StudentConfig.of(preset, padding="attended"), folded=folded)
-    with blank():
+    with meta_init():
         module = TextStudent(config)
     mixer: Kind = "folded" if folded else "mixer"
     ends = (mixer,) * (config.mixer_blocks // 2)
@@ -81,7 +81,7 @@ def test_names_and_shapes_are_those_of_openclip() -> None:
 
 
 def test_names_of_the_teachers_module_are_known() -> None:
-    with blank():
+    with meta_init():
         tower = TextTeacher.of(TeacherConfig(32, 4, 2)).tower
     row, root = find_format(tower.state_dict(), "x", [TOWER])
     names = {root + name for rule in row.rules(("encoder",) * 2) for name in rule.theirs}

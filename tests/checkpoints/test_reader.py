@@ -13,7 +13,7 @@ from litetext.errors import EncoderError
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
-from litetext.encoders.meta_init import blank  # noqa: E402
+from litetext.encoders.meta_init import meta_init  # noqa: E402
 from tests.encoders.synthetic import (  # noqa: E402
     Student,
     Teacher,
@@ -60,7 +60,7 @@ def complaint(checkpoint: Checkpoint) -> str:
         ("openclip", ("openclip", "", 77)),
     ],
 )
-def test_every_format_is_recognised_and_whole(
+def test_every_format_is_recognized_and_whole(
     writers: dict[str, Writer], tmp_path: Path, writer: str, want: tuple[str, str, int]
 ) -> None:
     checkpoint = open_checkpoint(writers[writer](tmp_path))
@@ -285,12 +285,12 @@ def test_names_with_two_prefixes_are_found(student: Student, tmp_path: Path) -> 
         ("Sam3LiteTextModel", "sam3-litetext-transformers", ""),
     ],
 )
-def test_whole_models_of_transformers_are_recognised(tmp_path: Path, name: str, format_name: str, root: str) -> None:
+def test_whole_models_of_transformers_are_recognized(tmp_path: Path, name: str, format_name: str, root: str) -> None:
     """Of the real models of 2 to 4 GB only the names and shapes are made."""
     import transformers
 
     model = getattr(transformers, name)
-    with blank():
+    with meta_init():
         state = model(model.config_class()).state_dict()
     counters = [key for key, value in state.items() if not value.is_floating_point() and value.ndim == 0]
     shapes = {key: tuple(value.shape) for key, value in state.items() if value.is_floating_point()}

@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 from litetext.checkpoints.load import load_encoder, read_student_tensors
 from litetext.checkpoints.shipped import SHIPPED, shipped_folder
-from litetext.checkpoints.summary import summarise_checkpoint
+from litetext.checkpoints.summary import summarize_checkpoint
 from litetext.checkpoints.writer import save_student
 from litetext.encoders.config import StudentConfig
 from litetext.encoders.student import build_student
@@ -37,7 +37,7 @@ def test_a_student_by_its_name(package: Path) -> None:
     assert shipped_folder("toy-student") == package
     encoder = load_encoder("toy-student", device="cpu")
     assert (encoder.context, encoder.width) == (16, 64)
-    assert summarise_checkpoint("toy-student").variant == "micro-xs"
+    assert summarize_checkpoint("toy-student").variant == "micro-xs"
     assert read_student_tensors("toy-student").sizes.rank == 4
 
 

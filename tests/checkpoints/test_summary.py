@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from litetext.checkpoints.summary import summarise_checkpoint
+from litetext.checkpoints.summary import summarize_checkpoint
 from litetext.encoders.config import PRESETS
 from litetext.errors import EncoderError
 from litetext.storage import to_json
@@ -51,7 +51,7 @@ def test_every_format_is_named(
     student: Student, teacher: Teacher, tmp_path: Path, writer: str, want: tuple[object, ...]
 ) -> None:
     path = every_format(student, teacher)[writer](tmp_path)
-    found = summarise_checkpoint(str(path))
+    found = summarize_checkpoint(str(path))
     assert (found.format, found.model, found.variant, found.rows, found.heads, found.output) == want
     assert found.file_bytes == path.stat().st_size
     assert found.dtypes == {"float32": sum(found.dtypes.values())}
@@ -83,7 +83,7 @@ def test_parameters_of_the_real_ones(name: str, total: int, used: int, tmp_path:
     counters = [key for key in shapes if key.endswith("tracked")]
     shapes = {key: shape for key, shape in shapes.items() if key not in counters}
     path = save_sparse(shapes, tmp_path / "x.safetensors", counters)
-    found = summarise_checkpoint(str(path))
+    found = summarize_checkpoint(str(path))
     path.unlink()
     assert (found.variant, found.heads, found.faults) == (name, PRESETS[name].heads, "")
     assert found.parts == PRESETS[name].parts(size.rows)
@@ -95,7 +95,7 @@ def test_our_own_file_and_a_pruned_table(student: Student, tmp_path: Path) -> No
     small = Student.make(replace(TINY, vocabulary=1000, rows=16))
     path = save_pt(of_type(small.upstream(), torch.float16), tmp_path / "x.pt")
     convert_checkpoint(str(path), tmp_path / "own.safetensors", "litetext")
-    found = summarise_checkpoint(str(tmp_path / "own.safetensors"))
+    found = summarize_checkpoint(str(tmp_path / "own.safetensors"))
     assert (found.format, found.variant, found.vocabulary, found.rows) == ("litetext", "tiny", 1000, 16)
     assert found.padding == "attended"
     assert list(found.dtypes) == ["float16"]
@@ -106,14 +106,14 @@ def test_our_own_file_and_a_pruned_table(student: Student, tmp_path: Path) -> No
 def test_a_file_that_is_not_whole_is_described_with_its_faults(student: Student, tmp_path: Path) -> None:
     state = student.upstream()
     del state["detector.backbone.language_backbone.projector.bias"]
-    found = summarise_checkpoint(str(save_pt(state, tmp_path / "x.pt")))
+    found = summarize_checkpoint(str(save_pt(state, tmp_path / "x.pt")))
     assert found.variant == "tiny"
     assert found.faults == "missing (1): model.detector.backbone.language_backbone.projector.bias"
     assert any("faults" in line and "projector.bias" in line for line in found.lines())
 
 
 def test_json_and_lines(student: Student, tmp_path: Path) -> None:
-    found = summarise_checkpoint(str(save_pt(student.upstream(), tmp_path / "x.pt")))
+    found = summarize_checkpoint(str(save_pt(student.upstream(), tmp_path / "x.pt")))
     value = json.loads(to_json(found.to_json()))
     assert value["parameters"] == sum(value["parts"].values())
     assert value["used_parameters"] == value["parameters"] - 32 * 32
@@ -126,14 +126,14 @@ def test_json_and_lines(student: Student, tmp_path: Path) -> None:
 
 def test_an_unknown_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="none of the known text encoders"):
-        summarise_checkpoint(str(save_pt({"x": torch.ones(2)}, tmp_path / "x.pt")))
+        summarize_checkpoint(str(save_pt({"x": torch.ones(2)}, tmp_path / "x.pt")))
 
 
 def test_safetensors_need_no_torch(student: Student, tmp_path: Path) -> None:
     path = save_safetensors(student.huggingface(), tmp_path / "x.safetensors")
     code = (
-        "import sys; from litetext.checkpoints.summary import summarise_checkpoint as summarise;"
-        "print(summarise(sys.argv[1]).variant, 'torch' in sys.modules)"
+        "import sys; from litetext.checkpoints.summary import summarize_checkpoint as summarize;"
+        "print(summarize(sys.argv[1]).variant, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert done.stdout == "tiny False\n"

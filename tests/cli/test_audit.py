@@ -89,7 +89,7 @@ def test_options_reach_the_audit(capsys: pytest.CaptureFixture[str], tmp_path: P
     np.save(table, np.eye(6))
     found = audit_json(
         capsys, str(path), "--column", "what", "--count-column", "times", "--context", "5,6", "--limit", "0.5",
-        "--embeddings", str(points), "--positions", str(table), "--neighbours", "3,5", "--discard", "0.2",
+        "--embeddings", str(points), "--positions", str(table), "--neighbors", "3,5", "--discard", "0.2",
     )  # fmt: skip
     assert found["prompts"]["total"] == 4
     assert [use["length"] for use in found["context"]] == [5, 6]
@@ -148,7 +148,7 @@ def test_bad_files_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (["--context", "8,x"], "'8,x' is not a list of whole numbers, --context"),
         (["--context", "1"], "context lengths [1]"),
         (["--limit", "7"], "truncation limit"),
-        (["--neighbours", "5"], "--neighbours"),
+        (["--neighbors", "5"], "--neighbors"),
         (["--embeddings", "missing.npy"], "no such file, missing.npy"),
         (["--positions", "missing.npy"], "missing.npy"),
         (["--encoder", "/nowhere/model"], "/nowhere/model"),

@@ -79,7 +79,7 @@ def test_other_phrases(capsys: pytest.CaptureFixture[str], world: Path, bank: Pa
     assert f"nearest that are: '{phrase}'" in failure(capsys, *segment(world, str(bank), "-p", f"{phrase}x"))
     lost = ["segment", str(next(world.rglob("*.png"))), "-p", f"{phrase}x", "--model", "no/such", "--text", str(bank)]
     assert "nearest that are" in failure(capsys, *lost)  # before the model is looked for
-    more = ["-p", f"{phrase}x", "--otherwise", "micro-student", "--context", "16"]
+    more = ["-p", f"{phrase}x", "--fallback", "micro-student", "--context", "16"]
     assert run(segment(world, str(bank), *more)) == 0
     assert json.loads(capsys.readouterr().out)["categories"][-1]["name"] == f"{phrase}x"
 
@@ -92,7 +92,7 @@ def test_gold_and_retention_take_a_bank(
     images = images if (images / json.loads(truth.read_text())["images"][0]["file_name"]).is_file() else world
     common = ["--gt", str(truth), "--images", str(images), "--device", "cpu", "--json"]
     gold = ["evaluate", "gold", *common, "--pred", str(tmp_path / "pred.json"), "--model", "micro"]
-    assert run([*gold, "--text", str(bank), "--otherwise", "micro-student"]) == 0
+    assert run([*gold, "--text", str(bank), "--fallback", "micro-student"]) == 0
     assert "cgf1" in json.loads(capsys.readouterr().out)
     (tmp_path / "one.txt").write_text("lake", encoding="utf-8")
     assert run(["bank", str(tmp_path / "one.txt"), "-o", str(tmp_path / "one.safetensors"), "--encoder", "micro"]) == 0
@@ -129,14 +129,14 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], world: Path, 
     assert "a context or positions for what has its own" in failure(
         capsys, *segment(world, str(bank), "--context", "16")
     )
-    assert "--otherwise for what is no prompt bank" in failure(
-        capsys, *segment(world, "micro-student", "--otherwise", "micro-student")
+    assert "--fallback for what is no prompt bank" in failure(
+        capsys, *segment(world, "micro-student", "--fallback", "micro-student")
     )
     (tmp_path / "half.safetensors").write_bytes(bank.read_bytes()[:-100])
     assert "a damaged bank" in failure(capsys, *segment(world, str(tmp_path / "half.safetensors")))
     picture = str(next(world.rglob("*.png")))
-    alone = ["segment", picture, "-p", "dog", "--model", "micro", "--otherwise", "micro-student"]
-    assert "--otherwise without a prompt bank" in failure(capsys, *alone)
+    alone = ["segment", picture, "-p", "dog", "--model", "micro", "--fallback", "micro-student"]
+    assert "--fallback without a prompt bank" in failure(capsys, *alone)
 
 
 def test_a_host_of_another_width(capsys: pytest.CaptureFixture[str], world: Path, tmp_path: Path) -> None:

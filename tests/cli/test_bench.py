@@ -54,11 +54,11 @@ def test_table_and_pictures(folder: Path) -> None:
     assert "| TINY masked, ONNX Runtime | random |" in (folder / "report" / "bench.md").read_text(encoding="utf-8")
 
 
-def test_an_artefact_as_it_is(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
-    artefact = folder / "work" / "files" / "masked+fold+onnx"
-    assert run(["bench", "--artefact", str(artefact), *SHORT, "--json"]) == 0
+def test_an_artifact_as_it_is(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    bundle = folder / "work" / "files" / "masked+fold+onnx"
+    assert run(["bench", "--bundle", str(bundle), *SHORT, "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["rows"]
-    assert row["group"] == "artefact"
+    assert row["group"] == "bundle"
     assert row["title"] == "masked+fold+onnx"
     assert row["file_mb"] > 1
     assert not row["imports_torch"]
@@ -80,7 +80,7 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert "0 rounds" in failure(capsys, "bench", "--rounds", "0")
     assert "batches of 'few' phrases" in failure(capsys, "bench", "--batches", "few")
     assert "batches of 0, 8 phrases" in failure(capsys, "bench", "--batches", "8,0")
-    assert "no exported text encoder" in failure(capsys, "bench", "--artefact", str(tmp_path))
+    assert "no exported text encoder" in failure(capsys, "bench", "--bundle", str(tmp_path))
     (tmp_path / "few.txt").write_text("red car\nwhite dog\n", encoding="utf-8")
     few = failure(capsys, "bench", str(tmp_path / "few.txt"), "--preset", "tiny", "--quick")
     assert "2 distinct phrases for batches of 128" in few

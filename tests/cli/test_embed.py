@@ -14,11 +14,11 @@ from litetext.checkpoints.writer import save_student
 from litetext.cli import run
 from litetext.features.store import FeatureCache
 from litetext.prompts.bundled import bundled_corpus
+from tests.checkpoints.test_huggingface import clip_text, letters_tokenizer, save
 from tests.cli.helpers import failure
 from tests.distillation.corpora import files_of, letters
 from tests.encoders.students import tiny_student
 from tests.encoders.synthetic import HF_IMAGE, TINY_TEACHER, Teacher, save_safetensors
-from tests.encoders.test_huggingface import clip_text, letters_tokenizer, save
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("no_network")]
 SMALL = {"vocabulary": 49_408, "width": 16, "output": 8, "encoder_blocks": 1, "mixer_blocks": 0}
@@ -109,7 +109,7 @@ def test_the_text_tower_of_a_sam3_folder(capsys: pytest.CaptureFixture[str], sou
 
 
 def test_another_hugging_face_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Its own tokeniser cuts phrases into more tokens than CLIP's, and its own lengths are what is stored."""
+    """Its own tokenizer cuts phrases into more tokens than CLIP's, and its own lengths are what is stored."""
     folder = save(clip_text("CLIPTextModel"), letters_tokenizer(), tmp_path / "clip")
     (tmp_path / "p.txt").write_text("ab c\nz\nabcdefghijklmnop\n", encoding="utf-8")
     found = embed_json(

@@ -11,7 +11,7 @@ import torch
 from litetext import load_encoder
 from litetext.cli import run
 from tests.cli.helpers import failure
-from tests.encoders.synthetic import REAL, TINY, Student, save_pt, uninitialised
+from tests.encoders.synthetic import REAL, TINY, Student, save_pt, uninitialized
 
 pytestmark = pytest.mark.torch
 
@@ -30,7 +30,7 @@ def test_inspect_says_what_it_is(capsys: pytest.CaptureFixture[str], upstream: P
 
 
 def test_inspect_counts_parameters_to_the_unit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    with uninitialised():
+    with uninitialized():
         student = Student.make(REAL["s0"])
     path = save_pt(student.upstream(), tmp_path / "any-name.pt")
     assert run(["inspect", str(path), "--json"]) == 0

@@ -21,7 +21,7 @@ def test_it_says_what_is_lost(capsys: pytest.CaptureFixture[str], tmp_path: Path
     assert "valid tokens of 50 phrases" in captured.out
     assert captured.err.startswith("warning: a mean cosine below 0.999")
     assert run(["inspect", target]) == 0
-    assert "factorised: rank 6" in capsys.readouterr().out
+    assert "factorized: rank 6" in capsys.readouterr().out
 
 
 def test_json_is_one_object(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

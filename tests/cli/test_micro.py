@@ -74,7 +74,7 @@ def test_evaluate_with_a_bank(capsys: pytest.CaptureFixture[str], tmp_path: Path
     capsys.readouterr()
     asked = ["micro", "evaluate", "--pairs", "6", "--seed", "3", "--text", str(bank)]
     assert "not in the bank" in failure(capsys, *asked)
-    assert run([*asked, "--otherwise", "micro", "--json"]) == 0
+    assert run([*asked, "--fallback", "micro", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["pairs"]["all"] == 6
     assert report["strangers_refused"] > 0.9

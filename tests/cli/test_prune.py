@@ -32,7 +32,7 @@ def test_it_says_what_became_smaller(capsys: pytest.CaptureFixture[str], tmp_pat
     assert "1 of 2 other phrases (50.0%) fall into smaller pieces" in out
     assert "most frequent: blue (1), whale (1)" in out
     assert run(["inspect", str(target)]) == 0
-    assert "pruned: it has its own tokeniser" in capsys.readouterr().out
+    assert "pruned: it has its own tokenizer" in capsys.readouterr().out
 
 
 def test_json_is_one_object(capsys: pytest.CaptureFixture[str], tmp_path: Path, phrases: Path) -> None:

@@ -26,9 +26,9 @@ def test_it_says_how_true_it_is(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert captured.err.startswith("warning: a mean cosine below")
     assert run(["inspect", target]) == 0
     assert "int8 weights, int8 activations, int4 token table" in capsys.readouterr().out
-    assert "a quantised student" in failure(capsys, "quantize", target, "-o", str(tmp_path / "x.safetensors"))
+    assert "a quantized student" in failure(capsys, "quantize", target, "-o", str(tmp_path / "x.safetensors"))
     hf = ["convert", target, "-o", str(tmp_path / "hf"), "--to", "huggingface"]
-    assert "the student is quantised" in failure(capsys, *hf)
+    assert "the student is quantized" in failure(capsys, *hf)
 
 
 def test_with_a_host_it_says_what_of_cgf1_is_kept(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

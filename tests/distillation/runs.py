@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from litetext.distillation.recipe import DistilRecipe
+from litetext.distillation.recipe import DistillRecipe
 from litetext.encoders.teacher import TeacherConfig, TeacherEncoder, build_teacher
 from litetext.features.embed import embed
 from tests.distillation.corpora import corpus_of
@@ -38,8 +38,8 @@ def tables(cache: Path, **sections: dict[str, Any]) -> dict[str, dict[str, Any]]
     return {name: {**said.get(name, {}), **sections.get(name, {})} for name in said | sections}
 
 
-def recipe_of(cache: Path, **sections: dict[str, Any]) -> DistilRecipe:
-    return DistilRecipe.of(tables(cache, **sections))
+def recipe_of(cache: Path, **sections: dict[str, Any]) -> DistillRecipe:
+    return DistillRecipe.of(tables(cache, **sections))
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:

@@ -39,7 +39,7 @@ def test_embed_at_every_block(capsys: pytest.CaptureFixture[str], arguments: lis
             clear(disk)
             assert "no space left on device" in error
             assert str(out) in error
-            assert "mend that and run it again: finished shards are kept" in error
+            assert "fix that and run it again: finished shards are kept" in error
             left_over = files_of(out)
             assert left_over.items() - whole.items() == {
                 (name, data) for name, data in left_over.items() if name == "manifest.json"
@@ -97,7 +97,7 @@ def test_distill_wherever_it_happens(
             fill_before(patch, before, lambda: fill(disk, int(left)))
             error = failure(capsys, *command)
         assert "no space left on device" in error
-        assert f"{disk / 'run'}; mend that and run it again: the last checkpoint is whole" in error
+        assert f"{disk / 'run'}; fix that and run it again: the last checkpoint is whole" in error
         assert not list((disk / "run").glob(".*"))
         if kept is None:
             assert not list((disk / "run").iterdir())

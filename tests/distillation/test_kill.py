@@ -55,7 +55,7 @@ def test_killed_at_every_step(tmp_path: Path, arguments: list[str]) -> None:
         assert run["not_written_again"]
         assert run["status"] == 0
     killed = [run for run in found["inside"] if run["killed"]]
-    # Each file is synchronised and renamed: the shards, and the manifest once more than they.
+    # Each file is synchronized and renamed: the shards, and the manifest once more than they.
     assert len(killed) == 2 * (2 * shards + 1)
     assert {run["kept"] for run in killed} == set(range(shards))
     left = [name for run in killed for name in run["left"]]

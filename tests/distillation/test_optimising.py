@@ -1,14 +1,15 @@
-"""Rows that do not occur are not touched, and yet optimiser and average are what they would be on the whole table."""
+"""Rows that do not occur are not touched, and yet optimizer and average are what they would be on the whole table."""
 
 import pytest
 
 torch = pytest.importorskip("torch")
+from litetext.distillation.optimizer import RowAdam, make_optimizer, rate_at  # noqa: E402
+
 from litetext.distillation.average import Average  # noqa: E402
 from litetext.distillation.losses import LossWeights  # noqa: E402
-from litetext.distillation.optimiser import RowAdam, make_optimiser, rate_at  # noqa: E402
 from litetext.distillation.parallel import World  # noqa: E402
 from litetext.distillation.recipe import TrainingOptions  # noqa: E402
-from litetext.distillation.train_step import Learner  # noqa: E402
+from litetext.distillation.train_step import StepRunner  # noqa: E402
 from litetext.features.store import FeatureCache  # noqa: E402
 from tests.distillation.runs import make_cache  # noqa: E402
 from tests.encoders.students import generator, tiny_student  # noqa: E402
@@ -60,7 +61,7 @@ def test_the_average_is_that_of_a_pass_over_the_whole_table(decay: float) -> Non
 def test_what_decays() -> None:
     student = tiny_student("masked", **SIZES)
     decays = {
-        id(one): group["weight_decay"] for group in make_optimiser(student, 0.1).param_groups for one in group["params"]
+        id(one): group["weight_decay"] for group in make_optimizer(student, 0.1).param_groups for one in group["params"]
     }
     found = {name: decays.get(id(parameter)) for name, parameter in student.named_parameters()}
     assert found.pop("token_table.weight") is None
@@ -89,7 +90,7 @@ def test_parts_of_a_batch_add_up_to_the_batch(cache: FeatureCache) -> None:
     found = []
     for parts in (1, 3):
         student = tiny_student("masked", **SIZES, mixer_blocks=0).train()
-        learner = Learner(student, cache, LossWeights(consistency=0.5), None, World(), torch.float32)
+        learner = StepRunner(student, cache, LossWeights(consistency=0.5), None, World(), torch.float32)
         batch = learner.assemble(texts, permuted, parts)
         assert len(batch.parts) == parts
         rows, losses = learner.gradients(batch, 1.0)
@@ -108,7 +109,7 @@ def test_permutations_leave_no_trace_in_the_running_statistics(cache: FeatureCac
     states = []
     for permuted in (["dog red", None], [None, None]):
         student = tiny_student("masked", **SIZES).train()
-        learner = Learner(student, cache, LossWeights(consistency=1.0), None, World(), torch.float32)
+        learner = StepRunner(student, cache, LossWeights(consistency=1.0), None, World(), torch.float32)
         learner.gradients(learner.assemble(["red dog", "cat"], permuted, 1), 1.0)
         states.append(dict(student.named_buffers()))
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())

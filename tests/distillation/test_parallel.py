@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 torch = pytest.importorskip("torch")
-from litetext.distillation.distill import distil  # noqa: E402
+from litetext.distillation.distill import distill  # noqa: E402
 from litetext.distillation.parallel import World  # noqa: E402
 from litetext.distillation.recipe import read_recipe  # noqa: E402
 from tests.distillation.runs import make_cache, rows_of, weights_of  # noqa: E402
@@ -42,7 +42,7 @@ def test_two_processes_are_as_one(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('"grew_until_epoch"') == 1
     changes = {"data": {"cache": str(cache)}, "training": {"epochs": 2, "batch": 5}}
-    distil(read_recipe(recipe, changes), tmp_path / "one")
+    distill(read_recipe(recipe, changes), tmp_path / "one")
     for ours, theirs in zip(rows_of(tmp_path / "two"), rows_of(tmp_path / "one"), strict=True):
         assert ours == pytest.approx(theirs, abs=1e-5)
     one, two = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")

@@ -1,4 +1,4 @@
-"""A poisoned cache, whose hashes may all be right: one line that names the shard and the mend, before anything else."""
+"""A poisoned cache, whose hashes may all be right: one line that names the shard and the hint, before anything else."""
 
 import hashlib
 import json
@@ -154,7 +154,7 @@ def test_truncated_and_changed_bytes(
     assert run(command) == 0
 
 
-@pytest.mark.parametrize("told", [{"context": 31}, {"tokeniser": "0" * 64}, {"width": 9}])
+@pytest.mark.parametrize("told", [{"context": 31}, {"tokenizer": "0" * 64}, {"width": 9}])
 def test_a_manifest_that_lies_of_its_teacher(cache: Path, told: dict[str, Any]) -> None:
     path = cache / "manifest.json"
     found = unsealed(json.loads(path.read_text()))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("torch")
-from litetext.distillation.recipe import DistilRecipe, TrainingOptions, read_recipe
+from litetext.distillation.recipe import DistillRecipe, TrainingOptions, read_recipe
 from litetext.encoders.config import StudentConfig
 from litetext.errors import OptionError
 
@@ -14,8 +14,8 @@ pytestmark = pytest.mark.torch
 
 
 def test_nothing_said_is_the_defaults() -> None:
-    assert DistilRecipe.of({}) == DistilRecipe() == read_recipe(None)
-    assert DistilRecipe().student.config(256) == StudentConfig.of("s0", 16, padding="masked")
+    assert DistillRecipe.of({}) == DistillRecipe() == read_recipe(None)
+    assert DistillRecipe().student.config(256) == StudentConfig.of("s0", 16, padding="masked")
 
 
 def test_a_file_and_what_comes_before_it(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_a_file_and_what_comes_before_it(tmp_path: Path) -> None:
     assert recipe.losses.keys == 1.0
     config = recipe.student.config(64)
     assert (config.name, config.rank, config.context, config.output) == ("xs", None, 8, 64)
-    assert DistilRecipe.of(recipe.to_json()) == recipe
+    assert DistillRecipe.of(recipe.to_json()) == recipe
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_file_and_what_comes_before_it(tmp_path: Path) -> None:
 )
 def test_mistakes_are_named(tables: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        DistilRecipe.of(tables, "here")
+        DistillRecipe.of(tables, "here")
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:

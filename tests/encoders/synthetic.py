@@ -58,7 +58,7 @@ TEACHER = Size(1024, 16, 24, rows=32)
 TINY_TEACHER = Size(32, 4, 3, rows=32)
 
 
-def uninitialised() -> AbstractContextManager[None]:
+def uninitialized() -> AbstractContextManager[None]:
     from transformers.initialization import no_init_weights
 
     return no_init_weights()
@@ -97,7 +97,7 @@ class Student:
         from transformers.models.sam3_lite_text.modeling_sam3_lite_text import Sam3LiteTextTextModel
 
         config = Sam3LiteTextTextConfig(**size.text_config, use_repmixer_blocks=size.mixers)
-        with uninitialised():
+        with uninitialized():
             model, projector = Sam3LiteTextTextModel(config), nn.Linear(size.width, 256)
         return cls(size, fill(model, seed), fill(projector, seed + 1))
 
@@ -192,7 +192,7 @@ class Teacher:
         from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
         config = CLIPTextConfig(**size.text_config | {"projection_dim": size.width // 2})
-        with uninitialised():
+        with uninitialized():
             model, projector = CLIPTextModelWithProjection(config), nn.Linear(size.width, 256)
         return cls(size, fill(model, seed), fill(projector, seed + 1))
 

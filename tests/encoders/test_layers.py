@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from litetext.encoders.layers import EncoderBlock, FloatLayerNorm, FoldedMixerBlock, MixerBlock, Places  # noqa: E402
+from litetext.encoders.layers import EncoderBlock, FloatLayerNorm, FoldedMixerBlock, MixerBlock, PackedTokens  # noqa: E402
 from tests.encoders.students import disturb, generator, prefix_mask  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -145,7 +145,7 @@ def test_batch_statistics_are_those_of_valid_tokens() -> None:
 @pytest.mark.parametrize("lengths", [[4, 1, 7], [7, 7, 7]])
 def test_rows_of_valid_tokens_are_the_batch_without_its_padding(lengths: list[int]) -> None:
     mask = prefix_mask(lengths, 7)
-    places, x = Places.of(mask), tokens(3, 7)
+    places, x = PackedTokens.of(mask), tokens(3, 7)
     assert torch.equal(places.rows(x), x[mask])
     assert torch.equal(places.batch(x[mask]), torch.where(mask[..., None], x, 0.0))
     results = []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from litetext.checkpoints.reader import own_metadata
 from litetext.checkpoints.shapes import Sizes, exact_types, tensor_shapes
-from litetext.checkpoints.summary import summarise_checkpoint
+from litetext.checkpoints.summary import summarize_checkpoint
 from litetext.encoders.config import StudentConfig, groups_of
 from litetext.errors import EncoderError, LiteTextError, OptionError
 
@@ -23,8 +23,8 @@ from litetext.checkpoints.load import load_encoder, load_stored_student, read_st
 from litetext.checkpoints.reader import block_kinds  # noqa: E402
 from litetext.checkpoints.writer import save_student  # noqa: E402
 from litetext.encoders.quantized import (  # noqa: E402
-    QuantisedLinear,
-    QuantisedTable,
+    QuantizedLinear,
+    QuantizedTable,
     dequantize_activation,
     dequantize_table,
     dequantize_weight,
@@ -48,7 +48,7 @@ KINDS: list[dict[str, Any]] = [
 ]
 
 
-def quantised(padding: Any = "masked", rank: int | None = None, **options: Any) -> TextStudent:
+def quantized(padding: Any = "masked", rank: int | None = None, **options: Any) -> TextStudent:
     student = tiny_student(padding, rank=rank).fold()
     names = [name for name, module in student.named_modules() if isinstance(module, torch.nn.Linear)]
     ranges = {name: torch.tensor([-3.0, 4.5]) for name in names if not name.startswith("token_table")}
@@ -133,7 +133,7 @@ def test_onnx_computes_the_same(ends: tuple[float, float]) -> None:
     from onnx import helper, numpy_helper
     from onnx.reference import ReferenceEvaluator
 
-    layer = QuantisedLinear(6, 4, activations="int8")
+    layer = QuantizedLinear(6, 4, activations="int8")
     weight, scale = quantize_weight(torch.randn(4, 6, generator=generator()))
     state = {"weight": weight, "scale": scale, "bias": torch.randn(4, generator=generator(1))}
     layer.load_state_dict(state | {"input_range": torch.tensor(ends)})
@@ -154,14 +154,14 @@ def test_onnx_computes_the_same(ends: tuple[float, float]) -> None:
         helper.make_node("Gemm", ["d", "dw", "b"], ["y"], transB=1),
     ]
     described = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("x", "y")]
-    initialisers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
-    graph = helper.make_graph(nodes, "one", described[:1], described[1:], initialisers)
+    initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "one", described[:1], described[1:], initializers)
     theirs = ReferenceEvaluator(helper.make_model(graph)).run(None, {"x": x.numpy()})[0]
     np.testing.assert_allclose(layer(x).numpy(), theirs, rtol=1e-5, atol=1e-5)
 
 
-def test_a_factorised_table_is_raised_from_its_integers() -> None:
-    table = QuantisedTable(9, 4, 6, "int4")
+def test_a_factorized_table_is_raised_from_its_integers() -> None:
+    table = QuantizedTable(9, 4, 6, "int4")
     weight, scale = quantize_table(torch.randn(9, 4, generator=generator()), "int4")
     up = torch.randn(6, 4, generator=generator(1))
     table.load_state_dict({"weight": weight, "scale": scale, "up.weight": up})
@@ -173,7 +173,7 @@ def test_a_factorised_table_is_raised_from_its_integers() -> None:
 @pytest.mark.parametrize("rank", [None, 8])
 @pytest.mark.parametrize("options", KINDS, ids=str)
 def test_through_a_file_and_back(padding: Any, rank: int | None, options: dict[str, Any], tmp_path: Path) -> None:
-    student, path = quantised(padding, rank, **options), tmp_path / "a.safetensors"
+    student, path = quantized(padding, rank, **options), tmp_path / "a.safetensors"
     save_student(student, path)
     loaded = load_encoder(path, device="cpu")
     assert isinstance(loaded, StudentEncoder)
@@ -181,11 +181,11 @@ def test_through_a_file_and_back(padding: Any, rank: int | None, options: dict[s
     ids, mask = random_ids(3, 16, VOCABULARY), prefix_mask([16, 5, 2], 16)
     expected = student.float() if options.get("weights") == "fp16" else student
     assert torch.equal(loaded.module(ids, mask), expected(ids, mask))
-    found = summarise_checkpoint(str(path))
+    found = summarize_checkpoint(str(path))
     float_parameters = sum(parameter.numel() for parameter in tiny_student(padding, rank=rank).fold().parameters())
     assert (found.parameters, found.faults) == (float_parameters, "")
     assert found.text_bytes == sum(tensor.nbytes for tensor in load_file(path).values())
-    assert f"quantised            {student.config.describe_quantised()}" in found.lines()
+    assert f"quantized            {student.config.describe_quantized()}" in found.lines()
     done = convert_checkpoint(str(path), tmp_path / "b.safetensors", "litetext")
     again = load_encoder(done.target, device="cpu")
     assert fingerprint_encoder(again) == fingerprint_encoder(loaded)
@@ -200,14 +200,14 @@ def test_through_a_file_and_back(padding: Any, rank: int | None, options: dict[s
 
 
 def test_the_features_of_a_token_do_not_depend_on_padding() -> None:
-    student = quantised("masked", activations="int8", table="int4")
+    student = quantized("masked", activations="int8", table="int4")
     ids, mask = random_ids(2, 12, VOCABULARY), prefix_mask([5, 5], 12)
     torch.testing.assert_close(student(ids, mask)[:, :5], student(ids[:, :5], mask[:, :5]))
 
 
 @pytest.mark.parametrize("number", ["bf16", "fp16"])
 def test_integers_and_scales_keep_their_types(number: str, tmp_path: Path) -> None:
-    student, path = quantised(activations="int8"), tmp_path / "a.safetensors"
+    student, path = quantized(activations="int8"), tmp_path / "a.safetensors"
     save_student(student, path)
     loaded = load_encoder(path, dtype=number, device="cpu")
     assert isinstance(loaded, StudentEncoder)
@@ -244,9 +244,9 @@ def test_files_from_before_are_read() -> None:
     text = config.to_json().replace(', "weights": "float", "activations": "float", "table": "float"', "")
     assert "weights" not in text
     assert StudentConfig.from_json(text) == config
-    small = quantised(activations="int8", table="int4").config
+    small = quantized(activations="int8", table="int4").config
     assert StudentConfig.from_json(small.to_json()) == small
-    assert (config.quantised, config.describe_quantised()) == (False, "")
+    assert (config.quantized, config.describe_quantized()) == (False, "")
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_files_from_before_are_read() -> None:
     ],
 )
 def test_what_is_wrong_with_a_file_is_named(name: str, value: Any, complaint: str, tmp_path: Path) -> None:
-    student, path = quantised(activations="int8", table="int4"), tmp_path / "a.safetensors"
+    student, path = quantized(activations="int8", table="int4"), tmp_path / "a.safetensors"
     tensors = student.state_dict() | {name: value}
     save_file({key: tensor for key, tensor in tensors.items() if tensor is not None}, path, metadata(student))
     with pytest.raises(EncoderError, match=complaint):
@@ -276,12 +276,12 @@ def test_what_is_wrong_with_a_file_is_named(name: str, value: Any, complaint: st
 
 
 def test_a_file_that_says_another_type_is_refused(tmp_path: Path) -> None:
-    student, path = quantised(), tmp_path / "a.safetensors"
+    student, path = quantized(), tmp_path / "a.safetensors"
     save_file(student.state_dict(), path, metadata(student) | own_metadata(tiny_student("masked").config, "student"))
     with pytest.raises(EncoderError, match="unexpected"):
         load_encoder(path, device="cpu")
     save_file(student.state_dict(), path, own_metadata(student.config, "teacher"))
-    with pytest.raises(EncoderError, match="a quantised teacher"):
+    with pytest.raises(EncoderError, match="a quantized teacher"):
         load_encoder(path, device="cpu")
 
 
@@ -291,29 +291,29 @@ def metadata(student: TextStudent) -> dict[str, str]:
 
 @pytest.mark.parametrize("family", ["upstream", "huggingface"])
 def test_other_formats_cannot_hold_it(family: str, tmp_path: Path) -> None:
-    save_student(quantised("attended"), tmp_path / "a.safetensors")
+    save_student(quantized("attended"), tmp_path / "a.safetensors")
     with pytest.raises(
         EncoderError,
-        match=r"the student is quantised \(int8 weights, int8 activations, int8 token table\): .*; convert",
+        match=r"the student is quantized \(int8 weights, int8 activations, int8 token table\): .*; convert",
     ):
         convert_checkpoint(str(tmp_path / "a.safetensors"), tmp_path / "b", family)
     assert not (tmp_path / "b").exists()
 
 
 def test_nothing_is_trained(tmp_path: Path) -> None:
-    student, path = quantised(), tmp_path / "a.safetensors"
+    student, path = quantized(), tmp_path / "a.safetensors"
     save_student(student, path)
-    with pytest.raises(EncoderError, match="a quantised student, which cannot start a training"):
+    with pytest.raises(EncoderError, match="a quantized student, which cannot start a training"):
         read_student_tensors(path)
-    with pytest.raises(OptionError, match="random weights for a quantised student"):
+    with pytest.raises(OptionError, match="random weights for a quantized student"):
         build_student(student.config, generator())
     with pytest.raises(LiteTextError, match="a teacher, not a student"):
         load_stored_student("micro")
 
 
 def test_a_fingerprint_tells_every_integer_apart() -> None:
-    one = StudentEncoder(quantised(), "one")
+    one = StudentEncoder(quantized(), "one")
     mark = fingerprint_encoder(one)
-    assert mark == fingerprint_encoder(StudentEncoder(quantised(), "other"))
+    assert mark == fingerprint_encoder(StudentEncoder(quantized(), "other"))
     one.module.token_table.weight[3, 1] += 1
     assert fingerprint_encoder(one) != mark

@@ -1,4 +1,4 @@
-"""Factorised token tables: the nearest to a whole one, and students with them through files and back."""
+"""Factorized token tables: the nearest to a whole one, and students with them through files and back."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from litetext.checkpoints.reader import own_metadata
-from litetext.checkpoints.summary import summarise_checkpoint
+from litetext.checkpoints.summary import summarize_checkpoint
 from litetext.encoders.config import PRESETS, StudentConfig
 from litetext.errors import EncoderError, OptionError
 
@@ -20,7 +20,7 @@ from litetext.checkpoints.conversion import convert_checkpoint  # noqa: E402
 from litetext.checkpoints.load import load_encoder, read_student_tensors  # noqa: E402
 from litetext.checkpoints.writer import save_student  # noqa: E402
 from litetext.encoders.student import TextStudent, build_student  # noqa: E402
-from litetext.encoders.token_tables import FactorisedTable, factorise_table, table_variances, token_table  # noqa: E402
+from litetext.encoders.token_tables import FactorizedTable, factorize_table, table_variances, token_table  # noqa: E402
 from tests.encoders.students import VOCABULARY, disturb, generator, prefix_mask, random_ids  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("tidy")]
@@ -44,8 +44,8 @@ def test_the_small_presets_are_as_small_as_they_say() -> None:
     assert PRESETS["micro-xs"].parameters() < 0.05 * 5.2e6
 
 
-def test_a_factorised_table_is_a_product() -> None:
-    table = FactorisedTable(9, 2, 5)
+def test_a_factorized_table_is_a_product() -> None:
+    table = FactorizedTable(9, 2, 5)
     whole = table.weight @ table.up.weight.T
     ids = torch.tensor([[3, 8], [0, 3]])
     torch.testing.assert_close(table(ids), whole[ids])
@@ -58,7 +58,7 @@ def test_no_other_table_of_its_rank_is_nearer(rows: int, width: int) -> None:
     table = torch.randn(rows, width, generator=generator(), dtype=torch.float64)
     singular = torch.linalg.svdvals(table)
     for rank in range(1, min(rows, width) + 1):
-        low, up = factorise_table(table, rank)
+        low, up = factorize_table(table, rank)
         assert (low.shape, up.shape) == ((rows, rank), (width, rank))
         error = (low @ up.T - table).square().sum()
         torch.testing.assert_close(error, singular[rank:].square().sum(), atol=1e-12, rtol=1e-9)
@@ -76,7 +76,7 @@ def test_weighted_it_is_never_worse_where_it_counts(seed: int, rank: int) -> Non
         low, up = factors
         return ((low @ up.T - table).square().sum(1) * weights).sum()
 
-    weighted, plain = error(factorise_table(table, rank, weights)), error(factorise_table(table, rank))
+    weighted, plain = error(factorize_table(table, rank, weights)), error(factorize_table(table, rank))
     assert weighted <= plain * (1 + 1e-9) + 1e-12
     torch.testing.assert_close(weighted, table_variances(table, weights)[rank:].sum(), atol=1e-9, rtol=1e-9)
     singular = torch.linalg.svdvals(table * weights.sqrt()[:, None])
@@ -85,24 +85,24 @@ def test_weighted_it_is_never_worse_where_it_counts(seed: int, rank: int) -> Non
 
 def test_weights_that_are_alike_change_nothing() -> None:
     table = torch.randn(20, 6, generator=generator(), dtype=torch.float64)
-    (low, up), (one, two) = factorise_table(table, 3), factorise_table(table, 3, torch.full((20,), 2.0))
+    (low, up), (one, two) = factorize_table(table, 3), factorize_table(table, 3, torch.full((20,), 2.0))
     torch.testing.assert_close(one @ two.T, low @ up.T)
     with pytest.raises(OptionError, match=r"weights \[19\] for a table \[20, 6\]"):
-        factorise_table(table, 3, torch.ones(19))
+        factorize_table(table, 3, torch.ones(19))
 
 
-def test_a_table_of_low_rank_is_factorised_exactly() -> None:
+def test_a_table_of_low_rank_is_factorized_exactly() -> None:
     table = torch.randn(50, 3, generator=generator()) @ torch.randn(3, 8, generator=generator(1))
-    low, up = factorise_table(table.requires_grad_(), 3)
+    low, up = factorize_table(table.requires_grad_(), 3)
     torch.testing.assert_close(low @ up.T, table.detach())
     assert not low.requires_grad
-    assert {part.dtype for part in factorise_table(table.half(), 2)} == {torch.float16}
+    assert {part.dtype for part in factorize_table(table.half(), 2)} == {torch.float16}
 
 
 @pytest.mark.parametrize(("shape", "rank"), [((5, 4), 0), ((5, 4), 5), ((3, 4), 4), ((5,), 1)])
-def test_what_cannot_be_factorised_is_refused(shape: tuple[int, ...], rank: int) -> None:
+def test_what_cannot_be_factorized_is_refused(shape: tuple[int, ...], rank: int) -> None:
     with pytest.raises(OptionError, match=f"at rank {rank}; give"):
-        factorise_table(torch.zeros(shape), rank)
+        factorize_table(torch.zeros(shape), rank)
 
 
 def test_random_vectors_are_as_long_as_those_of_a_whole_table() -> None:
@@ -148,17 +148,17 @@ def test_a_small_student_survives_its_file(preset: str, folded: bool, tmp_path: 
 def test_inspect_shows_the_rank(preset: str, tmp_path: Path) -> None:
     row, path = PRESETS[preset], tmp_path / "a.safetensors"
     save_student(small_student(preset), path)
-    found = summarise_checkpoint(str(path))
+    found = summarize_checkpoint(str(path))
     assert (found.variant, found.rank, found.output, found.faults) == (preset, row.rank, row.output, "")
     assert found.parts == row.parts(vocabulary=VOCABULARY)
-    assert f"token table          600 rows, factorised: rank {row.rank}" in found.lines()
+    assert f"token table          600 rows, factorized: rank {row.rank}" in found.lines()
     assert found.to_json()["rank"] == row.rank
 
 
 @pytest.mark.parametrize("family", ["upstream", "huggingface"])
 def test_other_formats_cannot_hold_it(family: str, tmp_path: Path) -> None:
     save_student(small_student("micro-xs", padding="attended"), tmp_path / "a.safetensors")
-    with pytest.raises(EncoderError, match=r"the token table is factorised: .* keep it in the format litetext"):
+    with pytest.raises(EncoderError, match=r"the token table is factorized: .* keep it in the format litetext"):
         convert_checkpoint(str(tmp_path / "a.safetensors"), tmp_path / "b", family)
     assert not (tmp_path / "b").exists()
 
@@ -188,10 +188,10 @@ def test_the_parts_of_another_rank_are_refused(tmp_path: Path) -> None:
             load_encoder(path, device="cpu")
 
 
-def test_no_teacher_has_a_factorised_table(tmp_path: Path) -> None:
+def test_no_teacher_has_a_factorized_table(tmp_path: Path) -> None:
     path, student = tmp_path / "a.safetensors", small_student("micro-xs")
     save_file(student.state_dict(), path, own_metadata(student.config, "teacher"))
-    with pytest.raises(EncoderError, match="a teacher with a factorised token table"):
+    with pytest.raises(EncoderError, match="a teacher with a factorized token table"):
         load_encoder(path, device="cpu")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from litetext.evaluation.coco import encode_masks
-from litetext.evaluation.labeled_pairs import KnownPair
+from litetext.evaluation.labeled_pairs import LabeledPair
 from litetext.sam3.images import read_image
 from litetext.sam3.masks import Masks
 from litetext.sam3.segmenter import ImageEmbedding, SegmentOptions
@@ -30,10 +30,10 @@ def as_masks(masks: npt.NDArray[np.bool_], prompt: str) -> Masks:
     return Masks(masks, np.zeros((count, 4), np.float32), np.ones(count, np.float32), prompt)
 
 
-def known(picture: int, phrase: str, *truths: Stripes) -> KnownPair:
+def known(picture: int, phrase: str, *truths: Stripes) -> LabeledPair:
     """A pair of a grey picture whose grey is its number, with the truth of each annotator."""
     image = np.full((SIDE, SIDE, 3), picture, dtype=np.uint8)
-    return KnownPair(f"{picture}.png", image, phrase, tuple(tuple(encode_masks(stripes(one))) for one in truths))
+    return LabeledPair(f"{picture}.png", image, phrase, tuple(tuple(encode_masks(stripes(one))) for one in truths))
 
 
 class Scripted:

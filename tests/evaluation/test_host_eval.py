@@ -8,7 +8,7 @@ pytest.importorskip("pycocotools")
 
 from litetext.checkpoints.load import load_encoder  # noqa: E402
 from litetext.errors import EncoderError  # noqa: E402
-from litetext.evaluation.host_eval import Exam, NoText  # noqa: E402
+from litetext.evaluation.host_eval import HostEvaluator, NullTextEncoder  # noqa: E402
 from litetext.micro.evaluation import evaluate_pairs, known_pairs  # noqa: E402
 from litetext.micro.phrases import make_pairs  # noqa: E402
 from litetext.micro.scenes import SceneOptions  # noqa: E402
@@ -20,7 +20,7 @@ WIDTH = 64
 
 def test_the_scores_are_those_of_the_host_with_the_encoder_in_it() -> None:
     pairs = list(make_pairs(5, 18, SceneOptions(split="test")))
-    exam = Exam(Segmenter.load("micro", NoText(WIDTH)), list(known_pairs(pairs)))
+    exam = HostEvaluator(Segmenter.load("micro", NullTextEncoder(WIDTH)), list(known_pairs(pairs)))
     teacher = load_encoder("micro")
     wanted = evaluate_pairs(Segmenter.load("micro"), pairs).overall
     assert wanted.cgf1 > 0
@@ -32,4 +32,4 @@ def test_the_scores_are_those_of_the_host_with_the_encoder_in_it() -> None:
 
 def test_nothing_reads_for_a_host_without_an_encoder() -> None:
     with pytest.raises(EncoderError, match="2 texts for a host without a text encoder; give it one"):
-        NoText(WIDTH).encode(["a", "b"])
+        NullTextEncoder(WIDTH).encode(["a", "b"])

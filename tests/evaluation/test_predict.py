@@ -234,7 +234,7 @@ def test_a_broken_picture(job: PredictionJob) -> None:
         ({"text_input": 3}, r"'text_input' is 3"),
         ({"id": 10}, r"the id 10 is there twice, .*images\[2\]"),
         ({"id": None}, r"no 'id'"),
-        ({"height": 7}, r"another size in .*images\[0\], .*images\[2\]; mend width and height"),
+        ({"height": 7}, r"another size in .*images\[0\], .*images\[2\]; fix width and height"),
         ({"height": -7}, r"the size is -7 x 8"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("pycocotools")
 from litetext.errors import EvaluationError
-from litetext.evaluation import journal as module
+from litetext.evaluation import resume_log as module
 from litetext.evaluation.resume_log import Journal
 
 RUN = {"model": "é", "threshold": "0.5"}

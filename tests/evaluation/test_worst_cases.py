@@ -12,9 +12,9 @@ pytest.importorskip("pycocotools")
 pytest.importorskip("scipy")
 from litetext.checkpoints.size import EncoderSize
 from litetext.errors import OutputError
-from litetext.evaluation import disagreements as module
+from litetext.evaluation import worst_cases as module
 from litetext.evaluation.comparison import Answers, compare
-from litetext.evaluation.labeled_pairs import KnownPair
+from litetext.evaluation.labeled_pairs import LabeledPair
 from litetext.evaluation.retention import RetentionReport, report_retention
 from litetext.evaluation.worst_cases import draw_answers, write_retention
 from tests.evaluation.contests import Scripted, Stripes, known
@@ -45,7 +45,7 @@ def test_three_panels() -> None:
 
 @pytest.mark.parametrize(("size", "panel"), [((100, 50), (320, 160)), ((1280, 3), (640, 2)), ((500, 400), (500, 400))])
 def test_sizes_of_panels(size: tuple[int, int], panel: tuple[int, int]) -> None:
-    pair = KnownPair("x", Image.new("RGB", size), "dog " * 90, ((),))
+    pair = LabeledPair("x", Image.new("RGB", size), "dog " * 90, ((),))
     drawn = draw_answers(Answers(pair, (), (), 0.0))
     assert (drawn.width - 4 * 12) / 3 == panel[0]
     assert drawn.height - 60 - 12 == panel[1]

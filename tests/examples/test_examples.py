@@ -39,7 +39,7 @@ def example(name: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("text") / "artefact"
+    folder = tmp_path_factory.mktemp("text") / "bundle"
     export_student(load_encoder("micro-student"), ExportPlan("onnx", folder, "micro-student"), PROMPTS)
     return folder
 

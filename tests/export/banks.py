@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def rows_of(text: str, salt: str = "") -> Floats:
-    """Features [L, D] of a text as SAM3's tokeniser sees it: one row for each of its words, and two more."""
+    """Features [L, D] of a text as SAM3's tokenizer sees it: one row for each of its words, and two more."""
     words = ["<start>", *seen(text).decode("utf-8", "surrogatepass").split()[: CONTEXT - 2], "<end>"]
     return np.stack([vector_of(ascii(f"{salt}{place} {word}"), WIDTH) for place, word in enumerate(words)])
 

@@ -18,8 +18,8 @@ from typing import Any
 from litetext import storage
 from litetext.encoders.student import StudentEncoder
 from litetext.errors import LiteTextError
-from litetext.export import export as exporting
-from litetext.export.bundle import open_artefact
+from litetext.export import exporter as exporting
+from litetext.export.bundle import open_bundle
 from litetext.export.exporter import ExportPlan, export_student
 from tests.export.serving import PHRASES, pruned
 
@@ -62,7 +62,7 @@ def run_and_die(target: Path, name: str, steps: int, is_after: bool, can_exchang
 def found(target: Path) -> str:
     """Which export is there, whole; "none" or "broken" if none is."""
     try:
-        return open_artefact(target).name if target.exists() else "none"
+        return open_bundle(target).name if target.exists() else "none"
     except LiteTextError:
         return "broken"
 

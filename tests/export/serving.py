@@ -46,7 +46,7 @@ def pruned(padding: Padding, phrases: tuple[str, ...] = PHRASES) -> TextStudent:
     return small
 
 
-def quantised(whole: TextStudent, activations: str = "int8", table: str = "int8") -> TextStudent:
+def quantized(whole: TextStudent, activations: str = "int8", table: str = "int8") -> TextStudent:
     options = QuantizeOptions(weights="int8", activations=activations, table=table)
     ranges = calibrate(whole, PHRASES) if activations == "int8" else None
     return quantize_student(whole, options, ranges)

@@ -1,4 +1,4 @@
-"""A folder is an artefact or not, whole or not; writing one is all or nothing."""
+"""A folder is a bundle or not, whole or not; writing one is all or nothing."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,7 @@ pytest.importorskip("onnx")
 
 from litetext.encoders.student import StudentEncoder  # noqa: E402
 from litetext.errors import EncoderError  # noqa: E402
-from litetext.export.bundle import MANIFEST, MERGES, TOKENIZER, Artefact, open_artefact  # noqa: E402
+from litetext.export.bundle import MANIFEST, MERGES, TOKENIZER, Bundle, open_bundle  # noqa: E402
 from litetext.export.exporter import ExportPlan, export_student  # noqa: E402
 from litetext.export.runtime import TextRuntime  # noqa: E402
 from litetext.records import sealed, unsealed  # noqa: E402
@@ -39,9 +39,9 @@ def without(folder: Path, name: str) -> None:
 
 
 def test_a_manifest_comes_back(folder: Path) -> None:
-    artefact = open_artefact(folder)
-    assert Artefact.from_json(json.loads(json.dumps(artefact.to_json()))) == artefact
-    assert set(artefact.files) == {"model.onnx", "model.onnx.data"}
+    bundle = open_bundle(folder)
+    assert Bundle.from_json(json.loads(json.dumps(bundle.to_json()))) == bundle
+    assert set(bundle.files) == {"model.onnx", "model.onnx.data"}
 
 
 def edited(folder: Path, old: str, new: str) -> None:
@@ -68,8 +68,8 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a bad configuration": (lambda folder: changed(folder, config={}), "missing fields"),
     "a part missing": (lambda folder: (folder / "model.onnx.data").unlink(), "a part of the program is missing"),
     "truncated": (lambda folder: (folder / "model.onnx.data").write_bytes(b"abc"), "3 bytes instead of"),
-    "another tokeniser": (lambda folder: (folder / TOKENIZER).write_text("{}"), "not the tokeniser of this encoder"),
-    "no tokeniser": (lambda folder: (folder / MERGES).unlink(), "not the tokeniser of this encoder"),
+    "another tokenizer": (lambda folder: (folder / TOKENIZER).write_text("{}"), "not the tokenizer of this encoder"),
+    "no tokenizer": (lambda folder: (folder / MERGES).unlink(), "not the tokenizer of this encoder"),
 }
 
 
@@ -78,13 +78,13 @@ def test_what_is_not_whole_is_refused(folder: Path, fault: str) -> None:
     spoil, message = FAULTS[fault]
     spoil(folder)
     with pytest.raises(EncoderError, match=message) as raised:
-        open_artefact(folder)
+        open_bundle(folder)
     assert "\n" not in str(raised.value)
 
 
-def test_a_file_is_no_artefact(folder: Path) -> None:
+def test_a_file_is_no_artifact(folder: Path) -> None:
     with pytest.raises(EncoderError, match=r"a file, .*; give a folder that `litetext export` wrote"):
-        open_artefact(folder / "model.onnx")
+        open_bundle(folder / "model.onnx")
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data"])
@@ -115,7 +115,7 @@ def test_every_field_is_checked(folder: Path) -> None:
             inner[path[-1]] = other
             (folder / MANIFEST).write_text(json.dumps(sealed(said)), encoding="utf-8")
             try:
-                "\n".join(open_artefact(folder).lines())
+                "\n".join(open_bundle(folder).lines())
             except EncoderError as error:
                 assert "\x1b" not in str(error)  # noqa: PT017
                 refused += 1
@@ -126,4 +126,4 @@ def test_numbers_that_are_not_finite(folder: Path) -> None:
     for number in ("NaN", "Infinity", "1e999"):
         (folder / MANIFEST).write_text(f'{{"litetext": 2, "order": {number}}}', encoding="utf-8")
         with pytest.raises(EncoderError, match="no finite number"):
-            open_artefact(folder)
+            open_bundle(folder)

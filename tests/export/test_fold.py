@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from litetext import load_encoder  # noqa: E402
-from litetext.checkpoints.summary import summarise_checkpoint  # noqa: E402
+from litetext.checkpoints.summary import summarize_checkpoint  # noqa: E402
 from litetext.errors import EncoderError, OptionError  # noqa: E402
 from litetext.export.compress_io import StudentFiles, draw_texts  # noqa: E402
 from litetext.export.fold import fold_checkpoint  # noqa: E402
@@ -31,7 +31,7 @@ def test_the_features_are_the_same(tmp_path: Path, padding: str, changes: dict[s
     assert shares[-1] == 1
     assert done.bytes == (source.stat().st_size, target.stat().st_size)
     assert done.bytes[1] < done.bytes[0]
-    assert done.parameters[1] == summarise_checkpoint(str(target)).parameters < done.parameters[0]
+    assert done.parameters[1] == summarize_checkpoint(str(target)).parameters < done.parameters[0]
     assert done.to_json()["bytes"] == {"before": done.bytes[0], "after": done.bytes[1]}
     assert done.lines()[1] == done.fidelity.line()
     one, other = (load_encoder(path, device="cpu").encode(PHRASES[:9]) for path in (source, target))
@@ -41,7 +41,7 @@ def test_the_features_are_the_same(tmp_path: Path, padding: str, changes: dict[s
 def test_halves_stay_halves(tmp_path: Path) -> None:
     source, target = student_file(tmp_path, number=torch.float16), tmp_path / "folded.safetensors"
     done = fold_checkpoint(StudentFiles(str(source), target), PHRASES)
-    assert summarise_checkpoint(str(target)).dtypes.keys() == {"float16"}
+    assert summarize_checkpoint(str(target)).dtypes.keys() == {"float16"}
     assert 0 < done.fidelity.largest < 0.1
     assert done.bytes[1] < done.bytes[0]
 
@@ -51,7 +51,7 @@ def test_a_released_student_is_folded_as_it_is_read(tmp_path: Path) -> None:
     source, target = save_pt(Student.make(TINY).upstream(), tmp_path / "s0_ctx16.pt"), tmp_path / "folded.safetensors"
     done = fold_checkpoint(StudentFiles(str(source), target, "slice", 16), PHRASES)
     assert done.fidelity.largest < 1e-4
-    found = summarise_checkpoint(str(target))
+    found = summarize_checkpoint(str(target))
     assert (found.rows, found.parts["unused_projection"], found.faults) == (16, 0, "")
     with pytest.raises(EncoderError, match="a position table of 77 rows without a context said"):
         fold_checkpoint(StudentFiles(str(source), target), PHRASES)

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from litetext.checkpoints.load import load_stored_student  # noqa: E402
-from litetext.checkpoints.summary import summarise_checkpoint  # noqa: E402
+from litetext.checkpoints.summary import summarize_checkpoint  # noqa: E402
 from litetext.encoders.config import StudentConfig  # noqa: E402
 from litetext.errors import EncoderError, OptionError  # noqa: E402
 from litetext.export.compress_io import StudentFiles  # noqa: E402
@@ -18,7 +18,7 @@ from litetext.export.low_rank import (  # noqa: E402
     LowRankOptions,
     choose_rank,
     count_rows,
-    factorised,
+    factorized,
     lower_rank,
     share_kept,
     whole_table,
@@ -61,11 +61,11 @@ def test_what_prompts_need_is_kept_better(tmp_path: Path) -> None:
     def error(smaller: Any) -> float:
         return float(((whole_table(smaller) - table).square().sum(1) * weights).sum())
 
-    assert error(factorised(student, 8, weights)) <= error(factorised(student, 8)) * 1.000001
+    assert error(factorized(student, 8, weights)) <= error(factorized(student, 8)) * 1.000001
     done = lower_rank(StudentFiles(str(source), tmp_path / "low.safetensors"), CORPUS, LowRankOptions(8))
     total = float((table.square().sum(1) * weights).sum())
-    assert done.share == pytest.approx(1 - error(factorised(student, 8, weights)) / total, abs=1e-6)
-    plain = (whole_table(factorised(student, 8, weights)) - table).square().sum() / table.square().sum()
+    assert done.share == pytest.approx(1 - error(factorized(student, 8, weights)) / total, abs=1e-6)
+    plain = (whole_table(factorized(student, 8, weights)) - table).square().sum() / table.square().sum()
     assert done.plain_share == pytest.approx(1 - float(plain), abs=1e-5)
     assert done.reduction.fidelity.phrases == 3
 
@@ -74,7 +74,7 @@ def test_what_prompts_need_is_kept_better(tmp_path: Path) -> None:
 def test_the_rank_is_chosen(tmp_path: Path, padding: str, changes: dict[str, Any]) -> None:
     source, target = student_file(tmp_path, padding, **changes), tmp_path / "low.safetensors"
     done = lower_rank(StudentFiles(str(source), target), CORPUS, LowRankOptions(share=0.7))
-    found = summarise_checkpoint(str(target))
+    found = summarize_checkpoint(str(target))
     assert (found.rank, found.faults) == (done.rank, "")
     assert done.rank < done.width == 32
     assert done.share >= 0.7
@@ -84,9 +84,9 @@ def test_the_rank_is_chosen(tmp_path: Path, padding: str, changes: dict[str, Any
 
 
 def test_a_table_of_that_rank_is_kept_as_it_is(tmp_path: Path) -> None:
-    """From a whole table that is of rank 5 nothing is lost; from a factorised one a lower rank can be made."""
+    """From a whole table that is of rank 5 nothing is lost; from a factorized one a lower rank can be made."""
     student = tiny_student("masked", rank=5)
-    lower = factorised(student, 3)
+    lower = factorized(student, 3)
     assert lower.config.rank == 3
     variances = torch.linalg.svdvals(whole_table(student)).square()
     lost = (whole_table(lower) - whole_table(student)).square().sum()
@@ -98,7 +98,7 @@ def test_a_pruned_student_in_halves(tmp_path: Path) -> None:
     source, pruned = student_file(tmp_path, number=torch.float16), tmp_path / "pruned.safetensors"
     prune_checkpoint(str(source), CORPUS.texts, pruned)
     done = lower_rank(StudentFiles(str(pruned), tmp_path / "low.safetensors"), CORPUS, LowRankOptions(16))
-    found = summarise_checkpoint(done.reduction.target)
+    found = summarize_checkpoint(done.reduction.target)
     assert (found.rank, found.is_pruned, list(found.dtypes)) == (16, True, ["float16"])
 
 

@@ -96,7 +96,7 @@ def test_tokens_that_are_given_are_clips(tmp_path: Path) -> None:
 def test_no_pruning_is_taken_on_faith(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = KeptTokens.of_texts([])
     monkeypatch.setattr(prune.KeptTokens, "of_texts", lambda _: nothing)
-    with pytest.raises(EncoderError, match="the pruned tokeniser gives other tokens, phrase 0"):
+    with pytest.raises(EncoderError, match="the pruned tokenizer gives other tokens, phrase 0"):
         prune_checkpoint(str(student_file(tmp_path)), ["dog"], tmp_path / "pruned.safetensors")
     assert not (tmp_path / "pruned.safetensors").exists()
 

@@ -1,4 +1,4 @@
-"""Quantised students: smaller files, features that stay what they were, and what cannot be quantised."""
+"""Quantized students: smaller files, features that stay what they were, and what cannot be quantized."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file  # noqa: E402
 
 from litetext import load_encoder  # noqa: E402
-from litetext.checkpoints.summary import summarise_checkpoint  # noqa: E402
+from litetext.checkpoints.summary import summarize_checkpoint  # noqa: E402
 from litetext.checkpoints.writer import save_student  # noqa: E402
 from litetext.encoders.student import StudentEncoder  # noqa: E402
 from litetext.errors import EncoderError, OptionError  # noqa: E402
@@ -18,7 +18,7 @@ from litetext.export.compress_io import StudentFiles, draw_texts  # noqa: E402
 from litetext.export.fold import fold_checkpoint  # noqa: E402
 from litetext.export.low_rank import LowRankOptions, lower_rank  # noqa: E402
 from litetext.export.prune import prune_checkpoint  # noqa: E402
-from litetext.export.quantize import Quantisation, QuantizeOptions, part_texts, quantize_checkpoint  # noqa: E402
+from litetext.export.quantize import Quantization, QuantizeOptions, part_texts, quantize_checkpoint  # noqa: E402
 from litetext.prompts.bundled import bundled_corpus  # noqa: E402
 from litetext.prompts.corpus import Prompt, PromptCorpus  # noqa: E402
 from tests.encoders.students import tiny_student  # noqa: E402
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.torch
 PHRASES = draw_texts(bundled_corpus().texts, 300)
 
 
-def quantize(source: Path, target: Path, texts: Any = PHRASES, **options: Any) -> Quantisation:
+def quantize(source: Path, target: Path, texts: Any = PHRASES, **options: Any) -> Quantization:
     return quantize_checkpoint(StudentFiles(str(source), target), texts, QuantizeOptions(**options))
 
 
@@ -57,7 +57,7 @@ def test_smaller_and_true(
 ) -> None:
     source, target = student_file(tmp_path, padding), tmp_path / "small.safetensors"
     done = quantize(source, target, **options)
-    found, fidelity = summarise_checkpoint(str(target)), done.reduction.fidelity
+    found, fidelity = summarize_checkpoint(str(target)), done.reduction.fidelity
     assert set(found.dtypes) == set(dtypes)
     assert found.faults == ""
     assert mean <= fidelity.mean < 1
@@ -74,7 +74,7 @@ def test_smaller_and_true(
 
 
 def test_all_steps_after_one_another(tmp_path: Path) -> None:
-    """Pruned, folded, of low rank, quantised: the tokens that were kept are kept, and each step says what it lost."""
+    """Pruned, folded, of low rank, quantized: the tokens that were kept are kept, and each step says what it lost."""
     corpus = PromptCorpus.build(Prompt(text) for text in PHRASES)
     source = student_file(tmp_path)
     steps = [tmp_path / f"{name}.safetensors" for name in ("pruned", "folded", "low", "small")]
@@ -82,9 +82,9 @@ def test_all_steps_after_one_another(tmp_path: Path) -> None:
     fold_checkpoint(StudentFiles(str(steps[0]), steps[1]), PHRASES)
     lower_rank(StudentFiles(str(steps[1]), steps[2]), corpus, LowRankOptions(24))
     done = quantize(steps[2], steps[3], table="int4")
-    found = summarise_checkpoint(str(steps[3]))
+    found = summarize_checkpoint(str(steps[3]))
     assert (found.is_pruned, found.rank) == (True, 24)
-    assert found.quantised == "int8 weights, int8 activations, int4 token table"
+    assert found.quantized == "int8 weights, int8 activations, int4 token table"
     assert done.reduction.fidelity.mean > 0.98
     sizes = [path.stat().st_size for path in (source, *steps)]
     assert sizes == sorted(sizes, reverse=True)
@@ -131,9 +131,9 @@ def test_refused(tmp_path: Path) -> None:
     assert not target.exists()
     quantize(source, target)
     again = tmp_path / "again.safetensors"
-    with pytest.raises(EncoderError, match=r"a quantised student \(int8 weights, int8 activations, int8 token table\)"):
+    with pytest.raises(EncoderError, match=r"a quantized student \(int8 weights, int8 activations, int8 token table\)"):
         quantize(target, again)
-    with pytest.raises(EncoderError, match=r"a quantised student, .*; prune first, then quantize"):
+    with pytest.raises(EncoderError, match=r"a quantized student, .*; prune first, then quantize"):
         prune_checkpoint(str(target), PHRASES, again)
     with pytest.raises(EncoderError, match="a teacher, not a student"):
         quantize(Path("micro"), again)

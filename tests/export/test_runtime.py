@@ -26,7 +26,7 @@ from litetext.export.exporter import ExportPlan, export_student  # noqa: E402
 from litetext.export.runtime import TextRuntime, parts_of  # noqa: E402
 from litetext.export.targets.target import TargetOptions  # noqa: E402
 from litetext.storage import checksum  # noqa: E402
-from tests.export.serving import PHRASES, pruned, quantised, reference, student  # noqa: E402
+from tests.export.serving import PHRASES, pruned, quantized, reference, student  # noqa: E402
 
 pytestmark = pytest.mark.torch
 Ids, Mask = npt.NDArray[np.int64], npt.NDArray[np.bool_]
@@ -41,7 +41,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     fixed = ExportPlan("onnx", root / "fixed", "fixed", TargetOptions(length=16, batch=3))
     export_student(StudentEncoder(student("masked"), "x"), fixed, PHRASES)
     int8 = ExportPlan("onnx", root / "int8", "int8")
-    export_student(StudentEncoder(quantised(student("masked")), "x"), int8, PHRASES)
+    export_student(StudentEncoder(quantized(student("masked")), "x"), int8, PHRASES)
     return {name: root / name for name in (*students, "fixed", "int8")}
 
 
@@ -63,7 +63,7 @@ def test_features_of_pytorch(folders: dict[str, Path], name: str) -> None:
 @given(texts=st.lists(st.text(max_size=20), min_size=1, max_size=12), size=st.integers(1, 5), cache=st.integers(0, 5))
 def test_any_batch_and_cache(folders: dict[str, Path], texts: list[str], size: int, cache: int) -> None:
     single = opened(folders["masked"])
-    runtime = TextRuntime(single.artefact, single._tokenizer, single._engine, batch_size=size, cache=cache)
+    runtime = TextRuntime(single.bundle, single._tokenizer, single._engine, batch_size=size, cache=cache)
     for _ in range(2):
         features, mask = runtime.encode(texts)
         for row, text in enumerate(texts):
@@ -169,14 +169,14 @@ def test_an_error_of_a_part_is_that_of_the_call(folders: dict[str, Path]) -> Non
 def test_any_order_only_where_it_was_measured(folders: dict[str, Path], tmp_path: Path) -> None:
     for name in ("model.onnx", "model.onnx.data", "merges.npy", "tokenizer.json"):
         (tmp_path / name).symlink_to(folders["masked"] / name)
-    artefact = TextRuntime.open(folders["masked"]).artefact
+    bundle = TextRuntime.open(folders["masked"]).bundle
     for order, message in ((0.5, "is 0.500"), (None, "was not measured")):
-        write_manifest(tmp_path, replace(artefact, order=order))
+        write_manifest(tmp_path, replace(bundle, order=order))
         with pytest.raises(OptionError, match=f"sensitivity to order {message}, more than 0.1"):
             TextRuntime.open(tmp_path, any_order=True)
-    artefact = replace(artefact, order=0.01)
+    bundle = replace(bundle, order=0.01)
     engine = TextRuntime.open(folders["masked"])._engine
-    runtime = TextRuntime(artefact, read_tokenizer(folders["masked"]), engine, any_order=True)
+    runtime = TextRuntime(bundle, read_tokenizer(folders["masked"]), engine, any_order=True)
     sizes = counting(runtime)
     runtime.encode(["red car", "car red", "dog left of cat", "cat left of dog"])
     assert sizes == [3]
@@ -229,12 +229,12 @@ def test_a_foreign_graph_is_refused(folders: dict[str, Path], tmp_path: Path) ->
         (model, "inputs x and outputs y are not a text encoder's"),
         (b"junk", "ONNX Runtime cannot read it"),
     ):
-        artefact = TextRuntime.open(folders["masked"], warm=False).artefact
+        bundle = TextRuntime.open(folders["masked"], warm=False).bundle
         (tmp_path / "model.onnx").write_bytes(data)
         for name in ("merges.npy", "tokenizer.json"):
             (tmp_path / name).write_bytes((folders["masked"] / name).read_bytes())
         program = checksum(tmp_path, ["model.onnx"])
-        write_manifest(tmp_path, replace(artefact, files={"model.onnx": len(data)}, program=program))
+        write_manifest(tmp_path, replace(bundle, files={"model.onnx": len(data)}, program=program))
         with pytest.raises(EncoderError, match=message) as raised:
             TextRuntime.open(tmp_path)
         assert "\n" not in str(raised.value)
@@ -247,7 +247,7 @@ def test_features_that_are_not_finite_are_refused(folders: dict[str, Path]) -> N
         runtime.encode(["white dog", "locomotive"])
 
 
-def test_openvino_runs_an_onnx_artefact(folders: dict[str, Path]) -> None:
+def test_openvino_runs_an_onnx_artifact(folders: dict[str, Path]) -> None:
     pytest.importorskip("openvino")
     features, mask = TextRuntime.open(folders["masked"], engine="openvino", threads=1).encode(PHRASES)
     wanted, seen = reference(student("masked"), PHRASES)

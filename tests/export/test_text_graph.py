@@ -1,4 +1,4 @@
-"""The ONNX graph answers as PyTorch does: any length, any padding, pruned, quantised, in both engines."""
+"""The ONNX graph answers as PyTorch does: any length, any padding, pruned, quantized, in both engines."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from litetext.export.targets.target import TargetOptions  # noqa: E402
 from litetext.export.text_graph import activation_scale, student_graph  # noqa: E402
 from litetext.tokenizer.batch import TokenBatch  # noqa: E402
 from litetext.tokenizer.vocabulary import END_ID  # noqa: E402
-from tests.export.serving import PHRASES, pruned, quantised, reference, student  # noqa: E402
+from tests.export.serving import PHRASES, pruned, quantized, reference, student  # noqa: E402
 
 pytestmark = pytest.mark.torch
 PADDINGS: tuple[Padding, ...] = ("attended", "masked")
@@ -77,7 +77,7 @@ SESSIONS = {padding: session(student(padding)) for padding in PADDINGS}
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
-def test_a_text_does_not_depend_on_its_neighbours(padding: Padding) -> None:
+def test_a_text_does_not_depend_on_its_neighbors(padding: Padding) -> None:
     together = answer(SESSIONS[padding], PHRASES, 16)[0]
     alone = np.concatenate([answer(SESSIONS[padding], (phrase,), 16)[0] for phrase in PHRASES])
     np.testing.assert_allclose(together, alone, atol=1e-5)
@@ -102,8 +102,8 @@ def test_a_pruned_student_takes_clips_ids(padding: Padding) -> None:
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("activations", ["int8", "float"])
 @pytest.mark.parametrize("table", ["int8", "int4"])
-def test_quantised_as_in_pytorch(padding: Padding, activations: str, table: str) -> None:
-    module = quantised(student(padding), activations, table)
+def test_quantized_as_in_pytorch(padding: Padding, activations: str, table: str) -> None:
+    module = quantized(student(padding), activations, table)
     features, mask = answer(session(module, precision="int8"), PHRASES, 16)
     wanted, seen = reference(module, PHRASES)
     one, two = features[mask], wanted[seen]
@@ -112,22 +112,22 @@ def test_quantised_as_in_pytorch(padding: Padding, activations: str, table: str)
     assert cosine.min() > 0.999
 
 
-def test_quantised_factorised_and_pruned() -> None:
-    small = quantised(pruned("masked"), table="int4")
+def test_quantized_factorized_and_pruned() -> None:
+    small = quantized(pruned("masked"), table="int4")
     features, mask = answer(session(small, precision="int8"), ("white dog", "locomotive"), 16)
     wanted, seen = reference(small, ["white dog"])
     np.testing.assert_allclose(features[0][mask[0]], wanted[0][seen[0]], atol=0.05)
     assert np.isnan(features[1][mask[1]]).all()
-    module = quantised(student("masked", rank=8), table="int8")
+    module = quantized(student("masked", rank=8), table="int8")
     same(answer(session(module, precision="int8"), PHRASES, 16), reference(module, PHRASES), 0.1)
 
 
 def test_int8_products_are_fused(tmp_path: Any) -> None:
-    module = quantised(student("masked"))
+    module = quantized(student("masked"))
     tensors = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
     model = student_graph(module.config, tensors, TargetOptions(precision="int8"), {})
     options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.log_severity_level = 3  # it warns that the file is for this machine
     onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     kinds = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from litetext.errors import EncoderError, OptionError
-from litetext.export import bank_file, bank_writing
+from litetext.features import bank_file, bank_writing
 from litetext.features.bank import PromptBank
 from litetext.features.bank_file import layout, seen
 from litetext.tokenizer.clean import clean
@@ -101,7 +101,7 @@ def test_an_unknown_phrase_is_refused_with_the_nearest(bank: PromptBank) -> None
         bank.encode(["tree", "Whte dgo", "boat"])
     assert str(caught.value) == (
         "'Whte dgo' is not in the bank, nor are 1 others (the nearest that are: 'white dog'), "
-        f"{bank.name}; make a bank with it, or give an encoder for such phrases (--otherwise)"
+        f"{bank.name}; make a bank with it, or give an encoder for such phrases (--fallback)"
     )
     with pytest.raises(EncoderError, match="'Whte dgo' is not in the bank, nor are 1 others"):
         bank.check(["tree", "Whte dgo", "boat"])
@@ -118,7 +118,7 @@ def test_other_phrases_are_left_to_another_encoder(tmp_path: Path) -> None:
     bank = PromptBank.open(tmp_path / "bank.safetensors", other)
     asked = ["a big cat", "tree", "A  big cat", "lake"]
     features, mask = bank.encode(asked)
-    assert other.batches == [["a big cat", "lake"]]  # alike to a tokeniser: once
+    assert other.batches == [["a big cat", "lake"]]  # alike to a tokenizer: once
     assert not features[~mask].any()
     assert np.array_equal(features[1][mask[1]], stored("tree"))
     for row in (0, 2, 3):
@@ -150,7 +150,7 @@ def test_what_is_no_list_of_texts(bank: PromptBank, texts: object, message: str)
         bank.encode(texts)  # type: ignore[arg-type]
 
 
-def test_neither_pytorch_nor_a_tokeniser_is_needed(bank: PromptBank) -> None:
+def test_neither_pytorch_nor_a_tokenizer_is_needed(bank: PromptBank) -> None:
     code = (
         "import sys\nfrom litetext.features.bank import PromptBank\n"
         "bank = PromptBank.open(sys.argv[1])\nassert bank.encode(['White Dog'])[1].all()\n"

@@ -40,7 +40,7 @@ def test_docs_tell_enough_to_read_it(tmp_path: Path, number: str) -> None:
         {"scales"} if number == "int8" else set()
     )
     assert (said["litetext"], said["kind"], said["encoder"], said["number"]) == ("2", "bank", "words", number)
-    assert (said["fingerprint"], said["tokeniser"]) == ("f" * 64, "7" * 64)
+    assert (said["fingerprint"], said["tokenizer"]) == ("f" * 64, "7" * 64)
     assert (said["context"], said["width"]) == ("9", str(WIDTH))
     for phrase in PHRASES:
         key = int.from_bytes(hashlib.blake2b(phrase.encode(), digest_size=8).digest(), "little")

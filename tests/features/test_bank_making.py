@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from litetext.encoders.student import StudentEncoder  # noqa: E402
 from litetext.errors import CacheError, EncoderError, OptionError  # noqa: E402
-from litetext.export import bank_making  # noqa: E402
+from litetext.features import bank_making  # noqa: E402
 from litetext.features.bank import PromptBank  # noqa: E402
 from litetext.features.bank_making import FeatureSource, compare, make_bank  # noqa: E402
 from litetext.features.embed import embed  # noqa: E402

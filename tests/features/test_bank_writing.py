@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from litetext.errors import EncoderError, OptionError
-from litetext.export import bank_writing
+from litetext.features import bank_writing
 from litetext.features.bank import PromptBank
 from litetext.features.bank_file import BankHeader
 from litetext.features.bank_writing import write_bank

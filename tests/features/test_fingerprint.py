@@ -14,11 +14,11 @@ from litetext.checkpoints.huggingface import load_huggingface
 from litetext.encoders.student import StudentEncoder
 from litetext.encoders.teacher import TeacherConfig, TeacherEncoder, build_teacher
 from litetext.errors import EncoderError
-from litetext.features.fingerprint import fingerprint_encoder, fingerprint_tokeniser
+from litetext.features.fingerprint import fingerprint_encoder, fingerprint_tokenizer
 from litetext.features.protocol import TextFeatures
 from tests.auditing.fakes import FakeEncoder
+from tests.checkpoints.test_huggingface import bert, clip_text, letters_tokenizer, save, words_tokenizer
 from tests.encoders.students import generator, tiny_student
-from tests.encoders.test_huggingface import bert, clip_text, letters_tokenizer, save, words_tokenizer
 
 pytestmark = pytest.mark.torch
 
@@ -75,15 +75,15 @@ def test_the_teacher_by_heads() -> None:
     assert len({fingerprint_encoder(TeacherEncoder(build_teacher(c, generator()), "t")) for c in configs}) == 2
 
 
-def test_context_and_tokeniser_of_a_hugging_face_model_count(tmp_path: Path) -> None:
+def test_context_and_tokenizer_of_a_hugging_face_model_count(tmp_path: Path) -> None:
     model = bert()
     first = load_huggingface(save(model, words_tokenizer(), tmp_path / "a"), device="cpu")
     tokenizer = words_tokenizer()
     tokenizer.add_tokens(["dog"])
     second = load_huggingface(save(model, tokenizer, tmp_path / "b"), device="cpu")
     assert len({fingerprint_encoder(encoder) for encoder in (first, second, replace(first, context=5))}) == 3
-    assert fingerprint_tokeniser(first) != fingerprint_tokeniser(second)
-    assert fingerprint_tokeniser(student()) not in {fingerprint_tokeniser(first), fingerprint_tokeniser(second)}
+    assert fingerprint_tokenizer(first) != fingerprint_tokenizer(second)
+    assert fingerprint_tokenizer(student()) not in {fingerprint_tokenizer(first), fingerprint_tokenizer(second)}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litetext.export import nearest
+from litetext.features import fuzzy as nearest
 from litetext.features.fuzzy import nearest_phrases
 from litetext.prompts.bundled import bundled_corpus
 

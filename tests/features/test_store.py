@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 pytest.importorskip("torch")
 import torch
 
-from litetext.distillation import shards
 from litetext.errors import CacheError, OptionError
+from litetext.features import shards
 from litetext.features.manifest import Manifest, Teacher, read_manifest
 from litetext.features.shards import phrase_key, write_shard
 from litetext.features.store import FeatureCache
@@ -67,7 +67,7 @@ def test_known_features(tmp_path: Path, dtype: str) -> None:
     cache.verify()
 
 
-def test_a_phrase_is_what_the_tokeniser_sees(folder: Path) -> None:
+def test_a_phrase_is_what_the_tokenizer_sees(folder: Path) -> None:
     cache = FeatureCache.open(folder)
     assert "White   Dog" in cache
     assert "whitedog" not in cache
@@ -321,5 +321,5 @@ def test_a_shard_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(shards, "atomic_file", full)
-    with pytest.raises(CacheError, match=r"no space left on device, .*s\.safetensors; mend that and run it again"):
+    with pytest.raises(CacheError, match=r"no space left on device, .*s\.safetensors; fix that and run it again"):
         write_shard(tmp_path / "s.safetensors", ["cat"], [rows_of("cat")], "x")

@@ -8,7 +8,7 @@ pytest.importorskip("transformers")
 from litetext.features.protocol import TextFeatures  # noqa: E402
 from litetext.micro.batches import Batch, BatchOptions, BatchStream  # noqa: E402
 from litetext.micro.decoding import Seen, decode, refine, see  # noqa: E402
-from litetext.micro.forward import encode_text, normalise  # noqa: E402
+from litetext.micro.forward import encode_text, normalize_pixels  # noqa: E402
 from litetext.micro.model import make_model  # noqa: E402
 from litetext.tokenizer.vocabulary import END_ID  # noqa: E402
 
@@ -25,7 +25,7 @@ def batch() -> Batch:
 @pytest.fixture(scope="module")
 def seen(batch: Batch) -> tuple[Seen, TextFeatures]:
     with torch.no_grad():
-        vision = MODEL.vision_encoder(normalise(batch.pixels))
+        vision = MODEL.vision_encoder(normalize_pixels(batch.pixels))
         text = encode_text(MODEL, batch.ids, batch.mask)
         features, places = vision.fpn_hidden_states[-2], vision.fpn_position_encoding[-2]
         return see(MODEL, features, places, batch.picture, text), text
@@ -37,7 +37,7 @@ def test_the_last_layer_is_what_the_host_says(batch: Batch, seen: tuple[Seen, Te
         for row in range(len(batch.ids)):
             mask = batch.mask[row : row + 1]
             host = MODEL(
-                pixel_values=normalise(batch.pixels[batch.picture[row]][None]),
+                pixel_values=normalize_pixels(batch.pixels[batch.picture[row]][None]),
                 input_ids=batch.ids[row : row + 1].masked_fill(~mask, END_ID),
                 attention_mask=mask.long(),
             )

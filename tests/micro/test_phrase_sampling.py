@@ -10,13 +10,13 @@ from litetext.errors import OptionError
 from litetext.micro.batches import spoken_nouns
 from litetext.micro.concepts import held_out_nouns
 from litetext.micro.out_of_domain import strangers
-from litetext.micro.phrase_sampling import make_talk
+from litetext.micro.phrase_sampling import sample_phrases
 
 LEAST = len({*spoken_nouns(), *strangers("train")})
 
 
 def test_everything_is_said_once_and_nothing_held_out() -> None:
-    texts = make_talk(0, LEAST + 1500)
+    texts = sample_phrases(0, LEAST + 1500)
     assert len(texts) == len(set(texts)) == LEAST + 1500
     assert set(spoken_nouns()) <= set(texts)
     assert set(strangers("train")) <= set(texts)
@@ -31,12 +31,12 @@ def test_everything_is_said_once_and_nothing_held_out() -> None:
 
 
 def test_a_seed_gives_the_same_words() -> None:
-    assert make_talk(1, LEAST + 50) == make_talk(1, LEAST + 50)
-    assert set(make_talk(1, LEAST + 50)) != set(make_talk(2, LEAST + 50))
+    assert sample_phrases(1, LEAST + 50) == sample_phrases(1, LEAST + 50)
+    assert set(sample_phrases(1, LEAST + 50)) != set(sample_phrases(2, LEAST + 50))
 
 
 def test_few_strange_ones() -> None:
-    texts = make_talk(0, 600, 20)
+    texts = sample_phrases(0, 600, 20)
     assert len(texts) == 600
     assert len(set(strangers("train")) & set(texts)) == 20
     assert set(spoken_nouns()) <= set(texts)
@@ -44,9 +44,9 @@ def test_few_strange_ones() -> None:
 
 def test_too_few_and_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OptionError, match=f"ask for {LEAST} or more"):
-        make_talk(0, 10)
+        sample_phrases(0, 10)
     with pytest.raises(OptionError, match="seed -1"):
-        make_talk(-1, LEAST + 1)
+        sample_phrases(-1, LEAST + 1)
     monkeypatch.setattr("litetext.micro.phrase_sampling.speak", lambda _: "a car")
     with pytest.raises(OptionError, match=f"it has about {LEAST + 1}"):
-        make_talk(0, LEAST + 2)
+        sample_phrases(0, LEAST + 2)

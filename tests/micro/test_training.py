@@ -98,7 +98,7 @@ def test_one_batch_can_be_learnt_by_heart(guesses: int) -> None:
     stage = Stage("set", 40, 2e-3, 1.0, BatchOptions(2, 2, 8, 0, 0, guesses=guesses), warm_up=2)
     model = make_model(1)
     run = training.Run(model, Tutor(VISION_WIDTH, len(concepts())), ())
-    run.optimisers = training.make_optimisers(run, RECIPE)
+    run.optimizers = training.make_optimizers(run, RECIPE)
     batch = BatchStream(0, stage.batch)[0]
     losses = [training.take_step(run, RECIPE, stage, step, batch) for step in range(14)]
     assert losses[-1]["loss"] < 0.75 * losses[0]["loss"]
@@ -118,7 +118,7 @@ def test_the_sum_is_weighted() -> None:
 
 def test_a_loss_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     run = training.Run(make_model(0), Tutor(VISION_WIDTH, len(concepts())), ())
-    run.optimisers = training.make_optimisers(run, RECIPE)
+    run.optimizers = training.make_optimizers(run, RECIPE)
     monkeypatch.setitem(training._LOSSES, "set", lambda *_: {"l1": torch.tensor(float("nan"), requires_grad=True)})
     with pytest.raises(OptionError, match="loss of step 0 is nan"):
         training.take_step(run, RECIPE, RECIPE.stages[1], 0, BatchStream(0, SETS)[0])

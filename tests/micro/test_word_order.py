@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("pycocotools")
 
-from litetext.micro.evaluation import summarise
+from litetext.micro.evaluation import summarize
 from litetext.micro.phrases import make_pairs
 from litetext.micro.scenes import SceneOptions
 from litetext.micro.word_order import compare_orders, shuffle_words
@@ -47,7 +47,7 @@ def test_only_phrases_with_another_order_are_asked_again() -> None:
 
 def test_both_scores_are_of_the_same_pairs() -> None:
     segmenter: Any = ReadsTheFirstWord()
-    perfect = summarise(PAIRS, [_count(segmenter, pair) for pair in PAIRS])
+    perfect = summarize(PAIRS, [_count(segmenter, pair) for pair in PAIRS])
     assert perfect.overall.cgf1 == pytest.approx(100, abs=0.1)
     order = compare_orders(segmenter, PAIRS, perfect, 0)
     assert order is not None

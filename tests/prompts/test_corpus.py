@@ -18,7 +18,7 @@ prompts = st.lists(
 )
 
 
-def test_counts_what_the_tokeniser_sees() -> None:
+def test_counts_what_the_tokenizer_sees() -> None:
     corpus = PromptCorpus.build([Prompt("White  Dog", 2, "a"), Prompt("cat", 1, "a"), Prompt("white dog", 3, "b")])
     assert corpus.texts == ("white dog", "cat")
     assert corpus.sources == ("a", "b")

@@ -200,17 +200,17 @@ def test_mistakes(tmp_path: Path, document: Any, options: dict[str, str], expect
     [
         (
             '["a",\n"b",\n\n,"c"]',
-            "broken JSON (unallowed token at this point in JSON text), a.json line 4; mend that line",
+            "broken JSON (unallowed token at this point in JSON text), a.json line 4; fix that line",
         ),
-        ('["a",\n"b"\n', "broken JSON (premature EOF), a.json line 2; mend that line"),
-        ('{"prompts": ["a",\n"b', "broken JSON (premature EOF), a.json line 2; mend that line"),
-        ('{"a": 1,\n"b"', "broken JSON (premature EOF), a.json line 2; mend that line"),
-        ('["a"]\n\ngarbage\n', "broken JSON (trailing garbage), a.json line 3; mend that line"),
-        ('{"prompts": ["a"]}\n]', "broken JSON (trailing garbage), a.json line 2; mend that line"),
-        ('["a", "b\nc"]', "broken JSON (invalid character inside string), a.json line 1; mend that line"),
-        ('["a",\n tru]', "broken JSON (invalid string in json text), a.json line 2; mend that line"),
-        ('["a",\n NaN]', "broken JSON (invalid char in json text), a.json line 2; mend that line"),
-        ("cat\ndog\n", "broken JSON (invalid char in json text), a.json line 1; mend that line"),
+        ('["a",\n"b"\n', "broken JSON (premature EOF), a.json line 2; fix that line"),
+        ('{"prompts": ["a",\n"b', "broken JSON (premature EOF), a.json line 2; fix that line"),
+        ('{"a": 1,\n"b"', "broken JSON (premature EOF), a.json line 2; fix that line"),
+        ('["a"]\n\ngarbage\n', "broken JSON (trailing garbage), a.json line 3; fix that line"),
+        ('{"prompts": ["a"]}\n]', "broken JSON (trailing garbage), a.json line 2; fix that line"),
+        ('["a", "b\nc"]', "broken JSON (invalid character inside string), a.json line 1; fix that line"),
+        ('["a",\n tru]', "broken JSON (invalid string in json text), a.json line 2; fix that line"),
+        ('["a",\n NaN]', "broken JSON (invalid char in json text), a.json line 2; fix that line"),
+        ("cat\ndog\n", "broken JSON (invalid char in json text), a.json line 1; fix that line"),
     ],
 )
 def test_broken_json_is_named_with_its_line(tmp_path: Path, content: str, expected: str) -> None:

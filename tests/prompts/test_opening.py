@@ -91,8 +91,8 @@ def test_undecodable_bytes_are_named_with_their_line_and_never_guessed(tmp_path:
     (tmp_path / "x.txt").write_bytes(b"cat\ndog\nit" + bad + b"s\n")
     with open_source(Source("x.txt", tmp_path / "x.txt")) as opened, pytest.raises(PromptError) as caught:
         list(text_lines(opened))
-    mend = "save the file as UTF-8 (for example: iconv -f latin1 -t utf-8)"
-    assert str(caught.value) == f"byte 0x{bad[0]:02x} is not UTF-8, {tmp_path}/x.txt line 3; {mend}"
+    hint = "save the file as UTF-8 (for example: iconv -f latin1 -t utf-8)"
+    assert str(caught.value) == f"byte 0x{bad[0]:02x} is not UTF-8, {tmp_path}/x.txt line 3; {hint}"
 
 
 def test_only_line_feeds_part_lines(tmp_path: Path) -> None:

@@ -277,14 +277,14 @@ def test_binary_files(tmp_path: Path, name: str, data: bytes) -> None:
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.tsv", "a.json", "a.jsonl", "a.parquet", "a.arrow", "a.p", "a"])
 @pytest.mark.parametrize("content", ["", "\n \r\n\t\n", "\ufeff"])
 def test_empty_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str) -> None:
-    mend = "give a file with at least one phrase"
+    hint = "give a file with at least one phrase"
     path = write(tmp_path / name, content)
-    assert message(path) == f"no prompts in the file, {path}; {mend}"
+    assert message(path) == f"no prompts in the file, {path}; {hint}"
     assert message(write(tmp_path / f"{name}.gz", gzip.compress(content.encode()))).startswith(
         "no prompts in the file, "
     )
     feed(monkeypatch, content.encode())
-    assert message("-") == f"no prompts in the file, stdin; {mend}"
+    assert message("-") == f"no prompts in the file, stdin; {hint}"
 
 
 def test_one_empty_file_among_many_is_a_mistake(tmp_path: Path) -> None:
@@ -301,8 +301,8 @@ def test_lines_of_text_have_no_columns(tmp_path: Path) -> None:
 
 def test_undecodable_text(tmp_path: Path) -> None:
     path = write(tmp_path / "x.txt", b"cat\ndog\n\xff\n")
-    mend = "save the file as UTF-8 (for example: iconv -f latin1 -t utf-8)"
-    assert message(path) == f"byte 0xff is not UTF-8, {path} line 3; {mend}"
+    hint = "save the file as UTF-8 (for example: iconv -f latin1 -t utf-8)"
+    assert message(path) == f"byte 0xff is not UTF-8, {path} line 3; {hint}"
     assert message(write(tmp_path / "y.txt", b"caf\xe9 \x93quoted\x94\n")).startswith("byte 0xe9 is not UTF-8, ")
 
 

@@ -193,7 +193,7 @@ class TestFrames:
         assert message(path, column="score") == f"column 'score' holds Float64, not text, {name}; name another"
         expected = f"column 'score' holds Float64, not whole numbers, {name}; name another"
         assert message(path, count_column="score") == expected
-        assert message(path) == f"the count is missing or negative, {name} row 2; mend it"
+        assert message(path) == f"the count is missing or negative, {name} row 2; fix it"
         path = self.write(tmp_path / name, a=[1], b=[2.0])
         assert message(path) == f"no column of text could be told, {name}; it has: a, b; name one with column"
         path = self.write(tmp_path / name, text=pl.Series([], dtype=pl.String))

@@ -17,7 +17,7 @@ from tests.sam3.hosts import SIDE, WIDTH, build
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from litetext.sam3.adapters import EncoderTower, HostTower  # noqa: E402
+from litetext.sam3.adapters import AsHostTower, FromHost  # noqa: E402
 from litetext.sam3.host import encoder_of, load_host, swap_text_encoder  # noqa: E402
 from litetext.sam3.segmenter import Segmenter, SegmentOptions  # noqa: E402
 from tests.sam3.runs import KINDS, PHRASES, OfLength, as_processor, assert_equal, exact, run, some_pixels  # noqa: E402
@@ -83,7 +83,7 @@ def test_swaps_are_undone_last_first(host: Any, fake: FakeEncoder) -> None:
     second.undo()
     assert_equal(run(host, **batch), with_first)
     first.undo()
-    assert isinstance(encoder_of(host), HostTower)
+    assert isinstance(encoder_of(host), FromHost)
 
 
 @pytest.mark.parametrize("length", [1, 7, 16, 32, 77])
@@ -249,6 +249,6 @@ def test_the_lite_tower_reads_what_its_processor_pads(lite_folder: Path) -> None
 
 
 def test_a_fresh_tower_answers_where_the_host_is() -> None:
-    tower = EncoderTower(OfLength(3), torch.device("cpu"), torch.float32).to(torch.float64)
+    tower = AsHostTower(OfLength(3), torch.device("cpu"), torch.float32).to(torch.float64)
     assert tower(input_ids=torch.tensor([[49406, 320, 49407]])).last_hidden_state.dtype is torch.float64
     assert build("sam3").text_encoder is not None

@@ -1,4 +1,4 @@
-"""SAM3's tokeniser as an oracle: open_clip's, with the one rule in which SAM3 differs."""
+"""SAM3's tokenizer as an oracle: open_clip's, with the one rule in which SAM3 differs."""
 
 from functools import lru_cache
 

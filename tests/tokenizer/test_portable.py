@@ -1,4 +1,4 @@
-"""CLIP's tokeniser in files: id for id as ours, whole and pruned."""
+"""CLIP's tokenizer in files: id for id as ours, whole and pruned."""
 
 from pathlib import Path
 

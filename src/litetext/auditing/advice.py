@@ -41,7 +41,7 @@ class Advice:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class AuditFindings:
     """What advice is drawn from.
 
     Attributes:
@@ -61,12 +61,12 @@ class Evidence:
     attenuation: AttenuationStats | None = None
 
 
-def advise(evidence: Evidence) -> tuple[Advice, ...]:
+def recommend(evidence: AuditFindings) -> tuple[Advice, ...]:
     """All advice that the evidence supports."""
     return tuple(_each(evidence))
 
 
-def _each(evidence: Evidence) -> Iterator[Advice]:
+def _each(evidence: AuditFindings) -> Iterator[Advice]:
     yield _context(evidence)
     yield _vocabulary(evidence.vocabulary)
     if evidence.geometry is not None:
@@ -78,7 +78,7 @@ def _each(evidence: Evidence) -> Iterator[Advice]:
     yield _student(evidence)
 
 
-def _context(evidence: Evidence) -> Advice:
+def _context(evidence: AuditFindings) -> Advice:
     length = smallest_context(evidence.lengths, evidence.limit)
     use, teacher = (use_of_context(evidence.lengths, value) for value in (length, TEACHER_CONTEXT))
     text = (
@@ -183,7 +183,7 @@ def _attenuation(stats: AttenuationStats) -> Iterator[Advice]:
     yield Advice("attenuation", text, {**weights, **figures}, {})
 
 
-def _student(evidence: Evidence) -> Advice:
+def _student(evidence: AuditFindings) -> Advice:
     teacher, student = PRESETS["teacher"], PRESETS["s0"]
     contexts = {
         value: use_of_context(evidence.lengths, value).truncated for value in (RELEASED_CONTEXT, TEACHER_CONTEXT)

@@ -54,7 +54,7 @@ class ContextUse:
     wasted_attention: float
 
 
-def summarise(histogram: Counts) -> LengthSummary:
+def summarize(histogram: Counts) -> LengthSummary:
     """Mean, median, 95th percentile and maximum of a histogram (count at index n) with at least one prompt."""
     total = int(histogram.sum())
     mean = int(histogram @ np.arange(len(histogram))) / total

@@ -86,7 +86,7 @@ def check_contexts(contexts: Iterable[int]) -> tuple[int, ...]:
     checked = tuple(sorted(set(contexts)))
     if not checked or checked[0] < 3 or checked[-1] > 65_536:
         raise OptionError(
-            f"context lengths {list(checked)}", mend="give lengths from 3 to 65536, for example 8,16,32,77"
+            f"context lengths {list(checked)}", hint="give lengths from 3 to 65536, for example 8,16,32,77"
         )
     return checked
 
@@ -94,7 +94,7 @@ def check_contexts(contexts: Iterable[int]) -> tuple[int, ...]:
 def count_corpus(
     corpus: PromptCorpus, contexts: Sequence[int], progress: Callable[[float], None] | None = None
 ) -> CorpusCounts:
-    """Tokenise a corpus and count, in pieces, so that memory does not grow with it.
+    """Tokenize a corpus and count, in pieces, so that memory does not grow with it.
 
     Args:
         corpus: the prompts.

@@ -99,7 +99,7 @@ def draw_figures(report: AuditReport) -> Iterator[ReportFigure]:
         yield _figure(
             "twonn",
             "Intrinsic dimension (TwoNN)",
-            "Ratio of the distances to the second and the first neighbour; the slope is the dimension.",
+            "Ratio of the distances to the second and the first neighbor; the slope is the dimension.",
             lambda axes: _draw_twonn(axes, geometry),
         )
     yield from _figures_of_encoders(report)

@@ -1,7 +1,7 @@
 """Geometry of embeddings: how many dimensions a cloud of points has, fills and needs, each with an interval.
 
 The linear sizes (effective rank, linear rank, participation ratio) come from the covariance of all rows; the intrinsic
-dimensions (TwoNN, maximum likelihood) from distances to nearest neighbours among the DISTINCT rows, since a copy stands
+dimensions (TwoNN, maximum likelihood) from distances to nearest neighbors among the DISTINCT rows, since a copy stands
 at distance 0, where both estimators break down.
 """
 
@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from litetext.auditing.intrinsic import inverse_dimensions, mle, slope_through_origin, twonn, twonn_points
-from litetext.auditing.neighbours import Progress, distinct_rows, nearest
-from litetext.auditing.spectrum import Moments, eigenvalues, random_groups, resampled_sizes, spectrum_sizes
+from litetext.auditing.neighbors import Progress, distinct_rows, nearest
+from litetext.auditing.spectrum import StreamingMoments, eigenvalues, random_groups, resampled_sizes, spectrum_sizes
 from litetext.errors import ArrayError, OptionError
 
 Vector = npt.NDArray[np.float64]
@@ -33,12 +33,12 @@ class GeometryOptions:
 
     Args:
         discard: share 0..1 of the largest distance ratios that TwoNN leaves out (0.1 in the paper).
-        k_min: smallest number of neighbours for the maximum likelihood estimate.
+        k_min: smallest number of neighbors for the maximum likelihood estimate.
         k_max: largest one; the estimates for k_min..k_max are averaged. Fewer where there are too few points.
         resamples: number of bootstrap samples.
         confidence: level of the intervals, 0..1.
         seed: seed of the bootstrap and of the choice of points.
-        max_points: look up the neighbours of this many distinct points only (among all of them); None: of all.
+        max_points: look up the neighbors of this many distinct points only (among all of them); None: of all.
 
     Raises:
         OptionError: a value makes no sense.
@@ -79,13 +79,13 @@ class GeometryStats:
     Args:
         points: number of rows, copies included.
         duplicates: rows that equal an earlier row; left out of ``twonn`` and ``mle``, kept in the rest.
-        measured: distinct points whose neighbours were looked up.
+        measured: distinct points whose neighbors were looked up.
         ambient: number of columns.
         effective_rank: exponential of the entropy of the singular values of the centred rows.
         rank_95: principal directions that carry 95 % of the variance.
         rank_99: principal directions that carry 99 % of the variance.
         participation_ratio: squared sum of the eigenvalues over the sum of their squares.
-        twonn: intrinsic dimension from the ratio of the distances to the two nearest neighbours.
+        twonn: intrinsic dimension from the ratio of the distances to the two nearest neighbors.
         mle: intrinsic dimension by maximum likelihood from the nearest k, averaged over k = k_min..k_max.
         k_min: smallest k used.
         k_max: largest k used.
@@ -123,12 +123,12 @@ def measure_geometry(
     The intervals are normal bootstrap intervals, value +- z x standard deviation of the bootstrap samples (Efron &
     Tibshirani 1993, chapter 13): samples with repeated rows have lower ranks than the rows, so their percentiles need
     not enclose the value. The spectrum is resampled by moments of random groups of rows, the intrinsic dimensions by
-    the values of single points (the neighbours stay what they are).
+    the values of single points (the neighbors stay what they are).
 
     Args:
         matrix: [N, D], finite numbers, a point a row.
         options: what to measure.
-        progress: called with the share of the points whose neighbours are known, 0..1; that is most of the time.
+        progress: called with the share of the points whose neighbors are known, 0..1; that is most of the time.
 
     Raises:
         ArrayError: not a matrix of finite numbers, fewer than 3 distinct rows, or distances that are all the same.
@@ -137,7 +137,7 @@ def measure_geometry(
     rng = np.random.default_rng(options.seed)
     kept = distinct_rows(points)
     if kept.size < 3:
-        raise ArrayError(f"{kept.size} distinct of {len(points)} rows", mend="give at least 3 distinct rows")
+        raise ArrayError(f"{kept.size} distinct of {len(points)} rows", hint="give at least 3 distinct rows")
     sizes, shares = _spectrum(points, options, rng)
     distances = _distances(points, kept, options, rng, progress)
     mu = distances[:, 1] / distances[:, 0]
@@ -171,16 +171,16 @@ def _checked(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """
     if matrix.ndim != 2 or 0 in matrix.shape or matrix.dtype.kind not in "fiu":
         raise ArrayError(
-            f"{matrix.dtype} of shape {list(matrix.shape)} is no matrix of numbers", mend="give [rows, columns]"
+            f"{matrix.dtype} of shape {list(matrix.shape)} is no matrix of numbers", hint="give [rows, columns]"
         )
     points = matrix if matrix.dtype in (np.float32, np.float64) else matrix.astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(points).all(axis=1))
     if bad.size:
         raise ArrayError(
-            f"{bad.size} rows hold NaN or infinity", where=f"first in row {bad[0]}", mend="drop or mend them"
+            f"{bad.size} rows hold NaN or infinity", where=f"first in row {bad[0]}", hint="drop or fix them"
         )
     if max(float(points.max()), -float(points.min())) > _LARGEST:
-        raise ArrayError(f"numbers above {_LARGEST:g}", mend="scale the rows down")
+        raise ArrayError(f"numbers above {_LARGEST:g}", hint="scale the rows down")
     return points
 
 
@@ -189,7 +189,7 @@ def _spectrum(
 ) -> tuple[list[Estimate], Vector]:
     """Estimates in the order of the fields of `SpectrumSizes`, and the shares of variance [D]."""
     groups = random_groups(points, _GROUPS, rng)
-    variances = eigenvalues(reduce(Moments.merge, groups).covariance())
+    variances = eigenvalues(reduce(StreamingMoments.merge, groups).covariance())
     values = astuple(spectrum_sizes(variances))
     resampled = resampled_sizes(groups, options.resamples, rng)
     within = (1.0, float(points.shape[1]))
@@ -217,7 +217,7 @@ def _distances(
         queries = np.sort(rng.choice(kept.size, options.max_points, replace=False))
     distances = nearest(distinct, min(options.k_max, kept.size - 1), queries, progress).distances
     if not distances.all():
-        raise ArrayError("distinct rows at distance 0 to rounding", mend="scale the rows up or round them")
+        raise ArrayError("distinct rows at distance 0 to rounding", hint="scale the rows up or round them")
     return distances
 
 
@@ -260,4 +260,4 @@ def _estimate(value: float, resampled: Vector, confidence: float, within: tuple[
 
 def _require(holds: bool, name: str, value: object, wanted: str) -> None:
     if not holds:
-        raise OptionError(f"{name} = {value}", where=name, mend=f"give {wanted}")
+        raise OptionError(f"{name} = {value}", where=name, hint=f"give {wanted}")

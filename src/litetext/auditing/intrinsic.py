@@ -1,4 +1,4 @@
-"""Intrinsic dimension from distances to nearest neighbours: TwoNN and maximum likelihood, as pure functions."""
+"""Intrinsic dimension from distances to nearest neighbors: TwoNN and maximum likelihood, as pure functions."""
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ def twonn_points(mu: npt.ArrayLike, discard: float) -> Matrix:
     F is the empirical distribution i / N. The largest ratio has F = 1 and no logarithm, so it is always left out.
 
     Args:
-        mu: [N], distance to the second neighbour over the distance to the first; 1 or more.
+        mu: [N], distance to the second neighbor over the distance to the first; 1 or more.
         discard: share 0..1 of the largest ratios to leave out.
 
     Raises:
@@ -25,7 +25,7 @@ def twonn_points(mu: npt.ArrayLike, discard: float) -> Matrix:
     kept = min(int(ratios.size * (1 - discard)), ratios.size - 1)
     if kept < 2:
         raise ArrayError(
-            f"TwoNN has {max(kept, 0)} of {ratios.size} distance ratios left", mend="discard fewer or give more"
+            f"TwoNN has {max(kept, 0)} of {ratios.size} distance ratios left", hint="discard fewer or give more"
         )
     survival = -np.log1p(-np.arange(1, kept + 1) / ratios.size)
     return np.stack([np.log(ratios[:kept]), survival], axis=1)
@@ -52,8 +52,8 @@ def inverse_dimensions(distances: Matrix, k: int) -> Vector:
     Levina & Bickel 2004, "Maximum likelihood estimation of intrinsic dimension", equation 8.
 
     Args:
-        distances: [N, at least k], distances T_j to the nearest neighbours, ascending, above 0.
-        k: number of neighbours to use, 2 or more.
+        distances: [N, at least k], distances T_j to the nearest neighbors, ascending, above 0.
+        k: number of neighbors to use, 2 or more.
     """
     logs = np.log(distances[:, :k])
     return np.asarray(logs[:, -1] - logs[:, :-1].mean(axis=1))
@@ -66,11 +66,11 @@ def mle(distances: Matrix, k: int) -> float:
     P. Bickel": the inverses are averaged, not the dimensions, which removes most of the bias at small k.
 
     Args:
-        distances: [N, at least k], distances to the nearest neighbours, ascending, above 0.
-        k: number of neighbours to use, 2 or more.
+        distances: [N, at least k], distances to the nearest neighbors, ascending, above 0.
+        k: number of neighbors to use, 2 or more.
 
     Raises:
-        ArrayError: every point has its neighbours at one distance (the dimension would be infinite).
+        ArrayError: every point has its neighbors at one distance (the dimension would be infinite).
     """
     inverse = float(inverse_dimensions(distances, k).mean())
     if not inverse > 0:
@@ -86,6 +86,6 @@ def slope_through_origin(x: Vector, y: Vector) -> float:
 
 def _tied() -> ArrayError:
     return ArrayError(
-        "each point has its nearest neighbours at one and the same distance",
-        mend="give rows that are not a regular grid",
+        "each point has its nearest neighbors at one and the same distance",
+        hint="give rows that are not a regular grid",
     )

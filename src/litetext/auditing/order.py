@@ -55,7 +55,7 @@ class OrderOptions:
         for name, least in (("permutations", 1), ("sample", 1), ("seed", 0), ("batch_size", 1)):
             value = getattr(self, name)
             if value < least:
-                raise OptionError(f"{name} = {value}", mend=f"give {least} or more")
+                raise OptionError(f"{name} = {value}", hint=f"give {least} or more")
 
 
 @dataclass(frozen=True)

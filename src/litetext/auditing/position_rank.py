@@ -36,7 +36,7 @@ IMAGE_PARTS = ("vision", "visual", "image")
 
 @dataclass(frozen=True)
 class BlockRedundancy:
-    """Some neighbouring rows of a position table.
+    """Some neighboring rows of a position table.
 
     Attributes:
         first: first position.
@@ -99,7 +99,7 @@ def measure_positions(table: npt.NDArray[np.float32], block: int = 8) -> Positio
         OptionError: a block has fewer than two rows.
     """
     if block < 2:
-        raise OptionError(f"blocks of {block} rows", mend="give 2 or more")
+        raise OptionError(f"blocks of {block} rows", hint="give 2 or more")
     rows = _checked(table, "the position table").astype(np.float64)
     cosine = cosine_matrix(rows)
     squares = (rows**2).sum(axis=1)
@@ -178,7 +178,7 @@ def choose_table(names: Iterable[str], wanted: str, where: str) -> str:
     names_shown = ", ".join(shown[:8]) + (", ..." if len(shown) > 8 else "")
     sought = f"called '{wanted}'" if wanted else "called like a position table"
     raise ArrayError(
-        f"{len(found) or 'no'} tensors are {sought}", where=where, mend=f"say FILE#NAME; it has: {names_shown}"
+        f"{len(found) or 'no'} tensors are {sought}", where=where, hint=f"say FILE#NAME; it has: {names_shown}"
     )
 
 
@@ -193,9 +193,9 @@ def _checked(table: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
     while table.ndim > 2 and table.shape[0] == 1:
         table = table[0]
     if table.ndim != 2 or 0 in table.shape:
-        raise ArrayError(f"shape {list(table.shape)} is not [positions, width]", where=where, mend="give a matrix")
+        raise ArrayError(f"shape {list(table.shape)} is not [positions, width]", where=where, hint="give a matrix")
     if not np.isfinite(table).all():
-        raise ArrayError("NaN or infinity in it", where=where, mend="check the training that made it")
+        raise ArrayError("NaN or infinity in it", where=where, hint="check the training that made it")
     if not table.any():
-        raise ArrayError("all its numbers are 0", where=where, mend="give a trained table")
+        raise ArrayError("all its numbers are 0", where=where, hint="give a trained table")
     return table

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from litetext.auditing.advice import Advice, Evidence, advise
+from litetext.auditing.advice import Advice, AuditFindings, recommend
 from litetext.auditing.attenuation import AttenuationStats
-from litetext.auditing.context import ContextUse, LengthSummary, summarise, use_of_context
+from litetext.auditing.context import ContextUse, LengthSummary, summarize, use_of_context
 from litetext.auditing.counting import CorpusCounts, LengthCounts, check_contexts, count_corpus
 from litetext.auditing.geometry import GeometryOptions, GeometryStats, measure_geometry
 from litetext.auditing.order import OrderOptions, OrderStats, measure_order
@@ -49,9 +49,9 @@ class AuditOptions:
     def __post_init__(self) -> None:
         check_contexts(self.contexts)
         if not 0 <= self.truncation_limit < 1:
-            raise OptionError(f"truncation limit {self.truncation_limit} is not a share", mend="give 0.01 for 1 %")
+            raise OptionError(f"truncation limit {self.truncation_limit} is not a share", hint="give 0.01 for 1 %")
         if self.sample < 10:
-            raise OptionError(f"sample of {self.sample} prompts", mend="give at least 10")
+            raise OptionError(f"sample of {self.sample} prompts", hint="give at least 10")
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def audit(
     if inputs.encoder is not None:
         order = measure_order(inputs.encoder, corpus.texts, options.order, _stage(progress, "word order"))
     lengths = counts.lengths.occurrences
-    evidence = Evidence(lengths, options.truncation_limit, vocabulary, geometry, order, inputs.attenuation)
+    evidence = AuditFindings(lengths, options.truncation_limit, vocabulary, geometry, order, inputs.attenuation)
     return AuditReport(
         whole=_source("all", counts.lengths, options, by_occurrence=True),
         by_distinct=_source("all, distinct", counts.lengths, options, by_occurrence=False),
@@ -202,7 +202,7 @@ def audit(
         positions=positions,
         order=order,
         attenuation=inputs.attenuation,
-        advice=advise(evidence),
+        advice=recommend(evidence),
     )
 
 
@@ -232,7 +232,7 @@ def _source(name: str, counts: LengthCounts, options: AuditOptions, *, by_occurr
         name=name,
         total=int(counts.occurrences.sum()),
         distinct=int(counts.distinct.sum()),
-        tokens=summarise(histogram),
+        tokens=summarize(histogram),
         context=tuple(use_of_context(histogram, length) for length in check_contexts(options.contexts)),
         histogram=histogram,
     )

@@ -1,7 +1,7 @@
 """The linear size of a cloud of points: mergeable moments, and ranks read from the spectrum of the covariance.
 
-Everything here is about CENTRED data: the mean is taken off first. (``outer / count`` of `Moments` is the second moment
-about the origin, for whoever wants the other one.)
+Everything here is about CENTERED data: the mean is taken off first (``outer / count`` of `StreamingMoments` is the
+second moment about the origin).
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _CHUNK = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class Moments:
+class StreamingMoments:
     """Partial sums of rows: those of two disjoint sets of rows add up to those of their union.
 
     Sums about the origin lose digits when the mean is large beside the spread; take a common mean off the rows first.
@@ -37,7 +37,7 @@ class Moments:
 
     @classmethod
     def of(cls, rows: npt.NDArray[Any]) -> Self:
-        """Moments of rows [N, D], accumulated in float64, a chunk of rows at a time."""
+        """StreamingMoments of rows [N, D], accumulated in float64, a chunk of rows at a time."""
         width = rows.shape[1]
         total, outer = np.zeros(width), np.zeros((width, width))
         for start in range(0, len(rows), _CHUNK):
@@ -46,15 +46,15 @@ class Moments:
             outer += chunk.T @ chunk
         return cls(len(rows), total, outer)
 
-    def merge(self, other: "Moments") -> "Moments":
-        """Moments of both sets of rows together.
+    def merge(self, other: "StreamingMoments") -> "StreamingMoments":
+        """StreamingMoments of both sets of rows together.
 
         Raises:
             ArrayError: the rows have different widths.
         """
         if self.total.shape != other.total.shape:
-            raise ArrayError(f"rows of {self.total.size} and of {other.total.size} numbers", mend="merge equal widths")
-        return Moments(self.count + other.count, self.total + other.total, self.outer + other.outer)
+            raise ArrayError(f"rows of {self.total.size} and of {other.total.size} numbers", hint="merge equal widths")
+        return StreamingMoments(self.count + other.count, self.total + other.total, self.outer + other.outer)
 
     def covariance(self) -> Matrix:
         """Covariance [D, D] about the mean, divided by ``count``.
@@ -63,7 +63,7 @@ class Moments:
             ArrayError: there are no rows.
         """
         if not self.count:
-            raise ArrayError("moments of no rows have no covariance", mend="give at least one row")
+            raise ArrayError("moments of no rows have no covariance", hint="give at least one row")
         mean = self.total / self.count
         return self.outer / self.count - np.outer(mean, mean)
 
@@ -140,14 +140,14 @@ def spectrum_sizes(variances: Vector) -> SpectrumSizes:
     )
 
 
-def random_groups(rows: npt.NDArray[Any], groups: int, rng: np.random.Generator) -> list[Moments]:
-    """Moments of random parts of rows [N, D] less their common mean: at most ``groups`` parts, none empty."""
+def random_groups(rows: npt.NDArray[Any], groups: int, rng: np.random.Generator) -> list[StreamingMoments]:
+    """StreamingMoments of random parts of rows [N, D] less their common mean: at most ``groups`` parts, none empty."""
     mean = rows.mean(axis=0, dtype=np.float64)
     parts = np.array_split(rng.permutation(len(rows)), min(groups, len(rows)))
-    return [Moments.of(rows[part] - mean) for part in parts]
+    return [StreamingMoments.of(rows[part] - mean) for part in parts]
 
 
-def resampled_sizes(groups: Sequence[Moments], resamples: int, rng: np.random.Generator) -> Matrix:
+def resampled_sizes(groups: Sequence[StreamingMoments], resamples: int, rng: np.random.Generator) -> Matrix:
     """Sizes of bootstrap samples of groups of rows, drawn with replacement.
 
     The groups must be exchangeable (random parts of the rows). A sample without any spread (nothing but copies of one
@@ -169,7 +169,7 @@ def resampled_sizes(groups: Sequence[Moments], resamples: int, rng: np.random.Ge
     for weights in rng.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=resamples):
         drawn = weights.astype(np.float64)
         outer = (drawn @ outers).reshape(width, width)
-        values = eigenvalues(Moments(int(drawn @ counts), drawn @ totals, outer).covariance())
+        values = eigenvalues(StreamingMoments(int(drawn @ counts), drawn @ totals, outer).covariance())
         if values.any():
             sizes.append(astuple(spectrum_sizes(values)))
     return np.array(sizes, dtype=np.float64).reshape(-1, 4)
@@ -184,5 +184,5 @@ def _shares(values: npt.ArrayLike) -> Vector:
     array = np.asarray(values, dtype=np.float64)
     total = array.sum()
     if not total > 0:
-        raise ArrayError("a spectrum without any variance", mend="give rows that are not all the same")
+        raise ArrayError("a spectrum without any variance", hint="give rows that are not all the same")
     return np.asarray(array / total)

@@ -40,7 +40,7 @@ def row_cost(work: Work, row: Row) -> dict[str, float | int | None]:
     Where only valid tokens are read the length is None, and these are counted: what a batch is padded to its longest
     text with is waste. Both are None for a row that computes nothing, or that is not known.
     """
-    if row.group in {"bank", "artefact"}:
+    if row.group in {"bank", "bundle"}:
         return {"length": None, "flops": None}
     config = _config(work, row)
     length = row.computed(config.context)

@@ -74,7 +74,7 @@ def open_huggingface(path: Path, threads: int) -> Encode:
 
 
 def open_runtime(path: Path, threads: int) -> Encode:
-    """An artefact in the runtime without PyTorch, whose cache is off: every phrase is computed."""
+    """A bundle in the runtime without PyTorch, whose cache is off: every phrase is computed."""
     from litetext.export.runtime import TextRuntime
 
     encode: Encode = TextRuntime.open(path, threads=threads, cache=0, warm=False).encode

@@ -20,7 +20,7 @@ COLOURS: dict[Group, str] = {
     "exact-L": "#3b82f6",
     "masked": "#10b981",
     "bank": "#a855f7",
-    "artefact": "#ef4444",
+    "bundle": "#ef4444",
 }
 KEYS: dict[Group, str] = {
     "teacher": "SAM3's text encoder",
@@ -28,7 +28,7 @@ KEYS: dict[Group, str] = {
     "exact-L": "reads padding, as released",
     "masked": "masks padding",
     "bank": "features kept",
-    "artefact": "given",
+    "bundle": "given",
 }
 Bar = tuple[Result, float]
 

@@ -7,9 +7,9 @@ from typing import Final, Literal
 
 from litetext.errors import OptionError
 
-Group = Literal["teacher", "huggingface", "exact-L", "masked", "bank", "artefact"]
+Group = Literal["teacher", "huggingface", "exact-L", "masked", "bank", "bundle"]
 Precision = Literal["fp32", "bf16", "int8"]
-ARTEFACT = "artefact:"  # before the path of a folder of the user's own
+ARTEFACT = "bundle:"  # before the path of a folder of the user's own
 TEACHER = "teacher-fp32"
 BANK_PHRASES = 1000  # of the row "bank"
 HOST_CONTEXT = 32  # Sam3Processor pads every text to it
@@ -26,7 +26,7 @@ class Row:
         opener: how the last file is opened (see `litetext.bench.openers`).
         group: "teacher"; "huggingface", a student as `transformers` runs it; "exact-L", the features of a student that
             reads padding up to its context; "masked", those of a student that reads none; "bank", features kept, not
-            computed; "artefact", a folder of the user's own.
+            computed; "bundle", a folder of the user's own.
         precision: what its products are computed in.
         reference: the row in fp32 PyTorch whose features are what it should give; None where there is none.
     """
@@ -88,27 +88,27 @@ BY_NAME = {row.name: row for row in ROWS}
 
 
 def find_row(name: str) -> Row:
-    """The row called so; ``artefact:PATH`` is a folder or a bank of the user's own.
+    """The row called so; ``bundle:PATH`` is a folder or a bank of the user's own.
 
     Raises:
         OptionError: no row is called so.
-        EncoderError: there is no artefact at the path.
+        EncoderError: there is no bundle at the path.
     """
     if name.startswith(ARTEFACT):
         return _given(name, Path(name.removeprefix(ARTEFACT)))
     if name not in BY_NAME:
-        raise OptionError(f"no row is called '{name}'", mend=f"there are {', '.join(BY_NAME)}")
+        raise OptionError(f"no row is called '{name}'", hint=f"there are {', '.join(BY_NAME)}")
     return BY_NAME[name]
 
 
 def _given(name: str, path: Path) -> Row:
-    from litetext.export.bundle import open_artefact
+    from litetext.export.bundle import open_bundle
 
     if path.is_file():
-        return Row(name, path.name, (), "bank", "artefact", "fp32", None)
-    found = open_artefact(path)
+        return Row(name, path.name, (), "bank", "bundle", "fp32", None)
+    found = open_bundle(path)
     precision: Precision = "int8" if found.options.precision == "int8" else "fp32"
-    return Row(name, path.name, (), found.target, "artefact", precision, None)
+    return Row(name, path.name, (), found.target, "bundle", precision, None)
 
 
 def choose_rows(patterns: tuple[str, ...]) -> tuple[Row, ...]:
@@ -119,5 +119,5 @@ def choose_rows(patterns: tuple[str, ...]) -> tuple[Row, ...]:
     """
     for pattern in patterns:
         if not any(fnmatchcase(row.name, pattern) for row in ROWS):
-            raise OptionError(f"no row is called '{pattern}'", mend=f"there are {', '.join(BY_NAME)}")
+            raise OptionError(f"no row is called '{pattern}'", hint=f"there are {', '.join(BY_NAME)}")
     return tuple(row for row in ROWS if any(fnmatchcase(row.name, pattern) for pattern in patterns))

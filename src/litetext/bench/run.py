@@ -47,13 +47,13 @@ class BenchOptions:
         if self.rounds < 1 or self.phrases < 1 or not self.seconds > 0:
             raise OptionError(
                 f"{self.rounds} rounds of {self.seconds} seconds, {self.phrases} phrases compared",
-                mend="give at least 1 of each",
+                hint="give at least 1 of each",
             )
         if self.threads is not None and self.threads < 1:
-            raise OptionError(f"{self.threads} threads", mend="give at least 1")
+            raise OptionError(f"{self.threads} threads", hint="give at least 1")
         if 1 not in self.batches or min(self.batches) < 1:
             sizes = ", ".join(map(str, self.batches))
-            raise OptionError(f"batches of {sizes} phrases", mend="give positive numbers, and 1 among them")
+            raise OptionError(f"batches of {sizes} phrases", hint="give positive numbers, and 1 among them")
 
     @property
     def compared(self) -> int:
@@ -110,7 +110,7 @@ def run_bench(work: Work, rows: Sequence[Row], options: BenchOptions, tell: Tell
     if count < max(options.batches):
         raise OptionError(
             f"{count} distinct phrases for batches of {max(options.batches)}",
-            mend="give more, or no source: the bundled corpus has enough",
+            hint="give more, or no source: the bundled corpus has enough",
         )
     options = replace(options, threads=options.threads or usable_cores())
     machine = describe_machine()  # its load is that before the run

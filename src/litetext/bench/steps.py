@@ -118,7 +118,7 @@ def _load(spec: str | Path, positions: str = "keep", context: int | None = None)
 
     encoder = load_encoder(spec, positions=cast("Positions", positions), context=context, device="cpu")
     if not isinstance(encoder, StudentEncoder):
-        raise EncoderError("not a student", where=str(spec), mend="give a student; a teacher goes to --teacher")
+        raise EncoderError("not a student", where=str(spec), hint="give a student; a teacher goes to --teacher")
     return encoder.module
 
 

@@ -39,7 +39,7 @@ def make_teacher(spec: str | None, seed: int, folder: Path) -> None:
     else:
         encoder = load_encoder(spec, device="cpu")
         if not isinstance(encoder, TeacherEncoder):
-            raise EncoderError("not a teacher", where=spec, mend="give SAM3's; a student goes to --student")
+            raise EncoderError("not a teacher", where=spec, hint="give SAM3's; a student goes to --student")
         module = encoder.module
     config = module.tower.config
     config.projection_dim = config.hidden_size // 2  # of a projection that SAM3 has, and never reads
@@ -54,8 +54,8 @@ def to_huggingface(student: "TextStudent", seed: int, folder: Path) -> bool:
     """A student as SAM3-LiteText's port in `transformers` holds it.
 
     Returns:
-        Whether it has the student's weights: of one that the port cannot hold (folded, pruned, quantised or with a
-        factorised table) only the sizes are kept, and the weights are random.
+        Whether it has the student's weights: of one that the port cannot hold (folded, pruned, quantized or with a
+        factorized table) only the sizes are kept, and the weights are random.
     """
     import torch
     from torch import nn

@@ -72,8 +72,8 @@ class Inputs:
         if student is None:
             StudentConfig.of(preset or DEFAULT_PRESET, context, padding="attended")
         if (preset if student else positions) is not None:
-            mend = "a preset is for random weights, positions are for a student of yours"
-            raise OptionError("a preset beside a student" if student else "positions without a student", mend=mend)
+            hint = "a preset is for random weights, positions are for a student of yours"
+            raise OptionError("a preset beside a student" if student else "positions without a student", hint=hint)
         source, texts = prompts
         return cls(
             student=student,
@@ -116,10 +116,10 @@ class Work:
                 old, new = getattr(before, field.name), getattr(inputs, field.name)
                 if old != new:
                     what = f"files of another run ({field.name} {old!r}, not {new!r})"
-                    raise OptionError(what, where=str(self.folder), mend=ANOTHER)
+                    raise OptionError(what, where=str(self.folder), hint=ANOTHER)
             return
         if self.folder.exists() and any(self.folder.iterdir()):
-            raise OptionError("a folder with other files in it", where=str(self.folder), mend=ANOTHER)
+            raise OptionError("a folder with other files in it", where=str(self.folder), hint=ANOTHER)
         write_text(self.folder / "prompts.json", json.dumps(list(texts)))
         write_text(self._inputs, to_json(asdict(inputs)))
 
@@ -137,7 +137,7 @@ class Work:
         try:
             return Inputs(**json.loads(self._inputs.read_bytes()))
         except (ValueError, TypeError) as error:
-            raise OptionError("not the inputs of a run", where=str(self._inputs), mend=ANOTHER) from error
+            raise OptionError("not the inputs of a run", where=str(self._inputs), hint=ANOTHER) from error
 
     def texts(self) -> list[str]:
         """The phrases, in random order."""
@@ -146,7 +146,7 @@ class Work:
 
     def file(self, row: Row) -> Path:
         """What a row measures."""
-        return Path(row.name.removeprefix(ARTEFACT)) if row.group == "artefact" else self.made(row.chain)
+        return Path(row.name.removeprefix(ARTEFACT)) if row.group == "bundle" else self.made(row.chain)
 
     def made(self, chain: Sequence[str]) -> Path:
         """What a chain of steps leads to: a safetensors file, or a folder."""

@@ -54,7 +54,7 @@ def convert_checkpoint(source: str, target: Path, family: str, *, heads: int | N
         MissingExtraError: PyTorch is not installed.
     """
     if family not in FAMILIES:
-        raise OptionError(f"no format is called '{family}'", where="--to", mend=f"give {', '.join(FAMILIES)}")
+        raise OptionError(f"no format is called '{family}'", where="--to", hint=f"give {', '.join(FAMILIES)}")
     path = locate(source)
     check_target(target, family, [path])
     checkpoint = open_checkpoint(path, heads=heads)

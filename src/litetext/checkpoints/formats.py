@@ -35,7 +35,7 @@ class Format:
         family: what `litetext convert --to` calls it; "" where it cannot be written.
         model: whether it holds a student or the teacher; None where the file says which.
         scopes: how names of the text side begin below the root; every name there must be known.
-        stem: rules of what is not in a block. The first is the token table, by which the format is recognised.
+        stem: rules of what is not in a block. The first is the token table, by which the format is recognized.
         blocks: rules of each kind of block that it can hold.
         ignored: names in its scopes that carry nothing.
         root: what `litetext convert` writes before the names.
@@ -154,7 +154,7 @@ FORMATS = (
         whole=False,
     ),
 )
-"""Every format that is recognised."""
+"""Every format that is recognized."""
 
 TOWER = Format(
     name="transformers-clip",
@@ -197,11 +197,11 @@ def find_format(names: Iterable[str], where: str, formats: Sequence[Format] = FO
         raise EncoderError(
             f"none of the known text encoders is in it; it has: {listed(everything) or 'no tensors'}",
             where=where,
-            mend="see docs/checkpoints.md for the formats",
+            hint="see docs/checkpoints.md for the formats",
         )
     roots = listed(f"{root}{row.anchor}" for row, root in found)
     raise EncoderError(
-        f"{len(found)} text encoders are in it ({roots})", where=where, mend="save the one that is meant"
+        f"{len(found)} text encoders are in it ({roots})", where=where, hint="save the one that is meant"
     )
 
 
@@ -214,4 +214,4 @@ def writable(family: str, model: Model) -> Format:
     for row in FORMATS:
         if row.family == family and row.model in {model, None}:
             return row
-    raise EncoderError(f"no format is called '{family}'", mend=f"give {', '.join(FAMILIES)}")
+    raise EncoderError(f"no format is called '{family}'", hint=f"give {', '.join(FAMILIES)}")

@@ -48,14 +48,14 @@ def is_other_model(spec: str) -> bool:
     try:
         kind = read_json(file).get("model_type")
     except (ValueError, AttributeError) as error:
-        raise EncoderError("not a configuration of transformers", where=str(file), mend=AGAIN) from error
+        raise EncoderError("not a configuration of transformers", where=str(file), hint=AGAIN) from error
     return isinstance(kind, str) and not kind.startswith("sam3")
 
 
 def _check_hub_name(spec: str, path: Path) -> None:
     """Refuse a path that is not there, before the hub is asked for it."""
     if path.is_absolute() or spec.startswith((".", "~")) or len(path.parts) > 2 or path.suffix in FILE_SUFFIXES:
-        raise EncoderError("no such file or folder", where=spec, mend=NEEDED)
+        raise EncoderError("no such file or folder", where=spec, hint=NEEDED)
 
 
 @contextmanager
@@ -69,4 +69,4 @@ def _one_line_errors(where: str) -> Iterator[None]:
         yield
     except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .:")
-        raise EncoderError(f"not here, and not to be had from the hub ({first})", where=where, mend=NEEDED) from error
+        raise EncoderError(f"not here, and not to be had from the hub ({first})", where=where, hint=NEEDED) from error

@@ -44,7 +44,7 @@ class HuggingFaceEncoder:
     def __post_init__(self) -> None:
         """Refuse a context that holds no text."""
         if self.context < SHORTEST_CONTEXT:
-            raise OptionError(f"a context of {self.context} tokens", mend=f"give at least {SHORTEST_CONTEXT}")
+            raise OptionError(f"a context of {self.context} tokens", hint=f"give at least {SHORTEST_CONTEXT}")
 
     @property
     def width(self) -> int:
@@ -136,7 +136,7 @@ def _text_model_class(config: "PreTrainedConfig", where: str) -> Any:
         raise EncoderError(
             f"a '{config.model_type}' model is not a text encoder",
             where=where,
-            mend="give a CLIP model or a sentence encoder",
+            hint="give a CLIP model or a sentence encoder",
         )
     return general
 
@@ -149,7 +149,7 @@ def _check_weights(report: Mapping[str, Any], where: str) -> None:
     if bad:
         listed = ", ".join(bad[:3]) + (", ..." if len(bad) > 3 else "")
         raise EncoderError(
-            f"{len(bad)} weights are missing or of another shape ({listed})", where=where, mend="check config.json"
+            f"{len(bad)} weights are missing or of another shape ({listed})", where=where, hint="check config.json"
         )
 
 
@@ -158,15 +158,15 @@ def _check_tokenizer(tokenizer: "PreTrainedTokenizerBase", model: Any, where: st
     ids = tokenizer.get_vocab().values()
     rows = len(model.get_input_embeddings().weight)
     if len(ids) <= len(tokenizer.all_special_ids):
-        raise EncoderError("the tokenizer's files are missing", where=where, mend=NEEDED)
+        raise EncoderError("the tokenizer's files are missing", where=where, hint=NEEDED)
     if max(ids) >= rows:
         raise EncoderError(
             f"the tokenizer has the id {max(ids)}, the model only {rows} tokens",
             where=where,
-            mend="give the model's own",
+            hint="give the model's own",
         )
     if tokenizer.pad_token_id is None:
-        raise EncoderError("the tokenizer has no padding token", where=where, mend="give a sentence encoder")
+        raise EncoderError("the tokenizer has no padding token", where=where, hint="give a sentence encoder")
 
 
 def _context(wanted: int | None, tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedModel", where: str) -> int:
@@ -175,7 +175,7 @@ def _context(wanted: int | None, tokenizer: "PreTrainedTokenizerBase", model: "P
     unknown = 10**9
     limit = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or unknown)
     if wanted is None and limit >= unknown:
-        raise EncoderError("the model does not say how long a text may be", where=where, mend="give a context")
+        raise EncoderError("the model does not say how long a text may be", where=where, hint="give a context")
     if wanted is not None and wanted > limit:
-        raise OptionError(f"a context of {wanted} tokens", where=where, mend=f"it reads {limit} at most")
+        raise OptionError(f"a context of {wanted} tokens", where=where, hint=f"it reads {limit} at most")
     return limit if wanted is None else wanted

@@ -54,7 +54,7 @@ def load_encoder(
 ) -> TextEncoder:
     """Load SAM3's text encoder or a student of it; or, as `load_huggingface` does, any other Hugging Face text model.
 
-    The format is recognised by the names of the tensors. Only the text side is read, and all of it must be there.
+    The format is recognized by the names of the tensors. Only the text side is read, and all of it must be there.
 
     Args:
         path_or_id: a .pt or .safetensors file, a folder with config.json and safetensors, the folder of a run of
@@ -82,7 +82,7 @@ def load_encoder(
 
         if positions not in {"auto", "keep"}:
             raise OptionError(
-                f"positions '{positions}' for a model that is not SAM3's", where=name, mend="leave it out"
+                f"positions '{positions}' for a model that is not SAM3's", where=name, hint="leave it out"
             )
         return load_huggingface(name, device=device, dtype=dtype, context=context)
     checkpoint = open_checkpoint(locate(name))
@@ -112,7 +112,7 @@ def load_stored_student(
     _check_positions(positions)
     checkpoint = open_checkpoint(locate(str(path_or_id)))
     if checkpoint.model != "student":
-        raise EncoderError("a teacher, not a student", where=checkpoint.where, mend="distil a student of it")
+        raise EncoderError("a teacher, not a student", where=checkpoint.where, hint="distill a student of it")
     return _student(checkpoint, _plan(checkpoint, positions, context), None)
 
 
@@ -125,12 +125,12 @@ def read_student_tensors(path_or_id: str | Path) -> StudentTensors:
     """
     checkpoint = open_checkpoint(locate(str(path_or_id)))
     if checkpoint.model != "student":
-        raise EncoderError("a teacher, not a student", where=checkpoint.where, mend="give a student or a MobileCLIP")
-    if checkpoint.own is not None and checkpoint.own.quantised:
+        raise EncoderError("a teacher, not a student", where=checkpoint.where, hint="give a student or a MobileCLIP")
+    if checkpoint.own is not None and checkpoint.own.quantized:
         raise EncoderError(
-            "a quantised student, which cannot start a training",
+            "a quantized student, which cannot start a training",
             where=checkpoint.where,
-            mend="give the student that it was made of",
+            hint="give the student that it was made of",
         )
     tensors = {name: tensor for name, tensor in checkpoint.read() if name != UNUSED}
     return StudentTensors(checkpoint.sizes, checkpoint.preset, tensors)
@@ -146,7 +146,7 @@ class _Plan:
 
 def _check_positions(positions: str) -> None:
     if positions not in get_args(Positions):
-        raise OptionError(f"positions '{positions}'", mend=f"give {', '.join(get_args(Positions))}")
+        raise OptionError(f"positions '{positions}'", hint=f"give {', '.join(get_args(Positions))}")
 
 
 def _plan(checkpoint: Checkpoint, positions: Positions, context: int | None) -> _Plan:
@@ -156,7 +156,7 @@ def _plan(checkpoint: Checkpoint, positions: Positions, context: int | None) -> 
     if positions in {"slice", "interpolate"}:
         if context is None:
             raise OptionError(
-                f"positions '{positions}' to how many rows", where=checkpoint.where, mend="give a context"
+                f"positions '{positions}' to how many rows", where=checkpoint.where, hint="give a context"
             )
         how: Resize = "slice" if positions == "slice" else "interpolate"
         if context < 2 or (how == "slice" and context > rows):
@@ -165,15 +165,15 @@ def _plan(checkpoint: Checkpoint, positions: Positions, context: int | None) -> 
     wanted = rows if context is None else context
     if wanted != rows or (positions == "auto" and context is None and rows == PRETRAINED_ROWS):
         goal = "without a context said" if context is None else f"for a context of {context}"
-        raise EncoderError(f"a position table of {rows} rows {goal}", where=checkpoint.where, mend=CHOICES)
+        raise EncoderError(f"a position table of {rows} rows {goal}", where=checkpoint.where, hint=CHOICES)
     return _Plan(config, "keep")
 
 
 def _student(checkpoint: Checkpoint, plan: _Plan, number: "torch.dtype | None") -> "TextStudent":
-    from litetext.encoders.meta_init import blank
+    from litetext.encoders.meta_init import meta_init
     from litetext.encoders.student import TextStudent
 
-    with blank():
+    with meta_init():
         module = TextStudent(plan.config)
     rules = {name: Rule(name, (name,), SAME) for name in module.state_dict()}
     module.load_state_dict(dict(_weights(checkpoint, plan, rules, number)), strict=True, assign=True)
@@ -181,11 +181,11 @@ def _student(checkpoint: Checkpoint, plan: _Plan, number: "torch.dtype | None") 
 
 
 def _teacher(checkpoint: Checkpoint, plan: _Plan, number: "torch.dtype", target: "torch.device") -> TextEncoder:
-    from litetext.encoders.meta_init import blank
+    from litetext.encoders.meta_init import meta_init
     from litetext.encoders.teacher import TeacherConfig, TeacherEncoder, TextTeacher
 
     said = plan.config
-    with blank():
+    with meta_init():
         module = TextTeacher.of(
             TeacherConfig(said.width, said.heads, said.encoder_blocks, said.context, said.vocabulary, said.output)
         )
@@ -215,6 +215,6 @@ def _weights(
                 raise EncoderError(f"NaN or infinity in '{name}' as {value.dtype}", where=checkpoint.where)
         if name.endswith(".input_range") and not value[0] <= 0 <= value[1] != value[0]:
             raise EncoderError(
-                f"'{name}' is {value.tolist()}, no range around 0", where=checkpoint.where, mend="quantize it again"
+                f"'{name}' is {value.tolist()}, no range around 0", where=checkpoint.where, hint="quantize it again"
             )
         yield from zip(rules[name].theirs, rules[name].change.save(value), strict=True)

@@ -25,12 +25,12 @@ def locate_folder(path_or_id: str | Path, needed: str) -> str:
     path = shipped_folder(name) or Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise EncoderError("not a model folder: no config.json in it", where=name, mend=needed)
+            raise EncoderError("not a model folder: no config.json in it", where=name, hint=needed)
         return str(path)
     if path.exists():
-        raise EncoderError("not a model folder but a file", where=name, mend=needed)
+        raise EncoderError("not a model folder but a file", where=name, hint=needed)
     if path.is_absolute() or name.startswith(".") or len(path.parts) not in (1, 2):
-        raise EncoderError("no such folder", where=name, mend=needed)
+        raise EncoderError("no such folder", where=name, hint=needed)
     return name
 
 
@@ -47,9 +47,9 @@ def one_line_errors(where: str | Path, needed: str) -> Iterator[None]:
         ValueError,
     ) as error:  # fmt: skip
         if isinstance(error.__cause__, GatedRepoError):
-            raise EncoderError("the model is gated", where=str(where), mend=GATED) from error
+            raise EncoderError("the model is gated", where=str(where), hint=GATED) from error
         first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .:")
-        raise EncoderError(f"cannot load the model ({first})", where=str(where), mend=needed) from error
+        raise EncoderError(f"cannot load the model ({first})", where=str(where), hint=needed) from error
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A checkpoint: a file or folder in which a text encoder was recognised. Names and shapes first, checked; then tensors.
+"""A checkpoint: a file or folder in which a text encoder was recognized. Names and shapes first, checked; then tensors.
 
 Everything is strict: a tensor of the text side that is missing, unknown, of another shape or number type is an error
 that names it, and nothing is ever filled in.
@@ -47,7 +47,7 @@ class Faults:
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A file in which a text encoder was recognised, not yet read.
+    """A file in which a text encoder was recognized, not yet read.
 
     Attributes:
         source: the file's tensors.
@@ -113,7 +113,7 @@ class Checkpoint:
         text = self.faults().describe()
         if text:
             raise EncoderError(
-                f"not a whole {self.model} in the format '{self.format.name}' ({text})", where=self.where, mend=AGAIN
+                f"not a whole {self.model} in the format '{self.format.name}' ({text})", where=self.where, hint=AGAIN
             )
 
     def config(self) -> StudentConfig:
@@ -128,13 +128,13 @@ class Checkpoint:
             raise EncoderError(
                 f"{self.format.title} has no projector to SAM3's decoder: it can only start the training of a student",
                 where=self.where,
-                mend="load a trained student, or train one from it",
+                hint="load a trained student, or train one from it",
             )
         if self.heads is None:
             raise EncoderError(
                 f"the sizes ({describe_sizes(self.sizes)}) are of no preset, and the file does not say how many heads",
                 where=self.where,
-                mend="convert it to litetext, and give the number of heads (--heads)",
+                hint="convert it to litetext, and give the number of heads (--heads)",
             )
         if not self.sizes.symmetric:
             raise EncoderError(f"blocks in an unknown order: {', '.join(self.sizes.kinds)}", where=self.where)
@@ -171,7 +171,7 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path, *, heads: int | None = None) -> Checkpoint:
-    """Recognise a text encoder by the names of its tensors.
+    """Recognize a text encoder by the names of its tensors.
 
     Args:
         path: a file, or a folder with `model.safetensors`, its shards, or `student.safetensors`.
@@ -215,17 +215,17 @@ def _open_own(source: TensorSource, row: Format, root: str) -> Checkpoint:
     where = str(source.path)
     if said.get("litetext") != VERSION or said.get("model") not in {"student", "teacher"} or "config" not in said:
         raise EncoderError(
-            "tensors of LiteText without its metadata, or of another version", where=where, mend="save it with LiteText"
+            "tensors of LiteText without its metadata, or of another version", where=where, hint="save it with LiteText"
         )
     try:
         config = StudentConfig.from_json(said["config"])
     except LiteTextError as error:
-        raise EncoderError(f"its configuration makes no sense ({error})", where=where, mend=AGAIN) from error
+        raise EncoderError(f"its configuration makes no sense ({error})", where=where, hint=AGAIN) from error
     model: Model = "teacher" if said["model"] == "teacher" else "student"
     if model == "teacher" and config.rank is not None:
-        raise EncoderError("a teacher with a factorised token table", where=where, mend=AGAIN)
-    if model == "teacher" and config.quantised:
-        raise EncoderError("a quantised teacher", where=where, mend=AGAIN)
+        raise EncoderError("a teacher with a factorized token table", where=where, hint=AGAIN)
+    if model == "teacher" and config.quantized:
+        raise EncoderError("a quantized teacher", where=where, hint=AGAIN)
     entry = source.entries.get(root + UNUSED)
     sizes = Sizes(
         width=config.width,
@@ -249,7 +249,7 @@ def _sizes(source: TensorSource, row: Format, root: str) -> Sizes:
     projector, unused = stem.get("projector.weight"), stem.get(UNUSED)
     if table is None or len(table.shape) != 2 or 0 in table.shape:
         shape = list(table.shape) if table else []
-        raise EncoderError(f"the token table has the shape {shape}, not [V, C]", where=str(source.path), mend=AGAIN)
+        raise EncoderError(f"the token table has the shape {shape}, not [V, C]", where=str(source.path), hint=AGAIN)
     vocabulary, width = table.shape
     output = projector.shape[0] if projector and projector.shape else OUTPUT_WIDTH
     return Sizes(
@@ -289,7 +289,7 @@ def _heads_beside(path: Path, row: Format) -> int | None:
         said = said.get("detector_config") or said
         heads = said.get("text_config", {}).get("num_attention_heads")
     except (ValueError, AttributeError) as error:
-        raise EncoderError("not a configuration of transformers", where=str(file), mend=AGAIN) from error
+        raise EncoderError("not a configuration of transformers", where=str(file), hint=AGAIN) from error
     return heads if type(heads) is int else None
 
 

@@ -186,7 +186,7 @@ def transformers_mixer(theirs: str) -> tuple[Rule, ...]:
 
 
 def own_blocks() -> Mapping[Kind, tuple[Rule, ...]]:
-    """Blocks by our own names, those of quantised layers among them."""
+    """Blocks by our own names, those of quantized layers among them."""
     every: tuple[Kind, ...] = ("encoder", "mixer", "folded")
     named: dict[Kind, tuple[Rule, ...]] = {}
     for kind in every:

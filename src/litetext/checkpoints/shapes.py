@@ -20,7 +20,7 @@ BUFFERS = NORM_LEAVES[2:]  # state of a batch norm that no gradient changes, and
 FEED_FORWARD = 4  # feed-forward width over block width
 QUANTISED_LEAVES = ("scale", "input_range")  # what makes numbers of integers; no parameters either
 PACKED = "uint8"  # of a byte that holds two int4 numbers
-LINEAR_LAYERS = ("qkv", "out", "fc1", "fc2", "projector")  # those that can be quantised
+LINEAR_LAYERS = ("qkv", "out", "fc1", "fc2", "projector")  # those that can be quantized
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Sizes:
         kinds: kind of each block.
         output: width D after the projector; None without a projector.
         projection: columns P of the projection that SAM3 never reads; None without one.
-        rank: rank r of a factorised token table; None for a whole one.
+        rank: rank r of a factorized token table; None for a whole one.
         weights: number type of the linear layers' weights.
         activations: number type of what these layers read.
         table: number type of the token table.
@@ -88,7 +88,7 @@ def tensor_shapes(sizes: Sizes) -> dict[str, Shape]:
         shapes |= _linear("projector", width, sizes.output)
     if sizes.projection is not None:
         shapes[UNUSED] = (width, sizes.projection)
-    return dict(_quantised(sizes, shapes))
+    return dict(_quantized(sizes, shapes))
 
 
 def exact_types(sizes: Sizes) -> dict[str, str]:
@@ -111,8 +111,8 @@ def is_parameter(name: str) -> bool:
     return name.rpartition(".")[2] not in (*BUFFERS, *QUANTISED_LEAVES)
 
 
-def _quantised(sizes: Sizes, shapes: Mapping[str, Shape]) -> Iterator[tuple[str, Shape]]:
-    """The tensors with the integers in place of what is quantised."""
+def _quantized(sizes: Sizes, shapes: Mapping[str, Shape]) -> Iterator[tuple[str, Shape]]:
+    """The tensors with the integers in place of what is quantized."""
     columns = sizes.width if sizes.rank is None else sizes.rank
     for name, shape in shapes.items():
         layer, _, leaf = name.rpartition(".")

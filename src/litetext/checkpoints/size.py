@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from litetext.checkpoints.hub import is_other_model
-from litetext.checkpoints.summary import summarise_checkpoint
+from litetext.checkpoints.summary import summarize_checkpoint
 from litetext.features.protocol import TextEncoder
 
 
@@ -36,7 +36,7 @@ def measure_encoder(spec: str, encoder: TextEncoder) -> EncoderSize:
         EncoderError: nothing there, or no (single) text encoder in it.
     """
     if not is_other_model(spec):
-        summary = summarise_checkpoint(spec)
+        summary = summarize_checkpoint(spec)
         return EncoderSize(spec, summary.parameters, summary.text_bytes)
     from litetext.features.fingerprint import modules_of
 

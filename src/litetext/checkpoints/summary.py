@@ -27,12 +27,12 @@ class CheckpointSummary:
         layout: width and blocks in words.
         rows: rows of the position table.
         vocabulary: rows of the token table.
-        is_pruned: whether these are some of CLIP's tokens, with a tokeniser of their own.
-        rank: rank of a factorised token table; None for a whole one.
+        is_pruned: whether these are some of CLIP's tokens, with a tokenizer of their own.
+        rank: rank of a factorized token table; None for a whole one.
         heads: attention heads; None where neither the file nor the presets say.
         output: width after the projector; None without one, in which case it can only start a training.
         padding: "attended" or "masked"; None where the format does not say.
-        quantised: what of it is int8 or int4, in words; "" where everything is floating point.
+        quantized: what of it is int8 or int4, in words; "" where everything is floating point.
         dtypes: tensors of each number type, the commonest first.
         text_bytes: bytes of the text encoder's tensors.
         tensors: how many tensors these are.
@@ -55,7 +55,7 @@ class CheckpointSummary:
     heads: int | None
     output: int | None
     padding: str | None
-    quantised: str
+    quantized: str
     dtypes: dict[str, int]
     text_bytes: int
     tensors: int
@@ -91,18 +91,18 @@ class CheckpointSummary:
         heads = "unknown" if self.heads is None else str(self.heads)
         output = "none: for the start of a training only" if self.output is None else f"{self.output} wide"
         choice = "" if self.rows != PRETRAINED_ROWS else " (load it with positions=slice or interpolate, and a context)"
-        pruned = ", pruned: it has its own tokeniser" if self.is_pruned else ""
-        factorised = "" if self.rank is None else f", factorised: rank {self.rank}"
+        pruned = ", pruned: it has its own tokenizer" if self.is_pruned else ""
+        factorized = "" if self.rank is None else f", factorized: rank {self.rank}"
         variant = self.model if self.variant == self.model else f"{self.model} {self.variant}"
         rows = [
             ("file", f"{self.path} ({_bytes(self.file_bytes)})"),
             ("format", f"{self.format}: {self.title}"),
             ("variant", f"{variant}: {self.layout}, {heads} heads"),
             ("position table", f"{self.rows} rows{choice}"),
-            ("token table", f"{self.vocabulary:,} rows{factorised}{pruned}"),
+            ("token table", f"{self.vocabulary:,} rows{factorized}{pruned}"),
             ("projector", output),
             ("padding", self._padding()),
-            *([("quantised", self.quantised)] if self.quantised else []),
+            *([("quantized", self.quantized)] if self.quantized else []),
             ("number type", ", ".join(f"{name} ({count})" for name, count in self.dtypes.items())),
             (
                 "text side",
@@ -120,17 +120,17 @@ class CheckpointSummary:
         return self.padding or "not said by the format; the released students attend to it"
 
 
-def summarise_checkpoint(path_or_id: str) -> CheckpointSummary:
-    """Recognise and measure a checkpoint; one that is not whole is described too, with its faults.
+def summarize_checkpoint(path_or_id: str) -> CheckpointSummary:
+    """Recognize and measure a checkpoint; one that is not whole is described too, with its faults.
 
     Raises:
         EncoderError: not a file of tensors, or no (single) text encoder in it.
         MissingExtraError: a file that ``torch.save`` wrote, without PyTorch installed.
     """
-    return summarise(open_checkpoint(locate(path_or_id)))
+    return summarize(open_checkpoint(locate(path_or_id)))
 
 
-def summarise(checkpoint: Checkpoint) -> CheckpointSummary:
+def summarize(checkpoint: Checkpoint) -> CheckpointSummary:
     """Measure a checkpoint."""
     entries = list(checkpoint.entries())
     parts = dict.fromkeys(PARTS, 0)
@@ -154,7 +154,7 @@ def summarise(checkpoint: Checkpoint) -> CheckpointSummary:
         heads=checkpoint.heads,
         output=checkpoint.sizes.output,
         padding=checkpoint.own.padding if checkpoint.own else None,
-        quantised=checkpoint.own.describe_quantised() if checkpoint.own else "",
+        quantized=checkpoint.own.describe_quantized() if checkpoint.own else "",
         dtypes=dict(floating.most_common()),
         text_bytes=sum(entry.size * ITEM_BYTES.get(entry.dtype, 0) for _, entry in entries),
         tensors=len(entries),

@@ -93,7 +93,7 @@ def open_tensors(path: Path) -> TensorSource:
     if path.is_dir():
         return _open_folder(path)
     if not path.is_file():
-        raise EncoderError("no such file", where=str(path), mend="check the path")
+        raise EncoderError("no such file", where=str(path), hint="check the path")
     head = _head(path)
     # A safetensors file begins with the length of its header, which may look like the first bytes of anything else.
     length = int.from_bytes(head[:8], "little")
@@ -174,7 +174,7 @@ def _open_folder(folder: Path) -> SafetensorsSource:
     name = next((name for name in candidates if (folder / name).is_file()), None)
     if name is None:
         what = "neither " + " nor ".join(candidates) if len(candidates) > 1 else f"no {named}"
-        raise EncoderError(f"{what} in this folder", where=str(folder), mend="give the file itself")
+        raise EncoderError(f"{what} in this folder", where=str(folder), hint="give the file itself")
     if not name.endswith(".json"):
         return SafetensorsSource.of(folder, [folder / name])
     index = folder / name
@@ -183,7 +183,7 @@ def _open_folder(folder: Path) -> SafetensorsSource:
         names = sorted(set(homes.values()))
         files = [inside(folder, one) for one in names]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise EncoderError(f"not an index of safetensors files ({error})", where=str(index), mend=AGAIN) from error
+        raise EncoderError(f"not an index of safetensors files ({error})", where=str(index), hint=AGAIN) from error
     missing = [one for one, file in zip(names, files, strict=True) if not file.is_file()]
     if missing:
         raise EncoderError(f"{len(missing)} of {len(names)} shards are missing ({listed(missing)})", where=str(folder))
@@ -207,7 +207,7 @@ def _named_weights(config: Path) -> str | None:
             raise ValueError(f"weights in '{name}'")  # noqa: TRY301
         inside(config.parent, name)
     except (ValueError, AttributeError, TypeError) as error:
-        raise EncoderError(f"not a configuration of transformers ({error})", where=str(config), mend=AGAIN) from error
+        raise EncoderError(f"not a configuration of transformers ({error})", where=str(config), hint=AGAIN) from error
     return str(name)
 
 
@@ -216,7 +216,7 @@ def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         head = file.read(len(_POINTER))
     if head == _POINTER:
-        raise EncoderError("a git-lfs pointer, not the weights themselves", where=str(path), mend="run 'git lfs pull'")
+        raise EncoderError("a git-lfs pointer, not the weights themselves", where=str(path), hint="run 'git lfs pull'")
     return head
 
 
@@ -235,7 +235,7 @@ def _header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
         raise EncoderError(
             f"neither a whole safetensors file nor one of torch.save ({_first_line(error)})",
             where=str(path),
-            mend=AGAIN,
+            hint=AGAIN,
         ) from error
 
 
@@ -245,22 +245,22 @@ def _open_torch(path: Path, *, lazily: bool) -> TorchSource:
     import torch
 
     if lazily and not zipfile.is_zipfile(path):
-        raise EncoderError("a truncated file of torch.save: its end is missing", where=str(path), mend=AGAIN)
+        raise EncoderError("a truncated file of torch.save: its end is missing", where=str(path), hint=AGAIN)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd pickles and TorchScript, which fail below or do no harm
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily)
     except UnpicklingError as error:
         if "GLOBAL" not in str(error):
-            raise EncoderError("a broken file of torch.save", where=str(path), mend=AGAIN) from error
+            raise EncoderError("a broken file of torch.save", where=str(path), hint=AGAIN) from error
         raise EncoderError(
             "it holds more than tensors, and reading that could run its code",
             where=str(path),
-            mend="save the tensors only",
+            hint="save the tensors only",
         ) from error
     except Exception as error:  # a broken pickle can raise anything
         raise EncoderError(
-            f"not a whole file of torch.save ({_first_line(error)})", where=str(path), mend=AGAIN
+            f"not a whole file of torch.save ({_first_line(error)})", where=str(path), hint=AGAIN
         ) from error
     tensors = {name: value for name, value in _flat(content, "") if torch.is_tensor(value)}
     entries = {

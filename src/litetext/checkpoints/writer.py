@@ -100,7 +100,7 @@ def check_target(path: Path, family: str, inputs: Iterable[Path]) -> None:
     sources = list(inputs)
     check_output(path, folder=folder, inputs=[*sources, *(source.parent for source in sources if folder)])
     if folder and path.is_dir() and any(path.iterdir()) and not _is_plain(path):
-        raise OutputError("something else is there", where=str(path), mend="give another folder")
+        raise OutputError("something else is there", where=str(path), hint="give another folder")
 
 
 def _is_plain(folder: Path) -> bool:
@@ -113,27 +113,27 @@ def _check_fits(identity: Identity, row: Format) -> None:
     config = identity.config
     if row.family == OWN:
         return
-    if config.quantised:
+    if config.quantized:
         raise EncoderError(
-            f"the student is quantised ({config.describe_quantised()}): {row.title} holds floating point only",
-            mend="convert the student that it was made of",
+            f"the student is quantized ({config.describe_quantized()}): {row.title} holds floating point only",
+            hint="convert the student that it was made of",
         )
     if config.folded:
         raise EncoderError(
             f"the RepMixer blocks are folded: {row.title} cannot hold them",
-            mend="convert the student as it was trained",
+            hint="convert the student as it was trained",
         )
     if config.rank is not None:
         raise EncoderError(
-            f"the token table is factorised: {row.title} holds whole ones only", mend="keep it in the format litetext"
+            f"the token table is factorized: {row.title} holds whole ones only", hint="keep it in the format litetext"
         )
     if config.kept is not None:
         raise EncoderError(
-            f"the token table is pruned: {row.title} holds CLIP's whole one", mend="keep it in the format litetext"
+            f"the token table is pruned: {row.title} holds CLIP's whole one", hint="keep it in the format litetext"
         )
     if identity.model == "student" and config.padding == "masked":
         raise EncoderError(
-            f"the student masks its padding: {row.title} would attend to it", mend="keep it in the format litetext"
+            f"the student masks its padding: {row.title} would attend to it", hint="keep it in the format litetext"
         )
 
 

@@ -88,8 +88,8 @@ def audit(
     student_context: Annotated[int | None, typer.Option(help="Tokens that the student reads.")] = None,
     sample: Annotated[int, typer.Option(help="Distinct prompts whose features the encoder computes.")] = 5000,
     discard: Annotated[float, typer.Option(help="Share of the largest ratios that TwoNN leaves out.")] = 0.1,
-    neighbours: Annotated[
-        str, typer.Option(metavar="K,K", help="Range of neighbours that the MLE averages over.")
+    neighbors: Annotated[
+        str, typer.Option(metavar="K,K", help="Range of neighbors that the MLE averages over.")
     ] = "10,20",
     seed: Annotated[int, typer.Option(help="Seed of samples and bootstraps.")] = 0,
     device: Annotated[str, typer.Option(help="Where encoder and host run: auto, cpu, cuda, mps.")] = "auto",
@@ -103,7 +103,7 @@ def audit(
     from litetext.auditing.run import audit as run_audit
     from litetext.prompts.readers import ReadOptions
 
-    k_min, k_max = _integers(neighbours, "--neighbours", count=2)
+    k_min, k_max = _integers(neighbors, "--neighbors", count=2)
     options = AuditOptions(
         contexts=_integers(context, "--context"),
         truncation_limit=limit,
@@ -158,7 +158,7 @@ def _integers(text: str, option: str, count: int | None = None) -> tuple[int, ..
     try:
         values = tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise OptionError(f"'{text}' is not a list of whole numbers", where=option, mend="for example 8,16") from None
+        raise OptionError(f"'{text}' is not a list of whole numbers", where=option, hint="for example 8,16") from None
     if count is not None and len(values) != count:
-        raise OptionError(f"{len(values)} numbers where {count} are needed", where=option, mend="for example 10,20")
+        raise OptionError(f"{len(values)} numbers where {count} are needed", where=option, hint="for example 10,20")
     return values

@@ -62,11 +62,11 @@ def bank(
 
     check_number(number)
     if (encoder is None) == (features is None):
-        raise OptionError("features come from an encoder or a cache", mend="give either --encoder or --features")
+        raise OptionError("features come from an encoder or a cache", hint="give either --encoder or --features")
     if encoder is not None and is_bank(encoder):
-        raise OptionError("a bank of a bank", where=encoder, mend="give the encoder that it was made with")
+        raise OptionError("a bank of a bank", where=encoder, hint="give the encoder that it was made with")
     if features is not None and (context is not None or {positions, device, dtype} != {"auto"}):
-        raise OptionError("options of an encoder for features that are there", mend="leave them out")
+        raise OptionError("options of an encoder for features that are there", hint="leave them out")
     check_target(output, models=(encoder, features), sources=sources)
     # A file of phrases that is not there is told before an encoder is loaded.
     every = features is not None and not sources

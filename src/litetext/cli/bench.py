@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     "\b\nFor a device without PyTorch, make the files elsewhere, and take the folder there:\n"
     "  litetext bench --quick --student s0.safetensors --work files\n"
     "  litetext bench --work files\n"
-    "  litetext bench --artefact exported --quick\n"
-    "  litetext bench phrases.txt --artefact bank-of-phrases.safetensors"
+    "  litetext bench --bundle exported --quick\n"
+    "  litetext bench phrases.txt --bundle bank-of-phrases.safetensors"
 )
 def bench(
     sources: Annotated[
@@ -53,7 +53,7 @@ def bench(
         str | None,
         typer.Option(metavar="PATH|HF_ID", help="SAM3's text encoder. Default: random weights of its size (1.4 GB)."),
     ] = None,
-    artefact: Annotated[
+    bundle: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PATH", help="An exported folder, or a bank of the phrases, to measure as it is; may be repeated."
@@ -63,7 +63,7 @@ def bench(
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="Rows to measure, with * and ?, by commas. Default: all; with --artefact only those.",
+            help="Rows to measure, with * and ?, by commas. Default: all; with --bundle only those.",
         ),
     ] = None,
     output: Annotated[
@@ -109,12 +109,12 @@ def bench(
 
     said = {"rounds": rounds, "seconds": seconds, "phrases": phrases, "threads": threads, "batches": _sizes(batches)}
     options = _options(quick, said)
-    given = [find_row(f"{ARTEFACT}{path}") for path in artefact or ()]
+    given = [find_row(f"{ARTEFACT}{path}") for path in bundle or ()]
     chosen = [*given, *_choose(rows, alone=bool(given), small=quick and teacher is None)]
     made = {"student": student, "preset": preset, "teacher": teacher, "positions": positions, "context": context}
     for place in (output, work):
         if place is not None:
-            check_target(place, models=(student, teacher, *(artefact or ())), sources=sources, folder=True)
+            check_target(place, models=(student, teacher, *(bundle or ())), sources=sources, folder=True)
     if output is not None:
         check_ours(output / "bench.json", '"machine"')
     with _folder(work) as folder, show_progress() as progress:
@@ -142,7 +142,7 @@ def _sizes(batches: str | None) -> tuple[int, ...] | None:
     try:
         return tuple(sorted({int(size) for size in batches.split(",")}))
     except ValueError as error:
-        raise OptionError(f"batches of '{batches}' phrases", mend="give whole numbers by commas: 1,8,32") from error
+        raise OptionError(f"batches of '{batches}' phrases", hint="give whole numbers by commas: 1,8,32") from error
 
 
 def _options(quick: bool, said: dict[str, Any]) -> "BenchOptions":
@@ -158,7 +158,7 @@ def _choose(names: str | None, *, alone: bool, small: bool) -> "tuple[Row, ...]"
 
     Args:
         names: as the user gave them; None for all.
-        alone: whether artefacts are given, and only these are meant unless rows are named.
+        alone: whether bundles are given, and only these are meant unless rows are named.
         small: whether to leave out the teacher, which takes 3 GB of disk and most of the time, unless it is named.
     """
     from litetext.bench.rows import choose_rows

@@ -13,8 +13,8 @@ from litetext.errors import MissingExtraError, OptionError
 if TYPE_CHECKING:
     import torch
 
-    from litetext.distillation.recipe import DistilRecipe
-    from litetext.distillation.report import DistilReport
+    from litetext.distillation.recipe import DistillRecipe
+    from litetext.distillation.report import DistillReport
     from litetext.distillation.validator import Host
 
 
@@ -75,7 +75,7 @@ def distill(
 ) -> None:
     """Train a student on a teacher's features by a recipe; after an interruption it goes on where it was."""
     try:
-        from litetext.distillation.distill import distil
+        from litetext.distillation.distill import distill
     except ImportError as error:
         raise MissingExtraError("distillation", "sam3") from error
     from litetext.device import choose_share
@@ -96,7 +96,7 @@ def distill(
     check_target(folder, models=(*read, *found.validation.images), sources=held, folder=True)
     target = choose_share(device, local_number())
     with show_progress() as progress:
-        report = distil(found, folder, _host(found, target), target, progress)
+        report = distill(found, folder, _host(found, target), target, progress)
     if not is_first():
         return
     if json:
@@ -107,22 +107,22 @@ def distill(
 
 def _folder(recipe: Path | None, output: Path | None) -> Path:
     if output is None and recipe is None:
-        raise OptionError("no folder to write", mend="give -o DIR")
+        raise OptionError("no folder to write", hint="give -o DIR")
     return output or Path(recipe.stem if recipe else "")
 
 
-def _host(recipe: "DistilRecipe", device: "torch.device") -> "Host | None":
+def _host(recipe: "DistillRecipe", device: "torch.device") -> "Host | None":
     """The host that the recipe names; of one that nothing asks for, nothing is loaded."""
     from litetext.distillation.validator import Host
 
     name, gold = recipe.data.host, recipe.validation.gold
     if not name:
         if gold:
-            raise OptionError("pairs to validate with, but no model that segments", mend="give --host")
+            raise OptionError("pairs to validate with, but no model that segments", hint="give --host")
         return None
     if not recipe.losses.kinds and not gold:
         return Host(name)
-    from litetext.evaluation.host_eval import Exam, NoText
+    from litetext.evaluation.host_eval import HostEvaluator, NullTextEncoder
     from litetext.evaluation.labeled_pairs import GoldPairs
     from litetext.features.store import FeatureCache
     from litetext.sam3.segmenter import Segmenter
@@ -130,12 +130,12 @@ def _host(recipe: "DistilRecipe", device: "torch.device") -> "Host | None":
 
     paths = [Path(one) for one in recipe.validation.images]
     pairs = GoldPairs.read([Path(one) for one in gold], paths) if gold else None  # before anything large is loaded
-    segmenter = Segmenter.load(name, NoText(FeatureCache.open(recipe.data.cache).width), device=device)
+    segmenter = Segmenter.load(name, NullTextEncoder(FeatureCache.open(recipe.data.cache).width), device=device)
     reader = text_readers(segmenter.detector) if recipe.losses.kinds else None
-    return Host(name, reader, None if pairs is None else Exam(segmenter, pairs).figures)
+    return Host(name, reader, None if pairs is None else HostEvaluator(segmenter, pairs).figures)
 
 
-def _summary(report: "DistilReport") -> str:
+def _summary(report: "DistillReport") -> str:
     best = report.best
     names = ("cosine", "end_cosine", "retrieval", "order", "val_loss", "cgf1")
     figures = ", ".join(f"{name} {best[name]:.4f}" for name in names if name in best)

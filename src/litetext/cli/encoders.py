@@ -28,8 +28,8 @@ def inspect(
     debug: Debug = False,  # noqa: ARG001 - read by `run`
 ) -> None:
     """Say which checkpoint this is: format, variant, position table, parameters, and what is wrong with it."""
-    from litetext.checkpoints.summary import summarise_checkpoint
-    from litetext.export.bundle import is_artefact, open_artefact
+    from litetext.checkpoints.summary import summarize_checkpoint
+    from litetext.export.bundle import is_bundle, open_bundle
     from litetext.features.bank_file import is_bank
 
     if is_bank(file):
@@ -39,11 +39,11 @@ def inspect(
         bank.file.verify()
         print_json(bank.to_json()) if json else echo(bank.describe())
         return
-    if is_artefact(folder := Path(file)):
-        artefact = open_artefact(folder)
-        print_json(artefact.to_json()) if json else echo("\n".join(artefact.lines()))
+    if is_bundle(folder := Path(file)):
+        bundle = open_bundle(folder)
+        print_json(bundle.to_json()) if json else echo("\n".join(bundle.lines()))
         return
-    summary = summarise_checkpoint(file)
+    summary = summarize_checkpoint(file)
     if json:
         print_json(summary.to_json())
     else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
-from litetext.cli.models import MODEL_HELP, Context, Device, Dtype, ModelChoice, Otherwise, Positions, Text
+from litetext.cli.models import MODEL_HELP, Context, Device, Dtype, Fallback, ModelChoice, Positions, Text
 from litetext.cli.predicting import SCORE, Maker
 from litetext.cli.scores import print_scores, print_subsets
 from litetext.errors import EvaluationError, MissingExtraError, OptionError
@@ -66,7 +66,7 @@ def gold(
         float | None, typer.Option(help="Predict this score or better, at most 0.5 (the default). --ap needs less.")
     ] = None,
     text: Text = None,
-    otherwise: Otherwise = None,
+    fallback: Fallback = None,
     positions: Positions = "auto",
     context: Context = None,
     device: Device = "auto",
@@ -89,19 +89,19 @@ def gold(
     if model is not None:
         if not images:
             raise typer.BadParameter("a --model needs the folder of the pictures", param_hint="--images")
-        choice = ModelChoice(model, text, positions, context, device, dtype, otherwise)
+        choice = ModelChoice(model, text, positions, context, device, dtype, fallback)
         maker = Maker(choice, tuple(images), SCORE if threshold is None else threshold)
         if ap and threshold is None:
             echo("warning: AP is too low without poor predictions: give --threshold 0.01, for example", err=True)
     elif (
         images
         or text
-        or otherwise
+        or fallback
         or threshold is not None
         or context is not None
         or {positions, device, dtype} != {"auto"}
     ):
-        raise OptionError("options of a model without a model", mend="give --model, or leave them out")
+        raise OptionError("options of a model without a model", hint="give --model, or leave them out")
     elif predictions is None:
         raise typer.BadParameter("give predictions, or a --model that makes them", param_hint="--pred")
     if any(path.is_dir() for path in files):
@@ -131,9 +131,9 @@ def _evaluate_subsets(files: list[Path], predictions: Path, maker: Maker | None,
     from litetext.evaluation.subsets import ANNOTATORS, SubsetScores, find_subsets, score_set
 
     if len(files) > 1:
-        raise OptionError("a folder among several files", where="--gt", mend="give one folder, or the files of one set")
+        raise OptionError("a folder among several files", where="--gt", hint="give one folder, or the files of one set")
     if predictions.is_file():
-        raise OptionError("one file for several subsets", where="--pred", mend="give a folder")
+        raise OptionError("one file for several subsets", where="--pred", hint="give a folder")
     sets = find_subsets(files[0], predictions)
     for one in sets.values():
         if len(one.truths) < ANNOTATORS:
@@ -144,7 +144,7 @@ def _evaluate_subsets(files: list[Path], predictions: Path, maker: Maker | None,
     there = {subset: one for subset, one in sets.items() if one.predictions.is_file()}
     if not there:
         names = ", ".join(one.predictions.name for one in sets.values())
-        raise EvaluationError("no predictions", where=str(predictions), mend=f"it should hold {names}")
+        raise EvaluationError("no predictions", where=str(predictions), hint=f"it should hold {names}")
     with show_progress() as progress:
         scores = SubsetScores({subset: score_set(one, progress, with_ap=with_ap) for subset, one in there.items()})
     for subset, one in there.items():

@@ -48,14 +48,14 @@ def export(
     json: Json = False,
     debug: Debug = False,  # noqa: ARG001 - read by `run`
 ) -> None:
-    """Write a student as a program for an engine, with its tokeniser: a folder that serves without PyTorch."""
+    """Write a student as a program for an engine, with its tokenizer: a folder that serves without PyTorch."""
     from litetext.errors import OptionError
     from litetext.export.targets.target import Precision, TargetOptions
     from litetext.prompts.readers import ReadOptions
 
     options = TargetOptions(length, batch, cast("Precision", precision))  # which refuses any other word
     if phrases < 1:
-        raise OptionError(f"{phrases} phrases to compare on", mend="give at least 1")
+        raise OptionError(f"{phrases} phrases to compare on", hint="give at least 1")
     check_target(output, models=[student], sources=sources, folder=True)
     texts = read_corpus(sources, ReadOptions()).texts
     encoder = open_encoder(student, positions, context, "cpu")
@@ -68,5 +68,5 @@ def export(
     if json:
         print_json(done.to_json())
         return
-    artefact, size = done.artefact, f"{done.bytes / 1e6:.2f} MB with its tokeniser"
-    echo(f"{done.folder}: {artefact.model} ({artefact.options.precision}), {size}\n{artefact.comparison()}")
+    bundle, size = done.bundle, f"{done.bytes / 1e6:.2f} MB with its tokenizer"
+    echo(f"{done.folder}: {bundle.model} ({bundle.options.precision}), {size}\n{bundle.comparison()}")

@@ -42,13 +42,13 @@ class Injection:
         """Check what belongs together."""
         if self.student is None:
             if any((self.host, self.images, self.pairs is not None, self.positions != "auto", self.context)):
-                raise OptionError("options of --attenuation without a student", mend="give --attenuation STUDENT")
+                raise OptionError("options of --attenuation without a student", hint="give --attenuation STUDENT")
         elif self.host is None:
-            raise OptionError("--attenuation without a host", mend="give --host micro, a folder or a hub name")
+            raise OptionError("--attenuation without a host", hint="give --host micro, a folder or a hub name")
         elif not self.images and self.host != MICRO:
-            raise OptionError("--attenuation without images", where=self.host, mend="give --images DIR, or micro")
+            raise OptionError("--attenuation without images", where=self.host, hint="give --images DIR, or micro")
         if self.pairs is not None and self.pairs < 1:
-            raise OptionError(f"{self.pairs} pairs", where="--pairs", mend="ask for 1 or more")
+            raise OptionError(f"{self.pairs} pairs", where="--pairs", hint="ask for 1 or more")
 
     def measure(
         self, corpus: "PromptCorpus", device: str, seed: int, progress: Callable[[str, float], None]

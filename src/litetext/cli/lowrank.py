@@ -54,5 +54,5 @@ def _rank(word: str) -> int | None:
     if word == "auto":
         return None
     if not word.isdecimal():
-        raise OptionError(f"a rank of '{word}'", where="--rank", mend="give a number, or auto")
+        raise OptionError(f"a rank of '{word}'", where="--rank", hint="give a number, or auto")
     return int(word)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
-from litetext.cli.models import Context, ModelChoice, Otherwise, Positions, Text
+from litetext.cli.models import Context, Fallback, ModelChoice, Positions, Text
 from litetext.cli.outputs import check_target
 from litetext.errors import MissingExtraError, OptionError
 
@@ -40,7 +40,7 @@ def scene(
     from litetext.storage import atomic_file
 
     if output.suffix.lower() != ".png":
-        raise OptionError(f"a picture as '{output.suffix}'", where=str(output), mend="give a name that ends in .png")
+        raise OptionError(f"a picture as '{output.suffix}'", where=str(output), hint="give a name that ends in .png")
     check_target(output)
     options = SceneOptions(size=size, split=cast("Split", split))  # refuses any other word
     drawn = make_scene(seed, options)
@@ -73,7 +73,7 @@ def world(
     from litetext.storage import atomic_folder
 
     if pairs < 1:
-        raise OptionError(f"{pairs} pairs", where="--pairs", mend="ask for 1 or more")
+        raise OptionError(f"{pairs} pairs", where="--pairs", hint="ask for 1 or more")
     options = SceneOptions(size=size, split=cast("Split", split))  # refuses any other word
     check_target(output, folder=True)
     with atomic_folder(output, is_ours=is_world) as folder, show_progress() as progress:
@@ -107,14 +107,14 @@ def phrases(
     json: Json = False,
     debug: Debug = False,  # noqa: ARG001 - read by `run`
 ) -> None:
-    """Write phrases of the micro world, to distil students from; held-out words are not among them."""
+    """Write phrases of the micro world, to distill students from; held-out words are not among them."""
     _need_training()
-    from litetext.micro.phrase_sampling import make_talk
+    from litetext.micro.phrase_sampling import sample_phrases
     from litetext.storage import write_text
 
     check_target(output)
     with show_progress() as progress:
-        texts = make_talk(seed, count, progress=progress)
+        texts = sample_phrases(seed, count, progress=progress)
     write_text(output, "\n".join(texts) + "\n")
     if json:
         print_json({"file": str(output), "phrases": len(texts)})
@@ -180,7 +180,7 @@ def evaluate(
     seed: Seed = 0,
     model: Annotated[str, typer.Option(metavar="micro|PATH|HF_ID", help="What segments.")] = "micro",
     text: Text = None,
-    otherwise: Otherwise = None,
+    fallback: Fallback = None,
     positions: Positions = "auto",
     context: Context = None,
     split: SplitName = "test",
@@ -192,7 +192,7 @@ def evaluate(
 ) -> None:
     """Score a model on fresh pairs of the micro world: cgF1, IL_MCC, pmF1."""
     if pairs < 1:
-        raise OptionError(f"{pairs} pairs", where="--pairs", mend="ask for 1 or more")
+        raise OptionError(f"{pairs} pairs", where="--pairs", hint="ask for 1 or more")
     _need_training()
     from litetext.micro.evaluation import STRANGERS, evaluate_pairs, refuse_strangers
     from litetext.micro.model import SIZE
@@ -203,7 +203,7 @@ def evaluate(
     from litetext.sam3.segmenter import SegmentOptions
 
     options = SceneOptions(size=SIZE, split=cast("Split", split))  # refuses any other word
-    choice = ModelChoice(model, text, positions, context, otherwise=otherwise)
+    choice = ModelChoice(model, text, positions, context, fallback=fallback)
     asked = list(make_pairs(seed, pairs, options))
     phrases = [pair.phrase.text for pair in asked]
     segmenter = choice.load(SegmentOptions(), [*phrases, *strangers("test")])

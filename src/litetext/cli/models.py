@@ -22,7 +22,7 @@ Text = Annotated[
         help="Text encoder, exported one or prompt bank instead of the model's own encoder, which is not loaded then.",
     ),
 ]
-Otherwise = Annotated[
+Fallback = Annotated[
     str | None,
     typer.Option(metavar="PATH|HF_ID", help="Text encoder of phrases that a prompt bank (--text) does not know."),
 ]
@@ -75,7 +75,7 @@ class ModelChoice:
         context: tokens that it reads; None: as many as its table has.
         device: where to compute.
         dtype: the number type.
-        otherwise: encodes the phrases that the bank does not know; None: they are refused.
+        fallback: encodes the phrases that the bank does not know; None: they are refused.
 
     Raises:
         OptionError: a context or positions without a text encoder, or something for a bank without one.
@@ -87,14 +87,14 @@ class ModelChoice:
     context: int | None = None
     device: str = "auto"
     dtype: str = "auto"
-    otherwise: str | None = None
+    fallback: str | None = None
 
     def __post_init__(self) -> None:
         """Check what belongs together."""
         if self.text is None and (self.context is not None or self.positions != "auto"):
-            raise OptionError("a context or positions without a text encoder", mend="give --text")
-        if self.otherwise is not None and self.text is None:
-            raise OptionError("--otherwise without a prompt bank", where=self.otherwise, mend="give --text BANK")
+            raise OptionError("a context or positions without a text encoder", hint="give --text")
+        if self.fallback is not None and self.text is None:
+            raise OptionError("--fallback without a prompt bank", where=self.fallback, hint="give --text BANK")
 
     def load(self, options: "SegmentOptions", asked: Sequence[str] = ()) -> "Segmenter":
         """Load the encoder, if there is one, and the model around it.
@@ -120,8 +120,8 @@ class ModelChoice:
         described = {"model": identify(self.model), "dtype": self.dtype}
         if self.text is not None:
             described |= {"text": identify(self.text), "positions": self.positions, "context": str(self.context)}
-        if self.otherwise is not None:
-            described["otherwise"] = identify(self.otherwise)
+        if self.fallback is not None:
+            described["otherwise"] = identify(self.fallback)
         return described
 
     def _load_encoder(self, asked: Sequence[str]) -> "TextEncoder | None":
@@ -129,10 +129,10 @@ class ModelChoice:
 
         if self.text is None:
             return None
-        other = self.otherwise
+        other = self.fallback
         if not is_served(self.text):
             if other is not None:
-                raise OptionError("--otherwise for what is no prompt bank", where=self.text, mend="leave it out")
+                raise OptionError("--fallback for what is no prompt bank", where=self.text, hint="leave it out")
             return self._load(self.text)
         if other is None:
             _refuse_positions(self.text, self.positions, self.context)
@@ -145,4 +145,4 @@ class ModelChoice:
 
 def _refuse_positions(spec: str, positions: str, context: int | None) -> None:
     if context is not None or positions != "auto":
-        raise OptionError("a context or positions for what has its own", where=spec, mend="leave them out")
+        raise OptionError("a context or positions for what has its own", where=spec, hint="leave them out")

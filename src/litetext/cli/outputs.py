@@ -25,12 +25,12 @@ def check_target(
         OutputError: it cannot be written there, is one of the inputs, or replaces a file of a model's folder.
     """
     if output.exists() and not (output.is_file() or output.is_dir()):
-        raise OutputError("neither a file nor a folder", where=str(output), mend="give the name of a file")
+        raise OutputError("neither a file nor a folder", where=str(output), hint="give the name of a file")
     inputs = [path for spec in (*models, *(sources or ())) if spec for path in _paths(str(spec))]
     check_output(output, folder=folder, inputs=inputs)
     folders = [path.resolve() for spec in models if spec for path in _paths(str(spec)) if path.is_dir()]
     if not folder and output.exists() and any(path in output.resolve().parents for path in folders):
-        raise OutputError("the output is a file of the folder that is read", where=str(output), mend="give another")
+        raise OutputError("the output is a file of the folder that is read", where=str(output), hint="give another")
 
 
 def check_ours(path: Path, mark: str) -> None:
@@ -47,7 +47,7 @@ def check_ours(path: Path, mark: str) -> None:
     if path.exists():
         with path.open("rb") as file:
             if mark.encode() not in file.read(_HEAD):
-                raise OutputError("it would be replaced, and is not ours", where=str(path), mend="give another folder")
+                raise OutputError("it would be replaced, and is not ours", where=str(path), hint="give another folder")
 
 
 def _paths(spec: str) -> Iterator[Path]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from litetext.cli.retention import Asked
     from litetext.evaluation.retention import RetentionReport
     from litetext.export.compress_io import StudentFiles
-    from litetext.export.quantize import Quantisation
+    from litetext.export.quantize import Quantization
     from litetext.sam3.segmenter import Segmenter
 
 PAIRS = 500
@@ -67,7 +67,7 @@ def quantize(
 
     options = QuantizeOptions(weights, activations, table, calibrate, check)
     if model is None and pairs is not None:
-        raise OptionError("pairs without a host", where="--pairs", mend="give --model, or leave them out")
+        raise OptionError("pairs without a host", where="--pairs", hint="give --model, or leave them out")
     files = student_files(file, output, positions, context, sources)
     # The host comes first: what cannot be loaded fails before the work, not after it.
     host = None if model is None else _Host.load(files, model, PAIRS if pairs is None else pairs, seed)
@@ -112,7 +112,7 @@ class _Host:
         return report_retention(comparison, *sizes, Bootstrap(seed=seed))
 
 
-def _tell(done: "Quantisation", report: "RetentionReport | None", *, json: bool) -> None:
+def _tell(done: "Quantization", report: "RetentionReport | None", *, json: bool) -> None:
     if report is not None and report.retention is None:
         echo("warning: cgF1 was not above 0 before: what is kept of it is undefined", err=True)
     if json:

@@ -16,7 +16,7 @@ from litetext.errors import MissingExtraError, OptionError
 
 if TYPE_CHECKING:
     from litetext.evaluation.cgf1 import Progress
-    from litetext.evaluation.labeled_pairs import KnownPair
+    from litetext.evaluation.labeled_pairs import LabeledPair
     from litetext.evaluation.retention import RetentionReport
 
 PAIRS = 1000
@@ -115,7 +115,7 @@ class Asked:
         count: how many there are.
     """
 
-    pairs: Iterable["KnownPair"]
+    pairs: Iterable["LabeledPair"]
     count: int
 
     def tells(self, progress: "Progress") -> "Progress":
@@ -131,12 +131,12 @@ def _choose_pairs(files: list[Path], images: list[Path], pairs: int | None, seed
     """
     if not files:
         if images:
-            raise OptionError("pictures without ground truth", where="--images", mend="give --gt, or leave them out")
+            raise OptionError("pictures without ground truth", where="--images", hint="give --gt, or leave them out")
         return micro_pairs(PAIRS if pairs is None else pairs, seed)
     from litetext.evaluation.labeled_pairs import GoldPairs
 
     if pairs is not None:
-        raise OptionError("a number of pairs for files", where="--pairs", mend="leave it out: all of them are asked")
+        raise OptionError("a number of pairs for files", where="--pairs", hint="leave it out: all of them are asked")
     if not images:
         raise typer.BadParameter("--gt needs the folder of the pictures", param_hint="--images")
     found = GoldPairs.read(files, images)
@@ -151,7 +151,7 @@ def micro_pairs(count: int, seed: int) -> Asked:
     from litetext.micro.scenes import SceneOptions
 
     if count < 1:
-        raise OptionError(f"{count} pairs", where="--pairs", mend="ask for 1 or more")
+        raise OptionError(f"{count} pairs", where="--pairs", hint="ask for 1 or more")
     return Asked(known_pairs(make_pairs(seed, count, SceneOptions(size=SIZE, split="test"))), count)
 
 

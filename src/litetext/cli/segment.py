@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
-from litetext.cli.models import MODEL_HELP, Context, Device, Dtype, ModelChoice, Otherwise, Positions, Text
+from litetext.cli.models import MODEL_HELP, Context, Device, Dtype, Fallback, ModelChoice, Positions, Text
 from litetext.errors import MissingExtraError, shortened
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _BETWEEN = re.compile(r"(?<!\d),|,(?!\d)|[;|/]|\s\.\s|\.\s+(?=.+\.\s*$)")
     epilog="\b\nExamples:\n  litetext segment photo.jpg -p 'white dog' -p leash -o found\n"
     "  litetext segment photos/ 'more/*.png' -p person --json\n"
     "  litetext segment photo.jpg -p dog --text s0.pt --positions slice --context 16\n"
-    "  litetext segment photo.jpg -p dog --text bank.safetensors --otherwise student.safetensors"
+    "  litetext segment photo.jpg -p dog --text bank.safetensors --fallback student.safetensors"
 )
 def segment(
     images: Annotated[
@@ -44,7 +44,7 @@ def segment(
     threshold: Annotated[float, typer.Option(help="Instances with a higher score are kept.")] = 0.5,
     model: Annotated[str, typer.Option(metavar="PATH|HF_ID", help=MODEL_HELP)] = "facebook/sam3",
     text: Text = None,
-    otherwise: Otherwise = None,
+    fallback: Fallback = None,
     positions: Positions = "auto",
     context: Context = None,
     device: Device = "auto",
@@ -62,7 +62,7 @@ def segment(
         raise MissingExtraError("segmentation", "sam3") from error
 
     options = SegmentOptions(threshold=threshold)
-    choice = ModelChoice(model, text, positions, context, device, dtype, otherwise)
+    choice = ModelChoice(model, text, positions, context, device, dtype, fallback)
     files = find_images(images, () if output is None else overlays_of(output))
     job = SegmentJob.of(files, prompts, choice.describe() | {"threshold": str(threshold)})
     _hint(prompts)

@@ -60,7 +60,7 @@ class Alignment:
 
 
 def _valid_first(mask: Tensor) -> Tensor:
-    """Places [B, L] of the tokens of each text in their order, the valid ones before the others."""
+    """PackedTokens [B, L] of the tokens of each text in their order, the valid ones before the others."""
     return (~mask).int().argsort(dim=1, stable=True)
 
 
@@ -69,6 +69,6 @@ def _check(student: Tensor, teacher: Tensor) -> None:
         if mask.ndim != 2 or mask.dtype != torch.bool:
             raise EncoderError(f"a mask is {mask.dtype} {list(mask.shape)}, not bool [B, L]")
         if not bool(mask.any(dim=1).all()):
-            raise EncoderError("a text without a valid token", mend="drop empty texts")
+            raise EncoderError("a text without a valid token", hint="drop empty texts")
     if len(student) != len(teacher) or not len(student):
-        raise EncoderError(f"a student of {len(student)} texts and a teacher of {len(teacher)}", mend="give the same")
+        raise EncoderError(f"a student of {len(student)} texts and a teacher of {len(teacher)}", hint="give the same")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from litetext.distillation.optimiser import ROWS
+from litetext.distillation.optimizer import ROWS
 from litetext.encoders.student import TextStudent
 
 LEAST = 1e-12  # stands for a decay of 0, of which there is no logarithm

@@ -78,7 +78,7 @@ class Data:
             raise OptionError(
                 f"{len(train)} phrases to train on and {len(validation)} to validate with",
                 where=str(cache.path),
-                mend="embed more phrases, or change [data] validation",
+                hint="embed more phrases, or change [data] validation",
             )
         kept_out = frozenset(held | {clean(text) for text in validation})
         return cls(tuple(train), tuple(validation), tuple(hold_outs), kept_out)
@@ -124,6 +124,6 @@ def _corpus(cache: FeatureCache, sources: Sequence[str]) -> PromptCorpus:
         raise CacheError(
             f"no features of {len(missing)} phrases, the first is '{missing[0]}'",
             where=str(cache.path),
-            mend="embed the same sources first",
+            hint="embed the same sources first",
         )
     return corpus

@@ -80,7 +80,7 @@ def check_pair(student: TextFeatures, teacher: TextFeatures) -> None:
     if (ours[0], ours[2]) != (theirs[0], theirs[2]):
         raise EncoderError(
             f"features {list(ours)} of a student and {list(theirs)} of its teacher",
-            mend="give the same texts, and a student of the teacher's width",
+            hint="give the same texts, and a student of the teacher's width",
         )
 
 
@@ -93,7 +93,7 @@ def relative_error(student: Tensor, teacher: Tensor) -> Tensor:
 def _error(kind: Kind, read: Reading, target: Reading, alignment: Alignment) -> Tensor:
     ours, theirs = read.of(kind), target.of(kind)
     if not ours or ours.keys() != theirs.keys():
-        raise EncoderError(f"no {kind} in what the decoder's layers make of the text", mend="set their weight to 0")
+        raise EncoderError(f"no {kind} in what the decoder's layers make of the text", hint="set their weight to 0")
     if kind == POOLED:
         errors = [relative_error(ours[name], theirs[name]) for name in ours]
     else:

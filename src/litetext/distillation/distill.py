@@ -8,27 +8,27 @@ import torch
 from litetext.distillation.average import Average
 from litetext.distillation.curve import PICTURE, TABLE
 from litetext.distillation.data import Data, token_lengths
-from litetext.distillation.optimiser import LossScale, RowAdam, make_optimiser
+from litetext.distillation.optimizer import LossScale, RowAdam, make_optimizer
 from litetext.distillation.parallel import all_processes, share_statistics
-from litetext.distillation.recipe import DistilRecipe
-from litetext.distillation.report import CARD, STUDENT, SUMMARY, DistilReport
+from litetext.distillation.recipe import DistillRecipe
+from litetext.distillation.report import CARD, STUDENT, SUMMARY, DistillReport
 from litetext.distillation.start import start_student
-from litetext.distillation.train_step import Learner
-from litetext.distillation.trainer import Progress, Surroundings, Trainer
+from litetext.distillation.train_step import StepRunner
+from litetext.distillation.trainer import Progress, RunContext, Trainer
 from litetext.distillation.training_state import CHECKPOINT, Run
-from litetext.distillation.validator import Examination, Host
+from litetext.distillation.validator import Host, Validator
 from litetext.errors import OptionError
 from litetext.features.store import FeatureCache
 from litetext.storage import fingerprint, only_writer
 
 
-def distil(
-    recipe: DistilRecipe,
+def distill(
+    recipe: DistillRecipe,
     folder: Path,
     host: Host | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
-) -> DistilReport:
+) -> DistillReport:
     """Train a student, or go on where a run in this folder stopped; the weights come out the same.
 
     Under ``torchrun`` the processes share each batch; process 0 alone writes.
@@ -57,13 +57,13 @@ def distil(
         if world.rank == 0:
             stack.enter_context(only_writer(folder, "this run"))
             _remove_leftovers(folder)
-        trainer = prepare_run(recipe, folder, cache, data, Surroundings(place, world, host, progress or _silent))
+        trainer = prepare_run(recipe, folder, cache, data, RunContext(place, world, host, progress or _silent))
         trainer.train()
         return trainer.report()
 
 
-def prepare_run(recipe: DistilRecipe, folder: Path, cache: FeatureCache, data: Data, around: Surroundings) -> Trainer:
-    """Build the student and its optimisers, and load what was kept of the run.
+def prepare_run(recipe: DistillRecipe, folder: Path, cache: FeatureCache, data: Data, around: RunContext) -> Trainer:
+    """Build the student and its optimizers, and load what was kept of the run.
 
     Args:
         recipe: what to do.
@@ -84,7 +84,7 @@ def prepare_run(recipe: DistilRecipe, folder: Path, cache: FeatureCache, data: D
     number: torch.dtype = getattr(torch, training.number)
     run = Run(
         student,
-        make_optimiser(student, training.weight_decay),
+        make_optimizer(student, training.weight_decay),
         RowAdam(student.token_table.weight),
         Average(student, training.ema),
         LossScale(number),
@@ -94,9 +94,9 @@ def prepare_run(recipe: DistilRecipe, folder: Path, cache: FeatureCache, data: D
         run.load(folder, identity)
     around.world.wait(around.device)  # process 0 must not write a checkpoint before all have looked for one
     host = around.host
-    learner = Learner(student, cache, recipe.losses, host.reader if host else None, around.world, number)
+    learner = StepRunner(student, cache, recipe.losses, host.reader if host else None, around.world, number)
     asked = data.validation[: recipe.validation.phrases]
-    examination = Examination(cache, asked, recipe.losses, host, training.seed)
+    examination = Validator(cache, asked, recipe.losses, host, training.seed)
     lengths = token_lengths(data.train, student.config.context)
     return Trainer(recipe, folder, data, run, learner, examination, around, lengths, identity)
 
@@ -108,7 +108,7 @@ def _remove_leftovers(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _identity(recipe: DistilRecipe, cache: FeatureCache, data: Data) -> dict[str, str]:
+def _identity(recipe: DistillRecipe, cache: FeatureCache, data: Data) -> dict[str, str]:
     """What a run is of: to go on, all of it must be as it was. Where its files stand does not matter."""
     told = recipe.to_json()
     places = {"cache", "sources", "hold_out", "host"}
@@ -121,14 +121,14 @@ def _identity(recipe: DistilRecipe, cache: FeatureCache, data: Data) -> dict[str
     }
 
 
-def _check_host(recipe: DistilRecipe, host: Host | None) -> None:
+def _check_host(recipe: DistillRecipe, host: Host | None) -> None:
     kinds = recipe.losses.kinds
     if kinds and (host is None or host.reader is None):
         raise OptionError(
-            f"weights for {', '.join(kinds)}, but no decoder", mend="give a host (--host PATH), or weight 0"
+            f"weights for {', '.join(kinds)}, but no decoder", hint="give a host (--host PATH), or weight 0"
         )
     if recipe.validation.best == "cgf1" and (host is None or host.evaluate is None):
-        raise OptionError("the best by cgf1, but nothing to evaluate on", mend="give a host that can be evaluated")
+        raise OptionError("the best by cgf1, but nothing to evaluate on", hint="give a host that can be evaluated")
 
 
 def _silent(_: str, __: float) -> None:

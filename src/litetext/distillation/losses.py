@@ -43,12 +43,12 @@ class LossWeights:
         weights = asdict(self)
         for name, weight in weights.items():
             if type(weight) not in {int, float} or not isfinite(weight) or weight < 0:
-                raise OptionError(f"the weight {name} is {weight!r}", mend="give a number of at least 0")
+                raise OptionError(f"the weight {name} is {weight!r}", hint="give a number of at least 0")
         del weights["consistency"]
         if not any(weights.values()):
             raise OptionError(
                 "no loss ties the student to its teacher: one that always says the same is consistent too",
-                mend=f"give a weight above 0 to one of {', '.join(weights)}",
+                hint=f"give a weight above 0 to one of {', '.join(weights)}",
             )
 
     @property
@@ -130,7 +130,7 @@ def compute_losses(weights: LossWeights, batch: Comparison, *, one_branch: bool 
     if weights.kinds:
         if batch.reader is None:
             raise OptionError(
-                f"weights for {', '.join(weights.kinds)}, but no decoder", mend="give a host, or weight 0"
+                f"weights for {', '.join(weights.kinds)}, but no decoder", hint="give a host, or weight 0"
             )
         parts.update(reader_loss(batch.reader, student, teacher, weights.kinds).items())
     total = torch.stack([getattr(weights, name) * part for name, part in parts.items()]).sum()

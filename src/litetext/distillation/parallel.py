@@ -92,7 +92,7 @@ def all_processes(device: torch.device) -> Iterator[World]:
         distributed.init_process_group(collective_backend(device), timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(
-            f"the processes do not find each other ({str(error).splitlines()[0]})", mend="start them with torchrun"
+            f"the processes do not find each other ({str(error).splitlines()[0]})", hint="start them with torchrun"
         ) from error
     try:
         yield World(distributed.get_rank(), size)
@@ -133,7 +133,7 @@ class SharedBatchNorm(nn.BatchNorm1d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """The normalised input, [T, C]."""
+        """The normalized input, [T, C]."""
         if not self.training:
             return super().forward(x)
         ones = x.new_ones((len(x), 1), dtype=torch.float32)

@@ -51,7 +51,7 @@ class StudentOptions:
         check_least(0, context=self.context, width=self.width)
         check_least(-1, rank=self.rank)
         if self.positions not in get_args(Positions):
-            raise OptionError(f"positions '{self.positions}'", mend=f"give {', '.join(get_args(Positions))}")
+            raise OptionError(f"positions '{self.positions}'", hint=f"give {', '.join(get_args(Positions))}")
         self.config(1)
 
     def config(self, output: int) -> StudentConfig:
@@ -88,7 +88,7 @@ class DataOptions:
     def __post_init__(self) -> None:
         """Check the share."""
         if not 0 < self.validation < 1:
-            raise OptionError(f"a share of {self.validation} for validation", mend="give more than 0, less than 1")
+            raise OptionError(f"a share of {self.validation} for validation", hint="give more than 0, less than 1")
 
 
 @dataclass(frozen=True)
@@ -131,16 +131,16 @@ class TrainingOptions:
         check_least(1, epochs=self.epochs, batch=self.batch, accumulate=self.accumulate, save_every=self.save_every)
         check_least(0, seed=self.seed)
         if self.accumulate > self.batch:
-            raise OptionError(f"a batch of {self.batch} in {self.accumulate} parts", mend="give fewer parts")
+            raise OptionError(f"a batch of {self.batch} in {self.accumulate} parts", hint="give fewer parts")
         for name, most in (("floor", 1.0), ("warm_up", 1.0), ("ema", 0.99999)):
             if not 0 <= getattr(self, name) <= most:
-                raise OptionError(f"{name} is {getattr(self, name)}", mend=f"give 0 to {most:g}")
+                raise OptionError(f"{name} is {getattr(self, name)}", hint=f"give 0 to {most:g}")
         for name in ("rate", "most_norm", "weight_decay"):
             value = getattr(self, name)
             if not isfinite(value) or value < 0 or (value == 0 and name != "weight_decay"):
-                raise OptionError(f"{name} is {value}", mend="give a positive number")
+                raise OptionError(f"{name} is {value}", hint="give a positive number")
         if self.dtype not in NUMBERS:
-            raise OptionError(f"no number type is called '{self.dtype}'", mend=f"give {', '.join(NUMBERS)}")
+            raise OptionError(f"no number type is called '{self.dtype}'", hint=f"give {', '.join(NUMBERS)}")
 
     @property
     def number(self) -> str:
@@ -178,15 +178,15 @@ class ValidationOptions:
         check_least(1, phrases=self.phrases)
         check_least(0, patience=self.patience)
         if self.best not in get_args(Best):
-            raise OptionError(f"no figure is called '{self.best}'", mend=f"give {', '.join(get_args(Best))}")
+            raise OptionError(f"no figure is called '{self.best}'", hint=f"give {', '.join(get_args(Best))}")
         if not isfinite(self.gain) or self.gain < 0:
-            raise OptionError(f"a gain of {self.gain}", mend="give a number of at least 0")
+            raise OptionError(f"a gain of {self.gain}", hint="give a number of at least 0")
         if bool(self.gold) != bool(self.images):
-            raise OptionError("gold and images come together", mend="give the annotations and where their pictures are")
+            raise OptionError("gold and images come together", hint="give the annotations and where their pictures are")
 
 
 @dataclass(frozen=True)
-class DistilRecipe:
+class DistillRecipe:
     """All that decides what a distillation comes to, but the features; its attributes are the sections of a file."""
 
     student: StudentOptions = field(default_factory=StudentOptions)
@@ -196,7 +196,7 @@ class DistilRecipe:
     validation: ValidationOptions = field(default_factory=ValidationOptions)
 
     @classmethod
-    def of(cls, tables: Table, where: str = "the recipe") -> "DistilRecipe":
+    def of(cls, tables: Table, where: str = "the recipe") -> "DistillRecipe":
         """A recipe from tables of what differs from the defaults.
 
         Raises:
@@ -207,7 +207,7 @@ class DistilRecipe:
         _refuse_unknown("section", tables, kinds, where)
         for name, table in tables.items():
             if not isinstance(table, Mapping):
-                raise OptionError(f"{name} is not a section", where=where, mend=f"write [{name}] and its keys below")
+                raise OptionError(f"{name} is not a section", where=where, hint=f"write [{name}] and its keys below")
         losses = _section(LossWeights, tables.get("losses", {}), f"{where}, [losses]")
         training = _section(TrainingOptions, tables.get("training", {}), f"{where}, [training]")
         validation = _section(ValidationOptions, tables.get("validation", {}), f"{where}, [validation]")
@@ -220,7 +220,7 @@ class DistilRecipe:
         return asdict(self)
 
 
-def read_recipe(path: Path | None, changes: Mapping[str, Table] | None = None) -> DistilRecipe:
+def read_recipe(path: Path | None, changes: Mapping[str, Table] | None = None) -> DistillRecipe:
     """A recipe from a TOML file; its paths are as from the current folder.
 
     Args:
@@ -234,22 +234,22 @@ def read_recipe(path: Path | None, changes: Mapping[str, Table] | None = None) -
         tables = {} if path is None else tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         what = (error.strerror or str(error)).lower()
-        raise OptionError(f"cannot read the recipe ({what})", where=str(path), mend="check the path") from error
+        raise OptionError(f"cannot read the recipe ({what})", where=str(path), hint="check the path") from error
     except ValueError as error:
-        raise OptionError(f"not TOML ({error})", where=str(path), mend="see docs/distill.md for an example") from error
+        raise OptionError(f"not TOML ({error})", where=str(path), hint="see docs/distill.md for an example") from error
     for section, values in (changes or {}).items():
         said = {name: value for name, value in values.items() if value is not None}
         found = tables.get(section, {})
         if said and isinstance(found, Mapping):
             tables[section] = {**found, **said}
-    return DistilRecipe.of(tables, "the options" if path is None else str(path))
+    return DistillRecipe.of(tables, "the options" if path is None else str(path))
 
 
 def check_least(least: int, **values: int) -> None:
     """Raise an `OptionError` unless each value is at least ``least``."""
     for name, value in values.items():
         if value < least:
-            raise OptionError(f"{name} is {value}", mend=f"give {least} or more")
+            raise OptionError(f"{name} is {value}", hint=f"give {least} or more")
 
 
 def _section(kind: type[Section], table: Table, where: str) -> Section:
@@ -259,7 +259,7 @@ def _section(kind: type[Section], table: Table, where: str) -> Section:
     try:
         return kind(**values)
     except OptionError as error:
-        raise OptionError(error.what, where=where, mend=error.mend) from error
+        raise OptionError(error.what, where=where, hint=error.hint) from error
 
 
 def _typed(name: str, value: Any, default: Any, where: str) -> Any:
@@ -271,7 +271,7 @@ def _typed(name: str, value: Any, default: Any, where: str) -> Any:
         return float(value)
     if type(value) is not kind:
         wanted = {tuple: "a list of texts", str: "a text", int: "a whole number", float: "a number"}[kind]
-        raise OptionError(f"{name} is {value!r}", where=where, mend=f"give {wanted}")
+        raise OptionError(f"{name} is {value!r}", where=where, hint=f"give {wanted}")
     return value
 
 
@@ -280,5 +280,5 @@ def _refuse_unknown(what: str, given: Table, known: Mapping[str, Any], where: st
         if name not in known:
             near = difflib.get_close_matches(name, known, 1, 0.0)
             raise OptionError(
-                f"no {what} is called '{name}'", where=where, mend=f"did you mean '{near[0]}'? All: {', '.join(known)}"
+                f"no {what} is called '{name}'", where=where, hint=f"did you mean '{near[0]}'? All: {', '.join(known)}"
             )

@@ -7,7 +7,7 @@ from typing import Any
 
 from litetext.checkpoints.tensors import STUDENT_FILE
 from litetext.distillation.data import Data
-from litetext.distillation.recipe import DistilRecipe
+from litetext.distillation.recipe import DistillRecipe
 from litetext.features.manifest import Teacher
 from litetext.storage import to_json, write_text
 
@@ -22,7 +22,7 @@ _LABELS = {
 
 
 @dataclass(frozen=True, eq=False)
-class DistilReport:
+class DistillReport:
     """What became of a run.
 
     Attributes:
@@ -41,7 +41,7 @@ class DistilReport:
     """
 
     path: Path
-    recipe: DistilRecipe
+    recipe: DistillRecipe
     teacher: Teacher
     data: Data = field(repr=False)
     host: str | None

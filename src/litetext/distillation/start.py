@@ -10,7 +10,7 @@ from litetext.checkpoints.tensors import listed
 from litetext.distillation.recipe import StudentOptions
 from litetext.encoders.position_tables import resize_positions
 from litetext.encoders.student import TextStudent, build_student
-from litetext.encoders.token_tables import factorise_table
+from litetext.encoders.token_tables import factorize_table
 from litetext.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _fitted(
     given = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in found.tensors.items()}
     given[POSITIONS] = _positions(given[POSITIONS], found.sizes.output is None, config.context, options)
     if config.rank is not None and UP not in given and given[TABLE].shape[1] == config.width:
-        given[TABLE], given[UP] = factorise_table(given[TABLE], config.rank)
+        given[TABLE], given[UP] = factorize_table(given[TABLE], config.rank)
     if found.sizes.output is None:
         given |= {name: tensor for name, tensor in fresh.items() if name.startswith("projector.")}
     faults = [name for name in fresh if name not in given or given[name].shape != fresh[name].shape]
@@ -59,11 +59,11 @@ def _fitted(
         raise EncoderError(
             f"a student of {of} cannot start one of {config.name} ({len(faults)} tensors do not fit: {listed(faults)})",
             where=options.init,
-            mend="give its preset and rank, or leave out init",
+            hint="give its preset and rank, or leave out init",
         )
     bad = [name for name, tensor in given.items() if not bool(tensor.isfinite().all())]
     if bad:
-        raise EncoderError(f"NaN or infinity in {listed(bad)}", where=options.init, mend="give another checkpoint")
+        raise EncoderError(f"NaN or infinity in {listed(bad)}", where=options.init, hint="give another checkpoint")
     return given
 
 
@@ -72,7 +72,7 @@ def _positions(table: Tensor, is_mobileclip: bool, rows: int, options: StudentOp
     if how == "auto" and len(table) != rows:
         if not is_mobileclip:
             raise EncoderError(
-                f"a position table of {len(table)} rows for a context of {rows}", where=options.init, mend=CHOICES
+                f"a position table of {len(table)} rows for a context of {rows}", where=options.init, hint=CHOICES
             )
         how = "slice"
     return resize_positions(table, rows, "keep" if how == "auto" else how)

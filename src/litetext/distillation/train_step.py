@@ -12,7 +12,7 @@ from torch.nn import BatchNorm1d
 
 from litetext.distillation.decoder_losses import TextReader
 from litetext.distillation.losses import Comparison, LossWeights, compute_losses
-from litetext.distillation.optimiser import ROWS
+from litetext.distillation.optimizer import ROWS
 from litetext.distillation.parallel import World
 from litetext.encoders.inputs import prepare_rows
 from litetext.encoders.student import TextStudent
@@ -57,7 +57,7 @@ class Batch:
 
 
 @dataclass(frozen=True, eq=False)
-class Learner:
+class StepRunner:
     """What turns phrases into gradients.
 
     Attributes:

@@ -13,13 +13,13 @@ from torch.nn.utils import clip_grad_norm_
 from litetext.checkpoints.writer import save_student
 from litetext.distillation.curve import write_curve, write_events
 from litetext.distillation.data import Data, Rows, batches_of, epoch_batches
-from litetext.distillation.optimiser import rate_at
+from litetext.distillation.optimizer import rate_at
 from litetext.distillation.parallel import World
-from litetext.distillation.recipe import DistilRecipe
-from litetext.distillation.report import STUDENT, DistilReport
-from litetext.distillation.train_step import Learner
+from litetext.distillation.recipe import DistillRecipe
+from litetext.distillation.report import STUDENT, DistillReport
+from litetext.distillation.train_step import StepRunner
 from litetext.distillation.training_state import CHECKPOINT, Run, writing
-from litetext.distillation.validator import Examination, Host
+from litetext.distillation.validator import Host, Validator
 from litetext.encoders.student import StudentEncoder
 from litetext.errors import OptionError, TrainingError
 from litetext.prompts.permutations import permute
@@ -30,7 +30,7 @@ _PERMUTATIONS = 1  # beside the seed: another stream of numbers than the order o
 
 
 @dataclass(frozen=True, eq=False)
-class Surroundings:
+class RunContext:
     """Where a run takes place.
 
     Attributes:
@@ -62,13 +62,13 @@ class Trainer:
         identity: what must be as it was for the run to go on.
     """
 
-    recipe: DistilRecipe
+    recipe: DistillRecipe
     folder: Path
     data: Data
     run: Run
-    learner: Learner
-    examination: Examination
-    around: Surroundings
+    learner: StepRunner
+    examination: Validator
+    around: RunContext
     lengths: Rows
     identity: dict[str, str]
 
@@ -106,7 +106,7 @@ class Trainer:
         if not (self.folder / CHECKPOINT).exists():
             if (self.folder / STUDENT).exists():
                 raise TrainingError(
-                    f"a folder with a student, but without {CHECKPOINT}", where=str(self.folder), mend="give another"
+                    f"a folder with a student, but without {CHECKPOINT}", where=str(self.folder), hint="give another"
                 )
             self.save()
 
@@ -134,14 +134,14 @@ class Trainer:
         return [None if other is None or clean(other) in self.data.kept_out else other for other in found]
 
     def take_step(self, texts: Sequence[str], permuted: Sequence[str | None]) -> dict[str, float]:
-        """One step of the optimisers; each loss and their weighted sum.
+        """One step of the optimizers; each loss and their weighted sum.
 
         Raises:
             TrainingError: a loss or a gradient is not finite.
         """
         run, training = self.run, self.recipe.training
         rate = rate_at(run.progress.step, self.steps, training)
-        run.optimiser.zero_grad(set_to_none=True)
+        run.optimizer.zero_grad(set_to_none=True)
         batch = self.learner.assemble(texts, permuted, min(training.accumulate, len(texts)))
         rows, losses = self.learner.gradients(batch, run.scale.value)
         if not np.isfinite(list(losses.values())).all():
@@ -151,11 +151,11 @@ class Trainer:
             if run.scale.may_skip():
                 return losses
             raise self.broken("gradient", norm)
-        for group in run.optimiser.param_groups:
+        for group in run.optimizer.param_groups:
             group["lr"] = rate
         places = torch.from_numpy(batch.rows).to(rows.device)
         run.average.catch_up(places)
-        run.optimiser.step()
+        run.optimizer.step()
         if rows.grad is not None:
             run.rows.step(places, rows.grad, rate)
         run.average.update(places)
@@ -164,7 +164,7 @@ class Trainer:
 
     def clip(self, rows: Tensor) -> float:
         """Add up the gradients of all processes, take the scale out, and scale them down; their norm before that."""
-        used = [*(one for group in self.run.optimiser.param_groups for one in group["params"]), rows]
+        used = [*(one for group in self.run.optimizer.param_groups for one in group["params"]), rows]
         gradients = [one.grad for one in used if one.grad is not None]
         self.around.world.add_up(gradients)
         if self.run.scale.value != 1:
@@ -177,7 +177,7 @@ class Trainer:
         return TrainingError(
             f"the {what} of step {self.run.progress.step + 1} is {value}",
             where=str(self.folder),
-            mend="begin anew in another folder with a lower rate or dtype fp32; the last checkpoint and the best "
+            hint="begin anew in another folder with a lower rate or dtype fp32; the last checkpoint and the best "
             "student are whole",
         )
 
@@ -211,7 +211,7 @@ class Trainer:
         if best == "loss":
             return -figures["val_loss"]
         if best not in figures:
-            raise OptionError(f"nothing says how high {best} is", mend="give a host that can be evaluated")
+            raise OptionError(f"nothing says how high {best} is", hint="give a host that can be evaluated")
         return figures[best]
 
     def save(self) -> None:
@@ -219,11 +219,11 @@ class Trainer:
         if self.around.world.rank == 0:
             self.run.save(self.folder, self.identity)
 
-    def report(self) -> DistilReport:
+    def report(self) -> DistillReport:
         """What became of it; process 0 writes it down."""
         run, host = self.run, self.around.host
         rows = tuple(run.progress.rows)
-        report = DistilReport(
+        report = DistillReport(
             self.folder,
             self.recipe,
             self.learner.cache.teacher,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from litetext.distillation.average import Average
-from litetext.distillation.optimiser import LossScale, RowAdam
+from litetext.distillation.optimizer import LossScale, RowAdam
 from litetext.encoders.student import TextStudent
 from litetext.errors import TrainingError
 from litetext.records import record
@@ -80,15 +80,15 @@ class Run:
 
     Attributes:
         student: what is trained.
-        optimiser: of all its parameters but the rows of the token table.
-        rows: the optimiser of those.
+        optimizer: of all its parameters but the rows of the token table.
+        rows: the optimizer of those.
         average: of its weights.
         scale: of the loss.
         progress: how far it is.
     """
 
     student: TextStudent
-    optimiser: torch.optim.AdamW
+    optimizer: torch.optim.AdamW
     rows: RowAdam
     average: Average
     scale: LossScale
@@ -125,26 +125,26 @@ class Run:
             state = torch.load(path, weights_only=True, map_location="cpu")
             found, version = dict(state["identity"]), state["version"]
         except Exception as error:  # whatever a damaged file makes of it
-            raise TrainingError("not a checkpoint", where=str(path), mend=ANEW) from error
+            raise TrainingError("not a checkpoint", where=str(path), hint=ANEW) from error
         if version != VERSION:
-            raise TrainingError(f"a checkpoint of version {version}", where=str(path), mend=ANEW)
+            raise TrainingError(f"a checkpoint of version {version}", where=str(path), hint=ANEW)
         other = [name for name in {**found, **identity} if found.get(name) != identity.get(name)]
         if other:
             said = "; ".join(f"{name} was {found.get(name)}, is {identity.get(name)}" for name in other[:3])
             raise TrainingError(
-                f"a run of another recipe ({said})", where=str(folder), mend="give another folder, or the old recipe"
+                f"a run of another recipe ({said})", where=str(folder), hint="give another folder, or the old recipe"
             )
         try:
             for name, part in self._parts().items():
                 part.load_state_dict(state[name])
             self.progress = record(Progress, state["progress"])
         except Exception as error:
-            raise TrainingError("a checkpoint that does not fit", where=str(path), mend=ANEW) from error
+            raise TrainingError("a checkpoint that does not fit", where=str(path), hint=ANEW) from error
 
     def _parts(self) -> dict[str, Any]:
         return {
             "student": self.student,
-            "optimiser": self.optimiser,
+            "optimizer": self.optimizer,
             "rows": self.rows,
             "average": self.average,
             "scale": self.scale,
@@ -179,5 +179,5 @@ def writing(folder: Path) -> Iterator[None]:
         raise TrainingError(
             (said or str(error).splitlines()[0]).lower(),
             where=str(folder),
-            mend="mend that and run it again: the last checkpoint is whole, and training goes on from it",
+            hint="fix that and run it again: the last checkpoint is whole, and training goes on from it",
         ) from error

@@ -37,7 +37,7 @@ class Host:
 
 
 @dataclass(frozen=True, eq=False)
-class Examination:
+class Validator:
     """What students are asked, each the same.
 
     Attributes:
@@ -106,7 +106,7 @@ class Examination:
             raise TrainingError(
                 "the student's features of the validation phrases are not finite",
                 where=student.name,
-                mend="give a lower rate",
+                hint="give a lower rate",
             )
         device = found.values.device
         values = TextFeatures(found.values.float(), found.mask)

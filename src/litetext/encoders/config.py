@@ -39,7 +39,7 @@ class Preset:
         projection: width of the projection that its checkpoint holds but SAM3 never uses.
         causal: whether attention looks back only.
         output: width D of the features, that of the decoder which it is for.
-        rank: rank r of a factorised token table; None for a whole one.
+        rank: rank r of a factorized token table; None for a whole one.
     """
 
     name: str
@@ -117,10 +117,10 @@ class StudentConfig:
         vocabulary: rows V of the token table.
         output: width D of the features.
         folded: whether the RepMixer blocks are folded for inference.
-        rank: rank r of a factorised token table, at most the width; None for a whole one.
+        rank: rank r of a factorized token table, at most the width; None for a whole one.
         kept: which of CLIP's tokens the rows of a pruned token table are, as `KeptTokens` writes it; None for all.
         weights: "int8" if the linear layers' are, only of a folded student; else "float".
-        activations: "int8" if what these layers read is quantised, only with such weights; else "float".
+        activations: "int8" if what these layers read is quantized, only with such weights; else "float".
         table: "int8" or "int4" if the token table is; else "float".
 
     Raises:
@@ -150,47 +150,47 @@ class StudentConfig:
         check_sizes(width=self.width, heads=self.heads, vocabulary=self.vocabulary, output=self.output)
         check_sizes(0, encoder_blocks=self.encoder_blocks, mixer_blocks=self.mixer_blocks)
         if self.encoder_blocks + self.mixer_blocks > MOST_BLOCKS:
-            raise OptionError(f"{self.encoder_blocks + self.mixer_blocks} blocks", mend=f"give at most {MOST_BLOCKS}")
+            raise OptionError(f"{self.encoder_blocks + self.mixer_blocks} blocks", hint=f"give at most {MOST_BLOCKS}")
         check_sizes(SHORTEST_CONTEXT, context=self.context)
         check_heads(self.width, self.heads)
         if self.rank is not None:
             check_sizes(rank=self.rank)
             if self.rank > self.width:
-                raise OptionError(f"a token table of rank {self.rank} and width {self.width}", mend="leave rank out")
+                raise OptionError(f"a token table of rank {self.rank} and width {self.width}", hint="leave rank out")
         if type(self.kept) not in (str, NoneType):
-            raise OptionError(f"kept is {self.kept!r}", mend="give a text")
+            raise OptionError(f"kept is {self.kept!r}", hint="give a text")
         if self.kept is not None and len(kept_tokens(self.kept)) != self.vocabulary:
             raise OptionError(
                 f"{len(kept_tokens(self.kept)):,} tokens are kept, in a token table of {self.vocabulary:,} rows"
             )
         if self.mixer_blocks % 2:
-            raise OptionError(f"{self.mixer_blocks} RepMixer blocks", mend="give an even number: as many last as first")
+            raise OptionError(f"{self.mixer_blocks} RepMixer blocks", hint="give an even number: as many last as first")
         if self.padding not in PADDINGS:
-            raise OptionError(f"no padding is called {self.padding!r}", mend=f"give {' or '.join(PADDINGS)}")
-        self._check_quantised()
+            raise OptionError(f"no padding is called {self.padding!r}", hint=f"give {' or '.join(PADDINGS)}")
+        self._check_quantized()
 
     @property
-    def quantised(self) -> bool:
+    def quantized(self) -> bool:
         """Whether anything of it is integers, so that it can be run, but not trained or changed."""
         return (self.weights, self.table) != ("float", "float")
 
-    def describe_quantised(self) -> str:
+    def describe_quantized(self) -> str:
         """What of it is integers, in words; "" if nothing is."""
         parts = ((self.weights, "weights"), (self.activations, "activations"), (self.table, "token table"))
         return ", ".join(f"{kind} {part}" for kind, part in parts if kind != "float")
 
-    def _check_quantised(self) -> None:
+    def _check_quantized(self) -> None:
         for part, words in (("weights", Weights), ("activations", Activations), ("table", Table)):
             known, said = get_args(words), getattr(self, part)
             if said not in known:
-                raise OptionError(f"{part} {said!r}", mend=f"give {', '.join(known[:-1])} or {known[-1]}")
+                raise OptionError(f"{part} {said!r}", hint=f"give {', '.join(known[:-1])} or {known[-1]}")
         if self.weights == "int8" and not self.folded:
-            raise OptionError("int8 weights of a student that is not folded", mend="fold it first")
+            raise OptionError("int8 weights of a student that is not folded", hint="fold it first")
         if self.activations == "int8" and self.weights != "int8":
-            raise OptionError("int8 activations with float weights", mend="give int8 weights too")
+            raise OptionError("int8 activations with float weights", hint="give int8 weights too")
         columns = self.rank or self.width
         if self.table == "int4" and columns % 2:
-            raise OptionError(f"an int4 token table of {columns} columns", mend="give int8, or an even rank")
+            raise OptionError(f"an int4 token table of {columns} columns", hint="give int8, or an even rank")
 
     @classmethod
     def of(
@@ -210,7 +210,7 @@ class StudentConfig:
         row = PRESETS.get(preset)
         if row is None or row.causal:
             names = ", ".join(name for name, row in PRESETS.items() if not row.causal)
-            raise OptionError(f"no student is called {preset!r}", mend=f"give one of {names}")
+            raise OptionError(f"no student is called {preset!r}", hint=f"give one of {names}")
         rows = row.context if context is None else context
         sizes = (row.width, row.heads, row.encoder_blocks, row.mixer_blocks, rows)
         return cls(row.name, *sizes, padding, vocabulary=vocabulary, output=row.output, rank=row.rank)
@@ -249,10 +249,10 @@ def check_sizes(least: int = 1, **sizes: int) -> None:
     """Raise an `OptionError` unless each size is an integer of at least ``least``."""
     for name, size in sizes.items():
         if type(size) is not int or size < least:
-            raise OptionError(f"{name} is {size!r}", mend=f"give an integer of at least {least}")
+            raise OptionError(f"{name} is {size!r}", hint=f"give an integer of at least {least}")
 
 
 def check_heads(width: int, heads: int) -> None:
     """Raise an `OptionError` unless the heads share the width evenly."""
     if width % heads:
-        raise OptionError(f"a width of {width} for {heads} heads", mend="give a multiple of the heads")
+        raise OptionError(f"a width of {width} for {heads} heads", hint="give a multiple of the heads")

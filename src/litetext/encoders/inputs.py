@@ -35,7 +35,7 @@ def prepare_rows(texts: Iterable[str] | TokenBatch, config: StudentConfig) -> To
     rows = kept.rows[batch.ids]
     if rows.min() < 0:
         lost = int(batch.ids[rows < 0][0])
-        raise OptionError(f"the token {lost}, which was pruned", mend="give texts, or tokens of its own tokeniser")
+        raise OptionError(f"the token {lost}, which was pruned", hint="give texts, or tokens of its own tokenizer")
     return TokenBatch(rows, batch.mask)
 
 
@@ -65,14 +65,14 @@ def prepare(
     else:
         sequences = (tokenizer or clip_tokenizer()).encode(as_texts(texts))
     if not len(sequences):
-        raise OptionError("no texts to encode", mend="give at least one")
+        raise OptionError("no texts to encode", hint="give at least one")
     if tokens and not sequences.lengths.all():
         raise OptionError("a text without tokens", where=f"row {int(sequences.lengths.argmin())} of its batch")
     length = max(2, min(context, int(sequences.lengths.max()))) if to_longest else context
     batch = TokenBatch.of_sequences(sequences, length)
     if batch.ids.min() < 0 or batch.ids.max() >= vocabulary:
         worst = int(batch.ids.min() if batch.ids.min() < 0 else batch.ids.max())
-        raise OptionError(f"the token {worst} for an encoder of {vocabulary} tokens", mend="give tokens of its own")
+        raise OptionError(f"the token {worst} for an encoder of {vocabulary} tokens", hint="give tokens of its own")
     return batch
 
 
@@ -100,5 +100,5 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 def _unpadded(batch: TokenBatch) -> TokenSequences:
     lengths = batch.mask.sum(axis=1)
     if (batch.mask != (np.arange(batch.context) < lengths[:, None])).any():
-        raise OptionError("padding before a token", mend="pad on the right")
+        raise OptionError("padding before a token", hint="pad on the right")
     return TokenSequences(batch.ids[batch.mask].astype(np.int32), lengths)

@@ -15,7 +15,7 @@ MakeLinear = Callable[[int, int], nn.Module]  # a linear layer of so many inputs
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
+class PackedTokens:
     """Where the T valid tokens of a batch stand: training computes on their rows [T, C] alone.
 
     Only attention and convolutions are given a batch again, with zeros as padding. Not for inference, where a graph
@@ -56,7 +56,7 @@ class FloatLayerNorm(nn.LayerNorm):
     """Layer norm that computes in float32 and answers in the type of its input."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The normalised input, any shape [..., C]."""
+        """The normalized input, any shape [..., C]."""
         weight, bias = self.weight.float(), self.bias.float()
         return layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
@@ -88,7 +88,7 @@ class EncoderBlock(nn.Module):
         x = x + self.out(self._attend(self.qkv(self.attention_norm(x)), mask))
         return x + _feed_forward(self.fc1, self.fc2, self.ffn_norm(x))
 
-    def forward_rows(self, rows: Tensor, places: Places) -> Tensor:
+    def forward_rows(self, rows: Tensor, places: PackedTokens) -> Tensor:
         """The same of the valid tokens [T, C] alone."""
         heads = places.batch(self.qkv(self.attention_norm(rows)))
         rows = rows + self.out(places.rows(self._attend(heads, places.attended)))
@@ -138,16 +138,16 @@ class MixerBlock(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """The next states of tokens [B, L, C]; where the mask [B, L] is False there is no token."""
         if mask is not None and self.training:
-            places = Places.of(mask)
+            places = PackedTokens.of(mask)
             return places.batch(self.forward_rows(places.rows(x), places))
         x = _without_padding(x, mask)
-        mixed = _normalise(self.mixer_conv_norm, _over_tokens(self.mixer_conv, x))
-        difference = _normalise(self.mixer_skip, x) - _normalise(self.mixer_norm, x)
+        mixed = _normalize(self.mixer_conv_norm, _over_tokens(self.mixer_conv, x))
+        difference = _normalize(self.mixer_skip, x) - _normalize(self.mixer_norm, x)
         x = _without_padding(x + self.mixer_scale * (mixed + difference), mask)
-        mixed = _normalise(self.ffn_conv_norm, _over_tokens(self.ffn_conv, x))
+        mixed = _normalize(self.ffn_conv_norm, _over_tokens(self.ffn_conv, x))
         return x + self.ffn_scale * _feed_forward(self.fc1, self.fc2, mixed)
 
-    def forward_rows(self, rows: Tensor, places: Places) -> Tensor:
+    def forward_rows(self, rows: Tensor, places: PackedTokens) -> Tensor:
         """The same of the valid tokens [T, C] alone, which are all that batch statistics are taken over."""
         mixed = self.mixer_conv_norm(places.rows(_over_tokens(self.mixer_conv, places.batch(rows))))
         rows = rows + self.mixer_scale * (mixed + self.mixer_skip(rows) - self.mixer_norm(rows))
@@ -228,7 +228,7 @@ def _without_padding(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x.masked_fill(~mask[:, :, None], 0.0)
 
 
-def _normalise(norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
+def _normalize(norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
     """Batch norm of [B, L, C] over texts and tokens."""
     normal: Tensor = norm(x.flatten(0, 1)).view(x.shape)
     return normal

@@ -9,13 +9,13 @@ from torch.overrides import TorchFunctionMode
 
 
 @contextmanager
-def blank() -> Iterator[None]:
-    """While the block runs, modules are made on the device "meta", and nothing is initialised."""
-    with torch.device("meta"), _WithoutInitialisation():
+def meta_init() -> Iterator[None]:
+    """While the block runs, modules are made on the device "meta", and nothing is initialized."""
+    with torch.device("meta"), _WithoutInitialization():
         yield
 
 
-class _WithoutInitialisation(TorchFunctionMode):
+class _WithoutInitialization(TorchFunctionMode):
     """Leaves out the functions of `torch.nn.init`: on "meta" they do nothing, but first import the compiler (2 s)."""
 
     def __torch_function__(
@@ -25,7 +25,7 @@ class _WithoutInitialisation(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call the function, unless it initialises: then give back its tensor."""
+        """Call the function, unless it initializes: then give back its tensor."""
         given = dict(kwargs or {})
         if getattr(func, "__module__", "") == "torch.nn.init":  # slots of classes have no module
             return args[0] if args else given["tensor"]

@@ -32,13 +32,13 @@ def resize_positions(table: "torch.Tensor", rows: int, how: Resize) -> "torch.Te
     from torch.nn.functional import interpolate
 
     if table.ndim != 2 or rows < 1:
-        raise OptionError(f"a position table {list(table.shape)} to {rows} rows", mend="give [T, C] and at least 1")
+        raise OptionError(f"a position table {list(table.shape)} to {rows} rows", hint="give [T, C] and at least 1")
     have, width = table.shape
     fits = {"slice": rows <= have, "interpolate": True, "keep": rows == have}
     if not fits.get(how, False):
         raise OptionError(
             f"cannot make {rows} rows of a position table of {have} by '{how}'",
-            mend="give 'slice' for its first rows, 'interpolate' to stretch it, or 'keep' where the numbers are equal",
+            hint="give 'slice' for its first rows, 'interpolate' to stretch it, or 'keep' where the numbers are equal",
         )
     if how == "interpolate":
         stretched = interpolate(table[None, None].float(), size=(rows, width), mode="bilinear")

@@ -20,17 +20,17 @@ INT4_STEPS = tuple(round(1 - 0.05 * number, 2) for number in range(10))
 ROWS_AT_ONCE = 8192
 
 
-class QuantisedLinear(nn.Module):
+class QuantizedLinear(nn.Module):
     """A linear layer with int8 weights, and with uint8 activations if asked.
 
     State: ``weight`` int8 [N, K]; ``scale`` float32 [N], of each output channel; ``bias`` floating point [N]; with
-    quantised activations ``input_range`` float32 [2], the lowest (at most 0) and the highest (at least 0) input that is
+    quantized activations ``input_range`` float32 [2], the lowest (at most 0) and the highest (at least 0) input that is
     told apart.
 
     Args:
         inputs: K.
         outputs: N.
-        activations: whether the input is quantised too.
+        activations: whether the input is quantized too.
     """
 
     weight: Tensor
@@ -54,8 +54,8 @@ class QuantisedLinear(nn.Module):
         return linear(exact, weight, self.bias.float()).to(x.dtype)
 
 
-class QuantisedTable(nn.Module):
-    """A token table of int8 or int4 numbers, whole or factorised.
+class QuantizedTable(nn.Module):
+    """A token table of int8 or int4 numbers, whole or factorized.
 
     State: ``weight`` and ``scale`` as `quantize_table` makes them, of [V, C] or [V, r]; with a rank ``up.weight``
     [C, r], floating point.
@@ -132,7 +132,7 @@ def quantize_table(table: Tensor, kind: Table) -> tuple[Tensor, Tensor]:
     if kind == "int8":
         return quantize_weight(table)
     if kind != "int4" or table.shape[1] % 2:
-        raise OptionError(f"a token table of {table.shape[1]} columns as {kind}", mend="give int8, or an even number")
+        raise OptionError(f"a token table of {table.shape[1]} columns as {kind}", hint="give int8, or an even number")
     exact = table.detach()
     starts = range(0, len(exact), ROWS_AT_ONCE)
     packed, scales = zip(*(_pack_int4(exact[start : start + ROWS_AT_ONCE]) for start in starts), strict=True)

@@ -11,8 +11,15 @@ from torch import Tensor, nn
 
 from litetext.encoders.config import StudentConfig
 from litetext.encoders.inputs import encode_batch, prepare_rows
-from litetext.encoders.layers import EncoderBlock, FloatLayerNorm, FoldedMixerBlock, MakeLinear, MixerBlock, Places
-from litetext.encoders.quantized import QuantisedLinear, QuantisedTable
+from litetext.encoders.layers import (
+    EncoderBlock,
+    FloatLayerNorm,
+    FoldedMixerBlock,
+    MakeLinear,
+    MixerBlock,
+    PackedTokens,
+)
+from litetext.encoders.quantized import QuantizedLinear, QuantizedTable
 from litetext.encoders.token_tables import token_table
 from litetext.errors import OptionError
 from litetext.features.protocol import TextFeatures
@@ -28,8 +35,8 @@ class TextStudent(nn.Module):
 
     Parameters: ``token_table.weight`` [V, C], or [V, r] with ``token_table.up.weight`` [C, r]; ``positions`` [T, C], T
     the context; ``blocks.{i}``, RepMixer blocks first and last; ``final_norm``; ``projector`` (C -> D). Every one of
-    them is used. What the configuration says is int8 or int4 is integers, in buffers, as `QuantisedLinear` and
-    `QuantisedTable` have them.
+    them is used. What the configuration says is int8 or int4 is integers, in buffers, as `QuantizedLinear` and
+    `QuantizedTable` have them.
 
     Args:
         config: the sizes, and whether padding is attended or masked.
@@ -40,11 +47,11 @@ class TextStudent(nn.Module):
         self.config = config
         make_linear: MakeLinear = nn.Linear
         if config.weights == "int8":
-            make_linear = partial(QuantisedLinear, activations=config.activations)
+            make_linear = partial(QuantizedLinear, activations=config.activations)
         mixer = partial(FoldedMixerBlock, make_linear=make_linear) if config.folded else MixerBlock
         ends = config.mixer_blocks // 2
         sizes = config.vocabulary, config.rank, config.width
-        self.token_table = token_table(*sizes) if config.table == "float" else QuantisedTable(*sizes, config.table)
+        self.token_table = token_table(*sizes) if config.table == "float" else QuantizedTable(*sizes, config.table)
         self.positions = nn.Parameter(torch.zeros(config.context, config.width))
         self.blocks = nn.ModuleList(
             [mixer(config.width) for _ in range(ends)]
@@ -75,13 +82,13 @@ class TextStudent(nn.Module):
         vectors = self.token_table(ids).to(self.positions.dtype)  # those of integers are float32
         x = vectors + self.positions[: ids.shape[1]]
         if seen is not None and self.training and not self.config.folded:
-            return self._train_rows(x, Places.of(seen))
+            return self._train_rows(x, PackedTokens.of(seen))
         for block in self.blocks:
             x = block(x, seen)
         features: Tensor = self.projector(self.final_norm(x))
         return features
 
-    def _train_rows(self, x: Tensor, places: Places) -> Tensor:
+    def _train_rows(self, x: Tensor, places: PackedTokens) -> Tensor:
         """The same without computing anything of padding, where the features are zero."""
         rows = places.rows(x)
         for block in self.blocks:
@@ -96,7 +103,7 @@ class TextStudent(nn.Module):
         if length > context or (whole and length < context):
             raise OptionError(
                 f"{length} tokens for a student with {self.config.padding} padding",
-                mend=f"give {'exactly' if whole else 'at most'} its context of {context}",
+                hint=f"give {'exactly' if whole else 'at most'} its context of {context}",
             )
 
     def fold(self) -> "TextStudent":
@@ -114,7 +121,7 @@ class TextStudent(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class StudentEncoder:
-    """A student as a `TextEncoder`: it tokenises, and computes on its module's device in its number type.
+    """A student as a `TextEncoder`: it tokenizes, and computes on its module's device in its number type.
 
     Attributes:
         module: the student; it is run in eval mode, whatever mode it is in.
@@ -153,16 +160,16 @@ def build_student(config: StudentConfig, generator: torch.Generator) -> TextStud
     with depth (GPT-2, section 2.3). Biases are 0, norms the identity, scales of RepMixer branches 0.1.
 
     Args:
-        config: what to build, neither folded nor quantised.
+        config: what to build, neither folded nor quantized.
         generator: the only source of randomness, on the CPU.
 
     Raises:
-        OptionError: the configuration is that of a folded or quantised student.
+        OptionError: the configuration is that of a folded or quantized student.
     """
-    if config.quantised:
-        raise OptionError("random weights for a quantised student", mend="build it, train it, then quantize it")
+    if config.quantized:
+        raise OptionError("random weights for a quantized student", hint="build it, train it, then quantize it")
     if config.folded:
-        raise OptionError("random weights for a folded student", mend="build it unfolded, train it, then fold it")
+        raise OptionError("random weights for a folded student", hint="build it unfolded, train it, then fold it")
     with torch.device("meta"):  # elsewhere PyTorch's modules draw from its global generator
         student = TextStudent(config)
     student.to_empty(device="cpu")
@@ -172,7 +179,7 @@ def build_student(config: StudentConfig, generator: torch.Generator) -> TextStud
             if isinstance(module, nn.BatchNorm1d | nn.LayerNorm):
                 module.reset_parameters()
             elif isinstance(module, nn.Embedding | nn.Linear | nn.Conv1d):
-                # Rows of a factorised token table have variance 1 / r, so that their products have 1 / C.
+                # Rows of a factorized token table have variance 1 / r, so that their products have 1 / C.
                 inputs = len(module.weight) if name == "token_table.up" else module.weight[0].numel()
                 inputs *= branches if name.endswith((".out", ".fc2")) else 1
                 module.weight.normal_(0.0, inputs**-0.5, generator=generator)

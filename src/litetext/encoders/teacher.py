@@ -116,7 +116,7 @@ class TextTeacher(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class TeacherEncoder:
-    """The teacher as a `TextEncoder`: it tokenises, and computes on its module's device in its number type.
+    """The teacher as a `TextEncoder`: it tokenizes, and computes on its module's device in its number type.
 
     Attributes:
         module: the teacher; it is run in eval mode, whatever mode it is in.
@@ -151,7 +151,7 @@ class TeacherEncoder:
 
 
 def build_teacher(config: TeacherConfig, generator: torch.Generator) -> TextTeacher:
-    """A teacher with random weights, on the CPU in float32, in eval mode; initialised as `transformers` does it.
+    """A teacher with random weights, on the CPU in float32, in eval mode; initialized as `transformers` does it.
 
     Args:
         config: the sizes.

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from litetext.errors import OptionError
 
 
-class FactorisedTable(nn.Embedding):
+class FactorizedTable(nn.Embedding):
     """A token table [V, C] that is the product of two: a row of r numbers for each token, and a linear layer r -> C.
 
     Parameters: ``weight`` [V, r]; ``up.weight`` [C, r].
@@ -28,13 +28,13 @@ class FactorisedTable(nn.Embedding):
 
 
 def token_table(vocabulary: int, rank: int | None, width: int) -> nn.Embedding:
-    """A token table: whole for a rank of None, else factorised."""
-    return nn.Embedding(vocabulary, width) if rank is None else FactorisedTable(vocabulary, rank, width)
+    """A token table: whole for a rank of None, else factorized."""
+    return nn.Embedding(vocabulary, width) if rank is None else FactorizedTable(vocabulary, rank, width)
 
 
 @torch.no_grad()
-def factorise_table(table: Tensor, rank: int, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The two weights of the `FactorisedTable` nearest to a table: no other of this rank has a smaller squared error.
+def factorize_table(table: Tensor, rank: int, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The two weights of the `FactorizedTable` nearest to a table: no other of this rank has a smaller squared error.
 
     Source: Eckart and Young (1936). The columns of the second are orthonormal. Both are computed in float64.
 
@@ -50,7 +50,7 @@ def factorise_table(table: Tensor, rank: int, weights: Tensor | None = None) -> 
         OptionError: not a table, no such rank, or other weights than one for each row.
     """
     if table.ndim != 2 or not 1 <= rank <= min(table.shape):
-        raise OptionError(f"a table {list(table.shape)} at rank {rank}", mend="give [V, C] and a rank of at most both")
+        raise OptionError(f"a table {list(table.shape)} at rank {rank}", hint="give [V, C] and a rank of at most both")
     _, directions = _directions(table, weights)
     directions = directions[:, :rank]
     return (_exact(table) @ directions).to(table), directions.contiguous().to(table)
@@ -60,7 +60,7 @@ def factorise_table(table: Tensor, rank: int, weights: Tensor | None = None) -> 
 def table_variances(table: Tensor, weights: Tensor | None = None) -> Tensor:
     """Weighted sums of squares of a table [V, C] along its principal directions, the largest first: float64 [C].
 
-    What `factorise_table` loses at a rank is the sum of those after it.
+    What `factorize_table` loses at a rank is the sum of those after it.
     """
     variances, _ = _directions(table, weights)
     return variances.clamp_min(0.0)
@@ -71,7 +71,7 @@ def _directions(table: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
     exact = _exact(table)
     if weights is not None and weights.shape != exact.shape[:1]:
         raise OptionError(
-            f"weights {list(weights.shape)} for a table {list(exact.shape)}", mend="give one for each row"
+            f"weights {list(weights.shape)} for a table {list(exact.shape)}", hint="give one for each row"
         )
     weighted = exact if weights is None else exact * _exact(weights)[:, None]
     values, vectors = torch.linalg.eigh(exact.T @ weighted)

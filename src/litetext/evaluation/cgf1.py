@@ -215,7 +215,7 @@ def evaluate_gold(truths: Sequence[Path], predictions: Path, progress: Progress 
         EvaluationError: a file cannot be read, or the files do not belong together.
     """
     if not truths:
-        raise EvaluationError("no ground truth", mend="give the file of an annotator or more")
+        raise EvaluationError("no ground truth", hint="give the file of an annotator or more")
     with _without_collector():
         annotators = [read_annotations(path) for path in truths]
         found = read_predictions(predictions, SCORE_THRESHOLD, annotators[0])
@@ -253,12 +253,12 @@ def exhaustive_pairs(annotators: Sequence[Annotations]) -> list[PairId]:
             raise EvaluationError(
                 f"pairs that are not in both files: {len(differing)}, one is {min(differing, key=repr)!r}",
                 where=f"{first.name} and {other.name}",
-                mend="give annotators of the same set",
+                hint="give annotators of the same set",
             )
     chosen = [pair for pair in first.pairs if all(one.pairs[pair].exhaustive for one in annotators)]
     if not chosen:
         where = ", ".join(one.name for one in annotators)
-        raise EvaluationError("no pair is exhaustive for every annotator", where=where, mend="check the files")
+        raise EvaluationError("no pair is exhaustive for every annotator", where=where, hint="check the files")
     return chosen
 
 
@@ -276,14 +276,14 @@ def choose_pairs(annotators: Sequence[Annotations], found: Predictions) -> list[
         raise EvaluationError(
             f"predictions for unknown pairs: {len(unknown)}, one is {min(unknown, key=repr)!r}",
             where=found.name,
-            mend=f"image_id is the id of a pair in {first.name}",
+            hint=f"image_id is the id of a pair in {first.name}",
         )
     missing = [pair for pair in chosen if found.asked is not None and pair not in found.asked]
     if missing:
         raise EvaluationError(
             f"pairs whose picture or phrase is not in it: {len(missing)}, one is {missing[0]!r}",
             where=found.name,
-            mend=f"segment every picture of {first.name} with each of its phrases",
+            hint=f"segment every picture of {first.name} with each of its phrases",
         )
     for one in annotators:
         strange = found.categories - one.categories
@@ -291,7 +291,7 @@ def choose_pairs(annotators: Sequence[Annotations], found: Predictions) -> list[
             raise EvaluationError(
                 f"the category_id {min(strange)} is not in {one.name}",
                 where=found.name,
-                mend=f"leave it out, or give {min(one.categories)}",
+                hint=f"leave it out, or give {min(one.categories)}",
             )
     return chosen
 

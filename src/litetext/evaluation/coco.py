@@ -96,16 +96,16 @@ def read_annotations(path: Path) -> Annotations:
     told = [(entry.number("image_id"), entry) for entry in annotations]
     for pair, entry in told:
         if pair not in pairs:
-            raise EvaluationError(f"no image has the id {shown(pair)}", where=entry.place, mend="mend its image_id")
+            raise EvaluationError(f"no image has the id {shown(pair)}", where=entry.place, hint="fix its image_id")
         if categories and "category_id" in entry.fields and entry.integer("category_id") not in categories:
-            raise EvaluationError("no category has that category_id", where=entry.place, mend="mend it")
+            raise EvaluationError("no category has that category_id", where=entry.place, hint="fix it")
     for (pair, entry), mask in zip(told, _masks(told), strict=True):
         size = pairs[pair].size
         if size is not None and isinstance(mask, dict) and tuple(mask["size"]) != size:
             raise EvaluationError(
                 f"a mask of {shown(mask['size'])} pixels where the image has {list(size)}",
                 where=_place(pair, entry),
-                mend="mend the size of either",
+                hint="fix the size of either",
             )
         is_crowd = "iscrowd" in entry.fields and entry.flag("iscrowd")
         (crowds if is_crowd else masks)[pair].append(mask)
@@ -136,7 +136,7 @@ def read_predictions(path: Path, threshold: float, truth: Annotations | None = N
     elif truth is not None and isinstance(document, dict) and "annotations" in document:
         told, asked = match_names(document, path, {pair: one.entry for pair, one in truth.pairs.items()})
     else:
-        raise EvaluationError("not a list of COCO results", where=str(path), mend="give [{image_id, score, ...}, ...]")
+        raise EvaluationError("not a list of COCO results", where=str(path), hint="give [{image_id, score, ...}, ...]")
     kept = [(pair, entry) for pair, entry in told if entry.real("score") >= threshold]
     masks, scores = defaultdict(list), defaultdict(list)
     for (pair, entry), mask in zip(kept, _masks(kept), strict=True):
@@ -162,7 +162,7 @@ def encode(segmentation: Segmentation, size: tuple[int, int] | None, where: str)
         (code,) = check_masks([segmentation], lambda _: where)
         return code  # type: ignore[no-any-return]
     if size is None:
-        raise EvaluationError("polygons of an image without a size", where=where, mend="give height and width")
+        raise EvaluationError("polygons of an image without a size", where=where, hint="give height and width")
     try:
         return dict(coco_mask.merge(coco_mask.frPyObjects(check_polygons(segmentation), *size)))
     except ValueError as error:

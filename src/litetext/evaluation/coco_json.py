@@ -39,7 +39,7 @@ class Entry(NamedTuple):
         try:
             return self.fields[key]
         except KeyError:
-            raise EvaluationError(f"no '{key}'", where=self.place, mend="every entry of that list needs one") from None
+            raise EvaluationError(f"no '{key}'", where=self.place, hint="every entry of that list needs one") from None
 
     def number(self, key: str) -> PairId:
         """The number of a pair, which may be a string.
@@ -71,7 +71,7 @@ class Entry(NamedTuple):
         """
         value: float = self.take(key)
         if not _is_finite(value):
-            raise EvaluationError(f"the {key} is {shown(value)}", where=self.place, mend="give a finite number")
+            raise EvaluationError(f"the {key} is {shown(value)}", where=self.place, hint="give a finite number")
         return value
 
     def text(self, key: str) -> str:
@@ -105,7 +105,7 @@ class Entry(NamedTuple):
         """
         value = self.take("bbox")
         if not isinstance(value, list) or len(value) != 4 or not all(map(_is_finite, value)) or min(value[2:]) < 0:
-            raise EvaluationError("'bbox' is not x, y, width, height", where=self.place, mend="mend the box")
+            raise EvaluationError("'bbox' is not x, y, width, height", where=self.place, hint="fix the box")
         left, top, width, height = value
         return left, top, width, height
 
@@ -122,12 +122,12 @@ class Entry(NamedTuple):
         whole = type(height) is int and type(width) is int
         if not whole or min(height, width) < 1 or height * width > MOST_PIXELS:
             told = f"the size is {shown(height)} x {shown(width)}"
-            raise EvaluationError(told, where=self.place, mend=f"give pixels, {MOST_PIXELS} at most")
+            raise EvaluationError(told, where=self.place, hint=f"give pixels, {MOST_PIXELS} at most")
         return height, width
 
-    def wrong(self, key: str, mend: str) -> EvaluationError:
+    def wrong(self, key: str, hint: str) -> EvaluationError:
         """The error for a field that holds something else than it should."""
-        return EvaluationError(f"'{key}' is {shown(self.fields[key])}", where=self.place, mend=mend)
+        return EvaluationError(f"'{key}' is {shown(self.fields[key])}", where=self.place, hint=hint)
 
     @property
     def place(self) -> str:
@@ -143,19 +143,19 @@ def read_json(path: Path) -> Any:
             bytes and more than `MOST_RATIO` times its own.
     """
     if not path.is_file():
-        raise EvaluationError("no such file", where=str(path), mend="check the path")
+        raise EvaluationError("no such file", where=str(path), hint="check the path")
     most = max(MOST_UNPACKED, MOST_RATIO * path.stat().st_size)
     try:
         with open_source(Source(str(path), path)) as opened:
             data = opened.file.read(most + 1)
     except PromptError as error:
-        raise EvaluationError(error.what, where=error.where, mend=error.mend) from error
+        raise EvaluationError(error.what, where=error.where, hint=error.hint) from error
     if len(data) > most:
-        raise EvaluationError(f"it unpacks to more than {most} bytes", where=str(path), mend="unpack it yourself")
+        raise EvaluationError(f"it unpacks to more than {most} bytes", where=str(path), hint="unpack it yourself")
     try:
         return json.loads(data, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
-        raise EvaluationError(f"not JSON ({error})", where=str(path), mend="write the file again") from error
+        raise EvaluationError(f"not JSON ({error})", where=str(path), hint="write the file again") from error
 
 
 def read_annotator(path: Path) -> Mapping[str, Any]:
@@ -166,7 +166,7 @@ def read_annotator(path: Path) -> Mapping[str, Any]:
     """
     document = read_json(path)
     if not isinstance(document, dict):
-        raise EvaluationError("not a COCO object", where=str(path), mend="give the JSON of an annotator's ground truth")
+        raise EvaluationError("not a COCO object", where=str(path), hint="give the JSON of an annotator's ground truth")
     return document
 
 
@@ -178,10 +178,10 @@ def entries(document: Mapping[str, Any], key: str, path: Path) -> Iterator[Entry
     """
     found = document.get(key)
     if not isinstance(found, list):
-        raise EvaluationError(f"no list '{key}'", where=str(path), mend="give a COCO file of SA-Co Gold")
+        raise EvaluationError(f"no list '{key}'", where=str(path), hint="give a COCO file of SA-Co Gold")
     for index, fields in enumerate(found):
         if not isinstance(fields, dict):
-            raise EvaluationError(f"{key}[{index}] is not an object", where=str(path), mend="write the file again")
+            raise EvaluationError(f"{key}[{index}] is not an object", where=str(path), hint="write the file again")
         yield Entry(path, key, index, fields)
 
 
@@ -195,7 +195,7 @@ def by_id(listed: Iterable[Entry]) -> dict[PairId, Entry]:
     for entry in listed:
         number = entry.number("id")
         if number in found:
-            raise EvaluationError(f"the id {shown(number)} is there twice", where=entry.place, mend="give each its own")
+            raise EvaluationError(f"the id {shown(number)} is there twice", where=entry.place, hint="give each its own")
         found[number] = entry
     return found
 

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from litetext.errors import EvaluationError
 from litetext.evaluation.cgf1 import Progress, Tally
 from litetext.evaluation.coco import encode_masks, overlap
-from litetext.evaluation.labeled_pairs import Code, KnownPair
+from litetext.evaluation.labeled_pairs import Code, LabeledPair
 from litetext.evaluation.matching import choose_best, count_pair, match
 from litetext.sam3.segmenter import ImageEmbedding, Segmenter
 
@@ -28,7 +28,7 @@ class Answers:
         agreement: of the two, from 0 to 1.
     """
 
-    pair: KnownPair
+    pair: LabeledPair
     teacher: tuple[Code, ...]
     student: tuple[Code, ...]
     agreement: float
@@ -56,7 +56,7 @@ class Comparison:
 def compare(
     teacher: Segmenter,
     student: Segmenter,
-    pairs: Iterable[KnownPair],
+    pairs: Iterable[LabeledPair],
     worst: int = 0,
     progress: Progress | None = None,
 ) -> Comparison:
@@ -89,7 +89,7 @@ def compare(
         if progress is not None:
             progress("segmenting", float(len(agreements)))
     if not tallies:
-        raise EvaluationError("no pairs", mend="give one or more")
+        raise EvaluationError("no pairs", hint="give one or more")
     of_teacher, of_student = zip(*tallies, strict=True)
     return Comparison(of_teacher, of_student, np.array(agreements), np.array(found), tuple(kept))
 
@@ -105,7 +105,7 @@ def agree(ious: npt.NDArray[np.float64]) -> float:
     return float(match(ious).sum() / max(ious.shape)) if max(ious.shape) else 1.0
 
 
-def _ask_both(teacher: Segmenter, student: Segmenter, pairs: Sequence[KnownPair]) -> list[Answers]:
+def _ask_both(teacher: Segmenter, student: Segmenter, pairs: Sequence[LabeledPair]) -> list[Answers]:
     """What both find on the pairs of one picture."""
     embedding, phrases = teacher.embed(pairs[0].image), [pair.phrase for pair in pairs]
     both = zip(pairs, ask(teacher, embedding, phrases), ask(student, embedding, phrases), strict=True)
@@ -130,7 +130,7 @@ def _overlap(theirs: Sequence[Code], ours: Sequence[Code]) -> npt.NDArray[np.flo
     return ious
 
 
-def tally(found: Iterable[tuple[KnownPair, Sequence[Code]]]) -> Tally:
+def tally(found: Iterable[tuple[LabeledPair, Sequence[Code]]]) -> Tally:
     """The counts of pairs, each against the annotator that is kindest."""
     return Tally.of(choose_best([count_pair(overlap(masks, true)) for true in pair.truths]) for pair, masks in found)
 

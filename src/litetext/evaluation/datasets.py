@@ -57,7 +57,7 @@ def match_names(document: Mapping[str, Any], path: Path, truth: Mapping[PairId, 
     for entry in entries(document, "annotations", path):
         image, category = entry.number("image_id"), entry.integer("category_id")
         if image not in images or category not in phrases:
-            raise EvaluationError("no image or category has its id", where=entry.place, mend="mend its ids")
+            raise EvaluationError("no image or category has its id", where=entry.place, hint="fix its ids")
         if (image, category) in pair_of:
             found.append((pair_of[image, category], entry))
     return DataSet(found, frozenset(pair_of.values()))
@@ -82,4 +82,4 @@ def _by_name(named: Iterable[tuple[str | None, Entry]]) -> dict[str, PairId]:
 
 
 def _ambiguous(what: str, entry: Entry) -> EvaluationError:
-    return EvaluationError(what, where=entry.place, mend="give COCO results, whose image_id is the id of a pair")
+    return EvaluationError(what, where=entry.place, hint="give COCO results, whose image_id is the id of a pair")

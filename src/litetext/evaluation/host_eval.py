@@ -7,14 +7,14 @@ from itertools import groupby
 from litetext.errors import EncoderError
 from litetext.evaluation.cgf1 import CgF1, Tally, score
 from litetext.evaluation.comparison import ask, tally
-from litetext.evaluation.labeled_pairs import KnownPair
+from litetext.evaluation.labeled_pairs import LabeledPair
 from litetext.features.protocol import TextEncoder, TextFeatures
 from litetext.sam3.segmenter import Segmenter
 from litetext.tokenizer.batch import TokenBatch
 
 
 @dataclass(frozen=True)
-class NoText:
+class NullTextEncoder:
     """What stands for a host's text encoder where only others are asked: a large one is then never loaded.
 
     Attributes:
@@ -31,11 +31,11 @@ class NoText:
         Raises:
             EncoderError: always.
         """
-        raise EncoderError(f"{len(texts)} texts for a host without a text encoder", mend="give it one")
+        raise EncoderError(f"{len(texts)} texts for a host without a text encoder", hint="give it one")
 
 
 @dataclass(frozen=True, eq=False)
-class Exam:
+class HostEvaluator:
     """The same questions for every encoder.
 
     Attributes:
@@ -44,7 +44,7 @@ class Exam:
     """
 
     host: Segmenter
-    pairs: Iterable[KnownPair]
+    pairs: Iterable[LabeledPair]
 
     def score(self, encoder: TextEncoder) -> CgF1:
         """Scores of the host with an encoder in it.

@@ -19,7 +19,7 @@ Truths = tuple[tuple[Code, ...], ...]
 
 
 @dataclass(frozen=True, eq=False)
-class KnownPair:
+class LabeledPair:
     """A picture, a phrase, and which masks are right.
 
     Attributes:
@@ -60,7 +60,7 @@ class GoldPairs:
             ImageError: a picture is missing.
         """
         if not annotators:
-            raise EvaluationError("no ground truth", mend="give the file of an annotator or more")
+            raise EvaluationError("no ground truth", hint="give the file of an annotator or more")
         listed = [read_annotations(path) for path in annotators]
         truths = {pair: tuple(_codes(one, pair) for one in listed) for pair in exhaustive_pairs(listed)}
         pictures = (
@@ -73,7 +73,7 @@ class GoldPairs:
         """The number of pairs."""
         return len(self.truths)
 
-    def __iter__(self) -> Iterator[KnownPair]:
+    def __iter__(self) -> Iterator[LabeledPair]:
         """The pairs, those of a picture one after another.
 
         Raises:
@@ -83,7 +83,7 @@ class GoldPairs:
             image = open_picture(picture)
             for pair, phrase in picture.phrases.items():
                 _check_sizes(self.truths[pair], picture, image)
-                yield KnownPair(picture.name, image, phrase, self.truths[pair])
+                yield LabeledPair(picture.name, image, phrase, self.truths[pair])
 
 
 def _check_sizes(truths: Truths, picture: Picture, image: Image) -> None:
@@ -94,7 +94,7 @@ def _check_sizes(truths: Truths, picture: Picture, image: Image) -> None:
             raise ImageError(
                 f"{image.width} x {image.height} pixels where a true mask has {width} x {height}",
                 where=str(picture.file),
-                mend="give the picture that was annotated",
+                hint="give the picture that was annotated",
             )
 
 

@@ -85,7 +85,7 @@ def options_for(threshold: float) -> SegmentOptions:
         OptionError: out of range.
     """
     if not 0 <= threshold <= SCORE_THRESHOLD:
-        raise OptionError(f"a threshold of {threshold}", mend=f"give 0 to {SCORE_THRESHOLD}: cgF1 reads all above that")
+        raise OptionError(f"a threshold of {threshold}", hint=f"give 0 to {SCORE_THRESHOLD}: cgF1 reads all above that")
     return SegmentOptions(threshold=float(np.nextafter(np.float32(threshold), np.float32(0))))
 
 
@@ -116,11 +116,11 @@ def plan_predictions(job: PredictionJob, held: ExitStack | None = None) -> Plan:
         OutputError: another process makes these predictions, or their place is not writable.
     """
     if not job.truth.is_file():
-        raise EvaluationError("no such file", where=str(job.truth), mend="check the path")
+        raise EvaluationError("no such file", where=str(job.truth), hint="check the path")
     folders = ", ".join(str(folder.resolve()) for folder in job.images)
     run = {"annotations": file_fingerprint(job.truth)[:16], "images": folders, **job.maker}
     if job.output.is_dir():
-        raise EvaluationError("a folder where predictions are to be written", where=str(job.output), mend="give a file")
+        raise EvaluationError("a folder where predictions are to be written", where=str(job.output), hint="give a file")
     journal = Journal(job.output, run)
     if journal.is_complete():
         return Plan((), 0, journal, is_complete=True)
@@ -218,7 +218,7 @@ def open_picture(picture: Picture) -> Image.Image:
         raise ImageError(
             f"{image.width} x {image.height} pixels where the annotations say {width} x {height}",
             where=f"{picture.file}, pair {next(iter(picture.phrases))!r}",
-            mend="give the picture that was annotated",
+            hint="give the picture that was annotated",
         )
     return image
 
@@ -227,7 +227,7 @@ def _locate(asked: Mapping[str, Sequence[Entry]], folders: Sequence[Path]) -> di
     """Where the pictures are."""
     for folder in folders:
         if not folder.is_dir():
-            raise ImageError("no such folder", where=str(folder), mend="check --images")
+            raise ImageError("no such folder", where=str(folder), hint="check --images")
     for name, (entry, *_) in asked.items():
         try:
             inside(Path(), name)
@@ -240,7 +240,7 @@ def _locate(asked: Mapping[str, Sequence[Entry]], folders: Sequence[Path]) -> di
         raise ImageError(
             f"{len(missing)} of {len(files)} pictures are missing, the first is '{missing[0]}' of the pair {pair!r}",
             where=", ".join(map(str, folders)),
-            mend="--images is the folder that file_name starts in; give it again for a second folder",
+            hint="--images is the folder that file_name starts in; give it again for a second folder",
         )
     return {name: file for name, file in files.items() if file is not None}
 
@@ -256,6 +256,6 @@ def _common_size(listed: Sequence[Entry]) -> tuple[int, int] | None:
         raise EvaluationError(
             f"the picture '{first.text('file_name')}' has another size in {first.place}",
             where=other.place,
-            mend="mend width and height",
+            hint="fix width and height",
         )
     return next(iter(sizes), None)

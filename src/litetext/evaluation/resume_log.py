@@ -48,18 +48,18 @@ class Journal:
         Raises:
             EvaluationError: others are there; they are not overwritten.
         """
-        mend = "give another --pred, move it away, or leave out --model to score it"
+        hint = "give another --pred, move it away, or leave out --model to score it"
         sealed = self._read_seal()
         if self._is_begun() or not self.output.exists():
             if sealed is None and self.seal.exists():
-                raise EvaluationError("a file that would be overwritten", where=str(self.seal), mend=mend)
+                raise EvaluationError("a file that would be overwritten", where=str(self.seal), hint=hint)
             return False
         if sealed is None:
-            raise EvaluationError("predictions are there already, of an unknown run", where=str(self.output), mend=mend)
+            raise EvaluationError("predictions are there already, of an unknown run", where=str(self.output), hint=hint)
         run, predictions = sealed
-        self._compare(run, self.output, mend)
+        self._compare(run, self.output, hint)
         if predictions != file_fingerprint(self.output):
-            raise EvaluationError("predictions that were changed since", where=str(self.output), mend=mend)
+            raise EvaluationError("predictions that were changed since", where=str(self.output), hint=hint)
         return True
 
     @contextmanager
@@ -166,32 +166,32 @@ class Journal:
 
     def _changed(self) -> EvaluationError:
         return EvaluationError(
-            "the journal was changed meanwhile", where=str(self.path), mend="run one process at a time, then run again"
+            "the journal was changed meanwhile", where=str(self.path), hint="run one process at a time, then run again"
         )
 
     def _read_header(self) -> bool:
         """Whether the journal has its first line; compares it."""
         with self.path.open("rb") as file:
             line = file.readline()
-        mend = "go on with the options of that run, give another --pred, or remove the journal"
+        hint = "go on with the options of that run, give another --pred, or remove the journal"
         if not line.startswith(_MARK) and not _MARK.startswith(line):
-            raise EvaluationError("not a journal of predictions", where=str(self.path), mend="give another --pred")
+            raise EvaluationError("not a journal of predictions", where=str(self.path), hint="give another --pred")
         if not line.endswith(b"\n"):
             return False
         try:
             run = dict(json.loads(line)["litetext predictions"])
         except (ValueError, TypeError, RecursionError) as error:
-            raise EvaluationError("not a journal of predictions", where=str(self.path), mend=mend) from error
-        self._compare(run, self.path, mend)
+            raise EvaluationError("not a journal of predictions", where=str(self.path), hint=hint) from error
+        self._compare(run, self.path, hint)
         return True
 
-    def _compare(self, run: Mapping[str, str], where: Path, mend: str) -> None:
+    def _compare(self, run: Mapping[str, str], where: Path, hint: str) -> None:
         """Name the first thing that differs between a run and this one."""
         for name in (*self.run, *(other for other in run if other not in self.run)):
             theirs, ours = run.get(name, "not said"), self.run.get(name, "not said")
             if theirs != ours:
                 raise EvaluationError(
-                    f"it belongs to another run: {name} was {theirs}, and is {ours} now", where=str(where), mend=mend
+                    f"it belongs to another run: {name} was {theirs}, and is {ours} now", where=str(where), hint=hint
                 )
 
 

@@ -38,9 +38,9 @@ class Bootstrap:
     def __post_init__(self) -> None:
         """Check the values."""
         if self.seed < 0:
-            raise OptionError(f"seed {self.seed} is negative", mend="give 0 or more")
+            raise OptionError(f"seed {self.seed} is negative", hint="give 0 or more")
         if self.resamples < 1 or not 0 < self.level < 1:
-            raise OptionError(f"{self.resamples} resamples at the level {self.level}", mend="give 2000 and 0.95")
+            raise OptionError(f"{self.resamples} resamples at the level {self.level}", hint="give 2000 and 0.95")
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def check_masks(masks: Sequence[Any], where: Callable[[int], str]) -> list[Any]:
 
 def no_segmentation(reason: str, where: str) -> EvaluationError:
     """The error for what is no mask."""
-    return EvaluationError(f"not a segmentation ({reason})", where=where, mend="give RLE or polygons of COCO")
+    return EvaluationError(f"not a segmentation ({reason})", where=where, hint="give RLE or polygons of COCO")
 
 
 def _check_rle(mask: Any) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def _sum_reason(least: int, total: int, pixels: int) -> str:
 
 
 def _blocks(items: Sequence[int], lengths: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Neighbours together that have about `_BLOCK` characters; each item at least alone."""
+    """Neighbors together that have about `_BLOCK` characters; each item at least alone."""
     start, done = 0, 0
     for index, total in enumerate(accumulate(lengths), start=1):
         if total - done >= _BLOCK or index == len(items):

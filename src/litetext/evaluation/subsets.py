@@ -162,13 +162,13 @@ def find_subsets(folder: Path, predictions: Path) -> dict[Subset, GoldSet]:
         annotators = [file.name[start] for file in files]
         if len(set(annotators)) != len(annotators):
             listed = ", ".join(file.name for file in files)
-            raise EvaluationError(f"two files of one annotator: {listed}", where=str(folder), mend="keep one of them")
+            raise EvaluationError(f"two files of one annotator: {listed}", where=str(folder), hint="keep one of them")
         if files:
             found[subset] = GoldSet(subset.title, tuple(files), predictions / f"{subset.name}.json")
     if not found:
         raise EvaluationError(
             "no annotations of SA-Co Gold",
             where=str(folder),
-            mend=f"its files are named like gold_{SUBSETS[0].stem}_merged_a_release_test.json",
+            hint=f"its files are named like gold_{SUBSETS[0].stem}_merged_a_release_test.json",
         )
     return found

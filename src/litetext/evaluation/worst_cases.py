@@ -33,11 +33,11 @@ def check_page(folder: Path) -> None:
         OutputError: something else than such a page is there, or it is not writable.
     """
     check_output(folder, folder=True)
-    mend = "give a folder of its own"
+    hint = "give a folder of its own"
     if Path.cwd().is_relative_to(folder.resolve()):
-        raise OutputError("the working folder, or one above it, cannot be replaced", where=str(folder), mend=mend)
+        raise OutputError("the working folder, or one above it, cannot be replaced", where=str(folder), hint=hint)
     if folder.exists() and not is_page(folder):
-        raise OutputError("something else is there", where=str(folder), mend=mend)
+        raise OutputError("something else is there", where=str(folder), hint=hint)
 
 
 def is_page(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What `litetext export` writes: a folder with a program for an engine, its tokeniser and a manifest.
+"""What `litetext export` writes: a folder with a program for an engine, its tokenizer and a manifest.
 
 Nothing here needs PyTorch, nor an engine.
 """
@@ -28,7 +28,7 @@ AGAIN = "export the student again"
 
 
 @dataclass(frozen=True)
-class Artefact:
+class Bundle:
     """An exported text encoder.
 
     Attributes:
@@ -36,12 +36,12 @@ class Artefact:
         model: the name of the program in the folder.
         files: of the program with their sizes in bytes.
         program: checksum of all of these.
-        tokenizer: checksum of the tokeniser's two files.
+        tokenizer: checksum of the tokenizer's two files.
         options: lengths that are fixed, and the number type.
-        config: of the student, without the bits that say which tokens are kept: the tokeniser has these tokens only.
+        config: of the student, without the bits that say which tokens are kept: the tokenizer has these tokens only.
         pruned: whether it has only a part of CLIP's tokens.
         name: what the student was called.
-        parameters: of the student; what quantisation adds is not counted.
+        parameters: of the student; what quantization adds is not counted.
         fingerprint: of the student, as `fingerprint_encoder` gives it.
         order: how far shuffling its words moves a phrase, as a share of the way to an unrelated one (`measure_order`);
             None where the phrases could not tell.
@@ -118,40 +118,40 @@ class Artefact:
         )
 
 
-def is_artefact(path: Path) -> bool:
+def is_bundle(path: Path) -> bool:
     """Whether a path is a folder that `litetext export` wrote."""
     return (path / MANIFEST).is_file()
 
 
-def open_artefact(folder: Path) -> Artefact:
-    """The manifest of a folder, once its program and its tokeniser are byte for byte those that were exported.
+def open_bundle(folder: Path) -> Bundle:
+    """The manifest of a folder, once its program and its tokenizer are byte for byte those that were exported.
 
     Raises:
-        EncoderError: no such folder, not an artefact, or not whole.
+        EncoderError: no such folder, not a bundle, or not whole.
     """
     file = folder / MANIFEST
     if not file.is_file():
         what = "a file" if folder.is_file() else "no exported text encoder"
-        raise EncoderError(what, where=str(folder), mend="give a folder that `litetext export` wrote")
+        raise EncoderError(what, where=str(folder), hint="give a folder that `litetext export` wrote")
     try:
-        artefact = Artefact.from_json(read_json(file))
+        bundle = Bundle.from_json(read_json(file))
     except (ValueError, LiteTextError) as error:
-        raise EncoderError(f"not a manifest ({error})", where=str(file), mend=AGAIN) from error
-    for name, size in artefact.files.items():
+        raise EncoderError(f"not a manifest ({error})", where=str(file), hint=AGAIN) from error
+    for name, size in bundle.files.items():
         part = folder / name
         if not part.is_file():
-            raise EncoderError("a part of the program is missing", where=str(part), mend=AGAIN)
+            raise EncoderError("a part of the program is missing", where=str(part), hint=AGAIN)
         if part.stat().st_size != size:
-            raise EncoderError(f"{part.stat().st_size:,} bytes instead of {size:,}", where=str(part), mend=AGAIN)
-    if any(not (folder / name).is_file() for name in TOKENIZERS) or checksum(folder, TOKENIZERS) != artefact.tokenizer:
-        raise EncoderError("not the tokeniser of this encoder", where=str(folder / TOKENIZER), mend=AGAIN)
-    if checksum(folder, artefact.files) != artefact.program:
-        raise EncoderError("not the program that was exported", where=str(folder), mend=AGAIN)
-    return artefact
+            raise EncoderError(f"{part.stat().st_size:,} bytes instead of {size:,}", where=str(part), hint=AGAIN)
+    if any(not (folder / name).is_file() for name in TOKENIZERS) or checksum(folder, TOKENIZERS) != bundle.tokenizer:
+        raise EncoderError("not the tokenizer of this encoder", where=str(folder / TOKENIZER), hint=AGAIN)
+    if checksum(folder, bundle.files) != bundle.program:
+        raise EncoderError("not the program that was exported", where=str(folder), hint=AGAIN)
+    return bundle
 
 
 def read_tokenizer(folder: Path) -> ClipTokenizer:
-    """The tokeniser of an artefact.
+    """The tokenizer of a bundle.
 
     Raises:
         EncoderError: it is not there, or not one.
@@ -159,11 +159,11 @@ def read_tokenizer(folder: Path) -> ClipTokenizer:
     try:
         return ClipTokenizer(SmallMerges(read_npy(folder / MERGES)))
     except LiteTextError as error:
-        raise EncoderError(f"not a tokeniser ({error})", where=str(folder / MERGES), mend=AGAIN) from error
+        raise EncoderError(f"not a tokenizer ({error})", where=str(folder / MERGES), hint=AGAIN) from error
 
 
 def write_tokenizer(folder: Path, kept: Iterable[int] | None) -> str:
-    """Write both files of a tokeniser, and return their checksum.
+    """Write both files of a tokenizer, and return their checksum.
 
     Args:
         folder: where to.
@@ -176,9 +176,9 @@ def write_tokenizer(folder: Path, kept: Iterable[int] | None) -> str:
     return checksum(folder, TOKENIZERS)
 
 
-def write_manifest(folder: Path, artefact: Artefact) -> None:
+def write_manifest(folder: Path, bundle: Bundle) -> None:
     """Write it beside the files that it speaks of."""
-    write_text(folder / MANIFEST, to_json(artefact.to_json()) + "\n")
+    write_text(folder / MANIFEST, to_json(bundle.to_json()) + "\n")
 
 
 def program_files(folder: Path) -> dict[str, int]:

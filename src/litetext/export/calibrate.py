@@ -41,7 +41,7 @@ def calibrate(student: TextStudent, texts: Sequence[str], progress: Progress | N
         EncoderError: a layer reads numbers that are not finite.
     """
     if not texts:
-        raise OptionError("no phrases to calibrate with", mend="give at least one")
+        raise OptionError("no phrases to calibrate with", hint="give at least one")
     order = sorted(texts, key=lambda text: (len(text), text), reverse=True)
     widest: dict[str, Tensor] = {}
     counts: dict[str, Tensor] = {}
@@ -61,7 +61,7 @@ def calibrate(student: TextStudent, texts: Sequence[str], progress: Progress | N
     _read(student, order, widen, half(0.0))
     for name, ends in widest.items():
         if not bool(ends.isfinite().all()):
-            raise EncoderError(f"what '{name}' reads is not finite", mend="give a student whose features are")
+            raise EncoderError(f"what '{name}' reads is not finite", hint="give a student whose features are")
         if ends[0] == ends[1]:  # both 0
             widest[name] = torch.tensor([0.0, 1.0])
     _read(student, order, count, half(0.5))
@@ -69,7 +69,7 @@ def calibrate(student: TextStudent, texts: Sequence[str], progress: Progress | N
 
 
 def best_range(counts: Tensor, widest: Tensor) -> Tensor:
-    """The range with the least squared error of quantisation, float32 [2].
+    """The range with the least squared error of quantization, float32 [2].
 
     Args:
         counts: [N], how many numbers are in each of N equal bins of the widest range.
@@ -87,7 +87,7 @@ def best_range(counts: Tensor, widest: Tensor) -> Tensor:
 
 
 def linear_layers(student: TextStudent) -> dict[str, nn.Module]:
-    """The layers that can be quantised, by name."""
+    """The layers that can be quantized, by name."""
     return {name: module for name, module in student.named_modules() if name.rpartition(".")[2] in LINEAR_LAYERS}
 
 

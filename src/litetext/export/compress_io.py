@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from litetext.checkpoints.hub import locate
 from litetext.checkpoints.load import Positions, load_encoder, load_stored_student
-from litetext.checkpoints.summary import summarise_checkpoint
+from litetext.checkpoints.summary import summarize_checkpoint
 from litetext.checkpoints.writer import save_student
 from litetext.errors import EncoderError, OptionError
 from litetext.features.compare import Fidelity, compare_encoders
@@ -41,19 +41,19 @@ class StudentFiles:
         """The student in the number types of its file.
 
         Raises:
-            EncoderError: it cannot be loaded, is not a student, or is quantised.
+            EncoderError: it cannot be loaded, is not a student, or is quantized.
             OptionError: the target is the source, or an option makes no sense.
             MissingExtraError: PyTorch is not installed.
         """
         path = locate(self.source)
         if self.target.exists() and self.target.resolve() == path.resolve():
-            raise OptionError("the output is the input", where=str(self.target), mend="give another file")
+            raise OptionError("the output is the input", where=str(self.target), hint="give another file")
         student = load_stored_student(self.source, positions=self.positions, context=self.context)
-        if student.config.quantised:
+        if student.config.quantized:
             raise EncoderError(
-                f"a quantised student ({student.config.describe_quantised()})",
+                f"a quantized student ({student.config.describe_quantized()})",
                 where=self.source,
-                mend="give the student that it was made of",
+                hint="give the student that it was made of",
             )
         return student
 
@@ -124,12 +124,12 @@ def write_smaller(
     from litetext.encoders.student import StudentEncoder
 
     if not texts:
-        raise OptionError("no phrases to compare", mend="give at least one")
+        raise OptionError("no phrases to compare", hint="give at least one")
     _check_finite(after, files.source)
     save_student(after, files.target)
     reference = StudentEncoder(copy.deepcopy(before).float(), files.source)
     fidelity = compare_encoders(reference, files.load_target(), texts, progress)
-    one, other = summarise_checkpoint(files.source), summarise_checkpoint(str(files.target))
+    one, other = summarize_checkpoint(files.source), summarize_checkpoint(str(files.target))
     return Reduction(
         source=one.path,
         target=other.path,
@@ -146,11 +146,11 @@ def draw_texts(texts: Sequence[str], count: int) -> list[str]:
         OptionError: the count is not positive.
     """
     if count < 1:
-        raise OptionError(f"{count} phrases", mend="give a number of at least 1")
+        raise OptionError(f"{count} phrases", hint="give a number of at least 1")
     return sorted(texts, key=lambda text: hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())[:count]
 
 
 def _check_finite(student: "TextStudent", where: str) -> None:
     for name, tensor in student.state_dict().items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise EncoderError(f"'{name}' is too large for {tensor.dtype}", where=where, mend="give bf16 or fp32")
+            raise EncoderError(f"'{name}' is too large for {tensor.dtype}", where=where, hint="give bf16 or fp32")

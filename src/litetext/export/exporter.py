@@ -15,8 +15,8 @@ from litetext.encoders.student import StudentEncoder, TextStudent
 from litetext.errors import EncoderError, OptionError
 from litetext.export.bundle import (
     NOTICE,
-    Artefact,
-    is_artefact,
+    Bundle,
+    is_bundle,
     program_files,
     read_tokenizer,
     write_manifest,
@@ -42,7 +42,7 @@ The program holds the student's weights. Their licence is that of what they were
 MobileCLIP are under Apple's licence for its models, students of SAM3's text encoder under Meta's SAM License as well.
 LiteText gives no right in them.
 
-tokenizer.json holds the vocabulary and the merges of CLIP's tokeniser (OpenAI, MIT licence).
+tokenizer.json holds the vocabulary and the merges of CLIP's tokenizer (OpenAI, MIT licence).
 """
 
 Write = Callable[[TextStudent, Path, TargetOptions], str]
@@ -57,7 +57,7 @@ class ExportPlan:
 
     Attributes:
         target: one of `TARGETS`.
-        folder: where to; an artefact that is there is replaced when all of the new one is written and checked.
+        folder: where to; a bundle that is there is replaced when all of the new one is written and checked.
         name: what the student is called.
         options: lengths that are fixed, and the number type of float weights.
 
@@ -73,7 +73,7 @@ class ExportPlan:
     def __post_init__(self) -> None:
         """Check the target."""
         if self.target not in TARGETS:
-            raise OptionError(f"no target is called '{self.target}'", mend=f"give {', '.join(TARGETS)}")
+            raise OptionError(f"no target is called '{self.target}'", hint=f"give {', '.join(TARGETS)}")
 
 
 @dataclass(frozen=True)
@@ -81,27 +81,27 @@ class Export:
     """What was written.
 
     Attributes:
-        folder: the artefact's.
-        artefact: its manifest.
+        folder: the bundle's.
+        bundle: its manifest.
         bytes: of all files in it.
     """
 
     folder: Path
-    artefact: Artefact
+    bundle: Bundle
     bytes: int
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return self.artefact.to_json() | {"folder": str(self.folder), "bytes": self.bytes}
+        return self.bundle.to_json() | {"folder": str(self.folder), "bytes": self.bytes}
 
 
 def export_student(
     encoder: TextEncoder, plan: ExportPlan, texts: Sequence[str], progress: Progress | None = None
 ) -> Export:
-    """Write a student as a program with its tokeniser, manifest and notice, and compare it with PyTorch.
+    """Write a student as a program with its tokenizer, manifest and notice, and compare it with PyTorch.
 
     Args:
-        encoder: a student in float32 on the CPU, or one that is quantised, which stays so; it is folded first.
+        encoder: a student in float32 on the CPU, or one that is quantized, which stays so; it is folded first.
         plan: what to write.
         texts: real phrases to compare on, at least one.
         progress: called with the share of the comparison that is done, 0..1.
@@ -113,16 +113,16 @@ def export_student(
         OSError: it cannot be written.
     """
     if not isinstance(encoder, StudentEncoder):
-        raise EncoderError("not a student", where=encoder.name, mend="export a student of it, or make a prompt bank")
+        raise EncoderError("not a student", where=encoder.name, hint="export a student of it, or make a prompt bank")
     student = encoder.module if encoder.module.config.folded else encoder.module.fold()
     served = StudentEncoder(student, encoder.name)
     config, options = student.config, _precise(student, plan.options)
     write: Write = import_module(f"litetext.export.targets.{plan.target}").write
-    with atomic_folder(plan.folder, is_ours=is_artefact) as work:
+    with atomic_folder(plan.folder, is_ours=is_bundle) as work:
         name = write(student, work, options)
         files = program_files(work)
         write_text(work / NOTICE, NOTICE_TEXT.format(name=plan.name))
-        artefact = Artefact(
+        bundle = Bundle(
             target=plan.target,
             model=name,
             files=files,
@@ -138,11 +138,11 @@ def export_student(
             checked=None,
         )
         if plan.target not in ELSEWHERE:
-            engine = open_engine(work, artefact, None, 1)
-            runtime = TextRuntime(artefact, read_tokenizer(work), engine, cache=0)
-            artefact = replace(artefact, checked=compare_with_program(served, runtime, texts, progress))
-        write_manifest(work, artefact)
-    return Export(plan.folder, artefact, sum(file.stat().st_size for file in plan.folder.rglob("*") if file.is_file()))
+            engine = open_engine(work, bundle, None, 1)
+            runtime = TextRuntime(bundle, read_tokenizer(work), engine, cache=0)
+            bundle = replace(bundle, checked=compare_with_program(served, runtime, texts, progress))
+        write_manifest(work, bundle)
+    return Export(plan.folder, bundle, sum(file.stat().st_size for file in plan.folder.rglob("*") if file.is_file()))
 
 
 def compare_with_program(
@@ -163,20 +163,20 @@ def compare_with_program(
             values, mask = runtime.encode(some)
             wanted = expected.mask.numpy()[:, : mask.shape[1]]
             if not np.array_equal(mask, wanted):
-                raise EncoderError("the program reads other tokens than PyTorch", where=runtime.artefact.target)
+                raise EncoderError("the program reads other tokens than PyTorch", where=runtime.bundle.target)
             for row, seen, other in zip(expected.values.float().numpy(), wanted, values, strict=True):
                 yield row[: len(seen)][seen], other[seen]
             if progress is not None:
                 progress((start + len(some)) / len(distinct))
 
-    fidelity = fidelity_of(pairs(), where=runtime.artefact.target)
-    figure, least = LEAST[runtime.artefact.options.precision]
+    fidelity = fidelity_of(pairs(), where=runtime.bundle.target)
+    figure, least = LEAST[runtime.bundle.options.precision]
     found = fidelity.to_json()[figure]
     if found < least:
         raise EncoderError(
             f"the program answers otherwise than PyTorch (cosine, {figure}: {found:.4f}, not {least})",
-            where=runtime.artefact.target,
-            mend="give another precision or target",
+            where=runtime.bundle.target,
+            hint="give another precision or target",
         )
     return fidelity
 
@@ -186,7 +186,7 @@ def _precise(student: TextStudent, options: TargetOptions) -> TargetOptions:
     if student.config.weights == "int8":
         return replace(options, precision="int8")
     if options.precision == "int8":
-        raise OptionError("int8 for a student that is not quantised", mend="quantise it first: litetext quantize")
+        raise OptionError("int8 for a student that is not quantized", hint="quantize it first: litetext quantize")
     return options
 
 

@@ -18,12 +18,12 @@ def fold_checkpoint(files: StudentFiles, texts: Sequence[str], progress: Progres
         progress: called with the share of the comparison, 0..1.
 
     Raises:
-        EncoderError: not a student, or one that is folded or quantised already.
+        EncoderError: not a student, or one that is folded or quantized already.
         OptionError: no phrases, the target is the source, or an option makes no sense.
         MissingExtraError: PyTorch is not installed.
         OSError: the file cannot be written.
     """
     student = files.read()
     if student.config.folded:
-        raise EncoderError("its RepMixer blocks are folded already", where=files.source, mend="use it as it is")
+        raise EncoderError("its RepMixer blocks are folded already", where=files.source, hint="use it as it is")
     return write_smaller(files, student, student.fold(), texts, progress)

@@ -43,9 +43,9 @@ class LowRankOptions:
     def __post_init__(self) -> None:
         """Check each value."""
         if (self.rank is not None and self.rank < 1) or self.check < 1:
-            raise OptionError(f"a rank of {self.rank}, {self.check} phrases", mend="give numbers of at least 1")
+            raise OptionError(f"a rank of {self.rank}, {self.check} phrases", hint="give numbers of at least 1")
         if not 0 < self.share <= 1:
-            raise OptionError(f"a share of {self.share}", where="--share", mend="give more than 0, at most 1")
+            raise OptionError(f"a share of {self.share}", where="--share", hint="give more than 0, at most 1")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class LowRank:
 def lower_rank(
     files: StudentFiles, corpus: PromptCorpus, options: LowRankOptions, progress: Progress | None = None
 ) -> LowRank:
-    """Write a student whose token table is factorised, with the least error on the tokens of a corpus.
+    """Write a student whose token table is factorized, with the least error on the tokens of a corpus.
 
     Args:
         files: from where, and where to.
@@ -93,7 +93,7 @@ def lower_rank(
         progress: called with the share of the comparison, 0..1.
 
     Raises:
-        EncoderError: not a student, one that is quantised, or whose rank is that low already.
+        EncoderError: not a student, one that is quantized, or whose rank is that low already.
         OptionError: the rank saves nothing, the target is the source, or an option makes no sense.
         MissingExtraError: PyTorch is not installed.
         OSError: the file cannot be written.
@@ -109,7 +109,7 @@ def lower_rank(
     variances = table_variances(table, weights).numpy()
     rank = options.rank or choose_rank(variances, options.share)
     _check_rank(config, rank, files.source)
-    smaller = factorised(student, rank, weights)
+    smaller = factorized(student, rank, weights)
     reduction = write_smaller(files, student, smaller, draw_texts(corpus.texts, options.check), progress)
     # The columns of `up` are orthonormal: what a row keeps is the length of its r numbers.
     kept = smaller.token_table.weight.detach().double().square().sum() / table.square().sum().clamp_min(1e-300)
@@ -122,34 +122,34 @@ def lower_rank(
     )
 
 
-def factorised(student: "TextStudent", rank: int, weights: "Tensor | None" = None) -> "TextStudent":
+def factorized(student: "TextStudent", rank: int, weights: "Tensor | None" = None) -> "TextStudent":
     """A copy of a student with the nearest token table of a rank, in the same number type.
 
     Args:
-        student: neither quantised, nor of that rank or a lower one.
+        student: neither quantized, nor of that rank or a lower one.
         rank: r.
         weights: [V], how much the error of each row counts; None for all alike.
     """
-    from litetext.encoders.meta_init import blank
-    from litetext.encoders.token_tables import FactorisedTable, factorise_table
+    from litetext.encoders.meta_init import meta_init
+    from litetext.encoders.token_tables import FactorizedTable, factorize_table
 
-    low, up = factorise_table(whole_table(student), rank, weights)
+    low, up = factorize_table(whole_table(student), rank, weights)
     number = student.token_table.weight.dtype
     smaller = copy.deepcopy(student)
     smaller.config = replace(student.config, rank=rank)
-    with blank():  # elsewhere PyTorch's modules draw from its global generator
-        smaller.token_table = FactorisedTable(len(low), rank, len(up))
+    with meta_init():  # elsewhere PyTorch's modules draw from its global generator
+        smaller.token_table = FactorizedTable(len(low), rank, len(up))
     smaller.token_table.load_state_dict({"weight": low.to(number), "up.weight": up.to(number)}, assign=True)
     return smaller.eval()
 
 
 def whole_table(student: "TextStudent") -> "Tensor":
     """The token table as one, float64 [V, C]."""
-    from litetext.encoders.token_tables import FactorisedTable
+    from litetext.encoders.token_tables import FactorizedTable
 
     table = student.token_table
     exact = table.weight.detach().double()
-    return exact @ table.up.weight.detach().double().T if isinstance(table, FactorisedTable) else exact
+    return exact @ table.up.weight.detach().double().T if isinstance(table, FactorizedTable) else exact
 
 
 def count_rows(config: StudentConfig, corpus: PromptCorpus) -> npt.NDArray[np.float64]:
@@ -181,10 +181,10 @@ def share_kept(variances: npt.NDArray[np.float64], rank: int) -> float:
 
 def _check_rank(config: StudentConfig, rank: int, where: str) -> None:
     if config.rank is not None and rank >= config.rank:
-        raise EncoderError(f"its token table is of rank {config.rank} already", where=where, mend="give a lower one")
+        raise EncoderError(f"its token table is of rank {config.rank} already", where=where, hint="give a lower one")
     most = (config.vocabulary * config.width - 1) // (config.vocabulary + config.width)
     if rank > min(most, config.vocabulary):
         raise OptionError(
             f"a rank of {rank} saves nothing of a token table [{config.vocabulary}, {config.width}]",
-            mend=f"give at most {most}, or a smaller share",
+            hint=f"give at most {most}, or a smaller share",
         )

@@ -1,4 +1,4 @@
-"""Lossless vocabulary pruning: the rows of the token table that a corpus needs, and the tokeniser that fits them."""
+"""Lossless vocabulary pruning: the rows of the token table that a corpus needs, and the tokenizer that fits them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from litetext.checkpoints.hub import locate
 from litetext.checkpoints.reader import open_checkpoint
 from litetext.checkpoints.shapes import UNUSED
-from litetext.checkpoints.summary import summarise_checkpoint
+from litetext.checkpoints.summary import summarize_checkpoint
 from litetext.checkpoints.writer import OWN, Identity, save_encoder
 from litetext.errors import EncoderError, OptionError
 from litetext.features.protocol import Progress, TextEncoder, pooled_features
@@ -92,7 +92,7 @@ def prune_checkpoint(source: str, texts: Sequence[str], target: Path) -> Pruning
     Args:
         source: a student, as `load_encoder` takes it.
         texts: the corpus.
-        target: a safetensors file in our own format, replaced in one step; the tokeniser is in it.
+        target: a safetensors file in our own format, replaced in one step; the tokenizer is in it.
 
     Raises:
         EncoderError: not a student, or one that is pruned already.
@@ -102,22 +102,22 @@ def prune_checkpoint(source: str, texts: Sequence[str], target: Path) -> Pruning
     """
     path = locate(source)
     if target.exists() and target.resolve() == path.resolve():
-        raise OptionError("the output is the input", where=str(target), mend="give another file")
+        raise OptionError("the output is the input", where=str(target), hint="give another file")
     checkpoint = open_checkpoint(path)
     if checkpoint.model != "student":
-        raise EncoderError("a teacher, not a student", where=checkpoint.where, mend="distil a student of it")
+        raise EncoderError("a teacher, not a student", where=checkpoint.where, hint="distill a student of it")
     config = checkpoint.config()
     if config.kept is not None:
-        raise EncoderError("its token table is pruned already", where=checkpoint.where, mend="prune the whole student")
-    if config.quantised:
-        raise EncoderError("a quantised student", where=checkpoint.where, mend="prune first, then quantize")
+        raise EncoderError("its token table is pruned already", where=checkpoint.where, hint="prune the whole student")
+    if config.quantized:
+        raise EncoderError("a quantized student", where=checkpoint.where, hint="prune first, then quantize")
     kept = KeptTokens.of_texts(texts)
     check_same_tokens(kept, texts)
     rows = list(kept.ids)
     tensors = {name: tensor[rows] if name == TABLE else tensor for name, tensor in checkpoint.read() if name != UNUSED}
     smaller = replace(config, vocabulary=len(kept), kept=kept.to_text())
     save_encoder(Identity("student", smaller), tensors.items(), target, OWN)
-    before, after = summarise_checkpoint(source), summarise_checkpoint(str(target))
+    before, after = summarize_checkpoint(source), summarize_checkpoint(str(target))
     return Pruning(
         source=str(path),
         target=str(target),
@@ -134,11 +134,11 @@ def check_same_tokens(kept: KeptTokens, texts: Sequence[str]) -> None:
     whole, pruned = clip_tokenizer().encode(texts), kept.tokenizer.encode(texts)
     if not (np.array_equal(whole.lengths, pruned.lengths) and np.array_equal(whole.ids, pruned.ids)):
         row = next(row for row, (one, other) in enumerate(zip(whole, pruned, strict=True)) if list(one) != list(other))
-        raise EncoderError("the pruned tokeniser gives other tokens", where=f"phrase {row}, '{texts[row]}'")
+        raise EncoderError("the pruned tokenizer gives other tokens", where=f"phrase {row}, '{texts[row]}'")
 
 
 def cover(kept: KeptTokens, texts: Sequence[str], context: int) -> Coverage:
-    """How a pruned tokeniser reads phrases that it may not have been made for.
+    """How a pruned tokenizer reads phrases that it may not have been made for.
 
     Args:
         kept: its tokens.
@@ -157,7 +157,7 @@ def cover(kept: KeptTokens, texts: Sequence[str], context: int) -> Coverage:
 
 
 def split_rows(kept: KeptTokens, texts: Sequence[str]) -> list[int]:
-    """Places of the texts that have other tokens than CLIP's."""
+    """PackedTokens of the texts that have other tokens than CLIP's."""
     if not texts:
         return []
     whole = clip_tokenizer().encode(texts)

@@ -1,4 +1,4 @@
-"""Quantisation after training: int8 weights and activations, int8 and int4 token tables, halves."""
+"""Quantization after training: int8 weights and activations, int8 and int4 token tables, halves."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -54,11 +54,11 @@ class QuantizeOptions:
         for name, known in CHOICES.items():
             said = getattr(self, name)
             if said not in known:
-                raise OptionError(f"--{name} '{said}'", mend=f"give {', '.join(known)}")
+                raise OptionError(f"--{name} '{said}'", hint=f"give {', '.join(known)}")
         if self.activations == "int8" and self.weights != "int8":
-            raise OptionError(f"int8 activations with {self.weights} weights", mend="give --weights int8 too")
+            raise OptionError(f"int8 activations with {self.weights} weights", hint="give --weights int8 too")
         if self.calibrate < 1 or self.check < 1:
-            raise OptionError(f"{self.calibrate} and {self.check} phrases", mend="give numbers of at least 1")
+            raise OptionError(f"{self.calibrate} and {self.check} phrases", hint="give numbers of at least 1")
 
     @property
     def activation_type(self) -> str:
@@ -72,8 +72,8 @@ class QuantizeOptions:
 
 
 @dataclass(frozen=True)
-class Quantisation:
-    """A student that was quantised.
+class Quantization:
+    """A student that was quantized.
 
     Attributes:
         reduction: sizes and features before and after.
@@ -109,7 +109,7 @@ class Quantisation:
 
 def quantize_checkpoint(
     files: StudentFiles, texts: Sequence[str], options: QuantizeOptions, progress: StageProgress | None = None
-) -> Quantisation:
+) -> Quantization:
     """Fold a student if it is not, write it in smaller numbers, and compare it with what it was.
 
     Args:
@@ -119,7 +119,7 @@ def quantize_checkpoint(
         progress: called with a stage and its share done, 0..1.
 
     Raises:
-        EncoderError: not a student, one that is quantised already, or a number too large for fp16.
+        EncoderError: not a student, one that is quantized already, or a number too large for fp16.
         OptionError: no phrases, the target is the source, or an option makes no sense.
         MissingExtraError: PyTorch is not installed.
         OSError: the file cannot be written.
@@ -140,7 +140,7 @@ def quantize_checkpoint(
         ranges = calibrate(copy.deepcopy(folded).float(), learn, tell("calibrating"))
     smaller = quantize_student(folded, options, ranges)
     reduction = write_smaller(files, student, smaller, check, tell("comparing"))
-    return Quantisation(
+    return Quantization(
         reduction=reduction,
         weights=options.weights,
         activations=options.activation_type,
@@ -163,7 +163,7 @@ def quantize_student(
     Raises:
         OptionError: the student is not folded, or its token table has an odd number of columns for int4.
     """
-    from litetext.encoders.meta_init import blank
+    from litetext.encoders.meta_init import meta_init
     from litetext.encoders.student import TextStudent
 
     weights: Weights = "int8" if options.weights == "int8" else "float"
@@ -175,7 +175,7 @@ def quantize_student(
         state |= _stored(name, tensor.detach().cpu(), options)
     if activations == "int8":
         state |= {f"{name}.input_range": ends for name, ends in (ranges or {}).items()}
-    with blank():
+    with meta_init():
         smaller = TextStudent(config)
     smaller.load_state_dict(state, strict=True, assign=True)
     return smaller.eval()

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from litetext.errors import EncoderError, OptionError
-from litetext.export.bundle import Artefact, open_artefact, read_tokenizer
+from litetext.export.bundle import Bundle, open_bundle, read_tokenizer
 from litetext.export.targets.target import TARGETS, Engine
 from litetext.prompts.permutations import is_permutable
 from litetext.prompts.words import split_words
@@ -44,7 +44,7 @@ class TextRuntime:
     remembered. Use [`TextRuntime.open`][litetext.export.runtime.TextRuntime.open].
 
     Args:
-        artefact: what it is.
+        bundle: what it is.
         tokenizer: its own.
         engine: runs its program.
         batch_size: texts that are computed at once.
@@ -55,7 +55,7 @@ class TextRuntime:
 
     def __init__(
         self,
-        artefact: Artefact,
+        bundle: Bundle,
         tokenizer: ClipTokenizer,
         engine: Engine,
         *,
@@ -65,8 +65,8 @@ class TextRuntime:
         workers: int = 1,
     ) -> None:
         if batch_size < 1 or cache < 0:
-            raise OptionError(f"batches of {batch_size} texts and a cache of {cache}", mend="give 1 and 0 at least")
-        self.artefact = artefact
+            raise OptionError(f"batches of {batch_size} texts and a cache of {cache}", hint="give 1 and 0 at least")
+        self.bundle = bundle
         self._tokenizer, self._engine = tokenizer, engine
         self._batch_size, self._any_order = batch_size, any_order
         self._cache = Cache(cache)
@@ -101,27 +101,27 @@ class TextRuntime:
             warm: run it once, so that the first text waits for nothing.
 
         Raises:
-            EncoderError: no such folder, not an artefact, not whole, or its engine cannot read it.
+            EncoderError: no such folder, not a bundle, not whole, or its engine cannot read it.
             OptionError: an option makes no sense.
             MissingExtraError: its engine is not installed.
         """
         folder = Path(path)
-        artefact = open_artefact(folder)
-        if any_order and (artefact.order is None or artefact.order > ORDERLESS):
-            found = "was not measured" if artefact.order is None else f"is {artefact.order:.3f}"
+        bundle = open_bundle(folder)
+        if any_order and (bundle.order is None or bundle.order > ORDERLESS):
+            found = "was not measured" if bundle.order is None else f"is {bundle.order:.3f}"
             raise OptionError(
                 f"any order, for a student whose sensitivity to order {found}, more than {ORDERLESS}",
                 where=str(folder),
-                mend="leave any_order out, or train the student with consistency",
+                hint="leave any_order out, or train the student with consistency",
             )
         count = (os.cpu_count() or 1) if threads is None else threads
         if count < 1 or not 1 <= within <= count:
-            raise OptionError(f"{count} threads, {within} of them within a batch", mend="give at least 1, and no more")
-        chosen = artefact.target if engine is None else engine
+            raise OptionError(f"{count} threads, {within} of them within a batch", hint="give at least 1, and no more")
+        chosen = bundle.target if engine is None else engine
         workers = count // within if chosen == PARALLEL else 1
-        program = open_engine(folder, artefact, engine, within if chosen == PARALLEL else count)
+        program = open_engine(folder, bundle, engine, within if chosen == PARALLEL else count)
         options = {"batch_size": batch_size, "cache": cache, "workers": workers}
-        runtime = cls(artefact, read_tokenizer(folder), program, any_order=any_order, **options)
+        runtime = cls(bundle, read_tokenizer(folder), program, any_order=any_order, **options)
         if warm:
             runtime.warm_up()
         return runtime
@@ -129,17 +129,17 @@ class TextRuntime:
     @property
     def name(self) -> str:
         """What the student was called."""
-        return self.artefact.name
+        return self.bundle.name
 
     @property
     def context(self) -> int:
         """Tokens that it reads of a text, start and end token counted; the rest is cut off."""
-        return self.artefact.config.context
+        return self.bundle.config.context
 
     @property
     def width(self) -> int:
         """D, the size of a feature vector."""
-        return self.artefact.config.output
+        return self.bundle.config.output
 
     def warm_up(self) -> None:
         """Run once, on two tokens; nothing is remembered of it."""
@@ -277,18 +277,18 @@ def parts_of(order: Sequence[int], size: int, workers: int) -> Iterator[list[int
         yield from parts
 
 
-def open_engine(folder: Path, artefact: Artefact, engine: str | None, threads: int | None) -> Engine:
-    """The engine that runs an artefact's program.
+def open_engine(folder: Path, bundle: Bundle, engine: str | None, threads: int | None) -> Engine:
+    """The engine that runs a bundle's program.
 
     Raises:
         EncoderError: it cannot be read, or runs elsewhere only.
         OptionError: no such engine, or not for this program.
         MissingExtraError: it is not installed.
     """
-    chosen = artefact.target if engine is None else engine
+    chosen = bundle.target if engine is None else engine
     if chosen not in TARGETS:
-        raise OptionError(f"no engine is called '{chosen}'", mend=f"give {', '.join(TARGETS)}")
-    if chosen != artefact.target and (chosen, artefact.target) != ("openvino", "onnx"):
-        raise OptionError(f"the engine '{chosen}' for a program for {artefact.target}", where=str(folder))
+        raise OptionError(f"no engine is called '{chosen}'", hint=f"give {', '.join(TARGETS)}")
+    if chosen != bundle.target and (chosen, bundle.target) != ("openvino", "onnx"):
+        raise OptionError(f"the engine '{chosen}' for a program for {bundle.target}", where=str(folder))
     opener: Callable[[Path, str, int | None], Engine] = import_module(f"litetext.export.targets.{chosen}").open_engine
-    return opener(folder, artefact.model, threads)
+    return opener(folder, bundle.model, threads)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from litetext.errors import OptionError
-from litetext.export.bundle import is_artefact
+from litetext.export.bundle import is_bundle
 from litetext.features.bank_file import is_bank
 from litetext.features.protocol import Around, ArrayEncoder, ArraysOf, TextEncoder, TextFeatures
 
@@ -37,17 +37,17 @@ class ServedEncoder(Around[ArrayEncoder]):
 
 def is_served(spec: str) -> bool:
     """Whether it is a file or folder that `open_served` opens; cheap, and nothing is raised where nothing is."""
-    return is_bank(spec) or is_artefact(Path(spec))
+    return is_bank(spec) or is_bundle(Path(spec))
 
 
 def open_served(
-    spec: str, otherwise: Callable[[], TextEncoder] | None = None, asked: Sequence[str] = ()
+    spec: str, fallback: Callable[[], TextEncoder] | None = None, asked: Sequence[str] = ()
 ) -> ServedEncoder:
     """What `is_served` says yes to, as a text encoder.
 
     Args:
         spec: a prompt bank, or a folder that `litetext export` wrote.
-        otherwise: loads the encoder of phrases that a bank does not know; None refuses them.
+        fallback: loads the encoder of phrases that a bank does not know; None refuses them.
         asked: what it will be asked, as far as that is known: better refused now than after an hour.
 
     Raises:
@@ -57,14 +57,14 @@ def open_served(
     if not is_bank(spec):
         from litetext.export.runtime import TextRuntime
 
-        if otherwise is not None:
-            raise OptionError("--otherwise for what is no prompt bank", where=spec, mend="leave it out")
+        if fallback is not None:
+            raise OptionError("--fallback for what is no prompt bank", where=spec, hint="leave it out")
         runtime = TextRuntime.open(spec)
-        artefact = runtime.artefact
-        return ServedEncoder(runtime, sum(artefact.files.values()), artefact.parameters)
+        bundle = runtime.bundle
+        return ServedEncoder(runtime, sum(bundle.files.values()), bundle.parameters)
     from litetext.features.bank import PromptBank
 
-    other = None if otherwise is None else ArraysOf(otherwise())
+    other = None if fallback is None else ArraysOf(fallback())
     bank = PromptBank.open(spec, other)
     bank.check(asked)
     return ServedEncoder(bank, bank.file.size)

@@ -1,6 +1,6 @@
 """A student as an ONNX graph of standard operators: token ids in, features out, padding handled inside.
 
-What a caller's tokeniser pads with does not matter: ids where the mask is 0 are read as 0. Texts that are longer than
+What a caller's tokenizer pads with does not matter: ids where the mask is 0 are read as 0. Texts that are longer than
 the student's context are cut there, and keep their end token. A pruned student takes CLIP's ids; the features of a text
 with a token that was pruned are NaN, so that no other row of the table is read for it.
 
@@ -221,7 +221,7 @@ class _Body:
         return g.node("Add", x, self._feed_forward(self._norm(x, f"{name}.ffn_norm"), name))
 
     def _attend(self, x: str, name: str) -> str:
-        """Mixed values [rows, C] of normalised states."""
+        """Mixed values [rows, C] of normalized states."""
         g, width, heads = self.g, self.config.width, self.config.heads
         head = width // heads
         thirds = (slice(part * width, (part + 1) * width) for part in range(3))
@@ -259,7 +259,7 @@ class _Body:
         return self.g.node("LayerNormalization", x, weight, bias, axis=-1, epsilon=EPSILON)
 
     def _linear(self, x: str, name: str, part: slice = slice(None), factor: float = 1.0) -> str:
-        """A linear layer of rows; one of whole numbers between a quantisation and its reverse, which engines fuse.
+        """A linear layer of rows; one of whole numbers between a quantization and its reverse, which engines fuse.
 
         Args:
             x: rows [T, K].
@@ -320,7 +320,7 @@ class _Body:
 
 
 def activation_scale(limits: Array) -> tuple[float, int]:
-    """Step and zero point of activations [low, high] as uint8, in float32 as `QuantisedLinear` computes them."""
+    """Step and zero point of activations [low, high] as uint8, in float32 as `QuantizedLinear` computes them."""
     low, high = limits.astype(np.float32)
     step = (high - low) / np.float32(255)
     return float(step), int(np.clip(np.round(-low / step), 0, 255))

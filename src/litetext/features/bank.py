@@ -27,37 +27,37 @@ _LONGEST_SHOWN = 60
 class PromptBank:
     """Features by phrase, read where they stand in a mapped file; any number of threads may read.
 
-    A phrase is what SAM3's tokeniser sees of it (`clean`): "White  Dog" finds "white dog". Nothing else is alike: "a
+    A phrase is what SAM3's tokenizer sees of it (`clean`): "White  Dog" finds "white dog". Nothing else is alike: "a
     white dog" is another phrase.
 
     Attributes:
         file: the mapped file.
-        otherwise: encodes the phrases that are not in it; None refuses them.
+        fallback: encodes the phrases that are not in it; None refuses them.
     """
 
     file: BankFile
-    otherwise: "ArrayEncoder | None" = None
+    fallback: "ArrayEncoder | None" = None
 
     @classmethod
-    def open(cls, path: str | Path, otherwise: "ArrayEncoder | None" = None) -> "PromptBank":
+    def open(cls, path: str | Path, fallback: "ArrayEncoder | None" = None) -> "PromptBank":
         """Map a bank; all but its features is read once, for its checksum.
 
         Args:
             path: a file of `litetext bank`.
-            otherwise: encodes the phrases that are not in it, for example a `TextRuntime`. Features of two encoders
+            fallback: encodes the phrases that are not in it, for example a `TextRuntime`. Features of two encoders
                 may stand side by side then: give the one that the bank was made with, or one taught to answer alike.
 
         Raises:
             EncoderError: no bank, not whole, or ``otherwise`` gives features of another width.
         """
         file = BankFile.open(Path(path))
-        if otherwise is not None and otherwise.width != file.header.width:
+        if fallback is not None and fallback.width != file.header.width:
             raise EncoderError(
-                f"features of width {otherwise.width} beside a bank of width {file.header.width}",
-                where=otherwise.name,
-                mend="give an encoder of the bank's width",
+                f"features of width {fallback.width} beside a bank of width {file.header.width}",
+                where=fallback.name,
+                hint="give an encoder of the bank's width",
             )
-        return cls(file, otherwise)
+        return cls(file, fallback)
 
     @property
     def header(self) -> BankHeader:
@@ -72,7 +72,7 @@ class PromptBank:
     @property
     def context(self) -> int:
         """The most tokens that were read of a phrase, start and end token counted."""
-        return max(self.header.context, 0 if self.otherwise is None else self.otherwise.context)
+        return max(self.header.context, 0 if self.fallback is None else self.fallback.context)
 
     @property
     def width(self) -> int:
@@ -81,7 +81,7 @@ class PromptBank:
 
     @property
     def phrases(self) -> Iterator[str]:
-        """The phrases as SAM3's tokeniser sees them, in the order in which they were given."""
+        """The phrases as SAM3's tokenizer sees them, in the order in which they were given."""
         return (told(self.file.phrase(number)) for number in range(len(self.file)))
 
     def to_json(self) -> dict[str, Any]:
@@ -141,7 +141,7 @@ class PromptBank:
         """Raise the `EncoderError` that `encode` would raise of phrases that nobody knows; no features are read."""
         phrases = [seen(text) for text in texts]
         unknown = _missing(texts, phrases, [self.file.find(phrase) for phrase in phrases])
-        if unknown and self.otherwise is None:
+        if unknown and self.fallback is None:
             raise self._refusal(list(unknown.values()))
 
     def nearest(self, text: str, count: int = NEAREST) -> list[str]:
@@ -160,9 +160,9 @@ class PromptBank:
 
     def _encode_others(self, unknown: dict[bytes, str]) -> dict[bytes, Any]:
         """Features [L, D] of phrases that are not in the bank."""
-        if self.otherwise is None:
+        if self.fallback is None:
             raise self._refusal(list(unknown.values()))
-        features, mask = self.otherwise.encode(list(unknown.values()))
+        features, mask = self.fallback.encode(list(unknown.values()))
         return {phrase: row[valid] for phrase, row, valid in zip(unknown, features, mask, strict=True)}
 
     def _refusal(self, unknown: list[str]) -> EncoderError:
@@ -172,7 +172,7 @@ class PromptBank:
         return EncoderError(
             f"{_shown(unknown[0])} is not in the bank{more} (the nearest that are: {nearest})",
             where=self.name,
-            mend="make a bank with it, or give an encoder for such phrases (--otherwise)",
+            hint="make a bank with it, or give an encoder for such phrases (--fallback)",
         )
 
 

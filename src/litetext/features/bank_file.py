@@ -39,7 +39,7 @@ class BankHeader:
     Attributes:
         name: of the encoder whose features they are.
         fingerprint: of that encoder.
-        tokeniser: fingerprint of its tokeniser.
+        tokenizer: fingerprint of its tokenizer.
         context: tokens that it reads of a phrase, start and end token counted.
         width: D, the size of a feature vector.
         number: what features are stored in, "fp16" or "int8".
@@ -50,7 +50,7 @@ class BankHeader:
 
     name: str
     fingerprint: str
-    tokeniser: str
+    tokenizer: str
     context: int
     width: int
     number: str = "fp16"
@@ -77,7 +77,7 @@ class BankHeader:
             OptionError: a value that makes no sense.
         """
         name, context, width = said["encoder"], int(said["context"]), int(said["width"])
-        return cls(name, said["fingerprint"], said["tokeniser"], context, width, said["number"])
+        return cls(name, said["fingerprint"], said["tokenizer"], context, width, said["number"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,10 +119,10 @@ class BankFile:
         """
         said, entries, start = _read_head(path)
         if not _is_bank(said):
-            raise EncoderError("not a prompt bank", where=str(path), mend="make one: litetext bank PHRASES -o FILE")
+            raise EncoderError("not a prompt bank", where=str(path), hint="make one: litetext bank PHRASES -o FILE")
         if said["litetext"] != VERSION:
             raise EncoderError(
-                f"a bank of version {said['litetext']}", where=str(path), mend="update litetext, or make it again"
+                f"a bank of version {said['litetext']}", where=str(path), hint="update litetext, or make it again"
             )
         try:
             header = BankHeader.of_metadata(said)
@@ -210,11 +210,11 @@ class BankFile:
 def check_number(number: str) -> None:
     """Raise an `OptionError` unless a bank can be stored in such numbers."""
     if number not in NUMBERS:
-        raise OptionError(f"a bank in '{number}'", mend=f"give {' or '.join(NUMBERS)}")
+        raise OptionError(f"a bank in '{number}'", hint=f"give {' or '.join(NUMBERS)}")
 
 
 def seen(text: str) -> bytes:
-    """A phrase as SAM3's tokeniser sees it, that is after `clean`, in UTF-8."""
+    """A phrase as SAM3's tokenizer sees it, that is after `clean`, in UTF-8."""
     return clean(text).encode("utf-8", "surrogatepass")
 
 
@@ -284,7 +284,7 @@ def is_bank(path: str | Path) -> bool:
 
 def damaged(path: Path, what: str) -> EncoderError:
     """What to say of a bank that does not hold what it must."""
-    return EncoderError(f"a damaged bank ({what})", where=str(path), mend="get the file again, or make it again")
+    return EncoderError(f"a damaged bank ({what})", where=str(path), hint="get the file again, or make it again")
 
 
 def _is_bank(said: Mapping[str, str]) -> bool:
@@ -294,7 +294,7 @@ def _is_bank(said: Mapping[str, str]) -> bool:
 def _read_head(path: Path) -> tuple[dict[str, str], dict[str, Any], int]:
     """Metadata and tensors of a safetensors file, and where its data begins."""
     if not path.is_file():
-        raise EncoderError("no such file", where=str(path), mend="check the path")
+        raise EncoderError("no such file", where=str(path), hint="check the path")
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -303,7 +303,7 @@ def _read_head(path: Path) -> tuple[dict[str, str], dict[str, Any], int]:
             entries = parse_json(file.read(length))
         said = dict(entries.pop("__metadata__", {}))
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise EncoderError("not a prompt bank", where=str(path), mend=f"give a safetensors file ({error})") from error
+        raise EncoderError("not a prompt bank", where=str(path), hint=f"give a safetensors file ({error})") from error
     return said, entries, 8 + length
 
 

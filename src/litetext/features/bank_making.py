@@ -129,7 +129,7 @@ def compare(bank: PromptBank, features: dict[str, npt.NDArray[np.float32]]) -> d
     for text, rows in features.items():
         values, _ = bank.encode([text])
         if not np.array_equal(values[0], widen(*narrow(rows, bank.header.number)).astype(np.float32)):
-            raise EncoderError(f"other features of '{text}' than were written", where=bank.name, mend="make it again")
+            raise EncoderError(f"other features of '{text}' than were written", where=bank.name, hint="make it again")
         one, other = rows.astype(np.float64), values[0].astype(np.float64)
         norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
         found.append((one * other).sum(axis=1) / np.maximum(norms, np.finfo(np.float64).tiny))

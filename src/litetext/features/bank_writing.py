@@ -41,7 +41,7 @@ def write_bank(
 ) -> int:
     """Write a bank in one step; what is held at a time is one batch of features and the index.
 
-    Phrases of one length are encoded together. Phrases that SAM3's tokeniser cannot tell apart are stored once.
+    Phrases of one length are encoded together. Phrases that SAM3's tokenizer cannot tell apart are stored once.
 
     Args:
         path: the file, replaced when it is whole.
@@ -116,7 +116,7 @@ class _Writer:
             raise EncoderError(
                 f"the features of '{_first_of(~np.isfinite(stored), counts, batch)}' are too large for fp16",
                 where=self.header.name,
-                mend="store them as int8",
+                hint="store them as int8",
             )
         if scales is not None:
             self.scales.append(scales)
@@ -176,21 +176,21 @@ def _bytes_of(kind: str, shape: list[int]) -> int:
 
 
 def _distinct(phrases: Sequence[str]) -> dict[bytes, str]:
-    """What SAM3's tokeniser sees of each phrase, and the first that it sees so, in their order."""
+    """What SAM3's tokenizer sees of each phrase, and the first that it sees so, in their order."""
     found: dict[bytes, str] = {}
     for position, phrase in enumerate(phrases):
         if not isinstance(phrase, str):
             raise OptionError(
-                f"{type(phrase).__name__} is not a string", where=f"phrase {position}", mend="give strings"
+                f"{type(phrase).__name__} is not a string", where=f"phrase {position}", hint="give strings"
             )
         found.setdefault(seen(phrase), phrase)
     if not found:
-        raise OptionError("a bank of no phrases", mend="give at least one")
+        raise OptionError("a bank of no phrases", hint="give at least one")
     return found
 
 
 def _lengths(texts: list[str], context: int) -> npt.NDArray[np.int64]:
-    """Tokens of each text as CLIP counts them, at most the context: near enough for any tokeniser to batch by."""
+    """Tokens of each text as CLIP counts them, at most the context: near enough for any tokenizer to batch by."""
     parts = [clip_tokenizer().encode(texts[at : at + _CHUNK]).lengths for at in range(0, len(texts), _CHUNK)]
     return np.minimum(np.concatenate(parts), context)
 
@@ -223,7 +223,7 @@ def _checked(
         raise EncoderError(
             f"the features of '{_first_of(~np.isfinite(values), counts, batch)}' are not finite",
             where=header.name,
-            mend="compute in float32",
+            hint="compute in float32",
         )
     return values, counts
 

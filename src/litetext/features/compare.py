@@ -73,7 +73,7 @@ def compare_encoders(
         EncoderError: the features have other sizes, or are not finite.
     """
     if batch_size < 1:
-        raise OptionError(f"a batch of {batch_size} texts", mend="give a batch size of at least 1")
+        raise OptionError(f"a batch of {batch_size} texts", hint="give a batch size of at least 1")
     # Texts of similar length share a batch, so that little of the work is padding; the order changes no figure.
     order = sorted(texts, key=len, reverse=True)
 
@@ -111,7 +111,7 @@ def fidelity_of(pairs: Iterable[Pair], where: str = "") -> Fidelity:
         cosines.append(_cosines(one, two))
         largest = max(largest, float(np.abs(one - two).max()))
     if not cosines:
-        raise OptionError("no phrases to compare", mend="give at least one")
+        raise OptionError("no phrases to compare", hint="give at least one")
     every = np.concatenate(cosines)
     return Fidelity(
         phrases=len(cosines),

@@ -50,10 +50,10 @@ class EmbedOptions:
     def __post_init__(self) -> None:
         """Check each value."""
         if self.stored not in DTYPES:
-            raise OptionError(f"features in '{self.dtype}'", mend="give fp16 or bf16")
+            raise OptionError(f"features in '{self.dtype}'", hint="give fp16 or bf16")
         for name, value in (("batch", self.batch_tokens), ("shard", self.shard_tokens)):
             if value < 1:
-                raise OptionError(f"a {name} of {value} tokens", mend="give at least 1")
+                raise OptionError(f"a {name} of {value} tokens", hint="give at least 1")
 
     @property
     def stored(self) -> str:
@@ -157,7 +157,7 @@ def longest_first(texts: Sequence[str], context: int) -> tuple[list[str], Length
     """The texts with their lengths in tokens, at most the context, descending; of one length by alphabet.
 
     The longest come first, so that a batch that does not fit into memory fails at once. Tokens are counted as SAM3's
-    tokeniser does; another tokeniser's lengths are near enough to batch by.
+    tokenizer does; another tokenizer's lengths are near enough to batch by.
     """
     source, parts = iter(texts), [np.empty(0, np.int64)]
     while chunk := list(islice(source, _CHUNK)):
@@ -205,7 +205,7 @@ def _encode(encoder: TextEncoder, texts: list[str], dtype: str) -> list[Tensor]:
         features = encoder.encode(texts)
     except torch.OutOfMemoryError as error:
         raise EncoderError(
-            f"no memory for a batch of {len(texts)} phrases", where=encoder.name, mend="give fewer batch tokens"
+            f"no memory for a batch of {len(texts)} phrases", where=encoder.name, hint="give fewer batch tokens"
         ) from error
     if len(features.values) != len(texts):
         raise EncoderError(f"features of {len(features.values)} texts instead of {len(texts)}", where=encoder.name)
@@ -218,7 +218,7 @@ def _encode(encoder: TextEncoder, texts: list[str], dtype: str) -> list[Tensor]:
     if not bool(stored.isfinite().all()):
         bad = next(text for text, row in zip(texts, rows, strict=True) if not bool(row.isfinite().all()))
         raise EncoderError(
-            f"the features of '{bad}' are not finite in {dtype}", where=encoder.name, mend="store them as bf16"
+            f"the features of '{bad}' are not finite in {dtype}", where=encoder.name, hint="store them as bf16"
         )
     return rows
 
@@ -233,7 +233,7 @@ def _begin(path: Path, wanted: Manifest) -> Manifest:
     leftovers = [file for file in files if _LEFTOVER.fullmatch(file.name)]
     if not (path / MANIFEST).exists():
         if len(leftovers) < len(files):
-            raise CacheError("a folder with other files", where=str(path), mend="give a new or an empty folder")
+            raise CacheError("a folder with other files", where=str(path), hint="give a new or an empty folder")
         manifest = wanted
         manifest.write(path)
     else:
@@ -241,7 +241,7 @@ def _begin(path: Path, wanted: Manifest) -> Manifest:
         found.check_teacher(wanted.teacher, path)
         if found.dtype != wanted.dtype:
             raise CacheError(
-                f"features in {found.dtype}, not {wanted.dtype}", where=str(path), mend="give a folder of its own"
+                f"features in {found.dtype}, not {wanted.dtype}", where=str(path), hint="give a folder of its own"
             )
         names = {file.name for file in files}
         # A shard that was deleted, because it was damaged, is computed anew.

@@ -1,4 +1,4 @@
-"""Which encoder it is: a fingerprint of the weights in use, their settings, the context and the tokeniser."""
+"""Which encoder it is: a fingerprint of the weights in use, their settings, the context and the tokenizer."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ def fingerprint_encoder(encoder: TextEncoder) -> str:
     """SHA-256 of what decides an encoder's features, in hexadecimal: the same encoder at another path has the same.
 
     That is every tensor of its modules (name, type, shape, bytes, so that float32 and bfloat16 differ), their
-    configuration, the context, the width and the tokeniser. The modules are the attributes of the encoder that are
+    configuration, the context, the width and the tokenizer. The modules are the attributes of the encoder that are
     PyTorch modules, or the encoder itself.
 
     Raises:
@@ -31,16 +31,16 @@ def fingerprint_encoder(encoder: TextEncoder) -> str:
     modules = modules_of(encoder)
     if not modules:
         raise EncoderError(
-            "an encoder without weights that can be told", where=encoder.name, mend="keep its module in an attribute"
+            "an encoder without weights that can be told", where=encoder.name, hint="keep its module in an attribute"
         )
-    parts = [str(encoder.context), str(encoder.width), fingerprint_tokeniser(encoder)]
+    parts = [str(encoder.context), str(encoder.width), fingerprint_tokenizer(encoder)]
     for name, module in modules.items():
         parts += [name, type(module).__name__, _settings(module), *_tensors(module)]
     return fingerprint(parts)
 
 
-def fingerprint_tokeniser(encoder: TextEncoder) -> str:
-    """SHA-256 of an encoder's tokeniser: its attribute ``tokenizer`` if it has one, else CLIP's merges."""
+def fingerprint_tokenizer(encoder: TextEncoder) -> str:
+    """SHA-256 of an encoder's tokenizer: its attribute ``tokenizer`` if it has one, else CLIP's merges."""
     own: Any = getattr(encoder, "tokenizer", None)
     if own is None:
         return fingerprint([files("litetext.tokenizer").joinpath("data", "clip_merges.txt.gz").read_bytes()])

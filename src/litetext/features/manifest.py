@@ -23,14 +23,14 @@ class Teacher:
     Attributes:
         name: what reports call it; two of another name may be the same.
         fingerprint: of `fingerprint_encoder`, which decides.
-        tokeniser: of `fingerprint_tokeniser`.
+        tokenizer: of `fingerprint_tokenizer`.
         context: tokens that it reads of a phrase, start and end token counted.
         width: D, the size of a feature vector.
     """
 
     name: str
     fingerprint: str
-    tokeniser: str
+    tokenizer: str
     context: int
     width: int
 
@@ -41,9 +41,9 @@ class Teacher:
         Raises:
             EncoderError: it has no weights that can be told.
         """
-        from litetext.features.fingerprint import fingerprint_encoder, fingerprint_tokeniser
+        from litetext.features.fingerprint import fingerprint_encoder, fingerprint_tokenizer
 
-        marks = fingerprint_encoder(encoder), fingerprint_tokeniser(encoder)
+        marks = fingerprint_encoder(encoder), fingerprint_tokenizer(encoder)
         return cls(encoder.name, *marks, encoder.context, encoder.width)
 
 
@@ -117,7 +117,7 @@ class Manifest:
             raise CacheError(
                 f"features of another teacher ({_describe(own)})",
                 where=str(where),
-                mend=f"give {_describe(teacher)} a folder of its own",
+                hint=f"give {_describe(teacher)} a folder of its own",
             )
 
     def write(self, folder: Path) -> None:
@@ -142,19 +142,19 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise CacheError(f"no cache of features (no {MANIFEST})", where=str(folder), mend="make it: litetext embed")
+        raise CacheError(f"no cache of features (no {MANIFEST})", where=str(folder), hint="make it: litetext embed")
     try:
         return _parse(read_json(path))
     except (OSError, ValueError, LiteTextError) as error:
         raise CacheError(
-            f"a damaged or unknown manifest ({error})", where=str(path), mend="embed into a new folder"
+            f"a damaged or unknown manifest ({error})", where=str(path), hint="embed into a new folder"
         ) from error
 
 
 def unwritable(path: Path, error: OSError) -> CacheError:
     """What to say when a file of the cache cannot be written."""
     what = (error.strerror or str(error)).lower()
-    return CacheError(what, where=str(path), mend="mend that and run it again: finished shards are kept")
+    return CacheError(what, where=str(path), hint="fix that and run it again: finished shards are kept")
 
 
 def _parse(found: Any) -> Manifest:

@@ -39,7 +39,7 @@ class TextFeatures:
             raise EncoderError(f"the mask of features is {self.mask.dtype}, not bool")
         if not self.mask.any(dim=1).all():
             row = int(self.mask.any(dim=1).int().argmin())
-            raise EncoderError("a text without a valid token", where=f"row {row} of its batch", mend="drop empty texts")
+            raise EncoderError("a text without a valid token", where=f"row {row} of its batch", hint="drop empty texts")
 
     def pooled(self) -> "torch.Tensor":
         """The mean over the valid tokens of each text, float32 [B, D]."""
@@ -141,7 +141,7 @@ def pooled_features(
         EncoderError: the encoder fails, or gives features that are not finite.
     """
     if batch_size < 1:
-        raise OptionError(f"a batch of {batch_size} texts", mend="give a batch size of at least 1")
+        raise OptionError(f"a batch of {batch_size} texts", hint="give a batch size of at least 1")
     # The longest come first: a batch that does not fit into memory fails at once, not at the end.
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]), reverse=True)
     features = np.empty((len(texts), encoder.width), dtype=np.float32)
@@ -155,6 +155,6 @@ def pooled_features(
         raise EncoderError(
             f"the features of {bad.size} texts are not finite, the first is '{texts[bad[0]]}'",
             where=encoder.name,
-            mend="compute in float32",
+            hint="compute in float32",
         )
     return features

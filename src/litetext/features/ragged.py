@@ -25,7 +25,7 @@ def valid_rows(encoder: TextEncoder, texts: Sequence[str]) -> "list[Tensor]":
     for text, row in zip(texts, rows, strict=True):
         if not bool(row.isfinite().all()):
             raise EncoderError(
-                f"the features of '{text}' are not finite", where=encoder.name, mend="compute in float32"
+                f"the features of '{text}' are not finite", where=encoder.name, hint="compute in float32"
             )
     return rows
 

@@ -24,7 +24,7 @@ ANEW = "delete it and embed again to compute it anew"
 
 
 def phrase_key(text: str) -> int:
-    """64 bits of the phrase as SAM3's tokeniser sees it, that is after `clean`; signed."""
+    """64 bits of the phrase as SAM3's tokenizer sees it, that is after `clean`; signed."""
     digest = hashlib.blake2b(_seen(text), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
 
@@ -63,7 +63,7 @@ class Shard:
         except (OSError, SafetensorError) as error:
             raise self._damaged(str(error)) from error
         if metadata.get("teacher") != self.teacher:
-            raise CacheError("a shard of another teacher", where=str(self.path), mend="delete it and embed again")
+            raise CacheError("a shard of another teacher", where=str(self.path), hint="delete it and embed again")
         expected = (STORED[self.dtype], [self.entry.tokens, self.width])
         if found != expected or stored.dtype is not torch.int64 or stored.shape != (self.entry.phrases,):
             raise self._damaged("other sizes than in the manifest")
@@ -77,7 +77,7 @@ class Shard:
         return _decode(self._phrase_bytes(row))
 
     def is_of(self, row: int, text: str) -> bool:
-        """Whether the row's phrase is the same to SAM3's tokeniser as this text."""
+        """Whether the row's phrase is the same to SAM3's tokenizer as this text."""
         stored = self._phrase_bytes(row)
         return stored == _seen(text) or _seen(_decode(stored)) == _seen(text)
 
@@ -149,20 +149,20 @@ class Shard:
             row = int(torch.searchsorted(tensors["ends"], bad, right=True))
             stops = tensors["text_ends"].tolist()
             phrase = _decode(text[stops[row - 1] if row else 0 : stops[row]].numpy().tobytes())
-            raise CacheError(f"features of '{phrase}' that are not finite", where=str(self.path), mend=ANEW)
+            raise CacheError(f"features of '{phrase}' that are not finite", where=str(self.path), hint=ANEW)
 
     def _check_size(self) -> None:
         try:
             size = self.path.stat().st_size
         except FileNotFoundError as error:
             raise CacheError(
-                "a shard is missing", where=str(self.path), mend="put it back, or embed again to compute it anew"
+                "a shard is missing", where=str(self.path), hint="put it back, or embed again to compute it anew"
             ) from error
         if size != self.entry.bytes:
             raise self._damaged(f"{size} bytes instead of {self.entry.bytes}")
 
     def _damaged(self, what: str) -> CacheError:
-        return CacheError(f"a damaged shard ({what})", where=str(self.path), mend=ANEW)
+        return CacheError(f"a damaged shard ({what})", where=str(self.path), hint=ANEW)
 
 
 def write_shard(path: Path, phrases: Sequence[str], rows: Sequence[Tensor], teacher: str) -> ShardEntry:

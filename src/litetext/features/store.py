@@ -21,7 +21,7 @@ from litetext.tokenizer.texts import as_texts
 class FeatureCache:
     """A folder of features, read by phrase.
 
-    A phrase is what SAM3's tokeniser sees of it (`clean`): case and spacing do not count. Features are mapped from
+    A phrase is what SAM3's tokenizer sees of it (`clean`): case and spacing do not count. Features are mapped from
     disk and never held; what is held of a phrase is 16 bytes, its hash and its place. A hash that two phrases share
     does no harm, since the phrase itself is compared.
 
@@ -71,7 +71,7 @@ class FeatureCache:
 
     @property
     def teacher(self) -> Teacher:
-        """Whose features they are: name, fingerprint, tokeniser, context, width."""
+        """Whose features they are: name, fingerprint, tokenizer, context, width."""
         return self.manifest.teacher
 
     @property
@@ -146,14 +146,14 @@ class FeatureCache:
             shard, row = self._place(int(first))
             if self._find(shard.phrase(row), after=int(first)) is not None:
                 raise CacheError(
-                    f"'{shard.phrase(row)}' is there twice", where=str(self.path), mend="embed into a new folder"
+                    f"'{shard.phrase(row)}' is there twice", where=str(self.path), hint="embed into a new folder"
                 )
 
     def _mapped(self, text: str) -> Tensor:
         found = self._find(text)
         if found is None:
             raise CacheError(
-                f"no features of '{text}'", where=str(self.path), mend="embed a corpus that has this phrase"
+                f"no features of '{text}'", where=str(self.path), hint="embed a corpus that has this phrase"
             )
         shard, row = found
         return shard.features(row)

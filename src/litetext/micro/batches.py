@@ -59,11 +59,11 @@ class BatchOptions:
     def __post_init__(self) -> None:
         """Check that the losses have something to work on."""
         if self.pictures < 1 or self.nouns < 1:
-            raise OptionError("a batch without pictures or nouns", mend="give 1 or more")
+            raise OptionError("a batch without pictures or nouns", hint="give 1 or more")
         if self.phrases == 1:
-            raise OptionError("one phrase a picture", mend="give 0, or 2 and more: of two one is present")
+            raise OptionError("one phrase a picture", hint="give 0, or 2 and more: of two one is present")
         if self.points == 1:
-            raise OptionError("one point an instance", mend="give 0, or 2 and more: of two one is at the edge")
+            raise OptionError("one point an instance", hint="give 0, or 2 and more: of two one is at the edge")
 
 
 @dataclass(frozen=True, eq=False)

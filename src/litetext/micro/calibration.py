@@ -1,7 +1,7 @@
 """Calibration: after training, the scores are stretched so that SAM3's threshold of 0.5 is the best one.
 
 A phrase is answered where presence times score passes 0.5. As they are trained, both may be a little shy or bold; three
-numbers, found on pairs of the validation split and folded into the weights, mend that.
+numbers, found on pairs of the validation split and folded into the weights, fix that.
 """
 
 from collections.abc import Sequence

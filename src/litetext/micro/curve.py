@@ -63,4 +63,4 @@ def _read(path: Path) -> list[Row]:
                 {name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file, strict=True)
             ]
     except (ValueError, TypeError, AttributeError, csv.Error) as error:
-        raise OptionError("not a validation curve", where=str(path), mend="remove it") from error
+        raise OptionError("not a validation curve", where=str(path), hint="remove it") from error

@@ -12,7 +12,7 @@ from litetext.auditing.run import AuditReport, audit
 from litetext.checkpoints.load import load_encoder
 from litetext.checkpoints.shipped import SHIPPED
 from litetext.checkpoints.size import measure_encoder
-from litetext.distillation.report import STUDENT, DistilReport
+from litetext.distillation.report import STUDENT, DistillReport
 from litetext.micro.evaluation import MicroScores, evaluate_pairs, overlaps
 from litetext.micro.live_distillation import Lesson, teach
 from litetext.micro.phrases import Pair, make_pairs
@@ -124,7 +124,7 @@ class DemoReport:
     page: Path
     contestants: tuple[Contestant, ...]
     shots: tuple[tuple[Shot, Shot], ...]
-    taught: DistilReport
+    taught: DistillReport
     audit: AuditReport
 
     @property

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from litetext.evaluation.cgf1 import CgF1, Tally, score
 from litetext.evaluation.coco import encode_masks
-from litetext.evaluation.labeled_pairs import KnownPair
+from litetext.evaluation.labeled_pairs import LabeledPair
 from litetext.evaluation.matching import PairCounts, count_pair
 from litetext.micro.out_of_domain import strangers
 from litetext.micro.phrases import Pair
@@ -62,14 +62,14 @@ def evaluate_pairs(segmenter: Segmenter, pairs: Iterable[Pair], progress: Progre
         asked += some
         if progress is not None:
             progress("segmenting", float(len(asked)))
-    return summarise(asked, counts)
+    return summarize(asked, counts)
 
 
-def known_pairs(pairs: Iterable[Pair]) -> Iterator[KnownPair]:
+def known_pairs(pairs: Iterable[Pair]) -> Iterator[LabeledPair]:
     """The pairs as every evaluation reads them; their world is the only annotator."""
     for pair in pairs:
         true = encode_masks(_true_masks(pair))
-        yield KnownPair(f"picture {pair.picture}", pair.scene.pixels, pair.phrase.text, (tuple(true),))
+        yield LabeledPair(f"picture {pair.picture}", pair.scene.pixels, pair.phrase.text, (tuple(true),))
 
 
 def refuse_strangers(segmenter: Segmenter, count: int, seed: int, size: int) -> float:
@@ -90,7 +90,7 @@ def refuse_strangers(segmenter: Segmenter, count: int, seed: int, size: int) -> 
     )
 
 
-def summarise(pairs: Sequence[Pair], counts: Sequence[PairCounts]) -> MicroScores:
+def summarize(pairs: Sequence[Pair], counts: Sequence[PairCounts]) -> MicroScores:
     """The scores of counted pairs."""
     right: dict[str, list[bool]] = {}
     for pair, count in zip(pairs, counts, strict=True):

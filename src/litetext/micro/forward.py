@@ -70,14 +70,14 @@ class Tutor(nn.Module):
 
 def contrast_losses(model: "Sam3Model", tutor: Tutor, batch: Batch) -> dict[str, Tensor]:
     """The losses of the first stage, in which nothing after the coarsest FPN level is trained."""
-    hidden = model.vision_encoder.backbone(normalise(batch.pixels)).last_hidden_state
+    hidden = model.vision_encoder.backbone(normalize_pixels(batch.pixels)).last_hidden_state
     coarse = model.vision_encoder.neck.fpn_layers[2](_as_map(hidden))
     return _naming_losses(model, tutor, batch, hidden, coarse)
 
 
 def set_losses(model: "Sam3Model", tutor: Tutor, batch: Batch) -> dict[str, Tensor]:
     """The losses of the later stages; mean over the decoder's layers where all of them are supervised."""
-    vision = model.vision_encoder(normalise(batch.pixels))
+    vision = model.vision_encoder(normalize_pixels(batch.pixels))
     features, places = vision.fpn_hidden_states[:-1], vision.fpn_position_encoding[:-1]
     losses = _naming_losses(model, tutor, batch, vision.last_hidden_state, features[-1])
     text = encode_text(model, batch.ids, batch.mask)
@@ -235,6 +235,6 @@ def _as_map(hidden: Tensor) -> Tensor:
     return hidden.transpose(1, 2).reshape(len(hidden), -1, side, side)
 
 
-def normalise(pixels: Tensor) -> Tensor:
+def normalize_pixels(pixels: Tensor) -> Tensor:
     """Bytes as `Sam3ImageProcessor` makes them: -1 to 1."""
     return pixels.float() / 127.5 - 1

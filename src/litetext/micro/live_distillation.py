@@ -7,12 +7,12 @@ from shutil import copyfile
 from tempfile import TemporaryDirectory
 
 from litetext.distillation.curve import PICTURE
-from litetext.distillation.distill import distil
-from litetext.distillation.recipe import DistilRecipe
-from litetext.distillation.report import CARD, STUDENT, DistilReport
+from litetext.distillation.distill import distill
+from litetext.distillation.recipe import DistillRecipe
+from litetext.distillation.report import CARD, STUDENT, DistillReport
 from litetext.distillation.validator import Host
 from litetext.features.embed import EmbedOptions, embed
-from litetext.micro.phrase_sampling import make_talk
+from litetext.micro.phrase_sampling import sample_phrases
 from litetext.prompts.corpus import Prompt, PromptCorpus
 from litetext.sam3.segmenter import Segmenter
 from litetext.sam3.text_projections import text_readers
@@ -42,9 +42,9 @@ class Lesson:
     rate: float = 6e-3
     seed: int = 0
 
-    def recipe(self, cache: Path) -> DistilRecipe:
+    def recipe(self, cache: Path) -> DistillRecipe:
         """The same as `litetext distill` takes it: what differs from its defaults."""
-        return DistilRecipe.of(
+        return DistillRecipe.of(
             {
                 "student": {"preset": self.preset},
                 "data": {"cache": str(cache), "host": "micro"},
@@ -62,8 +62,8 @@ class Lesson:
         )
 
 
-def teach(folder: Path, host: Segmenter, lesson: Lesson, progress: Progress) -> DistilReport:
-    """Embed phrases with a host's own text encoder, and distil a student that the host can read.
+def teach(folder: Path, host: Segmenter, lesson: Lesson, progress: Progress) -> DistillReport:
+    """Embed phrases with a host's own text encoder, and distill a student that the host can read.
 
     Args:
         folder: gets the student, its curve and its model card.
@@ -71,13 +71,13 @@ def teach(folder: Path, host: Segmenter, lesson: Lesson, progress: Progress) -> 
         lesson: how.
         progress: told of each stage.
     """
-    corpus = PromptCorpus.build(Prompt(text) for text in make_talk(lesson.seed, lesson.phrases, lesson.strange))
+    corpus = PromptCorpus.build(Prompt(text) for text in sample_phrases(lesson.seed, lesson.phrases, lesson.strange))
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as name:
         cache, run = Path(name, "features"), Path(name, "run")
         embed(corpus, host.encoder, cache, EmbedOptions(), progress)
         reader = Host("micro", text_readers(host.detector))
-        report = distil(lesson.recipe(cache), run, reader, progress=progress)
+        report = distill(lesson.recipe(cache), run, reader, progress=progress)
         for file in (STUDENT, PICTURE, CARD):
             copyfile(run / file, folder / file)
     return report

@@ -1,4 +1,4 @@
-"""What people could ask in the micro world, without a picture: a corpus to distil students from."""
+"""What people could ask in the micro world, without a picture: a corpus to distill students from."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ _STALE = 2000  # phrases in a row that were all there already: the world has no 
 Progress = Callable[[str, float], None]
 
 
-def make_talk(seed: int, count: int, strange: int | None = None, progress: Progress | None = None) -> list[str]:
+def sample_phrases(seed: int, count: int, strange: int | None = None, progress: Progress | None = None) -> list[str]:
     """Different phrases of the training split, in a random order.
 
     Every noun is among them, phrases that name nothing of this world, and otherwise nouns with and without colours,
@@ -35,14 +35,14 @@ def make_talk(seed: int, count: int, strange: int | None = None, progress: Progr
     others = rng.permutation(np.array(strangers("train"), dtype=object))[:strange].tolist()
     found = dict.fromkeys((*spoken_nouns(), *others))
     if count < len(found):
-        raise OptionError(f"{count} phrases of the micro world", mend=f"ask for {len(found)} or more")
+        raise OptionError(f"{count} phrases of the micro world", hint=f"ask for {len(found)} or more")
     stale = 0
     while len(found) < count:
         before = len(found)
         found.setdefault(speak(rng))
         stale = 0 if len(found) > before else stale + 1
         if stale == _STALE:
-            raise OptionError(f"{count} phrases of the micro world", mend=f"it has about {before}")
+            raise OptionError(f"{count} phrases of the micro world", hint=f"it has about {before}")
         if progress is not None:
             progress("talking", len(found) / count)
     texts = list(found)

@@ -78,10 +78,10 @@ class MicroRecipe:
     def __post_init__(self) -> None:
         """Check that there is something to do."""
         if not self.stages or any(stage.steps < 1 for stage in self.stages):
-            raise OptionError("a recipe without steps", mend="give each stage 1 or more")
+            raise OptionError("a recipe without steps", hint="give each stage 1 or more")
         for name in ("validate_every", "validation_pairs", "save_every", "threads"):
             if getattr(self, name) < 1:
-                raise OptionError(f"{name} {getattr(self, name)}", mend="give 1 or more")
+                raise OptionError(f"{name} {getattr(self, name)}", hint="give 1 or more")
 
     def first_step_of(self, number: int) -> int:
         """The first step of a stage; negative numbers count from the end."""

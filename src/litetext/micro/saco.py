@@ -46,7 +46,7 @@ def write_saco(pairs: Iterable[Pair], folder: Path) -> dict[str, Any]:
         for index in pair.phrase.indices:
             annotations.append(annotation(pair.scene.instances[index], number, len(annotations) + 1))
     if not entries:
-        raise OptionError("a world without pairs", mend="ask for 1 or more")
+        raise OptionError("a world without pairs", hint="ask for 1 or more")
     gold = {
         "info": {"description": f"{WORLD}: glyphs of Noto Color Emoji (OFL-1.1) on small backgrounds"},
         "images": entries,

@@ -53,9 +53,9 @@ class SceneOptions:
         ):
             value = getattr(self, name)
             if not low <= value <= high:
-                raise OptionError(f"{name} {value} of a scene", mend=f"give {low} to {high}")
+                raise OptionError(f"{name} {value} of a scene", hint=f"give {low} to {high}")
         if self.split not in SPLITS:
-            raise OptionError(f"no split '{self.split}'", mend=f"there are {', '.join(SPLITS)}")
+            raise OptionError(f"no split '{self.split}'", hint=f"there are {', '.join(SPLITS)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +125,7 @@ def generator(seed: int, split: Split, *more: int) -> np.random.Generator:
         OptionError: a negative seed.
     """
     if seed < 0:
-        raise OptionError(f"seed {seed} is negative", mend="give 0 or more")
+        raise OptionError(f"seed {seed} is negative", hint="give 0 or more")
     return np.random.default_rng([seed, *more, len(more), SPLITS.index(split)])
 
 

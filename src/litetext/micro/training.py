@@ -46,14 +46,14 @@ class Run:
     Attributes:
         model: what is trained.
         tutor: helps to train it.
-        optimisers: of the stage: one for matrices and vectors, one for the rows of the token table.
+        optimizers: of the stage: one for matrices and vectors, one for the rows of the token table.
         step: steps done, of all stages.
         seconds: spent so far.
     """
 
     model: "Sam3Model"
     tutor: Tutor
-    optimisers: tuple[torch.optim.Optimizer, ...]
+    optimizers: tuple[torch.optim.Optimizer, ...]
     step: int = 0
     seconds: float = 0.0
 
@@ -62,7 +62,7 @@ class Run:
         state = {
             "model": self.model.state_dict(),
             "tutor": self.tutor.state_dict(),
-            "optimisers": [one.state_dict() for one in self.optimisers],
+            "optimizers": [one.state_dict() for one in self.optimizers],
             "step": self.step,
             "seconds": self.seconds,
         }
@@ -79,11 +79,11 @@ class Run:
             state = torch.load(path, weights_only=True)
             self.model.load_state_dict(state["model"])
             self.tutor.load_state_dict(state["tutor"])
-            for one, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            for one, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 one.load_state_dict(saved)
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
         except Exception as error:  # whatever a damaged file makes of it
-            raise OptionError("not a checkpoint", where=str(path), mend="remove it to begin anew") from error
+            raise OptionError("not a checkpoint", where=str(path), hint="remove it to begin anew") from error
 
 
 def train(
@@ -139,7 +139,7 @@ def begin(recipe: MicroRecipe, weights: Path | None) -> Run:
             raise OptionError("no weights of the micro model", where=str(weights)) from error
         step = recipe.first_step_of(-1)
     run = Run(model, Tutor(VISION_WIDTH, len(concepts())), (), step)
-    run.optimisers = make_optimisers(run, recipe)
+    run.optimizers = make_optimizers(run, recipe)
     return run
 
 
@@ -159,7 +159,7 @@ class _Trainer:
         number, within = recipe.locate(run.step)
         stage = recipe.stages[number]
         if within == 0:
-            run.optimisers = make_optimisers(run, recipe)  # of another stage
+            run.optimizers = make_optimizers(run, recipe)  # of another stage
         for name, one in run.model.named_parameters():
             if name.startswith(_READS):
                 one.requires_grad_(stage.reads)
@@ -188,29 +188,29 @@ class _Trainer:
 
 
 def take_step(run: Run, recipe: MicroRecipe, stage: Stage, within: int, batch: Batch) -> dict[str, float]:
-    """One step of the optimisers, the step `within` of its stage; returns each loss and their weighted sum.
+    """One step of the optimizers, the step `within` of its stage; returns each loss and their weighted sum.
 
     Raises:
         OptionError: the loss is not finite.
     """
-    for optimiser in run.optimisers:
-        optimiser.zero_grad(set_to_none=True)
-        for group in optimiser.param_groups:
+    for optimizer in run.optimizers:
+        optimizer.zero_grad(set_to_none=True)
+        for group in optimizer.param_groups:
             group["lr"] = stage.rate_at(within) * (stage.eye if group["is_eye"] else 1)
     with torch.autocast(batch.pixels.device.type, torch.bfloat16):
         losses = _LOSSES[stage.losses](run.model, run.tutor, batch)
     loss = weigh(losses)
     if not bool(loss.isfinite()):
-        raise OptionError(f"the loss of step {run.step} is {loss.item()}", mend="begin anew with a lower rate")
+        raise OptionError(f"the loss of step {run.step} is {loss.item()}", hint="begin anew with a lower rate")
     loss.backward()  # type: ignore[no-untyped-call]
-    clip_grad_norm_([one for group in run.optimisers[0].param_groups for one in group["params"]], recipe.most_norm)
-    for optimiser in run.optimisers:
-        optimiser.step()
+    clip_grad_norm_([one for group in run.optimizers[0].param_groups for one in group["params"]], recipe.most_norm)
+    for optimizer in run.optimizers:
+        optimizer.step()
     run.step += 1
     return {"loss": loss.item(), **{name: value.item() for name, value in losses.items()}}
 
 
-def make_optimisers(run: Run, recipe: MicroRecipe) -> tuple[torch.optim.Optimizer, ...]:
+def make_optimizers(run: Run, recipe: MicroRecipe) -> tuple[torch.optim.Optimizer, ...]:
     """AdamW, and for the token table an Adam that touches no row but those that occur.
 
     Matrices decay; biases, norms and everything that is learnt by position do not. The geometry encoder has no part.
@@ -243,7 +243,7 @@ def _keep_recipe(folder: Path, recipe: MicroRecipe, weights: Path | None) -> Non
     if weights is not None:
         told["start"] = fingerprint([weights.read_bytes()])
     if path.exists() and path.read_text(encoding="utf-8") != to_json(told):
-        raise OptionError("a run of another recipe is in this folder", where=str(folder), mend="choose another folder")
+        raise OptionError("a run of another recipe is in this folder", where=str(folder), hint="choose another folder")
     write_text(path, to_json(told))
 
 

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from litetext.micro.batches import Bank, assemble, spoken_nouns
 from litetext.micro.evaluation import evaluate_pairs
-from litetext.micro.forward import encode_text, normalise
+from litetext.micro.forward import encode_text, normalize_pixels
 from litetext.micro.model import SIZE
 from litetext.micro.objectives import pool_instances
 from litetext.micro.phrases import Pair, make_pairs
@@ -58,7 +58,7 @@ def nouns_right(model: "Sam3Model", scenes: Sequence[Scene]) -> float:
     count = len(spoken_nouns())
     batch = assemble(scenes, [], Bank(spoken_nouns(), np.arange(count), np.full(count, -1)))
     with torch.inference_mode():
-        features = model.vision_encoder(normalise(batch.pixels)).fpn_hidden_states[-2]
+        features = model.vision_encoder(normalize_pixels(batch.pixels)).fpn_hidden_states[-2]
         texts = encode_text(model, batch.bank_ids, batch.bank_mask).pooled()
         instances = pool_instances(features, batch.owner, batch.cover)
         best = (instances @ normalize(texts, dim=1).T).argmax(1)

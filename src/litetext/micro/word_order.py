@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from litetext.evaluation.cgf1 import CgF1
-from litetext.micro.evaluation import MicroScores, Progress, evaluate_pairs, summarise
+from litetext.micro.evaluation import MicroScores, Progress, evaluate_pairs, summarize
 from litetext.micro.phrases import Pair
 from litetext.prompts.permutations import permute
 from litetext.sam3.segmenter import Segmenter
@@ -68,5 +68,5 @@ def compare_orders(
     shuffled = shuffle_words(pairs, seed)
     if not shuffled:
         return None
-    normal = summarise(list(shuffled.values()), [scores.counts[place] for place in shuffled])
+    normal = summarize(list(shuffled.values()), [scores.counts[place] for place in shuffled])
     return OrderScores(len(shuffled), normal.overall, evaluate_pairs(segmenter, shuffled.values(), progress).overall)

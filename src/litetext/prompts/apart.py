@@ -85,7 +85,7 @@ def _ask(child: _Child, task: _Task, opened: Opened) -> list[tuple[list[str], li
         if kind == "phrases":
             found.append((values[0], values[1]))
         elif kind == "problem":
-            problem = PromptError(values[0], where=values[1], mend=values[2])
+            problem = PromptError(values[0], where=values[1], hint=values[2])
         else:
             opened.notes.extend(values[0])
             if problem is not None:
@@ -107,7 +107,7 @@ def _ended(child: _Child, where: str, allowed: int) -> Exception:
 
 def _too_large(where: str, allowed: int) -> PromptError:
     what = f"to unpack it takes more than {allowed // 2**20} MiB of memory, or its bytes are damaged"
-    return PromptError(what, where=where, mend="write the phrases to a text file, one a line")
+    return PromptError(what, where=where, hint="write the phrases to a text file, one a line")
 
 
 def _running() -> _Child:
@@ -166,10 +166,10 @@ def _answer(task: _Task) -> None:
         while batch := list(islice(rows, _BATCH)):
             _reply("phrases", *zip(*batch, strict=True))
     except PromptError as error:
-        _reply("problem", error.what, error.where, error.mend)
+        _reply("problem", error.what, error.where, error.hint)
     except MemoryError:
         problem = _too_large(task.where, task.allowed)
-        _reply("problem", problem.what, problem.where, problem.mend)
+        _reply("problem", problem.what, problem.where, problem.hint)
     _reply("end", notes)
 
 

@@ -1,4 +1,4 @@
-"""Prompts and corpora: normalised text, how often it occurs, and where it is from."""
+"""Prompts and corpora: normalized text, how often it occurs, and where it is from."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,9 +34,9 @@ class Prompt:
 
 @dataclass(frozen=True)
 class PromptCorpus:
-    """Distinct normalised prompts with their counts in each source.
+    """Distinct normalized prompts with their counts in each source.
 
-    Two prompts are the same when SAM3's tokeniser sees the same text, that is after its cleaning (see
+    Two prompts are the same when SAM3's tokenizer sees the same text, that is after its cleaning (see
     [`clean`][litetext.tokenizer.clean.clean]). Rows keep the order in which they were first met.
 
     Attributes:
@@ -79,10 +79,10 @@ class PromptCorpus:
             table = tables.setdefault(prompt.source, {})
             table[row] = table.get(row, 0) + prompt.count
         if not texts:
-            raise PromptError("no prompts", mend="give a file with at least one phrase")
+            raise PromptError("no prompts", hint="give a file with at least one phrase")
         total = sum(sum(table.values()) for table in tables.values())
         if total > _MOST:
-            raise PromptError(f"{total} occurrences, more than {_MOST}", mend="give smaller counts")
+            raise PromptError(f"{total} occurrences, more than {_MOST}", hint="give smaller counts")
         counts = np.zeros((len(tables), len(texts)), dtype=np.int64)
         for source, table in enumerate(tables.values()):
             counts[source, list(table)] = list(table.values())
@@ -141,7 +141,7 @@ class PromptCorpus:
         edges = np.cumsum(list(shares.values()))
         if not shares or min(shares.values()) <= 0 or abs(float(edges[-1]) - 1) > 1e-9:
             raise OptionError(
-                f"shares {dict(shares)} are not positive with sum 1", mend="for example train=0.9 val=0.1"
+                f"shares {dict(shares)} are not positive with sum 1", hint="for example train=0.9 val=0.1"
             )
         key = seed.to_bytes(8, "little", signed=True)
         draws = [
@@ -174,7 +174,7 @@ def checked_iterable(values: Iterable[_Value]) -> Iterable[_Value]:
         OptionError: they are.
     """
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        raise OptionError(f"a {type(values).__name__} where several texts are to be", mend="give a list of strings")
+        raise OptionError(f"a {type(values).__name__} where several texts are to be", hint="give a list of strings")
     return values
 
 
@@ -182,16 +182,16 @@ def _as_prompt(value: Prompt | str) -> Prompt:
     prompt = value if isinstance(value, Prompt) else Prompt(value)
     _checked_text(prompt.text)
     if not isinstance(prompt.count, int | np.integer) or prompt.count < 1:
-        raise OptionError(f"the count {prompt.count!r} of a prompt", mend="give whole numbers from 1 on")
+        raise OptionError(f"the count {prompt.count!r} of a prompt", hint="give whole numbers from 1 on")
     return prompt
 
 
 def _checked_text(text: str) -> str:
     if not isinstance(text, str):
-        raise OptionError(f"a {type(text).__name__} where a text is to be", mend="give strings")
+        raise OptionError(f"a {type(text).__name__} where a text is to be", hint="give strings")
     if not text.isascii():
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise OptionError(f"half a character (a lone surrogate) in '{text[:60]}'", mend="mend that text") from error
+            raise OptionError(f"half a character (a lone surrogate) in '{text[:60]}'", hint="fix that text") from error
     return text

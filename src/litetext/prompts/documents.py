@@ -47,14 +47,14 @@ def read_jsonl(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]
 
 
 def _parsed(line: str, place: Place) -> Any:
-    mend = "write one JSON value a line; a document over many lines is format json"
+    hint = "write one JSON value a line; a document over many lines is format json"
     try:
         return json.loads(line)
     except json.JSONDecodeError as error:
         what = f"broken JSON ({error.msg}, column {error.pos + 1})"
-        raise PromptError(what, where=str(place), mend=mend) from error
+        raise PromptError(what, where=str(place), hint=hint) from error
     except (ValueError, RecursionError) as error:
-        raise PromptError(f"broken JSON ({error})", where=str(place), mend=mend) from error
+        raise PromptError(f"broken JSON ({error})", where=str(place), hint=hint) from error
 
 
 def read_json(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
@@ -76,8 +76,8 @@ def read_json(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]
         mapping = Mapping(options, place)
         _fill(mapping, events)
     else:
-        mend = "write a list of strings"
-        raise PromptError(f"{shown(value)} is no list or mapping of prompts", where=opened.where, mend=mend)
+        hint = "write a list of strings"
+        raise PromptError(f"{shown(value)} is no list or mapping of prompts", where=opened.where, hint=hint)
     for _ in events:  # lets the parser find what may follow the document
         pass
     if event == "start_map":
@@ -101,7 +101,7 @@ def _batches(opened: Opened, place: Place) -> Iterator[Sequence[tuple[str, Any]]
             silent = 0 if found else silent + len(piece)
             if silent > _MAX_VALUE:
                 what = f"a value of more than {_MAX_VALUE // 2**20} MiB"
-                raise PromptError(what, where=str(place), mend="leave it out")
+                raise PromptError(what, where=str(place), hint="leave it out")
             yield found
             found.clear()
         parser.close()
@@ -111,7 +111,7 @@ def _batches(opened: Opened, place: Place) -> Iterator[Sequence[tuple[str, Any]]
         where = f"{opened.where} line {place.line}"
         if "UTF8" in reason:
             raise not_utf8("bytes that are", where) from error
-        raise PromptError(f"broken JSON ({reason})", where=where, mend="mend that line") from error
+        raise PromptError(f"broken JSON ({reason})", where=where, hint="fix that line") from error
 
 
 def _pieces(opened: Opened) -> Iterator[bytes]:
@@ -187,5 +187,5 @@ def _fill(mapping: Mapping, events: Events) -> None:
             place.item = 0
         else:
             if key in mapping.scalars:
-                raise PromptError(f"the key {shown(key)} stands twice", where=str(place), mend="leave one")
+                raise PromptError(f"the key {shown(key)} stands twice", where=str(place), hint="leave one")
             mapping.scalars[key] = _scalar(event, value, events)

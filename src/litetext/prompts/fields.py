@@ -121,7 +121,7 @@ class TextField:
         raise self._error(f"{shown(text)} is not text")
 
     def _error(self, what: str) -> PromptError:
-        return PromptError(what, where=str(self.place), mend="write strings, or name the field of the text")
+        return PromptError(what, where=str(self.place), hint="write strings, or name the field of the text")
 
 
 def _index(fields: Sequence[str], name: str) -> int | None:

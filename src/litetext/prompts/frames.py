@@ -53,13 +53,13 @@ def read_frame(kind: str, path: Path, options: ReadOptions, where: str, notes: l
         table = _grouped(frame, text, count).collect(engine="streaming")
     except _ERRORS as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise PromptError(f"not a readable table ({reason})", where=where, mend="write the file again") from error
+        raise PromptError(f"not a readable table ({reason})", where=where, hint="write the file again") from error
     wrong = table["wrong"].drop_nulls().to_list()
     if wrong:
         kinds = (
             "missing or negative" if count is None or frame.collect_schema()[count].is_integer() else "no whole number"
         )
-        raise PromptError(f"the count is {kinds}", where=f"{where} row {min(wrong)}", mend="mend it")
+        raise PromptError(f"the count is {kinds}", where=f"{where} row {min(wrong)}", hint="fix it")
     for phrase, total in table.select("text", "count").iter_rows():
         if total:
             yield checked_text(phrase, where), total
@@ -86,7 +86,7 @@ def _check_rows(scan: Scan, path: Path, where: str) -> None:
     rows = scan(()).select(pl.len()).collect().item()
     if rows > _ROWS + _ROWS_PER_BYTE * path.stat().st_size:
         what = f"{rows} rows, more than {_ROWS_PER_BYTE} for each byte of the file"
-        raise PromptError(what, where=where, mend="write each phrase once, with its count")
+        raise PromptError(what, where=where, hint="write each phrase once, with its count")
 
 
 def _columns(scan: Scan, options: ReadOptions, where: str, notes: list[str]) -> tuple[str, str | None]:
@@ -96,7 +96,7 @@ def _columns(scan: Scan, options: ReadOptions, where: str, notes: list[str]) -> 
         if wanted is not None and wanted not in schema:
             raise wrong_column(wanted, list(schema), where)
         if wanted is not None and not (_is_text(schema[wanted]) if kind == "text" else _is_whole(scan, schema, wanted)):
-            raise PromptError(f"column '{wanted}' holds {schema[wanted]}, not {kind}", where=where, mend="name another")
+            raise PromptError(f"column '{wanted}' holds {schema[wanted]}, not {kind}", where=where, hint="name another")
     text, count = options.column, options.count_column
     if text is None:
         text = _guessed_text(scan, schema, where)

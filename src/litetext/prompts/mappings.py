@@ -60,7 +60,7 @@ class Mapping:
             return
         if key not in self.lists:
             if len(self.lists) == _MAX_LISTS:
-                raise PromptError(f"more than {_MAX_LISTS} lists", where=str(self.place), mend="write one list")
+                raise PromptError(f"more than {_MAX_LISTS} lists", where=str(self.place), hint="write one list")
             names = STRONG_NAMES if key in ("images", "annotations") else TEXT_NAMES
             options = replace(self.options, column=None) if key == self.options.column else self.options
             self.lists[key] = _Listing(TextField(names, options, self.place))
@@ -73,7 +73,7 @@ class Mapping:
             name = category_name(item["name"])
             if self.names.setdefault(item["id"], name) != name:
                 what = f"two categories with the id {shown(item['id'])}, '{self.names[item['id']]}' and '{name}'"
-                raise PromptError(what, where=str(self.place), mend="give each an id of its own")
+                raise PromptError(what, where=str(self.place), hint="give each an id of its own")
             return True
         if key == "annotations" and identity is not None:
             self.annotated[identity] = self.annotated.get(identity, 0) + 1
@@ -142,14 +142,14 @@ class Mapping:
         fields = {listing.fields.text for listing in chosen.values()}
         if len(fields) > 1 or all(map(str.isdecimal, chosen)):  # numbers: ImageNet's {"0": [id, name], ...}
             what = f"{len(chosen)} lists of text ({_quoted(chosen)}), and it could not be told which are prompts"
-            raise PromptError(what, where=self.place.source, mend="name one with column, or write one list of strings")
+            raise PromptError(what, where=self.place.source, hint="name one with column, or write one list of strings")
 
     def _named(self, counts: abc.Mapping[Any, int]) -> dict[str, int]:
         found: dict[str, int] = {}
         for identity, count in counts.items():
             if identity not in self.names:
                 what = f"category id {shown(identity)} is used but has no name"
-                raise PromptError(what, where=self.place.source, mend="add it to 'categories'")
+                raise PromptError(what, where=self.place.source, hint="add it to 'categories'")
             name = self.names[identity]
             found[name] = found.get(name, 0) + count
         return found

@@ -95,12 +95,10 @@ def wrong_column(wanted: str, names: Sequence[str], where: str) -> PromptError:
     """The error for a column that is not there, or (``wanted`` is empty) for none that could be guessed."""
     listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     what = f"no column '{wanted}'" if wanted else "no column of text could be told"
-    return PromptError(what, where=where, mend=f"it has: {listed}" + ("" if wanted else "; name one with column"))
+    return PromptError(what, where=where, hint=f"it has: {listed}" + ("" if wanted else "; name one with column"))
 
 
 def bad_count(value: object, where: str) -> PromptError:
     """The error for a count that is not a positive integer."""
     shown = str(value)[:40]
-    return PromptError(
-        f"count '{shown}' is not a positive integer", where=where, mend="mend it, or name another column"
-    )
+    return PromptError(f"count '{shown}' is not a positive integer", where=where, hint="fix it, or name another column")

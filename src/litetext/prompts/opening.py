@@ -55,7 +55,7 @@ class ReadOptions:
     def __post_init__(self) -> None:
         """Check the format."""
         if self.format is not None and self.format not in FORMATS:
-            raise OptionError(f"no format '{self.format}'", mend=f"one of {', '.join(FORMATS)}")
+            raise OptionError(f"no format '{self.format}'", hint=f"one of {', '.join(FORMATS)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +111,12 @@ def open_source(source: Source) -> Iterator[Opened]:
         PromptError: it cannot be read; also later, while reading, when compressed data turn out to be broken.
     """
     if source.path is None and sys.stdin is None:
-        raise PromptError("standard input is closed", mend="give a file, or a pipe")
+        raise PromptError("standard input is closed", hint="give a file, or a pipe")
     try:
         raw = nullcontext(sys.stdin.buffer) if source.path is None else source.path.open("rb")
     except OSError as error:
         if source.path is not None and source.path.is_symlink() and not source.path.exists():
-            raise PromptError("a link to a file that is gone", where=source.where, mend="check the path") from error
+            raise PromptError("a link to a file that is gone", where=source.where, hint="check the path") from error
         raise unreadable(source.where, error) from error
     with raw as stored:
         file = _buffered(_stored(stored, source.where))
@@ -155,7 +155,7 @@ def text_lines(opened: Opened) -> Iterator[str]:
     for number, line in enumerate(iter(partial(opened.file.readline, MAX_LINE), b""), 1):
         if len(line) == MAX_LINE:
             raise PromptError(
-                f"a line of {MAX_LINE // 2**20} MiB", where=f"{opened.where} line {number}", mend="part it"
+                f"a line of {MAX_LINE // 2**20} MiB", where=f"{opened.where} line {number}", hint="part it"
             )
         try:
             text = line.decode("utf-8")
@@ -172,7 +172,7 @@ def checked_text(text: str, where: str) -> str:
     """
     if len(text) > MAX_TEXT:
         what = f"a prompt of {len(text)} characters, more than {MAX_TEXT}"
-        raise PromptError(what, where=where, mend="part it, or name another column or format")
+        raise PromptError(what, where=where, hint="part it, or name another column or format")
     if not text.isascii():
         try:
             text.encode("utf-8")
@@ -183,27 +183,27 @@ def checked_text(text: str, where: str) -> str:
 
 def half_character(subject: str, where: str) -> PromptError:
     """The error for a lone surrogate."""
-    return PromptError(f"half a character (a lone surrogate) in {subject}", where=where, mend="mend that text")
+    return PromptError(f"half a character (a lone surrogate) in {subject}", where=where, hint="fix that text")
 
 
 def unreadable(where: str, error: OSError) -> PromptError:
     """The error for what the operating system refuses."""
     reason = (error.strerror or str(error)).lower()
-    return PromptError(f"cannot be read ({reason})", where=where, mend="check the path and its permissions")
+    return PromptError(f"cannot be read ({reason})", where=where, hint="check the path and its permissions")
 
 
 def not_utf8(subject: str, where: str) -> PromptError:
     """The error for bytes that are not UTF-8; other encodings are never guessed."""
-    mend = "save the file as UTF-8 (for example: iconv -f latin1 -t utf-8)"
-    return PromptError(f"{subject} not UTF-8", where=where, mend=mend)
+    hint = "save the file as UTF-8 (for example: iconv -f latin1 -t utf-8)"
+    return PromptError(f"{subject} not UTF-8", where=where, hint=hint)
 
 
 def refuse_columns(opened: Opened, options: ReadOptions) -> None:
     """Raise a `PromptError` when a column was asked of a format that has none."""
     column = options.column or options.count_column
     if column is not None:
-        mend = "leave out the column, or give the format (csv, tsv, jsonl, ...)"
-        raise PromptError(f"no column '{column}' in a format without columns", where=opened.where, mend=mend)
+        hint = "leave out the column, or give the format (csv, tsv, jsonl, ...)"
+        raise PromptError(f"no column '{column}' in a format without columns", where=opened.where, hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +265,7 @@ def _stored(file: BinaryIO, where: str) -> Iterator[bytes]:
     try:
         yield from iter(partial(file.read, _BUFFER), b"")
     except (OSError, ValueError) as error:  # ValueError: standard input is closed
-        raise PromptError(f"cannot be read ({error})", where=where, mend="check the path") from error
+        raise PromptError(f"cannot be read ({error})", where=where, hint="check the path") from error
 
 
 def _unpacked(file: io.BufferedReader, packing: _Packing, where: str) -> Iterator[bytes]:
@@ -279,7 +279,7 @@ def _unpacked(file: io.BufferedReader, packing: _Packing, where: str) -> Iterato
                 left -= len(piece)
                 if left + MAX_RATIO * packed < 0:
                     what = f"{packing.name} data unpack to more than {MAX_RATIO} times their size"
-                    raise PromptError(what, where=where, mend="unpack the file first, if you trust it")
+                    raise PromptError(what, where=where, hint="unpack the file first, if you trust it")
                 yield piece
                 if frame.eof:
                     break
@@ -287,11 +287,11 @@ def _unpacked(file: io.BufferedReader, packing: _Packing, where: str) -> Iterato
                 packed += len(data)
                 if not data:
                     raise PromptError(
-                        f"{packing.name} data end in the middle", where=where, mend="fetch the file again"
+                        f"{packing.name} data end in the middle", where=where, hint="fetch the file again"
                     )
         except (zlib.error, zstandard.ZstdError) as error:
             raise PromptError(
-                f"broken {packing.name} data ({error})", where=where, mend="fetch the file again"
+                f"broken {packing.name} data ({error})", where=where, hint="fetch the file again"
             ) from error
         rest = frame.unused_data
         data = (rest or file.read(_PIECE)).lstrip(b"\0")  # tapes pad with zeros
@@ -306,5 +306,5 @@ def _transcoded(file: io.BufferedReader, codec: str, where: str) -> Iterator[byt
         decoder.decode(b"", final=True)
     except UnicodeError as error:
         raise PromptError(
-            f"broken {codec.upper()} text ({error})", where=where, mend="save the file as UTF-8"
+            f"broken {codec.upper()} text ({error})", where=where, hint="save the file as UTF-8"
         ) from error

@@ -49,7 +49,7 @@ def permute(text: str, generator: np.random.Generator) -> str | None:
         generator: source of randomness.
 
     Returns:
-        The phrase, cleaned as the tokeniser cleans it, its items parted by single spaces; None if it is exempt, or its
+        The phrase, cleaned as the tokenizer cleans it, its items parted by single spaces; None if it is exempt, or its
         content words have no other order.
     """
     words = split_words(clean(text))

@@ -11,7 +11,7 @@ from litetext.errors import PromptError
 from litetext.prompts.apart import read_apart
 from litetext.prompts.opening import Opened, ReadOptions, checked_text, refuse_columns
 
-_MEND = "give a list of strings, or of refs with sentences as in RefCOCO's refs(unc).p"
+_HINT = "give a list of strings, or of refs with sentences as in RefCOCO's refs(unc).p"
 
 _PHRASES = 2**24  # characters that the phrases of any pickle may have,
 _PHRASES_PER_BYTE = 200  # and more for each of its bytes, from which at most one phrase comes
@@ -33,7 +33,7 @@ class _PlainUnpickler(pickle.Unpickler):
         raise self._refusal(f"the persistent object {str(pid)[:40]!r}")
 
     def _refusal(self, wanted: str) -> PromptError:
-        return PromptError(f"the pickle wants {wanted}, which is not plain data", where=self.where, mend=_MEND)
+        return PromptError(f"the pickle wants {wanted}, which is not plain data", where=self.where, hint=_HINT)
 
 
 def read_pickle(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
@@ -54,22 +54,22 @@ def unpickled(path: Path, where: str) -> Iterator[tuple[str, int]]:
     with path.open("rb") as file:
         data = _plain(file, where)
     if not isinstance(data, list | tuple):
-        raise PromptError(f"the pickle holds a {type(data).__name__}, not a list", where=where, mend=_MEND)
+        raise PromptError(f"the pickle holds a {type(data).__name__}, not a list", where=where, hint=_HINT)
     left = _PHRASES + _PHRASES_PER_BYTE * path.stat().st_size
     for index, ref in enumerate(data, 1):
         sentences = ref.get("sentences") if isinstance(ref, dict) else [ref]
         if not isinstance(sentences, list | tuple):
-            raise PromptError("no list of sentences", where=f"{where} item {index}", mend=_MEND)
+            raise PromptError("no list of sentences", where=f"{where} item {index}", hint=_HINT)
         for sentence in sentences:
             text = sentence.get("sent", sentence.get("raw")) if isinstance(sentence, dict) else sentence
             if not isinstance(text, str):
                 kind = type(text).__name__
-                raise PromptError(f"a {kind} instead of a phrase", where=f"{where} item {index}", mend=_MEND)
+                raise PromptError(f"a {kind} instead of a phrase", where=f"{where} item {index}", hint=_HINT)
             left -= max(len(text), _PHRASES_PER_BYTE)
             if left < 0:  # a list may hold one string, or one list, a million times
                 what = f"the phrases have more than {_PHRASES_PER_BYTE} times the bytes of the pickle"
-                raise PromptError(what, where=where, mend=_MEND)
-            yield checked_text(_mended(text), where), 1
+                raise PromptError(what, where=where, hint=_HINT)
+            yield checked_text(_fixed(text), where), 1
 
 
 def _plain(file: BinaryIO, where: str) -> object:
@@ -82,10 +82,10 @@ def _plain(file: BinaryIO, where: str) -> object:
         raise
     except Exception as error:  # a broken pickle may raise anything
         reason = str(error) or type(error).__name__
-        raise PromptError(f"broken pickle ({reason})", where=where, mend="fetch the file again") from error
+        raise PromptError(f"broken pickle ({reason})", where=where, hint="fetch the file again") from error
 
 
-def _mended(text: str) -> str:
+def _fixed(text: str) -> str:
     """Text whose bytes were not UTF-8 (they came as lone surrogates) read as Latin-1; other text as it is."""
     if text.isascii():
         return text

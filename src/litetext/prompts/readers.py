@@ -1,4 +1,4 @@
-"""Prompts from files: each is opened, its format recognised, and read by one function per format."""
+"""Prompts from files: each is opened, its format recognized, and read by one function per format."""
 
 import json
 import re
@@ -65,7 +65,7 @@ def read_prompts(
             empty = False
             yield Prompt(checked_text(text, source.where), count, source.name)
         if empty:
-            raise PromptError("no prompts in the file", where=source.where, mend="give a file with at least one phrase")
+            raise PromptError("no prompts in the file", where=source.where, hint="give a file with at least one phrase")
 
 
 def _read(source: Source, options: ReadOptions, read_as: dict[str, str]) -> Iterator[tuple[str, int]]:
@@ -77,7 +77,7 @@ def _read(source: Source, options: ReadOptions, read_as: dict[str, str]) -> Iter
         return
     with open_source(source) as opened:
         if not opened.is_blank():
-            found = _recognise(opened, options)
+            found = _recognize(opened, options)
             yield from READERS[found](opened, options)
             _tell(read_as, source, found, opened.notes)
 
@@ -130,7 +130,7 @@ READERS: Mapping[str, Callable[[Opened, ReadOptions], Iterator[tuple[str, int]]]
 )
 
 
-def _recognise(opened: Opened, options: ReadOptions) -> str:
+def _recognize(opened: Opened, options: ReadOptions) -> str:
     """The format of a source: as the options say, else by magic bytes, name and content, in this order.
 
     Raises:
@@ -142,8 +142,8 @@ def _recognise(opened: Opened, options: ReadOptions) -> str:
     if found in ("parquet", "arrow", "pickle"):
         return found
     if b"\0" in head[: 2**13] or _BINARY.match(head):
-        mend = "give text, CSV, JSON, JSON lines, Parquet or a RefCOCO pickle"
-        raise PromptError("binary file", where=opened.where, mend=mend)
+        hint = "give text, CSV, JSON, JSON lines, Parquet or a RefCOCO pickle"
+        raise PromptError("binary file", where=opened.where, hint=hint)
     if options.format is not None:
         return options.format
     if found in ("json", None):
@@ -156,11 +156,11 @@ def _recognise(opened: Opened, options: ReadOptions) -> str:
 
 def _refuse_other_text(opened: Opened, found: str, head: bytes) -> None:
     ending = ending_of(opened.where)
-    mend = "write the phrases to a text file, one a line, or give the format (txt, csv, ...)"
+    hint = "write the phrases to a text file, one a line, or give the format (txt, csv, ...)"
     if ending in _NOT_READ:
-        raise PromptError(f"{ending} is not a format that is read", where=opened.where, mend=mend)
+        raise PromptError(f"{ending} is not a format that is read", where=opened.where, hint=hint)
     if found == "txt" and holds_labels(head):
-        raise PromptError("lines of numbers or names of pictures, not of phrases", where=opened.where, mend=mend)
+        raise PromptError("lines of numbers or names of pictures, not of phrases", where=opened.where, hint=hint)
 
 
 def _format_of_magic(head: bytes) -> str | None:

@@ -94,7 +94,7 @@ def find_sources(arguments: Iterable[str | Path], passed_over: dict[str, str] | 
     found = []
     for argument in named if isinstance(named, Iterable) else [named]:
         if not isinstance(argument, str | Path):
-            raise OptionError(f"a source that is a {type(argument).__name__}", mend="give names of files or folders")
+            raise OptionError(f"a source that is a {type(argument).__name__}", hint="give names of files or folders")
         found += _expand(str(argument), {} if passed_over is None else passed_over)
     return found
 
@@ -115,11 +115,11 @@ def _expand(argument: str, passed_over: dict[str, str]) -> list[Source]:
 
 def _matches(pattern: str) -> list[Source]:
     if not any(sign in pattern for sign in "*?["):
-        raise PromptError("no such file", where=pattern or "''", mend="check the path")
+        raise PromptError("no such file", where=pattern or "''", hint="check the path")
     paths = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 - pattern may be absolute
     found = [Source(str(path), path) for path in paths if not path.is_dir() or is_saved_dataset(path)]
     if not found:
-        raise PromptError("no file matches the pattern", where=pattern, mend="check it, or give the folder")
+        raise PromptError("no file matches the pattern", where=pattern, hint="check it, or give the folder")
     return found
 
 
@@ -143,8 +143,8 @@ def _below(folder: Path, passed_over: dict[str, str]) -> list[Source]:
     listed = ", ".join(f"{count} {reason}" for reason, count in others.most_common(6))
     listed += ", ..." if len(others) > 6 else ""
     if not found:
-        mend = f"these are read: {' '.join(_ENDINGS)}" + (f"; passed over: {listed}" if others else "")
-        raise PromptError("no file of prompts in the folder", where=str(folder), mend=mend)
+        hint = f"these are read: {' '.join(_ENDINGS)}" + (f"; passed over: {listed}" if others else "")
+        raise PromptError("no file of prompts in the folder", where=str(folder), hint=hint)
     if others:
         passed_over[str(folder)] = f"{others.total()} files passed over: {listed}"
     return sorted((Source(str(path.relative_to(folder)), path) for path in found), key=lambda source: source.name)
@@ -184,15 +184,15 @@ def dataset_files(folder: Path) -> list[Path]:
 def _described(folder: Path, name: str, key: str) -> list[Path]:
     """The paths in a list of a saved data set's description, or of its objects' ``filename``."""
     path = folder / name
-    mend = "save the data set again with save_to_disk"
+    hint = "save the data set again with save_to_disk"
     try:
         entries = json.loads(path.read_bytes())[key]
         names = [entry["filename"] if isinstance(entry, dict) else str(entry) for entry in entries]
     except OSError as error:
         raise unreadable(str(path), error) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise PromptError(f"no list '{key}' in the data set's description", where=str(path), mend=mend) from error
+        raise PromptError(f"no list '{key}' in the data set's description", where=str(path), hint=hint) from error
     try:
         return [inside(folder, str(entry)) for entry in names]
     except ValueError as error:
-        raise PromptError(str(error), where=str(path), mend=mend) from error
+        raise PromptError(str(error), where=str(path), hint=hint) from error

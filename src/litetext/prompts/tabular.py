@@ -124,8 +124,8 @@ def _csv_rows(lines: Iterator[tuple[int, str]], delimiter: str, where: str) -> I
         except StopIteration:
             return
         except csv.Error as error:
-            mend = "mend the quotes there (a quote inside quotes is doubled)"
-            raise PromptError(f"broken CSV ({error})", where=f"{where} line {start}", mend=mend) from error
+            hint = "fix the quotes there (a quote inside quotes is doubled)"
+            raise PromptError(f"broken CSV ({error})", where=f"{where} line {start}", hint=hint) from error
         yield start, row
 
 
@@ -155,7 +155,7 @@ def _checked_widths(rows: Iterable[Row], where: str) -> Iterator[Row]:
     for row in rows:
         if len(row[1]) > _MOST_CELLS:
             what = f"a row of {len(row[1])} cells, more than {_MOST_CELLS}"
-            raise PromptError(what, where=f"{where} line {row[0]}", mend="give a table of fewer columns")
+            raise PromptError(what, where=f"{where} line {row[0]}", hint="give a table of fewer columns")
         yield row
 
 

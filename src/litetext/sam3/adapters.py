@@ -11,6 +11,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from litetext.errors import EncoderError
 from litetext.features.protocol import TextEncoder, TextFeatures
+from litetext.features.ragged import pad_rows, valid_rows
 from litetext.tokenizer.batch import TokenBatch
 from litetext.tokenizer.bpe import clip_tokenizer
 from litetext.tokenizer.vocabulary import END_ID, START_ID, VOCABULARY_SIZE
@@ -20,7 +21,7 @@ HOST_CONTEXT = 32  # what Sam3Processor pads to
 
 @dataclass
 class EncodedText(BaseModelOutputWithPooling):
-    """What an `EncoderTower` answers: the host's usual output, and which of its tokens are valid.
+    """What an `AsHostTower` answers: the host's usual output, and which of its tokens are valid.
 
     Attributes:
         text_mask: bool [B, L], True at valid tokens.
@@ -29,7 +30,7 @@ class EncodedText(BaseModelOutputWithPooling):
     text_mask: Tensor | None = None
 
 
-class EncoderTower(nn.Module):
+class AsHostTower(nn.Module):
     """Stands where the host's text tower stood, and asks a `TextEncoder`.
 
     The host's tokenizer has made ids of the phrases; they are made phrases again, because an encoder has its own
@@ -69,7 +70,7 @@ class EncoderTower(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class HostTower:
+class FromHost:
     """The text tower and projection of a host as a `TextEncoder`.
 
     Attributes:
@@ -115,7 +116,7 @@ def _phrases(ids: Tensor) -> list[str]:
     for row in ids.tolist():
         if min(row) < 0 or max(row) >= VOCABULARY_SIZE:
             raise EncoderError(
-                "token ids that CLIP's vocabulary does not have", mend="give those of the host's processor"
+                "token ids that CLIP's vocabulary does not have", hint="give those of the host's processor"
             )
         start = 1 if row[0] == START_ID else 0
         end = row.index(END_ID) if END_ID in row else len(row)

@@ -123,7 +123,7 @@ def _check(segmenter: Segmenter, student: TextEncoder, questions: Sequence[Quest
             f"features of width {student.width} where the host reads {segmenter.encoder.width}", where=student.name
         )
     if not questions or not all(question.prompts for question in questions):
-        raise OptionError("no images, or one without a phrase", mend="give an image and a phrase")
+        raise OptionError("no images, or one without a phrase", hint="give an image and a phrase")
 
 
 def share_out(images: Sequence[ImageSource], texts: Sequence[str], most: int, seed: int) -> list[Question]:

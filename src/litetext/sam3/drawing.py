@@ -78,7 +78,7 @@ def _tinted(image: Image.Image, instances: Sequence[_Instance]) -> Image.Image:
 
 @lru_cache(maxsize=1)
 def palette() -> tuple[Colour, ...]:
-    """Twenty colours: hues a golden angle apart, so that neighbours in the list differ most, in two brightnesses."""
+    """Twenty colours: hues a golden angle apart, so that neighbors in the list differ most, in two brightnesses."""
     colours = []
     for index in range(COLOURS):
         value, saturation = (1.0, 0.9) if index % 2 == 0 else (0.75, 1.0)

@@ -32,11 +32,11 @@ class Exemplars:
         """Check the shapes."""
         boxes = self.corners
         if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
-            raise OptionError(f"exemplars of shape {list(boxes.shape)}", mend="give [[left, top, right, bottom], ...]")
+            raise OptionError(f"exemplars of shape {list(boxes.shape)}", hint="give [[left, top, right, bottom], ...]")
         if not (np.isfinite(boxes).all() and (boxes[:, 2:] > boxes[:, :2]).all()):
-            raise OptionError("an exemplar without an area", mend="give left < right and top < bottom")
+            raise OptionError("an exemplar without an area", hint="give left < right and top < bottom")
         if len(self.marks) != len(boxes):
-            raise OptionError(f"{len(self.marks)} marks for {len(boxes)} exemplars", mend="give one for each box")
+            raise OptionError(f"{len(self.marks)} marks for {len(boxes)} exemplars", hint="give one for each box")
 
     @property
     def corners(self) -> npt.NDArray[np.float64]:

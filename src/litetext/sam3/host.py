@@ -125,7 +125,7 @@ def detector_of(model: "PreTrainedModel") -> Any:
     if kind == VIDEO_TYPE:
         return model.detector_model
     if kind not in IMAGE_CLASSES:
-        raise EncoderError(f"a '{kind}' model is not a SAM3 host", mend="give a Sam3Model or a Sam3VideoModel")
+        raise EncoderError(f"a '{kind}' model is not a SAM3 host", hint="give a Sam3Model or a Sam3VideoModel")
     return model
 
 
@@ -135,14 +135,14 @@ def encoder_of(model: "PreTrainedModel") -> TextEncoder:
     Raises:
         EncoderError: not a SAM3 host.
     """
-    from litetext.sam3.adapters import HOST_CONTEXT, EncoderTower, HostTower
+    from litetext.sam3.adapters import HOST_CONTEXT, AsHostTower, FromHost
 
     detector = detector_of(model)
     tower = detector.text_encoder
-    if isinstance(tower, EncoderTower):
+    if isinstance(tower, AsHostTower):
         return tower.encoder
     config = detector.config.text_config
-    return HostTower(
+    return FromHost(
         name=detector.config.name_or_path or detector.config.model_type,
         width=_text_width(detector),
         tower=tower,
@@ -179,7 +179,7 @@ class Swap:
         if self.detector.text_encoder is self.old[0]:
             return
         if self.detector.text_encoder is not self.new:
-            raise EncoderError("another swap came after this one", mend="undo the last swap first")
+            raise EncoderError("another swap came after this one", hint="undo the last swap first")
         self.hook.remove()
         self.detector.text_encoder, self.detector.text_projection = self.old
 
@@ -210,7 +210,7 @@ def swap_text_encoder(model: "PreTrainedModel", encoder: TextEncoder) -> Swap:
     """
     from torch import nn
 
-    from litetext.sam3.adapters import EncoderTower
+    from litetext.sam3.adapters import AsHostTower
 
     detector = detector_of(model)
     width = _text_width(detector)
@@ -218,10 +218,10 @@ def swap_text_encoder(model: "PreTrainedModel", encoder: TextEncoder) -> Swap:
         raise EncoderError(
             f"features of width {encoder.width} where the model reads {width}",
             where=encoder.name,
-            mend="give the features after the projection to the decoder's width",
+            hint="give the features after the projection to the decoder's width",
         )
     old = (detector.text_encoder, detector.text_projection)
-    new = EncoderTower(encoder, detector.device, detector.dtype).eval()
+    new = AsHostTower(encoder, detector.device, detector.dtype).eval()
     detector.text_encoder, detector.text_projection = new, nn.Identity()
     return Swap(detector, old, new, detector.register_forward_pre_hook(_with_own_mask, with_kwargs=True))
 
@@ -259,7 +259,7 @@ def _choose(config: "PreTrainedConfig", where: str, *, video: bool) -> tuple[Any
         return transformers.Sam3VideoModel, config
     if video or kind not in IMAGE_CLASSES:
         raise EncoderError(
-            f"a '{kind}' model is not a SAM3 {'video ' if video else ''}host", where=where, mend="give facebook/sam3"
+            f"a '{kind}' model is not a SAM3 {'video ' if video else ''}host", where=where, hint="give facebook/sam3"
         )
     return getattr(transformers, IMAGE_CLASSES[kind]), config
 
@@ -298,4 +298,4 @@ def _check_weights(report: Mapping[str, Iterable[Any]], where: str) -> None:
         if keys
     ]
     if told:
-        raise EncoderError(" and ".join(told), where=where, mend="check config.json and the files of weights")
+        raise EncoderError(" and ".join(told), where=where, hint="check config.json and the files of weights")

@@ -62,7 +62,7 @@ def read_image(source: ImageSource) -> Image.Image:
         return _as_rgb(source, "the PIL image")
     if isinstance(source, np.ndarray):
         return _as_rgb(_from_array(source), "the array")
-    raise ImageError(f"a {type(source).__name__} is not an image", mend="give a path, a PIL image or an array")
+    raise ImageError(f"a {type(source).__name__} is not an image", hint="give a path, a PIL image or an array")
 
 
 def find_images(sources: Sequence[str], leave_out: Collection[Path] = ()) -> list[Path]:
@@ -85,17 +85,17 @@ def find_images(sources: Sequence[str], leave_out: Collection[Path] = ()) -> lis
         if path.is_dir():
             files = sorted(file for file in path.rglob("*") if _is_image_file(file) and not _is_among(file, ours))
             if not files:
-                raise ImageError("no images in the folder", where=source, mend=f"it reads {', '.join(SUFFIXES)}")
+                raise ImageError("no images in the folder", where=source, hint=f"it reads {', '.join(SUFFIXES)}")
         elif path.exists() or not glob.has_magic(source):
             files = [path]
         else:
             matches = map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207 - may be absolute
             files = sorted(file for file in matches if file.is_file() and not _is_among(file, ours))
             if not files:
-                raise ImageError("no file matches", where=source, mend="check the pattern")
+                raise ImageError("no file matches", where=source, hint="check the pattern")
         found.update(dict.fromkeys(files))
     if found and not any(path.is_file() for path in found):
-        raise ImageError("no such file", where=str(next(iter(found))), mend="check the path")
+        raise ImageError("no such file", where=str(next(iter(found))), hint="check the path")
     return list(found)
 
 
@@ -118,9 +118,9 @@ def _formats() -> tuple[str, ...]:
 def _read_file(path: Path) -> Image.Image:
     if not path.is_file():
         what = "a folder, not an image" if path.is_dir() else "no such file"
-        raise ImageError(what, where=str(path), mend="check the path")
+        raise ImageError(what, where=str(path), hint="check the path")
     if path.suffix.lower() in _RAW:
-        raise ImageError("a raw photograph", where=str(path), mend=_CONVERT)
+        raise ImageError("a raw photograph", where=str(path), hint=_CONVERT)
     try:
         with warnings.catch_warnings():
             # Above 89 million pixels Pillow warns; a large photograph is no attack. Above twice that it refuses.
@@ -130,20 +130,20 @@ def _read_file(path: Path) -> Image.Image:
     except UnidentifiedImageError as error:
         suffix = path.suffix.lower()
         what = f"a format that is not read ({suffix})" if suffix in _OTHERS else "not an image"
-        raise ImageError(what, where=str(path), mend=_CONVERT) from error
+        raise ImageError(what, where=str(path), hint=_CONVERT) from error
     except Image.DecompressionBombError as error:
         most = f"{2 * (Image.MAX_IMAGE_PIXELS or 0):,}"
-        raise ImageError(f"more pixels than Pillow reads ({most})", where=str(path), mend="scale it down") from error
+        raise ImageError(f"more pixels than Pillow reads ({most})", where=str(path), hint="scale it down") from error
     except _BROKEN as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
-        raise ImageError(f"cannot be read ({first})", where=str(path), mend="fetch the file again") from error
+        raise ImageError(f"cannot be read ({first})", where=str(path), hint="fetch the file again") from error
     except MemoryError as error:
-        raise ImageError("not enough memory for its pixels", where=str(path), mend="scale it down") from error
+        raise ImageError("not enough memory for its pixels", where=str(path), hint="scale it down") from error
 
 
 def _as_rgb(image: Image.Image, where: str) -> Image.Image:
     if 0 in image.size:
-        raise ImageError(f"an image of {image.width} x {image.height} pixels", where=where, mend="give a larger one")
+        raise ImageError(f"an image of {image.width} x {image.height} pixels", where=where, hint="give a larger one")
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _from_wide(np.asarray(image), where)
@@ -158,7 +158,7 @@ def _from_wide(values: npt.NDArray[Any], where: str) -> Image.Image:
     """Greyscale of more than 8 bits: 16 bits are scaled, anything else has no known white."""
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > _SIXTEEN_BITS:
         raise ImageError(
-            "its numbers do not say what is white", where=where, mend="scale them to 8 or 16 bits unsigned"
+            "its numbers do not say what is white", where=where, hint="scale them to 8 or 16 bits unsigned"
         )
     return Image.fromarray(_to_bytes(values))
 
@@ -168,7 +168,7 @@ def _from_array(array: npt.NDArray[Any]) -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.size == 0 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-        raise ImageError("not an image", where=where, mend=_ARRAYS)
+        raise ImageError("not an image", where=where, hint=_ARRAYS)
     if array.dtype == np.bool_:
         return Image.fromarray(array.astype(np.uint8) * np.uint8(255))
     if array.dtype == np.uint8:
@@ -176,10 +176,10 @@ def _from_array(array: npt.NDArray[Any]) -> Image.Image:
     if array.dtype == np.uint16:
         return Image.fromarray(_to_bytes(array))
     if array.dtype.kind != "f":
-        raise ImageError("not an image", where=where, mend=_ARRAYS)
+        raise ImageError("not an image", where=where, hint=_ARRAYS)
     # Written so that NaN fails it too.
     if not (array.min() >= 0 and array.max() <= 1):
-        raise ImageError("numbers outside 0 to 1", where=where, mend=_ARRAYS)
+        raise ImageError("numbers outside 0 to 1", where=where, hint=_ARRAYS)
     return Image.fromarray(np.rint(array * 255).astype(np.uint8))
 
 

@@ -23,7 +23,7 @@ ANNOTATIONS = "annotations.json"
 JOURNAL = "annotations.json.journal"
 TOOL = "litetext segment"
 _MARK = f'{{"{TOOL}": '.encode()
-_MEND = "give another folder, or move these files away"
+_HINT = "give another folder, or move these files away"
 Record = dict[str, Any]
 
 
@@ -62,7 +62,7 @@ class SegmentFolder:
             kept = cls(folder, run)
             kept._recover()
             if kept.records and not goes_on:
-                raise OutputError("results are there already", where=str(folder), mend="give another folder")
+                raise OutputError("results are there already", where=str(folder), hint="give another folder")
             kept._check(names)
             yield kept
 
@@ -125,7 +125,7 @@ class SegmentFolder:
                 journal.unlink()
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise OutputError(
-                f"an {ANNOTATIONS} or its journal that is not of `{TOOL}`", where=str(self.folder), mend=_MEND
+                f"an {ANNOTATIONS} or its journal that is not of `{TOOL}`", where=str(self.folder), hint=_HINT
             ) from error
 
     def _recover_journal(self, path: Path) -> bool:
@@ -157,7 +157,7 @@ class SegmentFolder:
                 raise OutputError(
                     f"results of another run are there: {name} was {theirs}, and is {ours} now",
                     where=str(where),
-                    mend=_MEND,
+                    hint=_HINT,
                 )
         self.records.update((record["file_name"], record) for record in records)
 
@@ -166,7 +166,7 @@ class SegmentFolder:
         asked = {str(file) for file in names}
         if lost := [name for name in self.records if name not in asked]:
             raise OutputError(
-                f"results of {len(lost)} other images are there, such as {lost[0]}", where=str(self.folder), mend=_MEND
+                f"results of {len(lost)} other images are there, such as {lost[0]}", where=str(self.folder), hint=_HINT
             )
         inputs = {_identity(file): file for file in names if file.exists()}
         ours = {record["overlay"] for record in self.records.values()}
@@ -176,9 +176,9 @@ class SegmentFolder:
             if not path.exists():
                 continue
             if _identity(path) in inputs:
-                raise OutputError("an overlay would replace an image", where=str(path), mend="give another folder")
+                raise OutputError("an overlay would replace an image", where=str(path), hint="give another folder")
             if overlay not in ours:
-                raise OutputError("an overlay would replace a file", where=str(path), mend=_MEND)
+                raise OutputError("an overlay would replace a file", where=str(path), hint=_HINT)
 
 
 def overlays_of(folder: Path) -> list[Path]:

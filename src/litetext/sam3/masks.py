@@ -44,7 +44,7 @@ class Masks:
         if self.masks.dtype != np.bool_:
             raise ArrayError(f"masks are {self.masks.dtype}, not bool")
         if not (np.isfinite(self.scores).all() and np.isfinite(self.boxes).all()):
-            raise ArrayError(f"boxes or scores of '{self.prompt}' that are not finite", mend="check the host's weights")
+            raise ArrayError(f"boxes or scores of '{self.prompt}' that are not finite", hint="check the host's weights")
 
     def __len__(self) -> int:
         """The number of instances N."""
@@ -126,6 +126,6 @@ def draw_all(image: "ImageSource", results: Sequence[Masks]) -> "Image.Image":
             height, width = result.size
             raise ImageError(
                 f"masks of {width} x {height} pixels on an image of {picture.width} x {picture.height}",
-                mend="give the image that was segmented",
+                hint="give the image that was segmented",
             )
     return draw_instances(picture, results)

@@ -42,9 +42,9 @@ class SegmentOptions:
         """Check the ranges."""
         for name, value in (("threshold", self.threshold), ("mask threshold", self.mask_threshold)):
             if not 0 <= value < 1:
-                raise OptionError(f"a {name} of {value}", mend="give at least 0 and less than 1")
+                raise OptionError(f"a {name} of {value}", hint="give at least 0 and less than 1")
         if self.prompt_batch < 1:
-            raise OptionError(f"a batch of {self.prompt_batch} prompts", mend="give at least 1")
+            raise OptionError(f"a batch of {self.prompt_batch} prompts", hint="give at least 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,7 @@ class Segmenter:
             raise EncoderError(
                 f"features of width {self.encoder.width} where the model reads {reads}",
                 where=self.encoder.name,
-                mend="give an encoder of the model's width",
+                hint="give an encoder of the model's width",
             )
         size = (self.processor.size["height"], self.processor.size["width"])
         if size != image_size(model):
@@ -242,15 +242,15 @@ def check_prompts(prompts: Iterable[str]) -> list[str]:
         OptionError: one string, something else than strings, or a phrase without a letter.
     """
     if isinstance(prompts, str):
-        raise OptionError("one string where a list of phrases is needed", mend="put it into a list")
+        raise OptionError("one string where a list of phrases is needed", hint="put it into a list")
     if not isinstance(prompts, Iterable):
-        raise OptionError(f"{type(prompts).__name__} where a list of phrases is needed", mend="give a list of strings")
+        raise OptionError(f"{type(prompts).__name__} where a list of phrases is needed", hint="give a list of strings")
     listed = list(prompts)
     for prompt in listed:
         if not isinstance(prompt, str):
-            raise OptionError(f"{type(prompt).__name__} where a phrase is needed", mend="give strings")
+            raise OptionError(f"{type(prompt).__name__} where a phrase is needed", hint="give strings")
         if not prompt.strip():
-            raise OptionError("an empty phrase", mend="say what to look for")
+            raise OptionError("an empty phrase", hint="say what to look for")
     return listed
 
 
@@ -266,7 +266,7 @@ def _check_finite(outputs: Any) -> None:
         # A sum takes no memory, unlike a mask of all numbers, and is not finite where one of them is not.
         if not bool(getattr(outputs, name).sum(dtype=torch.float32).isfinite()):
             raise EncoderError(
-                f"{name} of the host are not finite", mend="check its weights, or compute in float32 (--dtype auto)"
+                f"{name} of the host are not finite", hint="check its weights, or compute in float32 (--dtype auto)"
             )
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class HostReader(nn.Module):
+class TextProjections(nn.Module):
     """Copies of those layers, frozen and in float32, as a `TextReader`; the host itself is not needed any more.
 
     They are the projections to keys and values of each cross-attention to the text (each layer of the DETR encoder and
@@ -51,7 +51,7 @@ class HostReader(nn.Module):
         if features.values.shape[2] != self.width:
             raise EncoderError(
                 f"features of width {features.values.shape[2]} where the host reads {self.width}",
-                mend="distil a student of the host's width",
+                hint="distill a student of the host's width",
             )
         mask, x = features.mask, features.values[features.mask].float()  # [T, D]: padding is most of a batch
         return Reading(
@@ -75,7 +75,7 @@ def _spread(rows: Tensor, mask: Tensor) -> Tensor:
     return rows.new_zeros((*mask.shape, rows.shape[1])).index_put((mask,), rows)
 
 
-def text_readers(model: "PreTrainedModel") -> HostReader:
+def text_readers(model: "PreTrainedModel") -> TextProjections:
     """The layers of a host that read its text, on its device.
 
     They depend neither on an image nor on the host's text encoder, which may have been swapped.
@@ -90,4 +90,4 @@ def text_readers(model: "PreTrainedModel") -> HostReader:
     encoder = {f"encoder.{n}": layer.cross_attn for n, layer in enumerate(detector.detr_encoder.layers)}
     decoder = {f"decoder.{n}": layer.text_cross_attn for n, layer in enumerate(detector.detr_decoder.layers)}
     masks = {"masks": detector.mask_decoder.prompt_cross_attn}
-    return HostReader({**encoder, **decoder, **masks}, detector.dot_product_scoring)
+    return TextProjections({**encoder, **decoder, **masks}, detector.dot_product_scoring)

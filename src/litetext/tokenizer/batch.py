@@ -31,7 +31,7 @@ class TokenBatch:
 
     @classmethod
     def of_texts(cls, texts: Iterable[str], context: int) -> "TokenBatch":
-        """Tokenise, then pad and truncate to ``context`` tokens.
+        """Tokenize, then pad and truncate to ``context`` tokens.
 
         Raises:
             OptionError: a text is not a string, or the context is below 2.
@@ -46,7 +46,7 @@ class TokenBatch:
             OptionError: the context is below 2, too short for the start and the end token.
         """
         if context < 2:
-            raise OptionError(f"context length {context} is below 2", mend="start and end tokens alone take 2")
+            raise OptionError(f"context length {context} is below 2", hint="start and end tokens alone take 2")
         lengths = sequences.lengths
         first = np.cumsum(lengths) - lengths
         columns = np.arange(context)

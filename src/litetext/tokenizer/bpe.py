@@ -1,4 +1,4 @@
-"""CLIP's byte-pair encoding, id for id as SAM3's tokeniser gives it."""
+"""CLIP's byte-pair encoding, id for id as SAM3's tokenizer gives it."""
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
@@ -62,8 +62,8 @@ class ClipTokenizer:
     """Text to token ids as SAM3 does it: cleaning, word split, byte-pair encoding (vocabulary of 49,408).
 
     The split into words is SAM3's own pattern in the same library (`regex`), so that it agrees on any Unicode version;
-    words are encoded by the `tokenizers` library, each once. Use [`clip_tokenizer`][litetext.tokenizer.bpe.clip_tokenizer]
-    rather than a new object: the vocabulary takes a tenth of a second to build.
+    words are encoded by the `tokenizers` library, each once. Use `clip_tokenizer` rather than a new object: the
+    vocabulary takes a tenth of a second to build.
 
     Args:
         merge: gives the ids of a word that is spelled in the characters of the vocabulary; None for the library's way
@@ -148,7 +148,7 @@ def clip_bpe(kept: Iterable[int] | None = None) -> models.BPE:
 
 @lru_cache(maxsize=1)
 def clip_tokenizer() -> ClipTokenizer:
-    """The one shared tokeniser."""
+    """The one shared tokenizer."""
     return ClipTokenizer()
 
 

@@ -1,4 +1,4 @@
-"""SAM3's text cleaning, which decides what its tokeniser sees."""
+"""SAM3's text cleaning, which decides what its tokenizer sees."""
 
 import html
 import re
@@ -11,14 +11,14 @@ _WHITE_SPACE = re.compile("[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\
 
 
 def is_plain(text: str) -> bool:
-    """Whether the text is printable ASCII without ``&``: nothing to mend or unescape, only case and spaces."""
+    """Whether the text is printable ASCII without ``&``: nothing to fix or unescape, only case and spaces."""
     return text.isascii() and text.isprintable() and "&" not in text
 
 
 def clean(text: str) -> str:
-    """Clean a prompt as SAM3's tokeniser does before it splits words.
+    """Clean a prompt as SAM3's tokenizer does before it splits words.
 
-    ftfy mends broken encodings, HTML is unescaped twice, white space is collapsed, case is lowered (``_clean_lower`` in
+    ftfy fixes broken encodings, HTML is unescaped twice, white space is collapsed, case is lowered (``_clean_lower`` in
     SAM3's ``tokenizer_ve.py``).
     """
     if is_plain(text):

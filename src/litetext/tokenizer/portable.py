@@ -1,4 +1,4 @@
-"""CLIP's tokeniser in files: a `tokenizer.json`, which the `tokenizers` library reads in any language; bare merges."""
+"""CLIP's tokenizer in files: a `tokenizer.json`, which the `tokenizers` library reads in any language; bare merges."""
 
 from array import array
 from bisect import bisect_left
@@ -29,7 +29,7 @@ _PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 def portable_tokenizer(kept: Iterable[int] | None = None) -> str:
     """The text of a `tokenizer.json` with CLIP's ids; start and end token are added, nothing is padded or cut off.
 
-    It gives what `ClipTokenizer` gives for any text that needs no mending by ftfy and has no HTML entities.
+    It gives what `ClipTokenizer` gives for any text that needs no fixing by ftfy and has no HTML entities.
 
     Args:
         kept: ids of the tokens that there are, closed under merges; None for all.
@@ -89,7 +89,7 @@ class SmallMerges:
         ids[-1] += BYTE_TOKENS // 2  # the byte that ends a word
         results = [self._result(left, right) for left, right in pairwise(ids)]
         while results and (best := min(results)) < VOCABULARY_SIZE:
-            # From the left, as long as the best pair is there; its neighbours have new partners then.
+            # From the left, as long as the best pair is there; its neighbors have new partners then.
             place = results.index(best)
             ids[place : place + 2] = [best]
             del results[place]

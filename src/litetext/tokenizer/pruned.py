@@ -1,4 +1,4 @@
-"""The part of CLIP's vocabulary that a pruned token table has rows for, and the tokeniser that goes with it."""
+"""The part of CLIP's vocabulary that a pruned token table has rows for, and the tokenizer that goes with it."""
 
 import base64
 import binascii
@@ -90,7 +90,7 @@ class KeptTokens:
 
 @lru_cache(maxsize=8)
 def kept_tokens(text: str) -> KeptTokens:
-    """`KeptTokens.from_text`, remembered: its tokeniser takes a while to build.
+    """`KeptTokens.from_text`, remembered: its tokenizer takes a while to build.
 
     Raises:
         OptionError: as there.

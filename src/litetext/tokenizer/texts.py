@@ -13,7 +13,7 @@ def as_texts(texts: Iterable[str]) -> list[str]:
     """
     found = list(each_text(texts))
     if not found:
-        raise OptionError("no texts to encode", mend="give at least one")
+        raise OptionError("no texts to encode", hint="give at least one")
     return found
 
 
@@ -24,10 +24,10 @@ def each_text(texts: Iterable[str]) -> Iterator[str]:
         OptionError: one string instead of a list, or something that is not a string.
     """
     if isinstance(texts, str):
-        raise OptionError("one string where a list of strings is needed", where="encode", mend="put it into a list")
+        raise OptionError("one string where a list of strings is needed", where="encode", hint="put it into a list")
     if not isinstance(texts, Iterable):
-        raise OptionError(f"{type(texts).__name__} is not a list of strings", where="encode", mend="give a list")
+        raise OptionError(f"{type(texts).__name__} is not a list of strings", where="encode", hint="give a list")
     for position, text in enumerate(texts):
         if not isinstance(text, str):
-            raise OptionError(f"{type(text).__name__} is not a string", where=f"text {position}", mend="give strings")
+            raise OptionError(f"{type(text).__name__} is not a string", where=f"text {position}", hint="give strings")
         yield text

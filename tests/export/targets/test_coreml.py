@@ -22,7 +22,7 @@ from litetext.export.targets.quiet import quiet_converter  # noqa: E402
 from litetext.export.targets.target import Precision, TargetOptions  # noqa: E402
 from litetext.tokenizer.vocabulary import VOCABULARY_SIZE  # noqa: E402
 from tests.encoders.students import tiny_student  # noqa: E402
-from tests.export.serving import quantised, reference  # noqa: E402
+from tests.export.serving import quantized, reference  # noqa: E402
 from tests.export.targets.cases import KINDS, check_features, prompts, pruned_id, student, tokens  # noqa: E402
 
 with quiet_converter():
@@ -74,8 +74,8 @@ def test_smaller_numbers_are_near(package: Packages, kind: str, precision: Preci
 
 
 @pytest.mark.parametrize("table", ["int8", "int4"])
-def test_a_quantised_student_keeps_its_numbers(tmp_path: Path, table: str) -> None:
-    small = quantised(student("masked"), "float", table)
+def test_a_quantized_student_keeps_its_numbers(tmp_path: Path, table: str) -> None:
+    small = quantized(student("masked"), "float", table)
     coreml.write(small, tmp_path, TargetOptions(batch=BATCH, precision="int8"))
     batch = tokens(prompts()[:BATCH], 16)
     found = engine(tmp_path / "text.mlpackage").run(batch.ids, batch.mask)

@@ -20,7 +20,7 @@ from litetext.errors import EncoderError, OptionError  # noqa: E402
 from litetext.export.targets import executorch  # noqa: E402
 from litetext.export.targets.target import TargetOptions  # noqa: E402
 from litetext.tokenizer.vocabulary import VOCABULARY_SIZE  # noqa: E402
-from tests.export.serving import quantised, reference  # noqa: E402
+from tests.export.serving import quantized, reference  # noqa: E402
 from tests.export.targets.cases import check_features, prompts, pruned_id, student, tokens  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -61,7 +61,7 @@ def test_features_are_those_of_pytorch(folder: Callable[[str], Path], kind: str)
 
 def test_int8_is_smaller_and_near(tmp_path: Path) -> None:
     """Linear layers compute with integers; the table stays packed, two numbers a byte."""
-    small = quantised(student("masked"), "float", "int4")
+    small = quantized(student("masked"), "float", "int4")
     executorch.write(small, tmp_path, TargetOptions(precision="int8"))
     engine = executorch.open_engine(tmp_path, "text.pte", 1)
     batch = tokens(prompts(), 16)

@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 from litetext.errors import EncoderError
 from litetext.export.targets import onnx, openvino
 from litetext.export.targets.target import TargetOptions
-from tests.export.serving import quantised, reference
+from tests.export.serving import quantized, reference
 from tests.export.targets.cases import KINDS, check_features, prompts, pruned_id, student, tokens
 
 pytestmark = pytest.mark.torch
@@ -56,7 +56,7 @@ def test_fp16_is_half_as_large(tmp_path: Path) -> None:
 
 
 def test_int8_stays_int8(tmp_path: Path) -> None:
-    small = quantised(student("masked"), "int8", "int8")
+    small = quantized(student("masked"), "int8", "int8")
     openvino.write(small, tmp_path, TargetOptions(precision="int8"))
     batch = tokens(prompts()[:100], 16)
     found = openvino.open_engine(tmp_path, "model.xml", 1).run(batch.ids, batch.mask)

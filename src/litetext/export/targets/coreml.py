@@ -63,7 +63,7 @@ def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
             skip_model_load=True,
         )
         if options.precision == "int8":
-            model = _quantise(model)
+            model = _quantize(model)
         _describe(model, student, options.precision)
         _replace(model, folder / FILE)
     return FILE
@@ -85,15 +85,15 @@ def open_engine(folder: Path, file: str, threads: int | None) -> "CoreMlEngine":
     path = folder / file
     if sys.platform != "darwin":
         raise EncoderError(
-            "Core ML runs on Apple's systems only", where=str(path), mend="export --to onnx for this one"
+            "Core ML runs on Apple's systems only", where=str(path), hint="export --to onnx for this one"
         )
     if not (path / "Manifest.json").is_file():
-        raise EncoderError("no such package", where=str(path), mend="export again")
+        raise EncoderError("no such package", where=str(path), hint="export again")
     ct = _coremltools("running a Core ML program")
     try:
         return CoreMlEngine(ct.models.MLModel(str(path)))
     except (OSError, RuntimeError, ValueError) as error:
-        raise EncoderError(f"Core ML cannot load it ({error})", where=str(path), mend="export it again") from error
+        raise EncoderError(f"Core ML cannot load it ({error})", where=str(path), hint="export it again") from error
 
 
 class CoreMlEngine:
@@ -135,7 +135,7 @@ def _coremltools(feature: str) -> Any:
     return coremltools
 
 
-def _quantise(model: Any) -> Any:
+def _quantize(model: Any) -> Any:
     """The same model with int8 weights, a scale for each row: linear layers and the token table, not the small rest."""
     from coremltools.optimize import coreml
 

@@ -31,7 +31,7 @@ def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
     """Write ``text.pte``, which takes int64 ids and mask [B, L] and answers as `ServedProgram` does.
 
     With "int8" the weights of linear layers are int8 with a scale for each output channel, and their inputs are
-    quantised while it runs, each token by its own range; the token table and the convolutions stay float32.
+    quantized while it runs, each token by its own range; the token table and the convolutions stay float32.
 
     Args:
         student: folded, float32, on the CPU.
@@ -47,7 +47,7 @@ def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
         OSError: the file cannot be written.
     """
     if options.precision == "fp16":
-        raise OptionError("ExecuTorch in fp16", mend="give fp32, or quantise the student: litetext quantize")
+        raise OptionError("ExecuTorch in fp16", hint="give fp32, or quantize the student: litetext quantize")
     from litetext.export.targets.program import ServedProgram, export_program, with_float_linears
 
     program = ServedProgram(with_float_linears(student), options.length or student.config.context)
@@ -59,7 +59,7 @@ def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
             raise MissingExtraError(FEATURE, "executorch") from error
         exported = export_program(program, options.batch, MOST_TEXTS)
         if options.precision == "int8":
-            exported = _quantise_linears(exported, options.batch)
+            exported = _quantize_linears(exported, options.batch)
         lowered = to_edge_transform_and_lower(
             exported,
             partitioner=[XnnpackPartitioner()],
@@ -93,17 +93,17 @@ def open_engine(folder: Path, file: str, threads: int | None) -> "ExecuTorchEngi
         except ImportError as error:
             raise MissingExtraError("running an ExecuTorch program", "executorch") from error
     if not path.is_file():
-        raise EncoderError("no such file", where=str(path), mend="export again")
+        raise EncoderError("no such file", where=str(path), hint="export again")
     if threads is not None and threads != _threadpool_get_thread_count():
         _unsafe_reset_threadpool(threads)
     try:
         program = Runtime.get().load_program(path)
         if {"forward", OPEN_BATCH} - set(program.method_names):
-            raise EncoderError("not a text encoder of ours", where=str(path), mend="export the student again")
+            raise EncoderError("not a text encoder of ours", where=str(path), hint="export the student again")
         is_open = bool(program.load_method(OPEN_BATCH).execute([])[0])
         return ExecuTorchEngine(program.load_method("forward"), is_open=is_open)
     except RuntimeError as error:
-        raise EncoderError(f"ExecuTorch cannot load it ({error})", where=str(path), mend="export it again") from error
+        raise EncoderError(f"ExecuTorch cannot load it ({error})", where=str(path), hint="export it again") from error
 
 
 class ExecuTorchEngine:
@@ -137,8 +137,8 @@ class ExecuTorchEngine:
         return features
 
 
-def _quantise_linears(exported: "ExportedProgram", batch: int | None) -> "ExportedProgram":
-    """The same program with int8 weights by output channel, and inputs that are quantised as they come."""
+def _quantize_linears(exported: "ExportedProgram", batch: int | None) -> "ExportedProgram":
+    """The same program with int8 weights by output channel, and inputs that are quantized as they come."""
     import torch
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
@@ -154,6 +154,6 @@ def _quantise_linears(exported: "ExportedProgram", batch: int | None) -> "Export
     inputs = example_inputs(rows, length)
     prepared = prepare_pt2e(exported.module(), quantizer)
     prepared(*inputs)  # the observers of the weights look once; ranges of inputs are found while it runs
-    quantised: Any = convert_pt2e(prepared)
+    quantized: Any = convert_pt2e(prepared)
     axes = None if batch is not None else open_axes(rows)
-    return torch.export.export(quantised, inputs, dynamic_shapes=axes)
+    return torch.export.export(quantized, inputs, dynamic_shapes=axes)

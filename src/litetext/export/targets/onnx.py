@@ -90,13 +90,13 @@ def open_engine(folder: Path, file: str, threads: int | None = None) -> OnnxEngi
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no common class
         raise EncoderError(
-            f"ONNX Runtime cannot read it ({error})", where=str(path), mend="export the student again"
+            f"ONNX Runtime cannot read it ({error})", where=str(path), hint="export the student again"
         ) from error
     names = [tuple(value.name for value in values) for values in (session.get_inputs(), session.get_outputs())]
     if names != [INPUTS, OUTPUTS]:
         raise EncoderError(
             f"inputs {', '.join(names[0])} and outputs {', '.join(names[1])} are not a text encoder's",
             where=str(path),
-            mend="export the student again",
+            hint="export the student again",
         )
     return OnnxEngine(session)

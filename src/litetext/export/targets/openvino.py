@@ -65,12 +65,12 @@ def open_engine(folder: Path, file: str, threads: int | None) -> "OpenVinoEngine
         names = tuple(tuple(port.get_any_name() for port in ports) for ports in (model.inputs, model.outputs))
         if names != (INPUTS, OUTPUTS):
             said = " and outputs ".join(", ".join(some) for some in names)
-            raise EncoderError(f"inputs {said} are not a text encoder's", where=str(path), mend="export the student")
+            raise EncoderError(f"inputs {said} are not a text encoder's", where=str(path), hint="export the student")
         return OpenVinoEngine(ov.Core().compile_model(model, "CPU", settings))
     except RuntimeError as error:
         first = next((line for line in str(error).splitlines() if "Exception" not in line and line.strip()), "damaged")
         raise EncoderError(
-            f"OpenVINO cannot read it ({first.strip()})", where=str(path), mend="export again"
+            f"OpenVINO cannot read it ({first.strip()})", where=str(path), hint="export again"
         ) from error
 
 

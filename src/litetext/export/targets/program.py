@@ -8,7 +8,7 @@ from torch.export import ExportedProgram
 from torch.nn.functional import pad
 
 from litetext.encoders.inputs import evaluating
-from litetext.encoders.quantized import QuantisedLinear, QuantisedTable, dequantize_table, dequantize_weight
+from litetext.encoders.quantized import QuantizedLinear, QuantizedTable, dequantize_table, dequantize_weight
 from litetext.encoders.student import TextStudent
 from litetext.encoders.token_tables import token_table
 from litetext.errors import OptionError
@@ -38,7 +38,7 @@ class ServedProgram(nn.Module):
         super().__init__()
         config = student.config
         if not config.folded:
-            raise OptionError("a student that is not folded", where=config.name, mend="fold it first")
+            raise OptionError("a student that is not folded", where=config.name, hint="fold it first")
         self.student = student.eval()
         self.length = length
         self.context = config.context
@@ -91,23 +91,23 @@ def _at_length(x: Tensor, length: int) -> Tensor:
 
 
 def with_float_linears(student: TextStudent) -> TextStudent:
-    """A copy whose quantised linear layers are floating-point ones of the same weights.
+    """A copy whose quantized linear layers are floating-point ones of the same weights.
 
-    Mobile engines have their own integers for inputs. Weights that are quantised again by output channel are the same.
+    Mobile engines have their own integers for inputs. Weights that are quantized again by output channel are the same.
     """
     plain = copy.deepcopy(student)
     for part in [plain, *plain.modules()]:
         for name, layer in part.named_children():
-            if isinstance(layer, QuantisedLinear):
+            if isinstance(layer, QuantizedLinear):
                 setattr(part, name, _float_linear(layer))
     return plain
 
 
 def with_float_table(student: TextStudent) -> TextStudent:
-    """A copy whose token table, if quantised, is a floating-point one of the same numbers."""
+    """A copy whose token table, if quantized, is a floating-point one of the same numbers."""
     plain = copy.deepcopy(student)
     table = plain.token_table
-    if not isinstance(table, QuantisedTable):
+    if not isinstance(table, QuantizedTable):
         return plain
     config = plain.config
     rank = None if table.up is None else config.rank
@@ -118,7 +118,7 @@ def with_float_table(student: TextStudent) -> TextStudent:
     return plain
 
 
-def _float_linear(layer: QuantisedLinear) -> nn.Linear:
+def _float_linear(layer: QuantizedLinear) -> nn.Linear:
     linear = nn.Linear(layer.weight.shape[1], layer.weight.shape[0])
     linear.load_state_dict({"weight": dequantize_weight(layer.weight, layer.scale), "bias": layer.bias})
     return linear

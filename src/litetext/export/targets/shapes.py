@@ -47,7 +47,7 @@ class ProgramShape:
         length = asked if self.length is None else self.length
         if asked > length:
             raise EncoderError(
-                f"{asked} tokens for a program of {length}", mend="cut the texts, or export with a greater length"
+                f"{asked} tokens for a program of {length}", hint="cut the texts, or export with a greater length"
             )
         step = self.batch or rows
         parts = []

@@ -42,8 +42,8 @@ class TargetOptions:
 
     def __post_init__(self) -> None:
         if self.length is not None and self.length < 2:
-            raise OptionError(f"a length of {self.length}", mend="give at least 2: a start and an end token")
+            raise OptionError(f"a length of {self.length}", hint="give at least 2: a start and an end token")
         if self.batch is not None and self.batch < 1:
-            raise OptionError(f"a batch of {self.batch}", mend="give at least 1")
+            raise OptionError(f"a batch of {self.batch}", hint="give at least 1")
         if self.precision not in PRECISIONS:
-            raise OptionError(f"the precision '{self.precision}'", mend=f"give one of {', '.join(PRECISIONS)}")
+            raise OptionError(f"the precision '{self.precision}'", hint=f"give one of {', '.join(PRECISIONS)}")

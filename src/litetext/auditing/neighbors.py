@@ -1,4 +1,4 @@
-"""Exact nearest neighbours by Euclidean distance, with plain matrix products.
+"""Exact nearest neighbors by Euclidean distance, with plain matrix products.
 
 A float32 product gives every squared distance with an error that has a proven bound. It is used only to leave out
 points that cannot be among the nearest; the distances of the few that are left come from float64 differences. So
@@ -23,7 +23,7 @@ _COLUMNS = 1024  # classes of columns whose minima stand for them
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbours:
+class Neighbors:
     """The k nearest other points of each query.
 
     Args:
@@ -57,7 +57,7 @@ def nearest(
     k: int,
     queries: npt.NDArray[np.int64] | None = None,
     progress: Progress | None = None,
-) -> Neighbours:
+) -> Neighbors:
     """Find the k nearest other points of some of the points, exactly (to float64 rounding).
 
     A copy of a point is another point, at distance 0. Time grows with Q N D; memory is a float32 copy of the points and
@@ -66,15 +66,15 @@ def nearest(
 
     Args:
         points: [N, D], finite, float32 or float64.
-        k: how many neighbours, 1..N-1.
-        queries: int64 [Q], rows whose neighbours are wanted; all of them when None.
+        k: how many neighbors, 1..N-1.
+        queries: int64 [Q], rows whose neighbors are wanted; all of them when None.
         progress: called with the share done, 0..1.
 
     Raises:
         OptionError: k is not in 1..N-1.
     """
     if not 1 <= k < len(points):
-        raise OptionError(f"{k} neighbours of {len(points)} points", where="k", mend=f"give 1..{len(points) - 1}")
+        raise OptionError(f"{k} neighbors of {len(points)} points", where="k", hint=f"give 1..{len(points) - 1}")
     wanted = np.arange(len(points)) if queries is None else queries
     screen = _screen(points)
     distances = np.empty((len(wanted), k), dtype=np.float64)
@@ -91,7 +91,7 @@ def nearest(
         distances[part], indices[part] = np.sqrt(squared[best]), columns[best]
         if progress:
             progress(min(1.0, (start + step) / len(wanted)))
-    return Neighbours(distances, indices)
+    return Neighbors(distances, indices)
 
 
 def distinct_rows(matrix: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
@@ -130,7 +130,7 @@ def _candidates(
 
     With x the query, y a point and e the error, ``bounds`` = (1 + e) |y|^2 - 2 x y as computed is never below
     d^2(x, y) - (1 + e) |x|^2. The k-th smallest bound U therefore gives R^2 = U + (1 + e) |x|^2 >= d^2 of the k-th
-    neighbour. A point within R has |y| <= |x| + R, and its bound is at most U + 2 e |x|^2 + 2 e (|x| + R)^2.
+    neighbor. A point within R has |y| <= |x| + R, and its bound is at most U + 2 e |x|^2 + 2 e (|x| + R)^2.
     """
     left = screen.columns[queries] * np.float32(-2)
     left[:, -1] = 1

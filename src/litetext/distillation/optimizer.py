@@ -1,4 +1,4 @@
-"""Optimisers: AdamW for what every batch uses, and an Adam of its own for each row of the token table."""
+"""Optimizers: AdamW for what every batch uses, and an Adam of its own for each row of the token table."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def rate_at(step: int, steps: int, options: TrainingOptions) -> float:
     return cosine_rate(step, steps, warm_up=warm_up, rate=options.rate, floor=options.floor)
 
 
-def make_optimiser(student: TextStudent, weight_decay: float) -> torch.optim.AdamW:
+def make_optimizer(student: TextStudent, weight_decay: float) -> torch.optim.AdamW:
     """AdamW for all but the rows of the token table: matrices and convolutions decay; norms, biases, tables do not."""
     sorts: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, parameter in student.named_parameters():

@@ -1,4 +1,4 @@
-"""Nearest neighbours equal brute force in float64, whatever the points look like."""
+"""Nearest neighbors equal brute force in float64, whatever the points look like."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from litetext.auditing import neighbours
-from litetext.auditing.neighbours import distinct_rows, nearest
+from litetext.auditing import neighbors
+from litetext.auditing.neighbors import distinct_rows, nearest
 from litetext.errors import OptionError
 
 Matrix = npt.NDArray[np.float64]
@@ -62,8 +62,8 @@ def test_more_columns_than_classes(seed: int, count: int, width: int, offset: fl
 
 
 def test_small_blocks_and_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "_SCREEN", 5000)
-    monkeypatch.setattr(neighbours, "_PAIRS", 50)
+    monkeypatch.setattr(neighbors, "_SCREEN", 5000)
+    monkeypatch.setattr(neighbors, "_PAIRS", 50)
     points = np.random.default_rng(0).standard_normal((203, 7))
     assert_exact(points, 5)
     shares: list[float] = []
@@ -89,14 +89,14 @@ def test_tight_clusters_far_apart_and_an_outlier() -> None:
     assert_exact(points, 20, np.arange(0, 2000, 37))
 
 
-def test_neighbours_that_fall_in_the_same_class_of_columns() -> None:
+def test_neighbors_that_fall_in_the_same_class_of_columns() -> None:
     rng = np.random.default_rng(3)
-    period = neighbours._COLUMNS
+    period = neighbors._COLUMNS
     points = np.tile(rng.standard_normal((period, 8)), (12, 1)) + 1e-2 * rng.standard_normal((12 * period, 8))
     assert_exact(points.astype(np.float32), 11, np.arange(0, 12 * period, 997))
 
 
-def test_copies_are_neighbours_at_distance_zero_in_the_order_of_the_rows() -> None:
+def test_copies_are_neighbors_at_distance_zero_in_the_order_of_the_rows() -> None:
     points = np.array([[0.0, 1.0], [5.0, 5.0], [0.0, 1.0], [0.0, 1.0]])
     found = nearest(points, 2)
     np.testing.assert_array_equal(found.indices[[0, 2, 3]], [[2, 3], [0, 3], [0, 2]])
@@ -109,7 +109,7 @@ def test_points_that_are_all_the_same() -> None:
 
 @pytest.mark.parametrize("k", [0, 4])
 def test_impossible_counts_are_refused(k: int) -> None:
-    with pytest.raises(OptionError, match=rf"{k} neighbours of 4 points, k; give 1..3"):
+    with pytest.raises(OptionError, match=rf"{k} neighbors of 4 points, k; give 1..3"):
         nearest(np.eye(4), k)
 
 
