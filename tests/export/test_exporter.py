@@ -12,7 +12,7 @@ pytest.importorskip("onnx")
 from litetext.encoders.config import Padding, StudentConfig  # noqa: E402
 from litetext.encoders.student import StudentEncoder, build_student  # noqa: E402
 from litetext.errors import EncoderError, OptionError  # noqa: E402
-from litetext.export import exporter as export as module  # noqa: E402
+from litetext.export import exporter as module  # noqa: E402
 from litetext.export.bundle import NOTICE, open_bundle  # noqa: E402
 from litetext.export.exporter import ExportPlan, export_student  # noqa: E402
 from litetext.export.targets.target import TargetOptions  # noqa: E402
