@@ -105,7 +105,7 @@ class Ours:
     @classmethod
     def of(cls, texts: Sequence[str], batch: int, folder: Path) -> "Ours":
         tables = {
-            "student": {"preset": "s0", "context": CONTEXT, "padding": "masked"},
+            "student": {"preset": "s0", "context_length": CONTEXT, "padding": "masked"},
             "data": {"cache": str(folder / "features")},
             "losses": {"consistency": CONSISTENCY},
             "training": {"batch": batch, "rate": RATE, "weight_decay": WEIGHT_DECAY},

@@ -63,7 +63,7 @@ def measure(rounds: int = ROUNDS) -> dict[str, object]:
         "prompts": len(texts),
         "source": source,
         "tokens": report.manifest.tokens,
-        "teacher": f"random weights, width {config.width}, {BLOCKS} blocks, context {config.context}",
+        "teacher": f"random weights, width {config.width}, {BLOCKS} blocks, context {config.context_length}",
         "threads": torch.get_num_threads(),
         "rounds": rounds,
         "naive_prompts_per_second": statistics.median(theirs),

@@ -31,10 +31,10 @@ def student_differences(name: str, folder: Path) -> dict[str, float]:
     oracle = Student.make(REAL[name])
     path = save_pt(oracle.upstream(), folder / f"{name}.pt")
     found = {}
-    for how, context in WAYS:
-        encoder = load_encoder(path, positions=how, context=context, device="cpu")
-        batch = TokenBatch.of_texts(PROMPTS, context)
-        found[f"{how} {context}"] = largest(encoder.encode(batch).values, oracle.features(batch, how))
+    for how, context_length in WAYS:
+        encoder = load_encoder(path, positions=how, context_length=context_length, device="cpu")
+        batch = TokenBatch.of_texts(PROMPTS, context_length)
+        found[f"{how} {context_length}"] = largest(encoder.encode(batch).values, oracle.features(batch, how))
     assert isinstance(encoder, StudentEncoder)
     found |= own_differences(encoder.module)
     path.unlink()
@@ -48,7 +48,7 @@ def own_differences(module: TextStudent) -> dict[str, float]:
         module.config = replace(module.config, padding=padding)
         whole, folded = (StudentEncoder(form, "student").encode(PROMPTS) for form in (module, module.fold()))
         found[f"folded, {padding}"] = largest(whole.values[whole.mask], folded.values[folded.mask])
-    batch = TokenBatch.of_texts(PROMPTS[:3], module.config.context)
+    batch = TokenBatch.of_texts(PROMPTS[:3], module.config.context_length)
     ids, mask = torch.from_numpy(batch.ids), torch.from_numpy(batch.mask)
     with torch.no_grad():
         longest = int(mask.sum(1).max())

@@ -12,7 +12,7 @@ from litetext.encoders.student import StudentEncoder
 def main() -> None:
     """Read the one file, write the other."""
     source, target = map(Path, sys.argv[1:])
-    encoder = cast(StudentEncoder, load_encoder(source, positions="interpolate", context=77))
+    encoder = cast(StudentEncoder, load_encoder(source, positions="interpolate", context_length=77))
     save_student(encoder.module, target)
 
 

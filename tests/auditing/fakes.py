@@ -22,7 +22,7 @@ class FakeEncoder:
 
     whole: bool
     name: str = "fake"
-    context: int = 16
+    context_length: int = 16
     width: int = 256
     batches: list[list[str]] = field(default_factory=list)
 

@@ -26,7 +26,7 @@ def test_what_was_begun_is_read_back(tmp_path: Path) -> None:
 def test_another_run_is_refused(tmp_path: Path) -> None:
     work, inputs = Work(tmp_path), Inputs.of(prompts=PROMPTS)
     work.begin(inputs, TEXTS)
-    for changes in ({"preset": "s1"}, {"prompts": ("a file", TEXTS[:1])}, {"context": 8}):
+    for changes in ({"preset": "s1"}, {"prompts": ("a file", TEXTS[:1])}, {"context_length": 8}):
         other = Inputs.of(**{"prompts": PROMPTS} | changes)
         with pytest.raises(OptionError, match="files of another run"):
             work.begin(other, TEXTS)

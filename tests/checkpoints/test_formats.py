@@ -46,7 +46,7 @@ def test_shapes_without_torch_are_those_of_the_module(preset: str, folded: bool)
     mixer: Kind = "folded" if folded else "mixer"
     ends = (mixer,) * (config.mixer_blocks // 2)
     kinds = (*ends, *["encoder"] * config.encoder_blocks, *ends)
-    sizes = Sizes(config.width, config.vocabulary, config.context, kinds, config.output, None, config.rank)
+    sizes = Sizes(config.width, config.vocabulary, config.context_length, kinds, config.output, None, config.rank)
     assert list(tensor_shapes(sizes).items()) == list(shapes_of(module).items())
     assert sizes.preset(causal=False) == PRESETS[preset]
 
@@ -57,7 +57,7 @@ def test_parts_are_those_of_the_preset(preset: str) -> None:
     ends: tuple[Kind, ...] = ("mixer",) * (row.mixer_blocks // 2)
     kinds: tuple[Kind, ...] = (*ends, *["encoder"] * row.encoder_blocks, *ends)
     parts: dict[str, int] = {}
-    sizes = Sizes(row.width, 49_408, row.context, kinds, row.output, row.projection, row.rank)
+    sizes = Sizes(row.width, 49_408, row.context_length, kinds, row.output, row.projection, row.rank)
     for name, shape in tensor_shapes(sizes).items():
         if is_parameter(name):
             parts[part_of(name)] = parts.get(part_of(name), 0) + torch.Size(shape).numel()

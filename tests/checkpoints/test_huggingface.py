@@ -99,7 +99,7 @@ def minilm(minilm_folder: Path) -> HuggingFaceEncoder:
 
 def test_minilm_satisfies_the_protocol(minilm: HuggingFaceEncoder, minilm_folder: Path) -> None:
     encoder: TextEncoder = minilm
-    assert (encoder.name, encoder.context, encoder.width) == (str(minilm_folder), 512, 384)
+    assert (encoder.name, encoder.context_length, encoder.width) == (str(minilm_folder), 512, 384)
     features = encoder.encode(TEXTS)
     assert features.values.dtype is torch.float32
     assert features.mask.sum(dim=1).tolist() == [5, 3, 2, 14, 5]
@@ -133,7 +133,7 @@ def test_clip_folders_give_their_text_tower(name: str, tmp_path: Path) -> None:
     model = clip_text(name)
     folder = save(model, letters_tokenizer(), tmp_path / "clip")
     encoder = load_huggingface(str(folder), device="cpu")
-    assert (encoder.context, encoder.width) == (12, 16)
+    assert (encoder.context_length, encoder.width) == (12, 16)
     assert type(encoder.model) is transformers.CLIPTextModel
     assert not encoder.model.training
     features = encoder.encode(["ab c", "z"])
@@ -147,7 +147,7 @@ def test_clip_folders_give_their_text_tower(name: str, tmp_path: Path) -> None:
 def test_clip_is_causal_and_keeps_its_end_token(tmp_path: Path) -> None:
     torch.manual_seed(0)
     folder = save(clip_text("CLIPTextModel"), letters_tokenizer(), tmp_path)
-    encoder = load_huggingface(str(folder), device="cpu", context=5)
+    encoder = load_huggingface(str(folder), device="cpu", context_length=5)
     features = encoder.encode(["abcdefgh", "abcxyz"])
     assert features.values.shape == (2, 5, 16)
     torch.testing.assert_close(features.values[0], features.values[1])
@@ -194,15 +194,15 @@ def test_no_texts_are_refused(minilm: HuggingFaceEncoder) -> None:
         minilm.encode([])
 
 
-@pytest.mark.parametrize("context", [0, 2])
-def test_a_context_without_room_for_text_is_refused(minilm_folder: Path, context: int) -> None:
-    with pytest.raises(OptionError, match=f"a context of {context} tokens; give at least 3"):
-        load_huggingface(str(minilm_folder), device="cpu", context=context)
+@pytest.mark.parametrize("context_length", [0, 2])
+def test_a_context_without_room_for_text_is_refused(minilm_folder: Path, context_length: int) -> None:
+    with pytest.raises(OptionError, match=f"a context of {context_length} tokens; give at least 3"):
+        load_huggingface(str(minilm_folder), device="cpu", context_length=context_length)
 
 
 def test_a_context_beyond_the_position_table_is_refused(minilm_folder: Path) -> None:
     with pytest.raises(OptionError, match=r"a context of 600 tokens, .*; it reads 512 at most"):
-        load_huggingface(str(minilm_folder), device="cpu", context=600)
+        load_huggingface(str(minilm_folder), device="cpu", context_length=600)
 
 
 def test_a_model_without_a_known_length_needs_a_context(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_model_without_a_known_length_needs_a_context(tmp_path: Path) -> None:
     folder = save(transformers.T5EncoderModel(config), tokenizer, tmp_path)
     with pytest.raises(EncoderError, match=r"does not say how long a text may be, .*; give a context"):
         load_huggingface(str(folder), device="cpu")
-    assert load_huggingface(str(folder), device="cpu", context=7).context == 7
+    assert load_huggingface(str(folder), device="cpu", context_length=7).context_length == 7
 
 
 def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

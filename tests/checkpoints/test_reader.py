@@ -263,7 +263,7 @@ def test_our_own_file_without_a_good_configuration(
         open_checkpoint(path)
 
 
-@pytest.mark.parametrize("changes", [{"width": 64}, {"context": 16}, {"mixer_blocks": 0}, {"folded": True}])
+@pytest.mark.parametrize("changes", [{"width": 64}, {"context_length": 16}, {"mixer_blocks": 0}, {"folded": True}])
 def test_our_own_configuration_must_agree_with_the_tensors(
     student: Student, tmp_path: Path, changes: dict[str, Any]
 ) -> None:

@@ -36,7 +36,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_student_by_its_name(package: Path) -> None:
     assert shipped_folder("toy-student") == package
     encoder = load_encoder("toy-student", device="cpu")
-    assert (encoder.context, encoder.width) == (16, 64)
+    assert (encoder.context_length, encoder.width) == (16, 64)
     assert summarize_checkpoint("toy-student").variant == "micro-xs"
     assert read_student_tensors("toy-student").sizes.rank == 4
 

@@ -38,7 +38,7 @@ def test_a_model_of_another_kind_as_it_was_loaded(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
 
     class Other:
-        name, context, width = "other", 8, 4
+        name, context_length, width = "other", 8, 4
 
         def __init__(self) -> None:
             self.model = torch.nn.Linear(3, 4, dtype=torch.float16)

@@ -54,7 +54,7 @@ def test_it_says_what_it_wrote(capsys: pytest.CaptureFixture[str], world: Path, 
     found = json.loads(capsys.readouterr().out)
     assert found["bytes"] == path.stat().st_size
     assert found["checked"] == found["phrases"]
-    assert (found["number"], found["encoder"]["width"], found["encoder"]["context"]) == ("fp16", 64, 32)
+    assert (found["number"], found["encoder"]["width"], found["encoder"]["context_length"]) == ("fp16", 64, 32)
     assert run(["inspect", str(path)]) == 0
     assert f"{path}: {found['phrases']} phrases, {found['tokens']} tokens in fp16" in capsys.readouterr().out
     assert run(["inspect", str(path), "--json"]) == 0

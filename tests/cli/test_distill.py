@@ -44,7 +44,7 @@ def test_from_a_recipe_and_flags_to_a_student(
     assert found["last"]["keys"] > 0
     assert found["host"] == str(host_folder)
     encoder = load_encoder(Path("host") / "student.safetensors", device="cpu")
-    assert (found["student"], encoder.context, encoder.width) == ("host/student.safetensors", 6, WIDTH)
+    assert (found["student"], encoder.context_length, encoder.width) == ("host/student.safetensors", 6, WIDTH)
     assert run(command) == 0
     assert "Held out: gold.txt." in capsys.readouterr().out
 

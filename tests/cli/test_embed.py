@@ -57,7 +57,7 @@ def test_from_a_file_to_features(capsys: pytest.CaptureFixture[str], model: str,
     assert found["shards"] == len(list(out.glob("shard-*"))) > 1
     assert found["prompts_per_second"] > 0
     assert found["dtype"] == "float16"
-    assert (found["teacher"]["name"], found["teacher"]["context"], found["teacher"]["width"]) == (model, 16, 8)
+    assert (found["teacher"]["name"], found["teacher"]["context_length"], found["teacher"]["width"]) == (model, 16, 8)
     expected = encoder.encode(["dog cat 1"])
     assert cache.rows("dog cat 1").float().numpy() == pytest.approx(expected.values[0].numpy(), abs=1e-3, rel=1e-3)
 
@@ -116,7 +116,7 @@ def test_another_hugging_face_model(capsys: pytest.CaptureFixture[str], tmp_path
         capsys, str(tmp_path / "p.txt"), "-o", str(tmp_path / "cache"), "--model", str(folder), "--context", "9"
     )
     cache = FeatureCache.open(tmp_path / "cache")
-    assert found["teacher"]["context"] == 9
+    assert found["teacher"]["context_length"] == 9
     assert [len(cache.rows(text)) for text in ("ab c", "z", "abcdefghijklmnop")] == [5, 3, 9]
 
 

@@ -52,7 +52,7 @@ def test_convert_there_and_back(capsys: pytest.CaptureFixture[str], upstream: Pa
     assert text.keys() == after.keys()
     for name, value in text.items():
         torch.testing.assert_close(after[name], value, rtol=0, atol=0)
-    features = load_encoder(ours, positions="slice", context=16, device="cpu").encode(["white dog"])
+    features = load_encoder(ours, positions="slice", context_length=16, device="cpu").encode(["white dog"])
     assert features.values.shape == (1, 16, 256)
     assert features.mask.sum() == 4
 

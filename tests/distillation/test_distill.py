@@ -60,7 +60,7 @@ def test_it_learns_and_writes_what_it_says(cache: Path, whole: Path) -> None:
     assert "growing" in summary["growth"]
     assert "**No phrases of an evaluation set were held out**" in (whole / "MODEL_CARD.md").read_text()
     student = load_encoder(whole / "student.safetensors", device="cpu")
-    assert (student.context, student.width) == (16, 8)
+    assert (student.context_length, student.width) == (16, 8)
     features = student.encode(["red dog"])
     teacher = FeatureCache.open(cache).features(["red dog"])
     assert torch.cosine_similarity(features.values, teacher.values, dim=2).mean() > 0.3
@@ -196,7 +196,7 @@ def test_from_a_student(cache: Path, whole: Path, tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match=r"cannot start one of tiny .*token_table"):
         distill(recipe_of(cache, student={"init": init, "rank": 3}), tmp_path / "other")
     with pytest.raises(EncoderError, match="16 rows for a context of 8"):
-        distill(recipe_of(cache, student={"init": init, "context": 8}), tmp_path / "short")
+        distill(recipe_of(cache, student={"init": init, "context_length": 8}), tmp_path / "short")
 
 
 def test_the_figures_of_a_host_decide(cache: Path, tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_truncated_and_changed_bytes(
     assert run(command) == 0
 
 
-@pytest.mark.parametrize("told", [{"context": 31}, {"tokenizer": "0" * 64}, {"width": 9}])
+@pytest.mark.parametrize("told", [{"context_length": 31}, {"tokenizer": "0" * 64}, {"width": 9}])
 def test_a_manifest_that_lies_of_its_teacher(cache: Path, told: dict[str, Any]) -> None:
     path = cache / "manifest.json"
     found = unsealed(json.loads(path.read_text()))

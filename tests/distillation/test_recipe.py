@@ -23,12 +23,12 @@ def test_a_file_and_what_comes_before_it(tmp_path: Path) -> None:
     path.write_text(
         "[student]\npreset = 'xs'\nrank = 0\n[data]\nhold_out = ['gold.json']\n[losses]\nkeys = 1\n[training]\nrate = 1"
     )
-    recipe = read_recipe(path, {"training": {"seed": 3, "rate": None}, "student": {"context": 8}})
+    recipe = read_recipe(path, {"training": {"seed": 3, "rate": None}, "student": {"context_length": 8}})
     assert recipe.training == TrainingOptions(rate=1.0, seed=3)
     assert recipe.data.hold_out == ("gold.json",)
     assert recipe.losses.keys == 1.0
     config = recipe.student.config(64)
-    assert (config.name, config.rank, config.context, config.output) == ("xs", None, 8, 64)
+    assert (config.name, config.rank, config.context_length, config.output) == ("xs", None, 8, 64)
     assert DistillRecipe.of(recipe.to_json()) == recipe
 
 

@@ -107,7 +107,7 @@ class Student:
         table = self.model.embeddings.position_embedding
         whole = table.position_embedding.data
         if how == "slice":
-            table.position_embedding.data = whole[:, :, : batch.context]
+            table.position_embedding.data = whole[:, :, : batch.context_length]
         try:
             return self.projector(self.model(input_ids=torch.from_numpy(batch.ids)).last_hidden_state)
         finally:

@@ -55,7 +55,7 @@ def test_the_students_have_the_parameters_of_the_table_without_the_unused(name: 
 def test_a_config_takes_its_sizes_from_the_table() -> None:
     assert StudentConfig("s0", 512, 8, 4, 2, 16, "attended") == CONFIG
     assert StudentConfig.of("l", padding="masked", vocabulary=9).vocabulary == 9
-    assert [StudentConfig.of(preset.name, padding="masked").context for preset in STUDENTS] == [16, 16, 16]
+    assert [StudentConfig.of(preset.name, padding="masked").context_length for preset in STUDENTS] == [16, 16, 16]
     with pytest.raises(FrozenInstanceError):
         CONFIG.width = 3  # type: ignore[misc]
 
@@ -77,7 +77,7 @@ def test_a_config_survives_json(padding: Any) -> None:
         ({"width": "512"}, "width is '512'"),
         ({"encoder_blocks": -1}, "encoder_blocks is -1"),
         ({"mixer_blocks": 3}, "3 RepMixer blocks; give an even number"),
-        ({"context": 1}, "context is 1; give an integer of at least 2"),
+        ({"context_length": 1}, "context_length is 1; give an integer of at least 2"),
         ({"padding": "ignored"}, "no padding is called 'ignored'; give attended or masked"),
         ({"padding": None}, "no padding is called None"),
         ({"vocabulary": 0}, "vocabulary is 0"),
@@ -101,7 +101,7 @@ def test_values_without_sense_are_refused_at_birth(change: dict[str, Any], compl
         ("", "not JSON"),
         ("[" * 100_000, "not JSON"),
         ("[]", "not a JSON object"),
-        ('{"name": "s0"}', "missing fields: context, encoder_blocks, heads, mixer_blocks, padding, width"),
+        ('{"name": "s0"}', "missing fields: context_length, encoder_blocks, heads, mixer_blocks, padding, width"),
         (CONFIG.to_json().replace("heads", "hands"), "unknown fields: hands"),
     ],
 )

@@ -19,24 +19,24 @@ TEXTS = ["dog", "a white dog on the left of a red car", ""]  # 3, 12 and 2 token
 
 
 @pytest.mark.parametrize(
-    ("context", "to_longest", "length"), [(16, True, 12), (16, False, 16), (5, True, 5), (5, False, 5)]
+    ("context_length", "to_longest", "length"), [(16, True, 12), (16, False, 16), (5, True, 5), (5, False, 5)]
 )
-def test_the_length_is_the_context_or_that_of_the_longest(context: int, to_longest: bool, length: int) -> None:
-    batch = prepare(TEXTS, context, to_longest=to_longest)
+def test_the_length_is_the_context_or_that_of_the_longest(context_length: int, to_longest: bool, length: int) -> None:
+    batch = prepare(TEXTS, context_length, to_longest=to_longest)
     want = TokenBatch.of_texts(TEXTS, length)
     np.testing.assert_array_equal(batch.ids, want.ids)
     np.testing.assert_array_equal(batch.mask, want.mask)
 
 
 @pytest.mark.parametrize("given", [12, 16, 77])
-@pytest.mark.parametrize("context", [4, 12, 32])
+@pytest.mark.parametrize("context_length", [4, 12, 32])
 @pytest.mark.parametrize("to_longest", [True, False])
-def test_tokens_are_as_good_as_their_texts(given: int, context: int, to_longest: bool) -> None:
-    got = prepare(TokenBatch.of_texts(TEXTS, given), context, to_longest=to_longest)
-    want = prepare(TEXTS, context, to_longest=to_longest)
+def test_tokens_are_as_good_as_their_texts(given: int, context_length: int, to_longest: bool) -> None:
+    got = prepare(TokenBatch.of_texts(TEXTS, given), context_length, to_longest=to_longest)
+    want = prepare(TEXTS, context_length, to_longest=to_longest)
     np.testing.assert_array_equal(got.ids, want.ids)
     np.testing.assert_array_equal(got.mask, want.mask)
-    assert got.ids[1, min(context, 12) - 1] == END_ID
+    assert got.ids[1, min(context_length, 12) - 1] == END_ID
 
 
 def batch(ids: list[list[int]], mask: list[list[int]]) -> TokenBatch:

@@ -71,9 +71,9 @@ def oracle(name: str, rows: int) -> tuple[Any, nn.Linear]:
     return disturb(model).eval(), disturb(projector)
 
 
-def loaded(name: str, context: int, state: dict[str, Any], padding: Any = "attended") -> TextStudent:
+def loaded(name: str, context_length: int, state: dict[str, Any], padding: Any = "attended") -> TextStudent:
     with torch.device("meta"):
-        student = TextStudent(StudentConfig.of(name, context, padding=padding))
+        student = TextStudent(StudentConfig.of(name, context_length, padding=padding))
     student.load_state_dict(state, strict=True, assign=True)
     return student.eval()
 
@@ -261,13 +261,13 @@ def encoder(padding: Any, **changes: Any) -> StudentEncoder:
 
 def test_an_encoder_encodes_texts() -> None:
     student: TextEncoder = encoder("masked")
-    assert (student.name, student.context, student.width) == ("tiny student", 16, 256)
+    assert (student.name, student.context_length, student.width) == ("tiny student", 16, 256)
     features = student.encode(TEXTS)
     assert features.values.shape == (4, 12, 256)
     assert features.mask.dtype is torch.bool
     assert features.mask.sum(1).tolist() == [3, 12, 2, 4]
     assert encoder("attended").encode(TEXTS).values.shape == (4, 16, 256)
-    assert encoder("masked", context=5).encode(TEXTS).values.shape == (4, 5, 256)
+    assert encoder("masked", context_length=5).encode(TEXTS).values.shape == (4, 5, 256)
     assert pooled_features(student, TEXTS, batch_size=3).shape == (4, 256)
 
 
@@ -285,8 +285,8 @@ def test_a_text_has_the_same_features_in_every_batch(padding: Any) -> None:
 def test_tokens_and_texts_have_the_same_features(padding: Any) -> None:
     student = encoder(padding)
     want = student.encode(TEXTS)
-    for context in (12, 16, 40):
-        got = student.encode(TokenBatch.of_texts(TEXTS, context))
+    for context_length in (12, 16, 40):
+        got = student.encode(TokenBatch.of_texts(TEXTS, context_length))
         assert torch.equal(got.values, want.values)
         assert torch.equal(got.mask, want.mask)
 

@@ -64,7 +64,7 @@ def test_equals_the_text_side_of_a_sam3_host(teacher: TextTeacher) -> None:
 def test_the_longest_prompt_is_as_good_as_the_whole_context(teacher: TextTeacher) -> None:
     shorter: TextEncoder = TeacherEncoder(teacher, "tiny")
     got, want = shorter.encode(TEXTS), TeacherEncoder(teacher, "tiny", to_longest=False).encode(TEXTS)
-    assert (shorter.name, shorter.context, shorter.width) == ("tiny", 32, 256)
+    assert (shorter.name, shorter.context_length, shorter.width) == ("tiny", 32, 256)
     assert got.values.shape == (4, 12, 256)
     assert want.values.shape == (4, 32, 256)
     assert got.mask.sum(1).tolist() == want.mask.sum(1).tolist() == [3, 12, 2, 4]
@@ -87,7 +87,7 @@ def test_what_is_no_list_of_texts_is_refused(teacher: TextTeacher, texts: Any) -
     ("change", "complaint"),
     [
         ({"width": 100}, "a width of 100 for 16 heads"),
-        ({"context": 1}, "context is 1"),
+        ({"context_length": 1}, "context_length is 1"),
         ({"blocks": -1}, "blocks is -1"),
     ],
 )

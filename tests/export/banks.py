@@ -31,7 +31,7 @@ class WordArrays:
 
     salt: str = ""
     name: str = "words"
-    context: int = CONTEXT
+    context_length: int = CONTEXT
     width: int = WIDTH
     batches: list[list[str]] = field(default_factory=list)
 

@@ -63,7 +63,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a file without a name": (lambda folder: changed(folder, files={"model.onnx": 1, "": 1}), "not one within"),
     "no entry": (lambda folder: without(folder, "checked"), "missing fields: checked"),
     "options of another kind": (lambda folder: changed(folder, options={"size": 1}), "unknown fields: size"),
-    "a changed bit": (lambda folder: edited(folder, '"context": 16', '"context": 24'), "its checksum is another"),
+    "a changed bit": (
+        lambda folder: edited(folder, '"context_length": 16', '"context_length": 24'),
+        "its checksum is another",
+    ),
     "nested deep": (lambda folder: (folder / MANIFEST).write_text('{"a":' * 100_000), "nested too deep"),
     "a bad configuration": (lambda folder: changed(folder, config={}), "missing fields"),
     "a part missing": (lambda folder: (folder / "model.onnx.data").unlink(), "a part of the program is missing"),

@@ -56,7 +56,7 @@ def test_a_released_student_is_pruned_as_it_is(tmp_path: Path) -> None:
     """Upstream's file has 77 rows of positions; which of them are read is said when it is loaded."""
     source = save_pt(Student.make(TINY).upstream(), tmp_path / "s0_ctx16.pt")
     done = prune_checkpoint(str(source), KNOWN, tmp_path / "pruned.safetensors")
-    before, after = (load_encoder(path, positions="slice", context=16) for path in (source, done.target))
+    before, after = (load_encoder(path, positions="slice", context_length=16) for path in (source, done.target))
     assert torch.equal(before.encode(KNOWN[:200]).values, after.encode(KNOWN[:200]).values)
 
 
@@ -66,7 +66,7 @@ def test_other_phrases_are_read_in_smaller_pieces(tmp_path: Path) -> None:
     before, after = encoder(source), encoder(target)
     assert after.encode(["dogs"]).mask.sum() == 5
     kept = KeptTokens.of_texts(["a white dog", "two cars"])
-    found = cover(kept, ["white dog", "black dogs", "dogs on two dogs", "cars"], context=6)
+    found = cover(kept, ["white dog", "black dogs", "dogs on two dogs", "cars"], context_length=6)
     assert (found.phrases, found.split) == (4, 2)
     assert found.tokens == (4 + 4 + 6 + 3, 4 + (2 + 5 + 3) + (2 + 3 + 2 + 1 + 3) + 3)
     assert found.truncated == (0, 2)

@@ -56,7 +56,7 @@ def test_features_of_pytorch(folders: dict[str, Path], name: str) -> None:
     assert mask.tolist() == seen[:, : mask.shape[1]].tolist()
     np.testing.assert_allclose(features[mask], wanted[seen], atol=2e-5)
     assert (features[~mask] == 0).all()
-    assert (runtime.name, runtime.context, runtime.width) == (name, 16, 256)
+    assert (runtime.name, runtime.context_length, runtime.width) == (name, 16, 256)
 
 
 @settings(max_examples=20, deadline=None)

@@ -18,12 +18,12 @@ pytestmark = pytest.mark.torch
 def test_arrays_become_features_and_again_arrays() -> None:
     words = WordArrays()
     encoder: TextEncoder = ServedEncoder(words)
-    assert (encoder.name, encoder.context, encoder.width) == ("words", CONTEXT, WIDTH)
+    assert (encoder.name, encoder.context_length, encoder.width) == ("words", CONTEXT, WIDTH)
     found = encoder.encode(["white dog", "tree"])
     assert found.values.dtype == torch.float32
     assert found.mask.tolist() == [[True] * 4, [True] * 3 + [False]]
     back = ArraysOf(encoder)
-    assert (back.name, back.context, back.width) == ("words", CONTEXT, WIDTH)
+    assert (back.name, back.context_length, back.width) == ("words", CONTEXT, WIDTH)
     values, mask = back.encode(["white dog", "tree"])
     assert np.array_equal(values[1][mask[1]], rows_of("tree"))
 

@@ -47,7 +47,7 @@ def check(bank: PromptBank, texts: Sequence[str]) -> None:
 @pytest.mark.parametrize("number", NUMBERS)
 def test_what_was_stored_comes_back(tmp_path: Path, number: str) -> None:
     bank = make(tmp_path / "bank.safetensors", number=number)
-    assert (len(bank), bank.context, bank.width) == (len(PHRASES), CONTEXT, WIDTH)
+    assert (len(bank), bank.context_length, bank.width) == (len(PHRASES), CONTEXT, WIDTH)
     assert bank.name == str(tmp_path / "bank.safetensors")
     assert bank.header == header(number)
     assert list(bank.phrases) == PHRASES
@@ -114,7 +114,7 @@ def test_an_unknown_phrase_is_refused_with_the_nearest(bank: PromptBank) -> None
 
 def test_other_phrases_are_left_to_another_encoder(tmp_path: Path) -> None:
     make(tmp_path / "bank.safetensors")
-    other = WordArrays(salt="other ", context=2 * CONTEXT)
+    other = WordArrays(salt="other ", context_length=2 * CONTEXT)
     bank = PromptBank.open(tmp_path / "bank.safetensors", other)
     asked = ["a big cat", "tree", "A  big cat", "lake"]
     features, mask = bank.encode(asked)
@@ -123,7 +123,7 @@ def test_other_phrases_are_left_to_another_encoder(tmp_path: Path) -> None:
     assert np.array_equal(features[1][mask[1]], stored("tree"))
     for row in (0, 2, 3):
         assert np.array_equal(features[row][mask[row]], rows_of(asked[row], "other "))
-    assert bank.context == 2 * CONTEXT
+    assert bank.context_length == 2 * CONTEXT
     bank.check(asked)
     assert "lake" not in bank
     bank.encode(PHRASES)

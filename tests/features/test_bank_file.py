@@ -41,7 +41,7 @@ def test_docs_tell_enough_to_read_it(tmp_path: Path, number: str) -> None:
     )
     assert (said["litetext"], said["kind"], said["encoder"], said["number"]) == ("2", "bank", "words", number)
     assert (said["fingerprint"], said["tokenizer"]) == ("f" * 64, "7" * 64)
-    assert (said["context"], said["width"]) == ("9", str(WIDTH))
+    assert (said["context_length"], said["width"]) == ("9", str(WIDTH))
     for phrase in PHRASES:
         key = int.from_bytes(hashlib.blake2b(phrase.encode(), digest_size=8).digest(), "little")
         place = int(np.searchsorted(tensors["keys"], np.uint64(key)))
@@ -149,7 +149,7 @@ def break_width(head: Head) -> None:
 
 
 def break_context(head: Head) -> None:
-    head["__metadata__"]["context"] = "many"
+    head["__metadata__"]["context_length"] = "many"
 
 
 def lose_metadata(head: Head) -> None:

@@ -45,8 +45,8 @@ class Spy:
     asked: list[tuple[list[str], int]] = field(default_factory=list)
 
     @property
-    def context(self) -> int:
-        return self.encoder.context
+    def context_length(self) -> int:
+        return self.encoder.context_length
 
     @property
     def width(self) -> int:
@@ -113,7 +113,7 @@ def test_plan_known_answers(lengths: list[int], batch: int, shard: int, expected
 
 
 def test_the_longest_come_first_and_the_order_is_no_accident() -> None:
-    texts, lengths = longest_first(["dog", "a red car", "cat", "x" * 600], context=8)
+    texts, lengths = longest_first(["dog", "a red car", "cat", "x" * 600], context_length=8)
     assert texts == ["x" * 600, "a red car", "cat", "dog"]
     assert lengths.tolist() == [8, 5, 3, 3]
     assert longest_first([], 8)[0] == []
@@ -153,7 +153,7 @@ def test_an_encoder_that_reads_its_padding_is_asked_for_the_whole_context(tmp_pa
     student = StudentEncoder(tiny_student("attended", vocabulary=49_408), "attended")
     spy = Spy(student, student.module)
     texts = letters(30)
-    embed(corpus_of(texts), spy, tmp_path / "cache", EmbedOptions(batch_tokens=5 * student.context))
+    embed(corpus_of(texts), spy, tmp_path / "cache", EmbedOptions(batch_tokens=5 * student.context_length))
     assert {len(batch) for batch, _ in spy.asked[1:]} == {5}
     cache = FeatureCache.open(tmp_path / "cache")
     expected = student.encode(texts)
@@ -315,7 +315,7 @@ class Faulty:
     values: torch.Tensor
     module: torch.nn.Module = field(default_factory=lambda: torch.nn.Linear(1, 1))
     name: str = "faulty"
-    context: int = 8
+    context_length: int = 8
     width: int = 2
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:

@@ -66,7 +66,7 @@ def test_what_weights_do_not_say_counts() -> None:
         other.config = replace(module.config, **changes)
         seen.add(fingerprint_encoder(StudentEncoder(other, "student")))
     seen.add(fingerprint_encoder(StudentEncoder(tiny_student("masked").bfloat16(), "student")))
-    seen.add(fingerprint_encoder(student(context=8)))
+    seen.add(fingerprint_encoder(student(context_length=8)))
     assert len(seen) == 6
 
 
@@ -81,7 +81,7 @@ def test_context_and_tokenizer_of_a_hugging_face_model_count(tmp_path: Path) -> 
     tokenizer = words_tokenizer()
     tokenizer.add_tokens(["dog"])
     second = load_huggingface(save(model, tokenizer, tmp_path / "b"), device="cpu")
-    assert len({fingerprint_encoder(encoder) for encoder in (first, second, replace(first, context=5))}) == 3
+    assert len({fingerprint_encoder(encoder) for encoder in (first, second, replace(first, context_length=5))}) == 3
     assert fingerprint_tokenizer(first) != fingerprint_tokenizer(second)
     assert fingerprint_tokenizer(student()) not in {fingerprint_tokenizer(first), fingerprint_tokenizer(second)}
 
@@ -93,7 +93,7 @@ class TwoModules:
     name: str
     tower: nn.Module
     projection: nn.Module
-    context: int = 8
+    context_length: int = 8
     width: int = 2
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:
@@ -101,7 +101,7 @@ class TwoModules:
 
 
 class Itself(nn.Linear):
-    name, context, width = "itself", 8, 2
+    name, context_length, width = "itself", 8, 2
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:
         raise NotImplementedError

@@ -18,7 +18,7 @@ def test_each_text_is_read_alone() -> None:
     alone = OneByOne(fake)
     features = alone.encode(["white dog", "cat"])
     assert fake.batches == [["white dog"], ["cat"]]
-    assert (alone.name, alone.context, alone.width) == ("fake", 16, 8)
+    assert (alone.name, alone.context_length, alone.width) == ("fake", 16, 8)
     assert features.mask.tolist() == [[True, True], [True, False]]
     np.testing.assert_array_equal(features.values[0, 1], vector_of("dog", 8))
     np.testing.assert_array_equal(features.values[1, 0], vector_of("cat", 8))

@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_known_features(tmp_path: Path, dtype: str) -> None:
     cache = FeatureCache.open(write_cache(tmp_path, [TEXTS[:2], TEXTS[2:]], dtype), TEACHER)
-    assert (len(cache), cache.width, cache.context, cache.dtype) == (5, 4, 16, getattr(torch, dtype))
+    assert (len(cache), cache.width, cache.context_length, cache.dtype) == (5, 4, 16, getattr(torch, dtype))
     assert cache.teacher == TEACHER
     assert list(cache.phrases) == TEXTS
     features = cache.features(["cat", "white dog"])

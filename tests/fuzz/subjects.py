@@ -197,7 +197,7 @@ def _read_store(folder: Path) -> str:
 
 def _make_recipes(folder: Path) -> None:
     (folder / "a.toml").write_text(
-        '[student]\npreset = "xs"\ncontext = 16\n[data]\ncache = "store"\nsources = ["a.txt"]\n'
+        '[student]\npreset = "xs"\ncontext_length = 16\n[data]\ncache = "store"\nsources = ["a.txt"]\n'
         "[losses]\nmse = 1.0\ncosine = 0.5\n[training]\nbatch = 8\nepochs = 2\n",
         "utf-8",
     )

@@ -42,7 +42,7 @@ def test_the_configuration_is_that_of_the_recipe(segmenter: Segmenter) -> None:
         for name in ("hidden_size", "num_attention_heads"):
             assert shipped[part][name] == ours[part][name]
     assert shipped["vision_config"]["backbone_config"]["hidden_size"] == 192
-    assert segmenter.encoder.context == 32
+    assert segmenter.encoder.context_length == 32
 
 
 def test_its_text_encoder_alone(segmenter: Segmenter) -> None:
@@ -69,7 +69,7 @@ def test_the_students_beside_it(segmenter: Segmenter, name: str, share: float, l
     student, teacher = load_encoder(name, device="cpu"), segmenter.encoder
     ours, theirs = measure_encoder(name, student), measure_encoder("micro", teacher)
     assert ours.parameters <= share * theirs.parameters
-    assert student.context == 16
+    assert student.context_length == 16
     pairs = list(make_pairs(12, 120, SceneOptions(size=SIZE, split="test")))
     swapped = Segmenter(segmenter.detector, student, segmenter.processor)
     scores = evaluate_pairs(swapped, pairs)

@@ -26,10 +26,10 @@ class OfLength:
     """Features of exactly L valid tokens for any text, padded with one NaN token."""
 
     def __init__(self, length: int, width: int = WIDTH) -> None:
-        self.name, self.context, self.width = f"L{length}", length, width
+        self.name, self.context_length, self.width = f"L{length}", length, width
 
     def encode(self, texts: Any) -> TextFeatures:
-        rows = [[vector_of(f"{text} {index}", self.width) for index in range(self.context)] for text in texts]
+        rows = [[vector_of(f"{text} {index}", self.width) for index in range(self.context_length)] for text in texts]
         values = torch.tensor(np.array(rows))
         values = torch.cat([values, torch.full_like(values[:, :1], torch.nan)], dim=1)
         mask = torch.ones(values.shape[:2], dtype=torch.bool)

@@ -33,7 +33,7 @@ class Wrong:
     scale: float
     most: int = 99
     name: str = "wrong"
-    context: int = 16
+    context_length: int = 16
     width: int = WIDTH
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:

@@ -126,7 +126,7 @@ def test_features_take_the_hosts_number_type(host_folder: Path, name: str, fake:
 
 def test_an_encoder_that_is_a_module_stays_its_owners(host: Any) -> None:
     class Module(torch.nn.Module):
-        name, context, width = "module", 4, WIDTH
+        name, context_length, width = "module", 4, WIDTH
 
         def __init__(self) -> None:
             super().__init__()
@@ -224,7 +224,7 @@ def test_only_hosts_are_swapped() -> None:
 
 def test_the_hosts_tower_is_an_encoder(host: Any) -> None:
     encoder = encoder_of(host)
-    assert (encoder.context, encoder.width) == (32, WIDTH)
+    assert (encoder.context_length, encoder.width) == (32, WIDTH)
     features = encoder.encode(PHRASES)
     batch = as_processor(PHRASES)
     with torch.no_grad():

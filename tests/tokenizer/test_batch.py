@@ -10,12 +10,14 @@ from tests.tokenizer.reference import sam3_tokenizer
 
 
 @given(st.lists(st.text(max_size=30), max_size=5), st.integers(2, 20))
-def test_pads_and_truncates_as_sam3_does(texts: list[str], context: int) -> None:
-    batch = TokenBatch.of_texts(texts, context)
-    assert batch.ids.shape == (len(texts), context)
-    np.testing.assert_array_equal(batch.ids, sam3_tokenizer()(texts, context).numpy().reshape(-1, context))
+def test_pads_and_truncates_as_sam3_does(texts: list[str], context_length: int) -> None:
+    batch = TokenBatch.of_texts(texts, context_length)
+    assert batch.ids.shape == (len(texts), context_length)
     np.testing.assert_array_equal(
-        batch.mask.sum(axis=1), [min(context, len(sam3_tokenizer().encode(text)) + 2) for text in texts]
+        batch.ids, sam3_tokenizer()(texts, context_length).numpy().reshape(-1, context_length)
+    )
+    np.testing.assert_array_equal(
+        batch.mask.sum(axis=1), [min(context_length, len(sam3_tokenizer().encode(text)) + 2) for text in texts]
     )
 
 
@@ -23,7 +25,7 @@ def test_known_answer() -> None:
     batch = TokenBatch.of_texts(["white dog", "a photo of a cat"], 5)
     assert batch.ids.tolist() == [[START_ID, 1579, 1929, END_ID, 0], [START_ID, 320, 1125, 539, END_ID]]
     assert batch.mask.tolist() == [[True] * 4 + [False], [True] * 5]
-    assert batch.context == 5
+    assert batch.context_length == 5
     assert len(batch) == 2
 
 

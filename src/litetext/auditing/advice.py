@@ -15,7 +15,7 @@ from litetext.auditing.vocabulary_use import VocabularyUse
 from litetext.encoders.config import PRESETS, STUDENTS
 
 RELEASED_CONTEXT = 16
-TEACHER_CONTEXT = PRESETS["teacher"].context
+TEACHER_CONTEXT = PRESETS["teacher"].context_length
 MEANS_LESS = 0.8  # of two factors of attenuation: below this, or above its inverse, they are called different
 
 

@@ -31,7 +31,7 @@ def prompt_flops(config: StudentConfig, length: int) -> int:
 
 def mean_flops(config: StudentConfig, lengths: Sequence[int]) -> float:
     """The mean over prompts of some lengths, each computed at its own, at most the context."""
-    return sum(prompt_flops(config, min(length, config.context)) for length in lengths) / len(lengths)
+    return sum(prompt_flops(config, min(length, config.context_length)) for length in lengths) / len(lengths)
 
 
 def row_cost(work: Work, row: Row) -> dict[str, float | int | None]:
@@ -43,7 +43,7 @@ def row_cost(work: Work, row: Row) -> dict[str, float | int | None]:
     if row.group in {"bank", "bundle"}:
         return {"length": None, "flops": None}
     config = _config(work, row)
-    length = row.computed(config.context)
+    length = row.computed(config.context_length)
     if length is not None:
         return {"length": length, "flops": prompt_flops(config, length)}
     from litetext.tokenizer.bpe import clip_tokenizer

@@ -39,11 +39,11 @@ class Row:
     precision: Precision
     reference: str | None
 
-    def computed(self, context: int) -> int | None:
+    def computed(self, context_length: int) -> int | None:
         """Tokens that are computed of every prompt, padding included; None where only the valid ones are."""
         if self.group in {"teacher", "huggingface"}:
             return HOST_CONTEXT
-        return context if self.group == "exact-L" else None
+        return context_length if self.group == "exact-L" else None
 
     def known(self, texts: list[str]) -> list[str]:
         """The phrases that it can be asked for: a bank knows the first of them."""

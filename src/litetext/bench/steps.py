@@ -98,16 +98,16 @@ def _student(making: Making, padding: "Padding") -> str:
 
     inputs = making.inputs
     if inputs.student is None:
-        config = StudentConfig.of(inputs.preset, inputs.context, padding=padding)
+        config = StudentConfig.of(inputs.preset, inputs.context_length, padding=padding)
         save_student(build_student(config, torch.Generator().manual_seed(SEED)).eval(), making.target)
         return RANDOM
-    module = _load(inputs.student, inputs.positions, inputs.context)
+    module = _load(inputs.student, inputs.positions, inputs.context_length)
     module.config = replace(module.config, padding=padding)
     save_student(module, making.target)
     return inputs.student
 
 
-def _load(spec: str | Path, positions: str = "keep", context: int | None = None) -> "TextStudent":
+def _load(spec: str | Path, positions: str = "keep", context_length: int | None = None) -> "TextStudent":
     """A student in PyTorch, in float32.
 
     Raises:
@@ -116,7 +116,7 @@ def _load(spec: str | Path, positions: str = "keep", context: int | None = None)
     from litetext.checkpoints.load import Positions, load_encoder
     from litetext.encoders.student import StudentEncoder
 
-    encoder = load_encoder(spec, positions=cast("Positions", positions), context=context, device="cpu")
+    encoder = load_encoder(spec, positions=cast("Positions", positions), context_length=context_length, device="cpu")
     if not isinstance(encoder, StudentEncoder):
         raise EncoderError("not a student", where=str(spec), hint="give a student; a teacher goes to --teacher")
     return encoder.module

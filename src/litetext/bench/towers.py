@@ -121,7 +121,7 @@ def _sizes(config: "StudentConfig") -> dict[str, Any]:
         "projection_dim": config.width,
         "num_hidden_layers": config.encoder_blocks + config.mixer_blocks,
         "num_attention_heads": config.heads,
-        "max_position_embeddings": config.context,
+        "max_position_embeddings": config.context_length,
         "hidden_act": "gelu",
         "use_repmixer_blocks": config.mixer_blocks > 0,
     }

@@ -27,7 +27,7 @@ class Inputs:
         stamp: when its file was written and how long it is, so that another one is noticed.
         preset: the size where the weights are random, a name in `PRESETS`.
         positions: of the student's position table, as `load_encoder` takes it.
-        context: tokens that the student reads; None: as many as it has rows.
+        context_length: tokens that the student reads; None: as many as it has rows.
         teacher: a teacher's checkpoint; None for random weights of SAM3's size.
         prompts: where the phrases are from.
         fingerprint: SHA-256 of the phrases in their order.
@@ -38,7 +38,7 @@ class Inputs:
     stamp: str
     preset: str
     positions: str
-    context: int | None
+    context_length: int | None
     teacher: str | None
     prompts: str
     fingerprint: str
@@ -53,7 +53,7 @@ class Inputs:
         preset: str | None = None,
         teacher: str | None = None,
         positions: str | None = None,
-        context: int | None = None,
+        context_length: int | None = None,
     ) -> Self:
         """Inputs of this version, with stamps and fingerprint; what is None has its default.
 
@@ -63,14 +63,14 @@ class Inputs:
             preset: as above, only without a student; default s0.
             teacher: as above.
             positions: as above, only with a student; default auto.
-            context: as above.
+            context_length: as above.
 
         Raises:
             EncoderError: no such student or teacher.
             OptionError: no such preset or context, or options that do not belong together.
         """
         if student is None:
-            StudentConfig.of(preset or DEFAULT_PRESET, context, padding="attended")
+            StudentConfig.of(preset or DEFAULT_PRESET, context_length, padding="attended")
         if (preset if student else positions) is not None:
             hint = "a preset is for random weights, positions are for a student of yours"
             raise OptionError("a preset beside a student" if student else "positions without a student", hint=hint)
@@ -80,7 +80,7 @@ class Inputs:
             stamp="; ".join(_stamp(spec) for spec in (student, teacher) if spec is not None),
             preset=preset or DEFAULT_PRESET,
             positions=positions or "auto",
-            context=context,
+            context_length=context_length,
             teacher=teacher,
             prompts=source,
             fingerprint=fingerprint(texts),

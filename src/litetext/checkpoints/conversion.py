@@ -68,5 +68,5 @@ def convert_checkpoint(source: str, target: Path, family: str, *, heads: int | N
         target_format=writable(family, checkpoint.model).name,
         variant=config.name,
         tensors=len(tensors),
-        rows=config.context,
+        rows=config.context_length,
     )

@@ -28,7 +28,7 @@ class HuggingFaceEncoder:
 
     Attributes:
         name: the folder or hub name that it was loaded from.
-        context: tokens that it reads of a text, start and end token counted.
+        context_length: tokens that it reads of a text, start and end token counted.
         model: gives ``last_hidden_state`` [B, L, D] for ids and an attention mask, both [B, L].
         tokenizer: pads with its own padding token, and marks padding by 0 in its attention mask.
 
@@ -37,14 +37,14 @@ class HuggingFaceEncoder:
     """
 
     name: str
-    context: int
+    context_length: int
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
 
     def __post_init__(self) -> None:
         """Refuse a context that holds no text."""
-        if self.context < SHORTEST_CONTEXT:
-            raise OptionError(f"a context of {self.context} tokens", hint=f"give at least {SHORTEST_CONTEXT}")
+        if self.context_length < SHORTEST_CONTEXT:
+            raise OptionError(f"a context of {self.context_length} tokens", hint=f"give at least {SHORTEST_CONTEXT}")
 
     @property
     def width(self) -> int:
@@ -64,7 +64,7 @@ class HuggingFaceEncoder:
         import torch
 
         batch = self.tokenizer(
-            as_texts(texts), padding=True, truncation=True, max_length=self.context, return_tensors="pt"
+            as_texts(texts), padding=True, truncation=True, max_length=self.context_length, return_tensors="pt"
         ).to(self.model.device)
         mask = batch["attention_mask"]
         with torch.inference_mode():
@@ -77,7 +77,7 @@ def load_huggingface(
     *,
     device: "str | torch.device | None" = None,
     dtype: "str | torch.dtype | None" = None,
-    context: int | None = None,
+    context_length: int | None = None,
 ) -> HuggingFaceEncoder:
     """Load a text model from a folder or the hub: weights in safetensors only, and no code but that of `transformers`.
 
@@ -88,7 +88,7 @@ def load_huggingface(
         path_or_id: a folder that ``save_pretrained`` wrote, or a hub name such as ``openai/clip-vit-base-patch32``.
         device: as `choose_device` takes it.
         dtype: as `choose_dtype` takes it.
-        context: tokens to read of a text; None reads as many as the model can.
+        context_length: tokens to read of a text; None reads as many as the model can.
 
     Raises:
         EncoderError: nothing to be loaded there, not a text model, or its weights or tokenizer are missing or broken.
@@ -118,7 +118,7 @@ def load_huggingface(
         )
     _check_weights(report, name)
     _check_tokenizer(tokenizer, model, name)
-    length = _context(context, tokenizer, model, name)
+    length = _context(context_length, tokenizer, model, name)
     return HuggingFaceEncoder(name, length, model.eval().to(target), tokenizer)
 
 

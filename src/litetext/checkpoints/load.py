@@ -48,7 +48,7 @@ def load_encoder(
     path_or_id: str | Path,
     *,
     positions: Positions = "auto",
-    context: int | None = None,
+    context_length: int | None = None,
     dtype: "str | torch.dtype | None" = None,
     device: "str | torch.device | None" = None,
 ) -> TextEncoder:
@@ -63,8 +63,8 @@ def load_encoder(
         positions: how the file's position table becomes one of ``context`` rows. "auto" keeps a table that already has
             them, and refuses to guess otherwise; "slice" takes the first rows; "interpolate" stretches the whole table;
             "keep" takes the table as it is. Which one a file needs is said in docs/checkpoints.md.
-        context: tokens to read of a text, start and end token counted; None for the rows of the table, unless they are
-            77: released students carry such a table, but were trained for another context.
+        context_length: tokens to read of a text, start and end token counted; None for the rows of the table, unless
+            they are 77: released students carry such a table, but were trained for another context.
         dtype: as `choose_dtype` takes it.
         device: as `choose_device` takes it.
 
@@ -84,9 +84,9 @@ def load_encoder(
             raise OptionError(
                 f"positions '{positions}' for a model that is not SAM3's", where=name, hint="leave it out"
             )
-        return load_huggingface(name, device=device, dtype=dtype, context=context)
+        return load_huggingface(name, device=device, dtype=dtype, context_length=context_length)
     checkpoint = open_checkpoint(locate(name))
-    plan = _plan(checkpoint, positions, context)
+    plan = _plan(checkpoint, positions, context_length)
     if checkpoint.model == "teacher":
         return _teacher(checkpoint, plan, number, target)
     from litetext.encoders.student import StudentEncoder
@@ -95,14 +95,14 @@ def load_encoder(
 
 
 def load_stored_student(
-    path_or_id: str | Path, *, positions: Positions = "auto", context: int | None = None
+    path_or_id: str | Path, *, positions: Positions = "auto", context_length: int | None = None
 ) -> "TextStudent":
     """A student in the number types of its file, on the CPU, in eval mode: for what makes a smaller one of it.
 
     Args:
         path_or_id: as `load_encoder` takes it.
         positions: as `load_encoder` takes it.
-        context: as `load_encoder` takes it.
+        context_length: as `load_encoder` takes it.
 
     Raises:
         EncoderError: nothing there, not whole, not a student, or the position table does not fit.
@@ -113,7 +113,7 @@ def load_stored_student(
     checkpoint = open_checkpoint(locate(str(path_or_id)))
     if checkpoint.model != "student":
         raise EncoderError("a teacher, not a student", where=checkpoint.where, hint="distill a student of it")
-    return _student(checkpoint, _plan(checkpoint, positions, context), None)
+    return _student(checkpoint, _plan(checkpoint, positions, context_length), None)
 
 
 def read_student_tensors(path_or_id: str | Path) -> StudentTensors:
@@ -149,22 +149,22 @@ def _check_positions(positions: str) -> None:
         raise OptionError(f"positions '{positions}'", hint=f"give {', '.join(get_args(Positions))}")
 
 
-def _plan(checkpoint: Checkpoint, positions: Positions, context: int | None) -> _Plan:
+def _plan(checkpoint: Checkpoint, positions: Positions, context_length: int | None) -> _Plan:
     """Decide what becomes of the position table; what is not said is not guessed."""
     config = checkpoint.config()
-    rows = config.context
+    rows = config.context_length
     if positions in {"slice", "interpolate"}:
-        if context is None:
+        if context_length is None:
             raise OptionError(
                 f"positions '{positions}' to how many rows", where=checkpoint.where, hint="give a context"
             )
         how: Resize = "slice" if positions == "slice" else "interpolate"
-        if context < 2 or (how == "slice" and context > rows):
-            raise OptionError(f"a context of {context} of {rows} rows by '{how}'", where=checkpoint.where)
-        return _Plan(replace(config, context=context), how)
-    wanted = rows if context is None else context
-    if wanted != rows or (positions == "auto" and context is None and rows == PRETRAINED_ROWS):
-        goal = "without a context said" if context is None else f"for a context of {context}"
+        if context_length < 2 or (how == "slice" and context_length > rows):
+            raise OptionError(f"a context of {context_length} of {rows} rows by '{how}'", where=checkpoint.where)
+        return _Plan(replace(config, context_length=context_length), how)
+    wanted = rows if context_length is None else context_length
+    if wanted != rows or (positions == "auto" and context_length is None and rows == PRETRAINED_ROWS):
+        goal = "without a context said" if context_length is None else f"for a context of {context_length}"
         raise EncoderError(f"a position table of {rows} rows {goal}", where=checkpoint.where, hint=CHOICES)
     return _Plan(config, "keep")
 
@@ -187,7 +187,9 @@ def _teacher(checkpoint: Checkpoint, plan: _Plan, number: "torch.dtype", target:
     said = plan.config
     with meta_init():
         module = TextTeacher.of(
-            TeacherConfig(said.width, said.heads, said.encoder_blocks, said.context, said.vocabulary, said.output)
+            TeacherConfig(
+                said.width, said.heads, said.encoder_blocks, said.context_length, said.vocabulary, said.output
+            )
         )
     row, root = find_format(module.state_dict(), "transformers", [TOWER])
     rules = {rule.ours: rule.below(root) for rule in row.rules(checkpoint.sizes.kinds)}
@@ -207,7 +209,7 @@ def _weights(
     for name, tensor in checkpoint.read():
         if name == UNUSED:
             continue
-        value = resize_positions(tensor, plan.config.context, plan.how) if name == "positions" else tensor
+        value = resize_positions(tensor, plan.config.context_length, plan.how) if name == "positions" else tensor
         if value.is_floating_point():
             value = value.to(value.dtype if name in exact else number or value.dtype)
             low, high = value.aminmax()  # unlike isfinite, without a copy of a table of 200 MB

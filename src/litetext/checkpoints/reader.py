@@ -144,7 +144,7 @@ class Checkpoint:
             heads=self.heads,
             encoder_blocks=self.sizes.kinds.count("encoder"),
             mixer_blocks=self.sizes.mixer_blocks,
-            context=self.sizes.rows,
+            context_length=self.sizes.rows,
             padding="attended" if self.model == "student" else "masked",
             vocabulary=self.sizes.vocabulary,
             output=self.sizes.output,
@@ -230,7 +230,7 @@ def _open_own(source: TensorSource, row: Format, root: str) -> Checkpoint:
     sizes = Sizes(
         width=config.width,
         vocabulary=config.vocabulary,
-        rows=config.context,
+        rows=config.context_length,
         kinds=block_kinds(config),
         output=config.output,
         projection=None if entry is None else entry.shape[-1] if entry.shape else 0,

@@ -160,7 +160,7 @@ def _transformers_config(identity: Identity, unused: "Tensor | None") -> dict[st
         "intermediate_size": 4 * config.width,
         "num_hidden_layers": config.encoder_blocks + config.mixer_blocks,
         "num_attention_heads": config.heads,
-        "max_position_embeddings": config.context,
+        "max_position_embeddings": config.context_length,
         "hidden_act": "gelu",
     }
     if unused is not None:

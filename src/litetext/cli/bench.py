@@ -111,7 +111,7 @@ def bench(
     options = _options(quick, said)
     given = [find_row(f"{ARTEFACT}{path}") for path in bundle or ()]
     chosen = [*given, *_choose(rows, alone=bool(given), small=quick and teacher is None)]
-    made = {"student": student, "preset": preset, "teacher": teacher, "positions": positions, "context": context}
+    made = {"student": student, "preset": preset, "teacher": teacher, "positions": positions, "context_length": context}
     for place in (output, work):
         if place is not None:
             check_target(place, models=(student, teacher, *(bundle or ())), sources=sources, folder=True)

@@ -83,7 +83,7 @@ def distill(
     from litetext.distillation.recipe import read_recipe
 
     changes: dict[str, dict[str, Any]] = {
-        "student": {"preset": preset, "init": init, "context": context},
+        "student": {"preset": preset, "init": init, "context_length": context},
         "data": {"cache": features, "host": host},
         "training": {"epochs": epochs, "batch": batch, "rate": rate, "dtype": dtype, "seed": seed},
         "validation": {"gold": gold or None, "images": images or None},

@@ -25,7 +25,7 @@ class Injection:
         images: paths, or the micro world's scenes, which are the micro host's own.
         pairs: the most (image, phrase) pairs; None: `MOST_PAIRS`.
         positions: of the student's position table: auto, slice, interpolate or keep.
-        context: tokens that the student reads; None: as many as its table has.
+        context_length: tokens that the student reads; None: as many as its table has.
 
     Raises:
         OptionError: an option without the others that it needs, or no pairs.
@@ -36,12 +36,12 @@ class Injection:
     images: tuple[str, ...] = ()
     pairs: int | None = None
     positions: str = "auto"
-    context: int | None = None
+    context_length: int | None = None
 
     def __post_init__(self) -> None:
         """Check what belongs together."""
         if self.student is None:
-            if any((self.host, self.images, self.pairs is not None, self.positions != "auto", self.context)):
+            if any((self.host, self.images, self.pairs is not None, self.positions != "auto", self.context_length)):
                 raise OptionError("options of --attenuation without a student", hint="give --attenuation STUDENT")
         elif self.host is None:
             raise OptionError("--attenuation without a host", hint="give --host micro, a folder or a hub name")
@@ -80,7 +80,7 @@ class Injection:
         most = MOST_PAIRS if self.pairs is None else self.pairs
         with_scenes = self.images in ((), (MICRO,))
         questions = [] if with_scenes else share_out(find_images(self.images), corpus.texts, most, seed)
-        student = open_encoder(self.student, self.positions, self.context, device)
+        student = open_encoder(self.student, self.positions, self.context_length, device)
         segmenter = Segmenter.load(self.host, device=device)
         if with_scenes:
             questions = _scenes(most, seed, segmenter.processor.size["height"])

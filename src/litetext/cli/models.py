@@ -47,7 +47,7 @@ def open_encoder(spec: str, positions: str, context: int | None, device: str, dt
         _refuse_positions(spec, positions, context)
         return open_served(spec)
     chosen = cast("Known", positions)  # load_encoder refuses any other word
-    return load_encoder(spec, positions=chosen, context=context, dtype=dtype, device=device)
+    return load_encoder(spec, positions=chosen, context_length=context, dtype=dtype, device=device)
 
 
 def measure(spec: str, encoder: "TextEncoder") -> "EncoderSize":
@@ -72,7 +72,7 @@ class ModelChoice:
         model: a folder or a hub name.
         text: another text encoder, exported or not, or a prompt bank; None: the model's own.
         positions: of that encoder's position table: auto, slice, interpolate or keep; with a bank, of ``otherwise``.
-        context: tokens that it reads; None: as many as its table has.
+        context_length: tokens that it reads; None: as many as its table has.
         device: where to compute.
         dtype: the number type.
         fallback: encodes the phrases that the bank does not know; None: they are refused.
@@ -84,14 +84,14 @@ class ModelChoice:
     model: str
     text: str | None = None
     positions: str = "auto"
-    context: int | None = None
+    context_length: int | None = None
     device: str = "auto"
     dtype: str = "auto"
     fallback: str | None = None
 
     def __post_init__(self) -> None:
         """Check what belongs together."""
-        if self.text is None and (self.context is not None or self.positions != "auto"):
+        if self.text is None and (self.context_length is not None or self.positions != "auto"):
             raise OptionError("a context or positions without a text encoder", hint="give --text")
         if self.fallback is not None and self.text is None:
             raise OptionError("--fallback without a prompt bank", where=self.fallback, hint="give --text BANK")
@@ -119,7 +119,11 @@ class ModelChoice:
 
         described = {"model": identify(self.model), "dtype": self.dtype}
         if self.text is not None:
-            described |= {"text": identify(self.text), "positions": self.positions, "context": str(self.context)}
+            described |= {
+                "text": identify(self.text),
+                "positions": self.positions,
+                "context_length": str(self.context_length),
+            }
         if self.fallback is not None:
             described["otherwise"] = identify(self.fallback)
         return described
@@ -135,12 +139,12 @@ class ModelChoice:
                 raise OptionError("--fallback for what is no prompt bank", where=self.text, hint="leave it out")
             return self._load(self.text)
         if other is None:
-            _refuse_positions(self.text, self.positions, self.context)
+            _refuse_positions(self.text, self.positions, self.context_length)
             return open_served(self.text, asked=asked)
         return open_served(self.text, lambda: self._load(other))
 
     def _load(self, spec: str) -> "TextEncoder":
-        return open_encoder(spec, self.positions, self.context, self.device, self.dtype)
+        return open_encoder(spec, self.positions, self.context_length, self.device, self.dtype)
 
 
 def _refuse_positions(spec: str, positions: str, context: int | None) -> None:

@@ -68,7 +68,7 @@ def _cover(done: "Pruning", texts: "Sequence[str]", positions: str, context: int
     with show_progress() as progress:
         changed = [texts[row] for row in split_rows(done.kept, texts)]
         cosine = compare_features(before, after, changed, lambda share: progress("comparing", share))
-    return replace(cover(done.kept, texts, after.context), cosine=cosine)
+    return replace(cover(done.kept, texts, after.context_length), cosine=cosine)
 
 
 def _lines(done: "Pruning") -> list[str]:

@@ -95,7 +95,7 @@ class _Host:
             raise MissingExtraError("evaluation", "sam3") from error
 
         asked = micro_pairs(count, seed)
-        chosen = ModelChoice(model, files.source, files.positions, files.context, device="cpu")
+        chosen = ModelChoice(model, files.source, files.positions, files.context_length, device="cpu")
         return cls(chosen.load(options_for(SCORE)), asked)
 
     def compare(self, files: "StudentFiles", seed: int) -> "RetentionReport":

@@ -104,5 +104,7 @@ def _warn_of_long(prompts: Sequence[str], encoder: "TextEncoder") -> None:
     from litetext.tokenizer.bpe import clip_tokenizer
 
     for prompt, tokens in zip(prompts, clip_tokenizer().encode(prompts).lengths.tolist(), strict=True):
-        if tokens > encoder.context:
-            echo(f"warning: only {encoder.context} of {tokens} tokens are read of '{shortened(prompt)}'", err=True)
+        if tokens > encoder.context_length:
+            echo(
+                f"warning: only {encoder.context_length} of {tokens} tokens are read of '{shortened(prompt)}'", err=True
+            )

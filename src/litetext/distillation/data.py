@@ -84,9 +84,9 @@ class Data:
         return cls(tuple(train), tuple(validation), tuple(hold_outs), kept_out)
 
 
-def token_lengths(texts: Sequence[str], context: int) -> Rows:
+def token_lengths(texts: Sequence[str], context_length: int) -> Rows:
     """Tokens of each text, int64 [N], start and end token counted, at most the context."""
-    return np.minimum(clip_tokenizer().encode(texts).lengths, context)
+    return np.minimum(clip_tokenizer().encode(texts).lengths, context_length)
 
 
 def epoch_batches(lengths: Rows, batch: int, seed: int, epoch: int) -> list[Rows]:

@@ -97,7 +97,7 @@ def prepare_run(recipe: DistillRecipe, folder: Path, cache: FeatureCache, data: 
     learner = StepRunner(student, cache, recipe.losses, host.reader if host else None, around.world, number)
     asked = data.validation[: recipe.validation.phrases]
     examination = Validator(cache, asked, recipe.losses, host, training.seed)
-    lengths = token_lengths(data.train, student.config.context)
+    lengths = token_lengths(data.train, student.config.context_length)
     return Trainer(recipe, folder, data, run, learner, examination, around, lengths, identity)
 
 

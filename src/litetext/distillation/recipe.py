@@ -26,7 +26,7 @@ class StudentOptions:
 
     Attributes:
         preset: a name in `PRESETS`. The width of the features is that of the teacher's, whatever the preset says.
-        context: tokens that it reads, from the first step on; 0 for the preset's own.
+        context_length: tokens that it reads, from the first step on; 0 for the preset's own.
         padding: "masked" or "attended".
         width: channels of a token, a multiple of the preset's heads; 0 for the preset's own.
         rank: rank of the token table, at most the width: 0 for a whole one, -1 for the preset's own.
@@ -39,7 +39,7 @@ class StudentOptions:
     """
 
     preset: str = "s0"
-    context: int = 0
+    context_length: int = 0
     padding: Padding = "masked"
     width: int = 0
     rank: int = -1
@@ -48,7 +48,7 @@ class StudentOptions:
 
     def __post_init__(self) -> None:
         """Check each value."""
-        check_least(0, context=self.context, width=self.width)
+        check_least(0, context_length=self.context_length, width=self.width)
         check_least(-1, rank=self.rank)
         if self.positions not in get_args(Positions):
             raise OptionError(f"positions '{self.positions}'", hint=f"give {', '.join(get_args(Positions))}")
@@ -56,7 +56,9 @@ class StudentOptions:
 
     def config(self, output: int) -> StudentConfig:
         """The student's configuration for features of a width."""
-        said = asdict(StudentConfig.of(self.preset, self.context or None, padding=self.padding)) | {"output": output}
+        said = asdict(StudentConfig.of(self.preset, self.context_length or None, padding=self.padding)) | {
+            "output": output
+        }
         if self.width:
             said["width"] = self.width
         if self.rank >= 0:

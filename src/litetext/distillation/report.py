@@ -95,19 +95,21 @@ class DistillReport:
     def card(self) -> str:
         """The model card, in Markdown."""
         student, said = self.recipe.student, self.recipe.data
-        context = student.config(self.teacher.width).context
+        context_length = student.config(self.teacher.width).context_length
         start = f"started from `{student.init}`" if student.init else "from random weights"
         figures = [f"| {_LABELS.get(name, name)} | {value:.4g} |" for name, value in self._figures().items()]
         return "\n".join(
             [
                 "# A text encoder for SAM3, distilled with LiteText",
                 "",
-                f"`{STUDENT}`: preset {student.preset}, {self.parameters / 1e6:.2f} M parameters, context {context}, "
+                f"`{STUDENT}`: preset {student.preset}, {self.parameters / 1e6:.2f} M parameters, "
+                f"context {context_length}, "
                 f"padding {student.padding}, {start}.",
                 "",
                 "## Teacher",
                 "",
-                f"`{self.teacher.name}`, context {self.teacher.context}, width {self.teacher.width}, fingerprint "
+                f"`{self.teacher.name}`, context {self.teacher.context_length}, "
+                f"width {self.teacher.width}, fingerprint "
                 f"`{self.teacher.fingerprint}`."
                 + (f" Losses and figures of the host `{self.host}`." if self.host else ""),
                 "",

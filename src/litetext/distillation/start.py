@@ -47,7 +47,7 @@ def _fitted(
 ) -> dict[str, Tensor]:
     """The checkpoint's tensors, brought to the sizes of the student."""
     given = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in found.tensors.items()}
-    given[POSITIONS] = _positions(given[POSITIONS], found.sizes.output is None, config.context, options)
+    given[POSITIONS] = _positions(given[POSITIONS], found.sizes.output is None, config.context_length, options)
     if config.rank is not None and UP not in given and given[TABLE].shape[1] == config.width:
         given[TABLE], given[UP] = factorize_table(given[TABLE], config.rank)
     if found.sizes.output is None:

@@ -35,7 +35,7 @@ class Preset:
         heads: attention heads.
         encoder_blocks: pre-norm transformer blocks.
         mixer_blocks: RepMixer blocks (depthwise convolutions over the tokens), half before and half after the others.
-        context: context length L that it is released for.
+        context_length: context length L that it is released for.
         projection: width of the projection that its checkpoint holds but SAM3 never uses.
         causal: whether attention looks back only.
         output: width D of the features, that of the decoder which it is for.
@@ -48,22 +48,22 @@ class Preset:
     heads: int
     encoder_blocks: int
     mixer_blocks: int
-    context: int
+    context_length: int
     projection: int
     causal: bool
     output: int = OUTPUT_WIDTH
     rank: int | None = None
 
-    def parameters(self, context: int | None = None, *, vocabulary: int = VOCABULARY_SIZE) -> int:
+    def parameters(self, context_length: int | None = None, *, vocabulary: int = VOCABULARY_SIZE) -> int:
         """Parameters as the paper counts them: the unused projection and batch-norm scales in, running statistics out.
 
         Args:
-            context: rows of the position table; default the preset's own.
+            context_length: rows of the position table; default the preset's own.
             vocabulary: rows of the token table.
         """
-        return sum(self.parts(context, vocabulary=vocabulary).values())
+        return sum(self.parts(context_length, vocabulary=vocabulary).values())
 
-    def parts(self, context: int | None = None, *, vocabulary: int = VOCABULARY_SIZE) -> dict[str, int]:
+    def parts(self, context_length: int | None = None, *, vocabulary: int = VOCABULARY_SIZE) -> dict[str, int]:
         """Parameters by part: token table, positions, blocks, final norm, projector, unused projection."""
         width = self.width
         feed_forward = 2 * width * 4 * width + 4 * width + width
@@ -74,7 +74,7 @@ class Preset:
         )
         return {
             "token_table": vocabulary * width if self.rank is None else (vocabulary + width) * self.rank,
-            "positions": (context or self.context) * width,
+            "positions": (context_length or self.context_length) * width,
             "blocks": self.encoder_blocks * encoder + self.mixer_blocks * mixer,
             "final_norm": 2 * width,
             "projector": width * self.output + self.output,
@@ -111,7 +111,7 @@ class StudentConfig:
         heads: attention heads, a divisor of the width.
         encoder_blocks: pre-norm transformer blocks.
         mixer_blocks: RepMixer blocks, an even number: half before and half after the others.
-        context: rows of the position table; the most tokens that are read.
+        context_length: rows of the position table; the most tokens that are read.
         padding: "attended" if padding is read like tokens, up to ``context``, as the released students were trained;
             "masked" if attention and convolutions see valid tokens only.
         vocabulary: rows V of the token table.
@@ -132,7 +132,7 @@ class StudentConfig:
     heads: int
     encoder_blocks: int
     mixer_blocks: int
-    context: int
+    context_length: int
     padding: Padding
     vocabulary: int = VOCABULARY_SIZE
     output: int = OUTPUT_WIDTH
@@ -151,7 +151,7 @@ class StudentConfig:
         check_sizes(0, encoder_blocks=self.encoder_blocks, mixer_blocks=self.mixer_blocks)
         if self.encoder_blocks + self.mixer_blocks > MOST_BLOCKS:
             raise OptionError(f"{self.encoder_blocks + self.mixer_blocks} blocks", hint=f"give at most {MOST_BLOCKS}")
-        check_sizes(SHORTEST_CONTEXT, context=self.context)
+        check_sizes(SHORTEST_CONTEXT, context_length=self.context_length)
         check_heads(self.width, self.heads)
         if self.rank is not None:
             check_sizes(rank=self.rank)
@@ -194,13 +194,13 @@ class StudentConfig:
 
     @classmethod
     def of(
-        cls, preset: str, context: int | None = None, *, padding: Padding, vocabulary: int = VOCABULARY_SIZE
+        cls, preset: str, context_length: int | None = None, *, padding: Padding, vocabulary: int = VOCABULARY_SIZE
     ) -> Self:
         """A student, not folded, of the size of a preset.
 
         Args:
             preset: a name in `PRESETS`, not the teacher's.
-            context: rows of the position table; None for the preset's own.
+            context_length: rows of the position table; None for the preset's own.
             padding: "attended" or "masked".
             vocabulary: rows of the token table.
 
@@ -211,7 +211,7 @@ class StudentConfig:
         if row is None or row.causal:
             names = ", ".join(name for name, row in PRESETS.items() if not row.causal)
             raise OptionError(f"no student is called {preset!r}", hint=f"give one of {names}")
-        rows = row.context if context is None else context
+        rows = row.context_length if context_length is None else context_length
         sizes = (row.width, row.heads, row.encoder_blocks, row.mixer_blocks, rows)
         return cls(row.name, *sizes, padding, vocabulary=vocabulary, output=row.output, rank=row.rank)
 

@@ -29,9 +29,9 @@ def prepare_rows(texts: Iterable[str] | TokenBatch, config: StudentConfig) -> To
     """
     to_longest = config.padding == "masked"
     if config.kept is None:
-        return prepare(texts, config.context, to_longest=to_longest, vocabulary=config.vocabulary)
+        return prepare(texts, config.context_length, to_longest=to_longest, vocabulary=config.vocabulary)
     kept = kept_tokens(config.kept)
-    batch = prepare(texts, config.context, to_longest=to_longest, tokenizer=kept.tokenizer)
+    batch = prepare(texts, config.context_length, to_longest=to_longest, tokenizer=kept.tokenizer)
     rows = kept.rows[batch.ids]
     if rows.min() < 0:
         lost = int(batch.ids[rows < 0][0])
@@ -41,7 +41,7 @@ def prepare_rows(texts: Iterable[str] | TokenBatch, config: StudentConfig) -> To
 
 def prepare(
     texts: Iterable[str] | TokenBatch,
-    context: int,
+    context_length: int,
     *,
     to_longest: bool,
     vocabulary: int = VOCABULARY_SIZE,
@@ -51,7 +51,7 @@ def prepare(
 
     Args:
         texts: texts, or their tokens, padded on the right to any length.
-        context: the most tokens that are read of a text.
+        context_length: the most tokens that are read of a text.
         to_longest: whether L is that of the longest text, at most the context; else it is the context.
         vocabulary: ids from 0 that there are.
         tokenizer: of texts; None for CLIP's.
@@ -68,7 +68,7 @@ def prepare(
         raise OptionError("no texts to encode", hint="give at least one")
     if tokens and not sequences.lengths.all():
         raise OptionError("a text without tokens", where=f"row {int(sequences.lengths.argmin())} of its batch")
-    length = max(2, min(context, int(sequences.lengths.max()))) if to_longest else context
+    length = max(2, min(context_length, int(sequences.lengths.max()))) if to_longest else context_length
     batch = TokenBatch.of_sequences(sequences, length)
     if batch.ids.min() < 0 or batch.ids.max() >= vocabulary:
         worst = int(batch.ids.min() if batch.ids.min() < 0 else batch.ids.max())
@@ -99,6 +99,6 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 def _unpadded(batch: TokenBatch) -> TokenSequences:
     lengths = batch.mask.sum(axis=1)
-    if (batch.mask != (np.arange(batch.context) < lengths[:, None])).any():
+    if (batch.mask != (np.arange(batch.context_length) < lengths[:, None])).any():
         raise OptionError("padding before a token", hint="pad on the right")
     return TokenSequences(batch.ids[batch.mask].astype(np.int32), lengths)

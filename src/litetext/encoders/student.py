@@ -52,7 +52,7 @@ class TextStudent(nn.Module):
         ends = config.mixer_blocks // 2
         sizes = config.vocabulary, config.rank, config.width
         self.token_table = token_table(*sizes) if config.table == "float" else QuantizedTable(*sizes, config.table)
-        self.positions = nn.Parameter(torch.zeros(config.context, config.width))
+        self.positions = nn.Parameter(torch.zeros(config.context_length, config.width))
         self.blocks = nn.ModuleList(
             [mixer(config.width) for _ in range(ends)]
             + [EncoderBlock(config.width, config.heads, make_linear) for _ in range(config.encoder_blocks)]
@@ -98,12 +98,12 @@ class TextStudent(nn.Module):
     def _check(self, ids: Tensor, mask: Tensor) -> None:
         if ids.ndim != 2 or ids.shape != mask.shape:
             raise OptionError(f"ids {list(ids.shape)} and mask {list(mask.shape)} are not both [B, L]")
-        length, context, whole = ids.shape[1], self.config.context, self.config.padding == "attended"
+        length, context_length, whole = ids.shape[1], self.config.context_length, self.config.padding == "attended"
         # In this order: torch.export can leave L open only where nothing asks whether it is the context.
-        if length > context or (whole and length < context):
+        if length > context_length or (whole and length < context_length):
             raise OptionError(
                 f"{length} tokens for a student with {self.config.padding} padding",
-                hint=f"give {'exactly' if whole else 'at most'} its context of {context}",
+                hint=f"give {'exactly' if whole else 'at most'} its context of {context_length}",
             )
 
     def fold(self) -> "TextStudent":
@@ -132,9 +132,9 @@ class StudentEncoder:
     name: str
 
     @property
-    def context(self) -> int:
+    def context_length(self) -> int:
         """Tokens that it reads of a text, start and end token counted."""
-        return self.module.config.context
+        return self.module.config.context_length
 
     @property
     def width(self) -> int:

@@ -27,7 +27,7 @@ class TeacherConfig:
         width: channels C of a token.
         heads: attention heads, a divisor of the width.
         blocks: pre-norm transformer blocks.
-        context: rows of the position table; the most tokens that are read.
+        context_length: rows of the position table; the most tokens that are read.
         vocabulary: rows V of the token table.
         output: width D of the features.
 
@@ -38,7 +38,7 @@ class TeacherConfig:
     width: int = SAM3.width
     heads: int = SAM3.heads
     blocks: int = SAM3.encoder_blocks
-    context: int = SAM3.context
+    context_length: int = SAM3.context_length
     vocabulary: int = VOCABULARY_SIZE
     output: int = OUTPUT_WIDTH
 
@@ -46,7 +46,7 @@ class TeacherConfig:
         """Check each value."""
         check_sizes(width=self.width, heads=self.heads, vocabulary=self.vocabulary, output=self.output)
         check_sizes(0, blocks=self.blocks)
-        check_sizes(SHORTEST_CONTEXT, context=self.context)
+        check_sizes(SHORTEST_CONTEXT, context_length=self.context_length)
         check_heads(self.width, self.heads)
 
 
@@ -77,13 +77,13 @@ class TextTeacher(nn.Module):
                 intermediate_size=4 * config.width,
                 num_hidden_layers=config.blocks,
                 num_attention_heads=config.heads,
-                max_position_embeddings=config.context,
+                max_position_embeddings=config.context_length,
                 vocab_size=config.vocabulary,
                 hidden_act="gelu",  # CLIP's own models have "quick_gelu"
             )
         )
         # The one tensor that no checkpoint holds: on "meta" it would be lost.
-        rows = torch.arange(config.context, device="cpu")[None]
+        rows = torch.arange(config.context_length, device="cpu")[None]
         tower.embeddings.position_ids = nn.Buffer(rows, persistent=False)
         return cls(tower, nn.Linear(config.width, config.output))
 
@@ -95,7 +95,7 @@ class TextTeacher(nn.Module):
             width=tower.hidden_size,
             heads=tower.num_attention_heads,
             blocks=tower.num_hidden_layers,
-            context=tower.max_position_embeddings,
+            context_length=tower.max_position_embeddings,
             vocabulary=tower.vocab_size,
             output=self.projector.out_features,
         )
@@ -130,9 +130,9 @@ class TeacherEncoder:
     to_longest: bool = True
 
     @property
-    def context(self) -> int:
+    def context_length(self) -> int:
         """Tokens that it reads of a text, start and end token counted."""
-        return self.module.config.context
+        return self.module.config.context_length
 
     @property
     def width(self) -> int:
@@ -146,7 +146,7 @@ class TeacherEncoder:
             OptionError: no texts, something that is not a string, or a token that the teacher does not have.
         """
         config = self.module.config
-        batch = prepare(texts, config.context, to_longest=self.to_longest, vocabulary=config.vocabulary)
+        batch = prepare(texts, config.context_length, to_longest=self.to_longest, vocabulary=config.vocabulary)
         return encode_batch(self.module, batch)
 
 

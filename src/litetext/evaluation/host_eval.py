@@ -23,7 +23,7 @@ class NullTextEncoder:
 
     width: int
     name: str = "no text encoder"
-    context: int = 2
+    context_length: int = 2
 
     def encode(self, texts: Sequence[str] | TokenBatch) -> TextFeatures:
         """Refuse: there is nothing to read with.

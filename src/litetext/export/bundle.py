@@ -101,7 +101,7 @@ class Bundle:
         return [
             f"{shortened(self.name, 100)}, exported for {self.target}: {self.model} ({options.precision}), "
             f"{sum(self.files.values()) / 1e6:.2f} MB, {self.parameters / 1e6:.2f} M parameters",
-            f"context {config.context}, padding {config.padding}, {config.output} numbers a token, "
+            f"context {config.context_length}, padding {config.padding}, {config.output} numbers a token, "
             f"{config.vocabulary:,} tokens{' (pruned)' if self.pruned else ''}, "
             f"{' and '.join(fixed) or 'any length and batch'}",
             self.comparison(),

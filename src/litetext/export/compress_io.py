@@ -29,13 +29,13 @@ class StudentFiles:
         source: the student, as `load_encoder` takes it.
         target: a safetensors file in our own format, replaced in one step.
         positions: of the source, as `load_encoder` takes it.
-        context: of the source, as `load_encoder` takes it; the target's position table has that many rows.
+        context_length: of the source, as `load_encoder` takes it; the target's position table has that many rows.
     """
 
     source: str
     target: Path
     positions: Positions = "auto"
-    context: int | None = None
+    context_length: int | None = None
 
     def read(self) -> "TextStudent":
         """The student in the number types of its file.
@@ -48,7 +48,7 @@ class StudentFiles:
         path = locate(self.source)
         if self.target.exists() and self.target.resolve() == path.resolve():
             raise OptionError("the output is the input", where=str(self.target), hint="give another file")
-        student = load_stored_student(self.source, positions=self.positions, context=self.context)
+        student = load_stored_student(self.source, positions=self.positions, context_length=self.context_length)
         if student.config.quantized:
             raise EncoderError(
                 f"a quantized student ({student.config.describe_quantized()})",

@@ -137,13 +137,13 @@ def check_same_tokens(kept: KeptTokens, texts: Sequence[str]) -> None:
         raise EncoderError("the pruned tokenizer gives other tokens", where=f"phrase {row}, '{texts[row]}'")
 
 
-def cover(kept: KeptTokens, texts: Sequence[str], context: int) -> Coverage:
+def cover(kept: KeptTokens, texts: Sequence[str], context_length: int) -> Coverage:
     """How a pruned tokenizer reads phrases that it may not have been made for.
 
     Args:
         kept: its tokens.
         texts: at least one phrase.
-        context: tokens that the student reads.
+        context_length: tokens that the student reads.
     """
     whole, pruned = clip_tokenizer().encode(texts), kept.tokenizer.encode(texts)
     split = [texts[row] for row in split_rows(kept, texts)]
@@ -151,7 +151,7 @@ def cover(kept: KeptTokens, texts: Sequence[str], context: int) -> Coverage:
         phrases=len(texts),
         split=len(split),
         tokens=(len(whole.ids), len(pruned.ids)),
-        truncated=(int((whole.lengths > context).sum()), int((pruned.lengths > context).sum())),
+        truncated=(int((whole.lengths > context_length).sum()), int((pruned.lengths > context_length).sum())),
         words=_split_words(kept, split),
     )
 

@@ -132,9 +132,9 @@ class TextRuntime:
         return self.bundle.name
 
     @property
-    def context(self) -> int:
+    def context_length(self) -> int:
         """Tokens that it reads of a text, start and end token counted; the rest is cut off."""
-        return self.bundle.config.context
+        return self.bundle.config.context_length
 
     @property
     def width(self) -> int:
@@ -161,7 +161,7 @@ class TextRuntime:
         """
         texts = as_texts(texts)
         sequences = self._tokenizer.encode(texts)
-        batch = TokenBatch.of_sequences(sequences, min(self.context, int(sequences.lengths.max())))
+        batch = TokenBatch.of_sequences(sequences, min(self.context_length, int(sequences.lengths.max())))
         lengths = batch.mask.sum(axis=1)
         keys = [self._key(text, ids[:length]) for text, ids, length in zip(texts, batch.ids, lengths, strict=True)]
         known = self._cache.find(keys)

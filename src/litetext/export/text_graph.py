@@ -89,14 +89,14 @@ def _read_inputs(g: GraphBuilder, config: StudentConfig, options: TargetOptions)
     last = g.node(
         "Equal",
         g.node("Range", *(g.node("Squeeze", one) for one in (g.whole(0), asked, g.whole(1)))),
-        g.whole(config.context - 1),
+        g.whole(config.context_length - 1),
     )
     goes_on = g.slice(g.node("Pad", mask, g.whole(0, 0, 0, 1)), 1, 1 << 40, 1)
     cut = g.node("And", last, g.cast(goes_on, "bool"))
     ids = g.node("Mul", g.node("Where", cut, g.whole(END_ID), ids), mask)
     if config.padding == "attended":
-        ids, mask = (g.node("Pad", one, g.whole(0, 0, 0, config.context)) for one in (ids, mask))
-    ids, mask = (g.slice(one, 0, config.context, 1) for one in (ids, mask))
+        ids, mask = (g.node("Pad", one, g.whole(0, 0, 0, config.context_length)) for one in (ids, mask))
+    ids, mask = (g.slice(one, 0, config.context_length, 1) for one in (ids, mask))
     valid = homes = lost = None
     if config.kept is not None:
         rows = g.node("Gather", g.constant(kept_tokens(config.kept).rows.astype(np.int32), "rows_of_tokens"), ids)
@@ -164,7 +164,7 @@ class _Body:
         g, text = self.g, self.text
         if not self.packed:
             vectors = g.reshape(self._table(g.reshape(text.ids, -1)), text.batch, text.length, self.config.width)
-            positions = g.slice(self._constant("positions"), 0, self.config.context, 0)
+            positions = g.slice(self._constant("positions"), 0, self.config.context_length, 0)
             positions = g.node("Slice", positions, g.whole(0), text.length, g.whole(0))
             return g.reshape(g.node("Add", vectors, positions), -1, self.config.width)
         assert text.valid is not None  # noqa: S101 - so says `packed`

@@ -70,9 +70,9 @@ class PromptBank:
         return str(self.file.path)
 
     @property
-    def context(self) -> int:
+    def context_length(self) -> int:
         """The most tokens that were read of a phrase, start and end token counted."""
-        return max(self.header.context, 0 if self.fallback is None else self.fallback.context)
+        return max(self.header.context_length, 0 if self.fallback is None else self.fallback.context_length)
 
     @property
     def width(self) -> int:

@@ -40,7 +40,7 @@ class BankHeader:
         name: of the encoder whose features they are.
         fingerprint: of that encoder.
         tokenizer: fingerprint of its tokenizer.
-        context: tokens that it reads of a phrase, start and end token counted.
+        context_length: tokens that it reads of a phrase, start and end token counted.
         width: D, the size of a feature vector.
         number: what features are stored in, "fp16" or "int8".
 
@@ -51,15 +51,15 @@ class BankHeader:
     name: str
     fingerprint: str
     tokenizer: str
-    context: int
+    context_length: int
     width: int
     number: str = "fp16"
 
     def __post_init__(self) -> None:
         """Check each value."""
         check_number(self.number)
-        if self.context < 1 or self.width < 1:
-            raise OptionError(f"a bank of width {self.width} for a context of {self.context}")
+        if self.context_length < 1 or self.width < 1:
+            raise OptionError(f"a bank of width {self.width} for a context of {self.context_length}")
 
     def to_metadata(self) -> dict[str, str]:
         """The strings of the file's ``__metadata__``."""
@@ -76,8 +76,8 @@ class BankHeader:
             ValueError: a number is none.
             OptionError: a value that makes no sense.
         """
-        name, context, width = said["encoder"], int(said["context"]), int(said["width"])
-        return cls(name, said["fingerprint"], said["tokenizer"], context, width, said["number"])
+        name, context_length, width = said["encoder"], int(said["context_length"]), int(said["width"])
+        return cls(name, said["fingerprint"], said["tokenizer"], context_length, width, said["number"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +172,7 @@ class BankFile:
             EncoderError: the file is damaged.
         """
         first, stop = self.rows[number].tolist()
-        if not (0 <= first < stop <= len(self.values) and stop - first <= self.header.context):
+        if not (0 <= first < stop <= len(self.values) and stop - first <= self.header.context_length):
             raise damaged(self.path, f"phrase {number} has the rows {first} to {stop} of {len(self.values)}")
         stored, scales = self.values[first:stop], None if self.scales is None else self.scales[first:stop]
         if features_checksum(stored, scales) != self.checks[number]:

@@ -60,7 +60,7 @@ def write_bank(
         OSError: the file cannot be written.
     """
     distinct = _distinct(phrases)
-    lengths = _lengths(list(distinct.values()), header.context)
+    lengths = _lengths(list(distinct.values()), header.context_length)
     texts, cleaned = list(distinct.values()), list(distinct)
     with atomic_file(path) as file:
         writer = _Writer(file, header, cleaned)
@@ -105,7 +105,7 @@ class _Writer:
         self.rows = np.zeros((len(self.phrases), 2), np.int64)
         self.checks = np.zeros(len(self.phrases), np.uint32)
         # As long as for the most tokens that there can be, and one digit more of the text's length.
-        most = len(self._head(self.header.context * len(self.phrases))) + 1
+        most = len(self._head(self.header.context_length * len(self.phrases))) + 1
         self.start = _LENGTH + most + -most % ALIGNMENT
         self.file.seek(self.start + self._places(0)["values"][0])
 
@@ -189,10 +189,10 @@ def _distinct(phrases: Sequence[str]) -> dict[bytes, str]:
     return found
 
 
-def _lengths(texts: list[str], context: int) -> npt.NDArray[np.int64]:
+def _lengths(texts: list[str], context_length: int) -> npt.NDArray[np.int64]:
     """Tokens of each text as CLIP counts them, at most the context: near enough for any tokenizer to batch by."""
     parts = [clip_tokenizer().encode(texts[at : at + _CHUNK]).lengths for at in range(0, len(texts), _CHUNK)]
-    return np.minimum(np.concatenate(parts), context)
+    return np.minimum(np.concatenate(parts), context_length)
 
 
 def _batches(lengths: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.intp]]:
@@ -216,7 +216,7 @@ def _checked(
             where=header.name,
         )
     counts = mask.sum(axis=1, dtype=np.int64)
-    if counts.min() < 1 or counts.max() > header.context:
+    if counts.min() < 1 or counts.max() > header.context_length:
         raise EncoderError(f"{counts.min()} to {counts.max()} tokens of a phrase", where=header.name)
     values = np.asarray(features[mask], np.float32)
     if not np.isfinite(values).all():

@@ -134,10 +134,10 @@ def embed(
         manifest = _begin(path, Manifest(teacher, options.stored))
         cache = FeatureCache.of_manifest(path, manifest)
         cache.verify()
-        texts, lengths = longest_first(cache.missing(corpus.texts), teacher.context)
+        texts, lengths = longest_first(cache.missing(corpus.texts), teacher.context_length)
         del cache
         start = time.perf_counter()
-        costs = np.full_like(lengths, teacher.context) if len(texts) and _reads_padding(encoder) else lengths
+        costs = np.full_like(lengths, teacher.context_length) if len(texts) and _reads_padding(encoder) else lengths
         done, whole = 0, int(costs.sum())
         for batches in plan(lengths, costs, options):
             phrases, rows = [], []
@@ -153,7 +153,7 @@ def embed(
         return EmbedReport(path, len(corpus), len(texts), time.perf_counter() - start, manifest)
 
 
-def longest_first(texts: Sequence[str], context: int) -> tuple[list[str], Lengths]:
+def longest_first(texts: Sequence[str], context_length: int) -> tuple[list[str], Lengths]:
     """The texts with their lengths in tokens, at most the context, descending; of one length by alphabet.
 
     The longest come first, so that a batch that does not fit into memory fails at once. Tokens are counted as SAM3's
@@ -161,7 +161,7 @@ def longest_first(texts: Sequence[str], context: int) -> tuple[list[str], Length
     """
     source, parts = iter(texts), [np.empty(0, np.int64)]
     while chunk := list(islice(source, _CHUNK)):
-        parts.append(np.minimum(clip_tokenizer().encode(chunk).lengths, context))
+        parts.append(np.minimum(clip_tokenizer().encode(chunk).lengths, context_length))
     lengths = np.concatenate(parts)
     order = sorted(range(len(texts)), key=lambda row: (-int(lengths[row]), texts[row]))
     return [texts[row] for row in order], lengths[order]
@@ -196,7 +196,7 @@ def plan(lengths: Lengths, costs: Lengths, options: EmbedOptions) -> Iterator[li
 def _reads_padding(encoder: TextEncoder) -> bool:
     """Whether a short text costs as much as the whole context."""
     mask = encoder.encode(["a"]).mask
-    return mask.shape[1] == encoder.context and not bool(mask.all())
+    return mask.shape[1] == encoder.context_length and not bool(mask.all())
 
 
 def _encode(encoder: TextEncoder, texts: list[str], dtype: str) -> list[Tensor]:

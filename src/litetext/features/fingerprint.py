@@ -33,7 +33,7 @@ def fingerprint_encoder(encoder: TextEncoder) -> str:
         raise EncoderError(
             "an encoder without weights that can be told", where=encoder.name, hint="keep its module in an attribute"
         )
-    parts = [str(encoder.context), str(encoder.width), fingerprint_tokenizer(encoder)]
+    parts = [str(encoder.context_length), str(encoder.width), fingerprint_tokenizer(encoder)]
     for name, module in modules.items():
         parts += [name, type(module).__name__, _settings(module), *_tensors(module)]
     return fingerprint(parts)

@@ -24,14 +24,14 @@ class Teacher:
         name: what reports call it; two of another name may be the same.
         fingerprint: of `fingerprint_encoder`, which decides.
         tokenizer: of `fingerprint_tokenizer`.
-        context: tokens that it reads of a phrase, start and end token counted.
+        context_length: tokens that it reads of a phrase, start and end token counted.
         width: D, the size of a feature vector.
     """
 
     name: str
     fingerprint: str
     tokenizer: str
-    context: int
+    context_length: int
     width: int
 
     @classmethod
@@ -44,7 +44,7 @@ class Teacher:
         from litetext.features.fingerprint import fingerprint_encoder, fingerprint_tokenizer
 
         marks = fingerprint_encoder(encoder), fingerprint_tokenizer(encoder)
-        return cls(encoder.name, *marks, encoder.context, encoder.width)
+        return cls(encoder.name, *marks, encoder.context_length, encoder.width)
 
 
 @dataclass(frozen=True)
@@ -172,4 +172,4 @@ def _parse(found: Any) -> Manifest:
 
 
 def _describe(teacher: Teacher) -> str:
-    return f"'{teacher.name}', context {teacher.context}, fingerprint {teacher.fingerprint[:12]}"
+    return f"'{teacher.name}', context {teacher.context_length}, fingerprint {teacher.fingerprint[:12]}"

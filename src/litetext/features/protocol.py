@@ -57,7 +57,7 @@ class Sized(Protocol):
         """What reports call it."""
 
     @property
-    def context(self) -> int:
+    def context_length(self) -> int:
         """The most tokens it reads of a text, start and end token counted; the rest is cut off."""
 
     @property
@@ -91,9 +91,9 @@ class Around(Generic[Inner]):
         return self.inner.name
 
     @property
-    def context(self) -> int:
+    def context_length(self) -> int:
         """Of the source."""
-        return self.inner.context
+        return self.inner.context_length
 
     @property
     def width(self) -> int:

@@ -75,9 +75,9 @@ class FeatureCache:
         return self.manifest.teacher
 
     @property
-    def context(self) -> int:
+    def context_length(self) -> int:
         """Tokens that the teacher read of a phrase."""
-        return self.teacher.context
+        return self.teacher.context_length
 
     @property
     def width(self) -> int:

@@ -79,7 +79,7 @@ class FromHost:
         tower: the host's ``text_encoder``.
         projection: the host's ``text_projection``.
         causal: whether padding cannot reach the tokens before it, so that a batch may be cut to its longest text.
-        context: tokens that are read of a text.
+        context_length: tokens that are read of a text.
     """
 
     name: str
@@ -87,7 +87,7 @@ class FromHost:
     tower: nn.Module
     projection: nn.Module
     causal: bool
-    context: int = HOST_CONTEXT
+    context_length: int = HOST_CONTEXT
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:
         """Features [B, L, D] as the host computes them of ids that its own processor pads, L the longest text.
@@ -97,9 +97,9 @@ class FromHost:
         """
         if not texts:
             raise EncoderError("no texts to encode", where=self.name)
-        batch = TokenBatch.of_texts(texts, self.context)
+        batch = TokenBatch.of_texts(texts, self.context_length)
         longest = int(batch.mask.any(axis=0).sum())
-        read = longest if self.causal else self.context
+        read = longest if self.causal else self.context_length
         device = next(self.tower.parameters()).device
         # Hugging Face pads with the end token, upstream and this project with 0.
         ids = torch.from_numpy(np.where(batch.mask, batch.ids, END_ID)[:, :read]).to(device)

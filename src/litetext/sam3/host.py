@@ -148,7 +148,7 @@ def encoder_of(model: "PreTrainedModel") -> TextEncoder:
         tower=tower,
         projection=detector.text_projection,
         causal=config.model_type in CAUSAL_TYPES,
-        context=min(HOST_CONTEXT, config.max_position_embeddings),
+        context_length=min(HOST_CONTEXT, config.max_position_embeddings),
     )
 
 

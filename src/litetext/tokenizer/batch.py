@@ -30,34 +30,34 @@ class TokenBatch:
             raise ValueError(f"ids are {self.ids.dtype} and mask is {self.mask.dtype}, not int64 and bool")
 
     @classmethod
-    def of_texts(cls, texts: Iterable[str], context: int) -> "TokenBatch":
+    def of_texts(cls, texts: Iterable[str], context_length: int) -> "TokenBatch":
         """Tokenize, then pad and truncate to ``context`` tokens.
 
         Raises:
             OptionError: a text is not a string, or the context is below 2.
         """
-        return cls.of_sequences(clip_tokenizer().encode(texts), context)
+        return cls.of_sequences(clip_tokenizer().encode(texts), context_length)
 
     @classmethod
-    def of_sequences(cls, sequences: TokenSequences, context: int) -> "TokenBatch":
+    def of_sequences(cls, sequences: TokenSequences, context_length: int) -> "TokenBatch":
         """Pad and truncate to ``context`` tokens; the last token of a truncated text becomes the end token.
 
         Raises:
             OptionError: the context is below 2, too short for the start and the end token.
         """
-        if context < 2:
-            raise OptionError(f"context length {context} is below 2", hint="start and end tokens alone take 2")
+        if context_length < 2:
+            raise OptionError(f"context length {context_length} is below 2", hint="start and end tokens alone take 2")
         lengths = sequences.lengths
         first = np.cumsum(lengths) - lengths
-        columns = np.arange(context)
-        mask = columns < np.minimum(lengths, context)[:, None]
+        columns = np.arange(context_length)
+        mask = columns < np.minimum(lengths, context_length)[:, None]
         ids = np.full(mask.shape, PAD_ID, dtype=np.int64)
         ids[mask] = sequences.ids[(first[:, None] + columns)[mask]]
-        ids[lengths > context, -1] = END_ID
+        ids[lengths > context_length, -1] = END_ID
         return cls(ids, mask)
 
     @property
-    def context(self) -> int:
+    def context_length(self) -> int:
         """The context length L."""
         return int(self.ids.shape[1])
 

@@ -49,7 +49,9 @@ def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
         with_float_table,
     )
 
-    program = ServedProgram(with_float_table(with_float_linears(student)), options.length or student.config.context)
+    program = ServedProgram(
+        with_float_table(with_float_linears(student)), options.length or student.config.context_length
+    )
     ct = _coremltools(FEATURE)
     with quiet_converter():
         exported = export_program(program, options.batch or 1).run_decompositions({})
@@ -148,7 +150,7 @@ def _describe(model: Any, student: "TextStudent", precision: str) -> None:
     config = student.config
     model.short_description = (
         "SAM3's text features of CLIP's token ids, by a LiteText student. "
-        f"Context {config.context}, {config.padding} padding."
+        f"Context {config.context_length}, {config.padding} padding."
     )
     model.license = "see NOTICE.txt beside this package"
     model.input_description["input_ids"] = "CLIP's ids, start and end token included; padding may be anything"

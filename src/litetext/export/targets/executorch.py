@@ -50,7 +50,7 @@ def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
         raise OptionError("ExecuTorch in fp16", hint="give fp32, or quantize the student: litetext quantize")
     from litetext.export.targets.program import ServedProgram, export_program, with_float_linears
 
-    program = ServedProgram(with_float_linears(student), options.length or student.config.context)
+    program = ServedProgram(with_float_linears(student), options.length or student.config.context_length)
     with quiet_converter():
         try:
             from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner

@@ -41,10 +41,10 @@ class ServedProgram(nn.Module):
             raise OptionError("a student that is not folded", where=config.name, hint="fold it first")
         self.student = student.eval()
         self.length = length
-        self.context = config.context
+        self.context_length = config.context_length
         self.ids = config.vocabulary if config.kept is None else VOCABULARY_SIZE
         # A student with attended padding reads its whole context, however short the ids are.
-        self.read = config.context if config.padding == "attended" else min(length, config.context)
+        self.read = config.context_length if config.padding == "attended" else min(length, config.context_length)
         rows = None if config.kept is None else torch.from_numpy(kept_tokens(config.kept).rows).to(torch.int32)
         self.register_buffer("rows", rows)
 
@@ -62,8 +62,8 @@ class ServedProgram(nn.Module):
         mask = attention_mask != 0
         seen = _at_length(mask, self.read)
         ids = _at_length(input_ids, self.read).masked_fill(~seen, PAD_ID)
-        if self.length > self.context:
-            last = ids[:, -1:].masked_fill(mask[:, self.context : self.context + 1], END_ID)
+        if self.length > self.context_length:
+            last = ids[:, -1:].masked_fill(mask[:, self.context_length : self.context_length + 1], END_ID)
             ids = torch.cat([ids[:, :-1], last], dim=1)
         rows, lost = self._rows(ids)
         features = self.student(rows, seen)
