@@ -332,7 +332,7 @@ def peak():
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
 
 before = peak()
-litetext.checkpoints.load.load_encoder(sys.argv[1], positions="slice", context=16)
+litetext.checkpoints.load.load_encoder(sys.argv[1], positions="slice", context_length=16)
 print(peak() - before)
 """
 
