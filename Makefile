@@ -3,29 +3,44 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEMO_READY := $(VENV)/.ready-demo
 DEMO := demo
 MINUTES := 10
 
-.PHONY: help setup demo test check fuzz format bench docs oracle clean
+.PHONY: help setup demo test slow check fuzz format bench docs oracle dist clean
+
+define install
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "error: $$($(PYTHON) --version) is too old; install Python 3.11 or newer, or say make PYTHON=python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '$(1)'
+	@touch $@
+endef
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(READY) ## make .venv with everything (about 7 GB, PyTorch is most of it); does nothing when up to date
 
-$(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "error: $$($(PYTHON) --version) is too old; install Python 3.11 or newer, or say make PYTHON=python3.12"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $@
+# The demo needs less than the tests: no exporters, no oracles, no documentation tools.
+$(DEMO_READY): pyproject.toml constraints.txt
+	$(call install,.[sam3])
 
-demo: setup ## audit, distill a student of the embedded micro SAM3, segment with both; writes a page to demo/
+$(READY): pyproject.toml constraints.txt
+	$(call install,.[dev])
+	@touch $(DEMO_READY)
+
+demo: $(DEMO_READY) ## audit, distill a student of the embedded micro SAM3, segment with both; writes a page to demo/
 	$(BIN)/litetext demo -o $(DEMO)
 
-test: setup ## the tests (no network, no GPU, about 5 minutes on 2 cores)
-	# One thread in each of the two workers: more would only wait for each other.
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+# One thread in each of the two workers: more would only wait for each other.
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+test: setup ## the tests (no network, no GPU, about 4 minutes on 2 cores)
+	$(PYTEST) -m 'not slow'
+
+slow: setup ## the slow tests
+	$(PYTEST) -m slow
 
 check: setup ## format, lint, types
 	$(BIN)/ruff format --check .
@@ -48,6 +63,11 @@ docs: setup ## the documentation as a site in site/
 oracle: setup ## compare with SAM3's own code (PyPI package `sam3`, SAM License; installed into .venv, never shipped)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps sam3==0.1.4 iopath==0.1.10 portalocker==4.4.2 einops==0.8.2
 	$(BIN)/python -m pytest -q -m sam3
+
+dist: setup ## a wheel and a source distribution in dist/, each installed into a fresh environment and tried there
+	rm -rf dist
+	$(BIN)/python -m build --quiet --outdir dist
+	bash scripts/try_dist.sh $(PYTHON)
 
 clean: ## remove what the targets made, .venv excepted
 	rm -rf $(DEMO) fuzz-failures site dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
