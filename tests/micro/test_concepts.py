@@ -4,9 +4,8 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from litetext.micro.backgrounds import make_background
 from litetext.micro.concepts import concepts, held_out_nouns, invariable_nouns, pluralise, with_article
-from litetext.micro.glyphs import COLOURS, SIDE, glyph
+from litetext.micro.glyphs import COLOURS, SIDE, glyph, make_background
 
 
 def test_enough_concepts_and_colours() -> None:

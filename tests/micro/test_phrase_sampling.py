@@ -7,22 +7,20 @@ import pytest
 pytest.importorskip("torch")
 
 from litetext.errors import OptionError
-from litetext.micro.batches import spoken_nouns
-from litetext.micro.concepts import held_out_nouns
-from litetext.micro.out_of_domain import strangers
-from litetext.micro.phrase_sampling import sample_phrases
+from litetext.micro.concepts import held_out_nouns, spoken_nouns
+from litetext.micro.phrases import out_of_domain, sample_phrases
 
-LEAST = len({*spoken_nouns(), *strangers("train")})
+LEAST = len({*spoken_nouns(), *out_of_domain("train")})
 
 
 def test_everything_is_said_once_and_nothing_held_out() -> None:
     texts = sample_phrases(0, LEAST + 1500)
     assert len(texts) == len(set(texts)) == LEAST + 1500
     assert set(spoken_nouns()) <= set(texts)
-    assert set(strangers("train")) <= set(texts)
-    assert not set(strangers("test")) & set(texts)
+    assert set(out_of_domain("train")) <= set(texts)
+    assert not set(out_of_domain("test")) & set(texts)
     assert not held_out_nouns() & set(texts)
-    rest = [text for text in texts if text not in spoken_nouns() and text not in strangers("train")]
+    rest = [text for text in texts if text not in spoken_nouns() and text not in out_of_domain("train")]
     assert sum("red " in text for text in rest) > 30
     assert sum(bool(re.search(r"on the left|at the left", text)) for text in rest) > 20
     assert not any(
@@ -38,7 +36,7 @@ def test_a_seed_gives_the_same_words() -> None:
 def test_few_strange_ones() -> None:
     texts = sample_phrases(0, 600, 20)
     assert len(texts) == 600
-    assert len(set(strangers("train")) & set(texts)) == 20
+    assert len(set(out_of_domain("train")) & set(texts)) == 20
     assert set(spoken_nouns()) <= set(texts)
 
 
@@ -47,6 +45,6 @@ def test_too_few_and_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
         sample_phrases(0, 10)
     with pytest.raises(OptionError, match="seed -1"):
         sample_phrases(-1, LEAST + 1)
-    monkeypatch.setattr("litetext.micro.phrase_sampling.speak", lambda _: "a car")
+    monkeypatch.setattr("litetext.micro.phrases.speak", lambda _: "a car")
     with pytest.raises(OptionError, match=f"it has about {LEAST + 1}"):
         sample_phrases(0, LEAST + 2)

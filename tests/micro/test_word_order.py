@@ -8,10 +8,9 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("pycocotools")
 
-from litetext.micro.evaluation import summarize
+from litetext.micro.evaluation import compare_orders, shuffle_words, summarize
 from litetext.micro.phrases import make_pairs
 from litetext.micro.scenes import SceneOptions
-from litetext.micro.word_order import compare_orders, shuffle_words
 from litetext.sam3.masks import Masks
 
 PAIRS = list(make_pairs(3, 60, SceneOptions(size=64, split="test")))

@@ -1,4 +1,4 @@
-"""`litetext micro`: the world of the embedded model, its recipe and its scores."""
+"""`litetext micro`: the world of the embedded model and its scores."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from litetext.errors import MissingExtraError, OptionError
 if TYPE_CHECKING:
     from litetext.micro.phrases import Pair
 
-micro = typer.Typer(help="The embedded micro SAM3: its world, its recipe, its scores.", rich_markup_mode=None)
+micro = typer.Typer(help="The embedded micro SAM3: its world and its scores.", rich_markup_mode=None)
 app.add_typer(micro, name="micro")
 
 Seed = Annotated[int, typer.Option(help="The same seed gives the same world.")]
@@ -108,8 +108,8 @@ def phrases(
     debug: Debug = False,  # noqa: ARG001 - read by `run`
 ) -> None:
     """Write phrases of the micro world, to distill students from; held-out words are not among them."""
-    _need_training()
-    from litetext.micro.phrase_sampling import sample_phrases
+    _need_transformers()
+    from litetext.micro.phrases import sample_phrases
     from litetext.storage import write_text
 
     check_target(output)
@@ -120,54 +120,6 @@ def phrases(
         print_json({"file": str(output), "phrases": len(texts)})
     else:
         echo(f"{output}: {len(texts):,} phrases")
-
-
-@micro.command(
-    epilog="\b\nExamples:\n  litetext micro train -o micro-run\n  litetext micro train -o better --start micro"
-)
-def train(
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Checkpoint, curve and weights.")],
-    seed: Seed = 0,
-    contrast_steps: Annotated[
-        int | None, typer.Option(help="Steps of the first stage instead of the recipe's.")
-    ] = None,
-    set_steps: Annotated[int | None, typer.Option(help="Steps of each later stage instead of the recipe's.")] = None,
-    start: Annotated[
-        str | None,
-        typer.Option(metavar="micro|DIR", help="Trained weights: run the last stage only, and begin with these."),
-    ] = None,
-    threads: Annotated[int, typer.Option(help="Threads of PyTorch.")] = 2,
-    json: Json = False,
-    debug: Debug = False,  # noqa: ARG001 - read by `run`
-) -> None:
-    """Train the micro SAM3 by the recipe that made the shipped weights; resumes where a run in DIR stopped."""
-    _need_training()
-    from dataclasses import asdict, replace
-
-    from litetext.checkpoints.pretrained import locate_folder
-    from litetext.micro.calibration import calibrate, collect, fold
-    from litetext.micro.recipe import MicroRecipe
-    from litetext.micro.training import train as train_model
-    from litetext.micro.validation import calibration_pairs
-    from litetext.micro.weights import save_weights
-    from litetext.storage import only_writer
-
-    recipe = MicroRecipe(seed=seed, threads=threads)
-    wanted = {"contrast": contrast_steps, "set": set_steps}
-    stages = tuple(replace(stage, steps=wanted[stage.losses] or stage.steps) for stage in recipe.stages)
-    weights = None if start is None else Path(locate_folder(start, "give micro, or a folder of weights"))
-    check_target(output, models=[start], folder=True)
-    with only_writer(output, "to this run"), show_progress() as progress:
-        model = train_model(output, replace(recipe, stages=stages), start=weights, progress=progress)
-        progress("calibrating", 0)
-        found = calibrate(collect(model, calibration_pairs()))
-        fold(model, found)
-        size = save_weights(model, output / "weights")
-    report = {"weights": str(output / "weights"), "bytes": size, "curve": str(output / "curve.csv"), **asdict(found)}
-    if json:
-        print_json(report)
-    else:
-        echo("\n".join(f"{name}: {value}" for name, value in report.items()))
 
 
 @micro.command(
@@ -193,28 +145,26 @@ def evaluate(
     """Score a model on fresh pairs of the micro world: cgF1, IL_MCC, pmF1."""
     if pairs < 1:
         raise OptionError(f"{pairs} pairs", where="--pairs", hint="ask for 1 or more")
-    _need_training()
-    from litetext.micro.evaluation import STRANGERS, evaluate_pairs, refuse_strangers
+    _need_transformers()
+    from litetext.micro.evaluation import OUT_OF_DOMAIN, compare_orders, evaluate_pairs, refused_share
     from litetext.micro.model import SIZE
-    from litetext.micro.out_of_domain import strangers
-    from litetext.micro.phrases import make_pairs
+    from litetext.micro.phrases import make_pairs, out_of_domain
     from litetext.micro.scenes import SceneOptions, Split
-    from litetext.micro.word_order import compare_orders
     from litetext.sam3.segmenter import SegmentOptions
 
     options = SceneOptions(size=SIZE, split=cast("Split", split))  # refuses any other word
     choice = ModelChoice(model, text, positions, context, fallback=fallback)
     asked = list(make_pairs(seed, pairs, options))
     phrases = [pair.phrase.text for pair in asked]
-    segmenter = choice.load(SegmentOptions(), [*phrases, *strangers("test")])
+    segmenter = choice.load(SegmentOptions(), [*phrases, *out_of_domain("test")])
     with show_progress() as progress:
         scores = evaluate_pairs(segmenter, asked, lambda stage, done: progress(stage, done / pairs))
         order = compare_orders(segmenter, asked, scores, seed) if shuffle else None
         progress("strange phrases", 0)
-        refused = refuse_strangers(segmenter, STRANGERS, seed, SIZE)
+        refused = refused_share(segmenter, OUT_OF_DOMAIN, seed, SIZE)
     if json:
         shuffled = {} if order is None else {"order": order.to_json()}
-        print_json({**scores.to_json(), "strangers_refused": refused, **shuffled})
+        print_json({**scores.to_json(), "out_of_domain_refused": refused, **shuffled})
         return
     from litetext.cli.scores import print_scores
     from litetext.evaluation.subsets import GoldScores
@@ -228,7 +178,7 @@ def evaluate(
         echo(
             f"words in another order, {order.pairs} pairs: cgF1 {order.normal.cgf1:.1f}, then {order.shuffled.cgf1:.1f}"
         )
-    echo(f"phrases of nothing in this world without a mask: {100 * refused:.1f} % of {STRANGERS}")
+    echo(f"phrases of nothing in this world without a mask: {100 * refused:.1f} % of {OUT_OF_DOMAIN}")
 
 
 def _tell(progress: Callable[[str, float], None], pair: "Pair", share: float) -> "Pair":
@@ -237,7 +187,7 @@ def _tell(progress: Callable[[str, float], None], pair: "Pair", share: float) ->
     return pair
 
 
-def _need_training() -> None:
+def _need_transformers() -> None:
     try:
         import transformers  # noqa: F401
     except ImportError as error:

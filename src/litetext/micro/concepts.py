@@ -68,6 +68,14 @@ def held_out_nouns() -> frozenset[str]:
 
 
 @cache
+def spoken_nouns() -> tuple[str, ...]:
+    """Every noun of the training split, each once."""
+    return tuple(
+        dict.fromkeys(noun for concept in concepts() for noun in concept.nouns if noun not in held_out_nouns())
+    )
+
+
+@cache
 def invariable_nouns() -> frozenset[str]:
     """The nouns without a plural and without "a"."""
     return frozenset(noun for concept in concepts() for noun in concept.invariable)

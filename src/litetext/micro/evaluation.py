@@ -1,7 +1,7 @@
 """Any segmenter on the pairs of the micro world, counted as `litetext evaluate gold` counts them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -12,13 +12,12 @@ from litetext.evaluation.cgf1 import CgF1, Tally, score
 from litetext.evaluation.coco import encode_masks
 from litetext.evaluation.labeled_pairs import LabeledPair
 from litetext.evaluation.matching import PairCounts, count_pair
-from litetext.micro.out_of_domain import strangers
-from litetext.micro.phrases import Pair
-from litetext.micro.scenes import SceneOptions, generator, make_scene
+from litetext.micro.phrases import Pair, out_of_domain
+from litetext.micro.scenes import OUT_OF_DOMAIN_STREAM, SceneOptions, generator, make_scene
+from litetext.prompts.permutations import permute
 from litetext.sam3.segmenter import Segmenter
 
-STRANGERS = 200  # phrases
-_STRANGERS = 79  # no other stream of the split begins with it
+OUT_OF_DOMAIN = 200  # phrases
 
 Progress = Callable[[str, float], None]
 
@@ -72,7 +71,7 @@ def known_pairs(pairs: Iterable[Pair]) -> Iterator[LabeledPair]:
         yield LabeledPair(f"picture {pair.picture}", pair.scene.pixels, pair.phrase.text, (tuple(true),))
 
 
-def refuse_strangers(segmenter: Segmenter, count: int, seed: int, size: int) -> float:
+def refused_share(segmenter: Segmenter, count: int, seed: int, size: int) -> float:
     """Share of phrases that name nothing of the micro world, each asked of a picture of its own, that get no mask.
 
     Args:
@@ -81,8 +80,8 @@ def refuse_strangers(segmenter: Segmenter, count: int, seed: int, size: int) -> 
         seed: of the pictures and of the choice.
         size: pixels a side of the pictures.
     """
-    rng = generator(seed, "test", _STRANGERS)
-    texts = rng.permutation(np.array(strangers("test"), dtype=object))[:count]
+    rng = generator(seed, "test", OUT_OF_DOMAIN_STREAM)
+    texts = rng.permutation(np.array(out_of_domain("test"), dtype=object))[:count]
     options = SceneOptions(size=size, split="test")
     pictures = (make_scene(int(rng.integers(2**62)), options).pixels for _ in texts)
     return float(
@@ -119,3 +118,62 @@ def _true_masks(pair: Pair) -> npt.NDArray[np.bool_]:
     """The instances that the phrase names: bool [G, H, W]."""
     masks = [pair.scene.instances[index].mask for index in pair.phrase.indices]
     return np.array(masks, dtype=np.bool_).reshape(len(masks), *pair.scene.pixels.shape[:2])
+
+
+@dataclass(frozen=True, eq=False)
+class OrderScores:
+    """The same pairs with the words as they were, and in another order.
+
+    Attributes:
+        pairs: how many; those whose phrase may have another order (see `permute`).
+        normal: as they were.
+        shuffled: in another order.
+    """
+
+    pairs: int
+    normal: CgF1
+    shuffled: CgF1
+
+    @property
+    def lost(self) -> float:
+        """Points of cgF1, 0 to 100."""
+        return self.normal.cgf1 - self.shuffled.cgf1
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "pairs": self.pairs,
+            "normal": self.normal.to_json(),
+            "shuffled": self.shuffled.to_json(),
+            "cgf1_lost": self.lost,
+        }
+
+
+def shuffle_words(pairs: Sequence[Pair], seed: int) -> dict[int, Pair]:
+    """The pairs whose phrase has another order of its content words, in such an order, by their place."""
+    generator = np.random.default_rng(seed)
+    texts = {place: permute(pair.phrase.text, generator) for place, pair in enumerate(pairs)}
+    return {
+        place: replace(pairs[place], phrase=replace(pairs[place].phrase, text=text))
+        for place, text in texts.items()
+        if text is not None
+    }
+
+
+def compare_orders(
+    segmenter: Segmenter, pairs: Sequence[Pair], scores: MicroScores, seed: int, progress: Progress | None = None
+) -> OrderScores | None:
+    """Ask again with the words in another order; None if no phrase has one.
+
+    Args:
+        segmenter: what is evaluated.
+        pairs: that were asked.
+        scores: what came of them.
+        seed: of the orders.
+        progress: told of each picture.
+    """
+    shuffled = shuffle_words(pairs, seed)
+    if not shuffled:
+        return None
+    normal = summarize(list(shuffled.values()), [scores.counts[place] for place in shuffled])
+    return OrderScores(len(shuffled), normal.overall, evaluate_pairs(segmenter, shuffled.values(), progress).overall)

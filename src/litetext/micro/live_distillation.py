@@ -12,7 +12,7 @@ from litetext.distillation.recipe import DistillRecipe
 from litetext.distillation.report import CARD, STUDENT, DistillReport
 from litetext.distillation.validator import Host
 from litetext.features.embed import EmbedOptions, embed
-from litetext.micro.phrase_sampling import sample_phrases
+from litetext.micro.phrases import sample_phrases
 from litetext.prompts.corpus import Prompt, PromptCorpus
 from litetext.sam3.segmenter import Segmenter
 from litetext.sam3.text_projections import text_readers

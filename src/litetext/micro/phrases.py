@@ -1,18 +1,31 @@
-"""Phrases about a scene, and which instances each of them names.
+"""Phrases about a scene and which instances each of them names; phrases about nothing; a corpus of phrases.
 
-A phrase names all the instances for which it is true and no others. Where that cannot be said (a rat and the word
-"mouse", the colour of an untinted car, a thing neither left nor right) the answer is None and the phrase is not asked.
+A phrase names all the instances for which it is true and no others. Where that cannot be decided (a rat and the word
+"mouse", the colour of an untinted car, a thing neither left nor right) the answer is None and the phrase is not used.
 """
 
+import re
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, TypeVar, get_args
 
 import numpy as np
 
-from litetext.micro.concepts import Concept, concepts, held_out_nouns, invariable_nouns, pluralise, with_article
+from litetext.errors import OptionError
+from litetext.micro.concepts import (
+    Concept,
+    concepts,
+    held_out_nouns,
+    invariable_nouns,
+    pluralise,
+    spoken_nouns,
+    with_article,
+)
 from litetext.micro.glyphs import COLOURS
-from litetext.micro.scenes import Instance, Scene, SceneOptions, Split, generator, make_scene
+from litetext.micro.scenes import CORPUS_STREAM, Instance, Scene, SceneOptions, Split, generator, make_scene
+from litetext.prompts.bundled import bundled_corpus
 
 _T = TypeVar("_T")
 Kind = Literal["present", "absent", "hard"]
@@ -293,3 +306,72 @@ def _phrases(scene: Scene, kinds: list[Kind], rng: np.random.Generator, split: S
         else:
             return None
     return found
+
+
+_TEST_SHARE = 0.2
+_MOST_WORDS = 6
+_LINKS = frozenset({"a", "and", "in", "of", "on", "the", "to", "up", "with"})  # of a glyph's name, but not its own
+
+
+@cache
+def out_of_domain(split: Split) -> tuple[str, ...]:
+    """Phrases of the bundled corpus of which no word is a word of any glyph, in a fixed order.
+
+    A fifth of them, chosen by a checksum of their letters, is kept from training for validation and test.
+    """
+    taken = _words_of_glyphs()
+    kept = []
+    for prompt in bundled_corpus():
+        words = re.findall(r"[a-z]+", prompt.text.lower())
+        if not words or len(words) > _MOST_WORDS or any(word in taken or word.rstrip("s") in taken for word in words):
+            continue
+        is_test = zlib.crc32(prompt.text.encode()) % 1000 < 1000 * _TEST_SHARE
+        if is_test == (split != "train"):
+            kept.append(prompt.text)
+    return tuple(kept)
+
+
+@cache
+def _words_of_glyphs() -> frozenset[str]:
+    """Every word that could be said of a glyph, of any part of its names, and the colours."""
+    phrases = [phrase for concept in concepts() for phrase in (concept.cldr, *concept.nouns, *concept.vague)]
+    words = {word for phrase in phrases for word in re.findall(r"[a-z]+", phrase.lower())} - _LINKS
+    return frozenset(words | {pluralise(word) for word in words} | set(COLOURS))
+
+
+_STALE = 2000  # phrases in a row that were all there already: the world has no more to say
+
+Progress = Callable[[str, float], None]
+
+
+def sample_phrases(seed: int, count: int, strange: int | None = None, progress: Progress | None = None) -> list[str]:
+    """Different phrases of the training split, in a random order.
+
+    Every noun is among them, phrases that name nothing of this world, and otherwise nouns with and without colours,
+    sizes and places, as training asks them. No held-out noun is said.
+
+    Args:
+        seed: 0 or more.
+        count: how many.
+        strange: of these, how many at most name nothing of this world; None for all that there are.
+        progress: told of the share that is done.
+
+    Raises:
+        OptionError: fewer than the nouns and strange phrases, or more than the world has to say; a negative seed.
+    """
+    rng = generator(seed, "train", CORPUS_STREAM)
+    others = rng.permutation(np.array(out_of_domain("train"), dtype=object))[:strange].tolist()
+    found = dict.fromkeys((*spoken_nouns(), *others))
+    if count < len(found):
+        raise OptionError(f"{count} phrases of the micro world", hint=f"ask for {len(found)} or more")
+    stale = 0
+    while len(found) < count:
+        before = len(found)
+        found.setdefault(speak(rng))
+        stale = 0 if len(found) > before else stale + 1
+        if stale == _STALE:
+            raise OptionError(f"{count} phrases of the micro world", hint=f"it has about {before}")
+        if progress is not None:
+            progress("talking", len(found) / count)
+    texts = list(found)
+    return [texts[index] for index in rng.permutation(len(texts))]

@@ -9,12 +9,13 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from litetext.errors import OptionError
-from litetext.micro.backgrounds import make_background
 from litetext.micro.concepts import Concept, concepts
-from litetext.micro.glyphs import COLOURS, SIDE, glyph
+from litetext.micro.glyphs import COLOURS, SIDE, glyph, make_background
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+# First numbers of random streams beside a scene's own, so that none repeats another.
+BATCH_STREAM, DENSE_STREAM, OUT_OF_DOMAIN_STREAM, CORPUS_STREAM = 77, 78, 79, 80
 _TRIES = 6
 _MIN_PIXELS = 24
 

@@ -1,4 +1,4 @@
-"""Training batches of the micro world: each is made from its step's number alone, so that a run can resume anywhere."""
+"""Training batches of the micro world, each made from its step number alone, so that a run can resume anywhere."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,21 +12,60 @@ from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from litetext.errors import OptionError
-from litetext.micro.concepts import concepts, held_out_nouns
-from litetext.micro.dense_scenes import make_sheet
-from litetext.micro.glyphs import COLOURS
+from litetext.micro.concepts import concepts, spoken_nouns
+from litetext.micro.glyphs import COLOURS, make_background
 from litetext.micro.model import FINE, GRID, SIZE
-from litetext.micro.out_of_domain import strangers
-from litetext.micro.phrases import Phrase, Query, is_called, negative, positive, say
-from litetext.micro.point_sampling import as_tensors
-from litetext.micro.scenes import Scene, SceneOptions, generator, make_scene
+from litetext.micro.phrases import Phrase, Query, is_called, negative, out_of_domain, positive, say
+from litetext.micro.scenes import (
+    BATCH_STREAM,
+    DENSE_STREAM,
+    Scene,
+    SceneOptions,
+    Sprite,
+    compose,
+    develop,
+    generator,
+    make_scene,
+    turn,
+)
 from litetext.tokenizer.batch import TokenBatch
+from recipes.micro.losses import as_tensors
+
+ROWS = 4  # glyphs a side
+_SMALL, _LARGE = 0.56, 1.3  # of a cell
+_SHIFT = 0.16
+_TINTED = 0.6
+_SEEN = 40  # pixels of an instance at least, for a picture of 160
+
+
+def make_dense_scene(seed: int, options: SceneOptions) -> Scene:
+    """The dense scene of a seed: about sixteen glyphs of any concepts on a jittered grid, none of them mostly hidden.
+
+    Args:
+        seed: 0 or more.
+        options: `size` and `split` are read.
+    """
+    rng = generator(seed, options.split, DENSE_STREAM)
+    known, names = concepts(), tuple(COLOURS)
+    cell = options.size / ROWS
+    sprites = []
+    for place in rng.permutation(ROWS * ROWS):
+        concept = known[rng.integers(len(known))]
+        tinted = concept.tintable and rng.random() < _TINTED
+        colour = names[rng.integers(len(names))] if tinted else None
+        pixels = turn(rng, concept, colour, cell * rng.uniform(_SMALL, _LARGE))
+        row, column = divmod(int(place), ROWS)
+        x, y = (np.array([column, row]) + 0.5 + rng.uniform(-_SHIFT, _SHIFT, 2)) * cell
+        sprites.append(Sprite(concept, colour, pixels, round(x - pixels.shape[1] / 2), round(y - pixels.shape[0] / 2)))
+    scene = compose(make_background(rng, options.size), sprites)
+    least = _SEEN * (options.size / 160) ** 2
+    return Scene(develop(rng, scene.pixels), tuple(one for one in scene.instances if one.mask.sum() >= least))
+
 
 _STRANGE = 0.35  # share of the absent phrases that name nothing of the micro world
 _CONTEXT = 24
 _FAR = 0.9  # of a guessed box: of its width, and of the logarithm of its size
 _OWN = 4  # times as often as others, boxes lie near instances that the phrase names
-_WORLD = 77  # no other stream of the training split begins with it
 
 
 @dataclass(frozen=True)
@@ -39,7 +78,7 @@ class BatchOptions:
         nouns: nouns in the bank of the contrastive loss: those that are true of something first.
         coloured: nouns that the bank also holds in every colour.
         strange: phrases in the bank that name nothing of the micro world.
-        sheets: share of the pictures that are sheets: many glyphs, to learn what things look like.
+        dense: share of the pictures that are dense scenes: many glyphs, to learn what things look like.
         guesses: boxes near instances that are given for each phrase; see `guess`.
         points: pixels of each instance at which masks are compared; see `edges.lay_points`.
 
@@ -52,7 +91,7 @@ class BatchOptions:
     nouns: int
     coloured: int
     strange: int
-    sheets: float = 0.0
+    dense: float = 0.0
     guesses: int = 0
     points: int = 0
 
@@ -127,11 +166,11 @@ class BatchStream(Dataset[Batch]):
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of a step, the same each time."""
-        rng = generator(self.seed, "train", _WORLD, step)
+        rng = generator(self.seed, "train", BATCH_STREAM, step)
         scenes: list[Scene] = []
         asked: list[tuple[int, Phrase]] = []
         while len(scenes) < self.options.pictures:
-            draw = make_sheet if rng.random() < self.options.sheets else make_scene
+            draw = make_dense_scene if rng.random() < self.options.dense else make_scene
             scene = draw(int(rng.integers(2**62)), SceneOptions(size=SIZE))
             phrases = ask(scene, self.options.phrases, rng)
             if phrases is not None:
@@ -167,7 +206,7 @@ def _one(scene: Scene, kind: str, rng: np.random.Generator) -> Phrase | None:
     if kind == "present":
         return positive(scene, rng)
     if kind == "absent" and rng.random() < _STRANGE:
-        known = strangers("train")
+        known = out_of_domain("train")
         text = known[rng.integers(len(known))]
         return Phrase(text, Query(text), (), "absent", held_out=False)
     return negative(scene, rng, hard=kind == "hard")
@@ -186,14 +225,6 @@ class Bank:
     texts: tuple[str, ...]
     nouns: npt.NDArray[np.int64]
     colours: npt.NDArray[np.int64]
-
-
-@cache
-def spoken_nouns() -> tuple[str, ...]:
-    """Every noun that training says, each once."""
-    return tuple(
-        dict.fromkeys(noun for concept in concepts() for noun in concept.nouns if noun not in held_out_nouns())
-    )
 
 
 @cache
@@ -223,7 +254,7 @@ def make_bank(scenes: Sequence[Scene], options: BatchOptions, rng: np.random.Gen
         say(Query(spoken_nouns()[noun], names[colour] if colour >= 0 else None), rng, several=rng.random() < 0.5)
         for noun, colour in rows
     ]
-    known = strangers("train")
+    known = out_of_domain("train")
     strange = [known[index] for index in rng.integers(len(known), size=options.strange)]
     both = np.array([*rows, *[(-1, -1)] * len(strange)], dtype=np.int64)
     return Bank((*texts, *strange), both[:, 0], both[:, 1])

@@ -1,13 +1,15 @@
-"""Train the micro SAM3: resumable at any step, with a validation curve."""
+"""Train the micro SAM3 by its recipe: resumable at any step, with a validation curve."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -16,23 +18,118 @@ from torch.utils.data import DataLoader
 
 from litetext.checkpoints.tensors import SINGLE_FILE
 from litetext.errors import OptionError
-from litetext.micro.batches import Batch, BatchStream
 from litetext.micro.concepts import concepts
-from litetext.micro.curve import Curve
-from litetext.micro.forward import Tutor, contrast_losses, set_losses, weigh
 from litetext.micro.model import VISION_WIDTH, make_model
-from litetext.micro.patch_whitening import whiten_patches
-from litetext.micro.recipe import MicroRecipe, Stage
-from litetext.micro.validation import validate, validation_pairs
+from litetext.micro.scenes import SceneOptions
 from litetext.storage import atomic_file, fingerprint, to_json, write_text
+from recipes.micro.batches import Batch, BatchOptions, BatchStream, make_dense_scene
+from recipes.micro.forward import AuxiliaryHeads, contrast_losses, set_losses, weigh
+from recipes.micro.validation import Curve, validate, validation_pairs
 
 if TYPE_CHECKING:
     from transformers import Sam3Model
 
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training.
+
+    Attributes:
+        losses: "contrast": names of instances alone; "set": everything.
+        steps: how many.
+        lr: the highest learning rate.
+        backbone_lr_scale: of it, for the vision encoder, the text tower and its projection.
+        train_text: whether the text tower and its projection are trained; if not, their students stay valid.
+        min_lr_ratio: the last learning rate, as a share of it.
+        batch: what is in a batch.
+        warmup_steps: steps until the rate is reached.
+    """
+
+    losses: Literal["contrast", "set"]
+    steps: int
+    lr: float
+    min_lr_ratio: float
+    batch: BatchOptions
+    warmup_steps: int = 100
+    backbone_lr_scale: float = 1.0
+    train_text: bool = True
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of a step of this stage, from 0: linear warm-up, then half a cosine."""
+        if step < self.warmup_steps:
+            return self.lr * (step + 1) / self.warmup_steps
+        share = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        return self.lr * (self.min_lr_ratio + (1 - self.min_lr_ratio) * (1 + math.cos(math.pi * share)) / 2)
+
+
+_WORDS = BatchOptions(pictures=40, phrases=0, nouns=1000, coloured=40, strange=40, dense=0.8)
+_SETS = BatchOptions(pictures=16, phrases=6, nouns=160, coloured=12, strange=20)
+_GUESSES = replace(_SETS, guesses=12)
+_EDGES = replace(_GUESSES, points=256)
+
+
+@dataclass(frozen=True)
+class MicroRecipe:
+    """How the micro SAM3 is trained; the defaults made the weights that are shipped.
+
+    Attributes:
+        seed: of the weights and of the world.
+        stages: one after another.
+        weight_decay: of matrices; biases, norms and tables have none.
+        max_grad_norm: gradients are scaled down to this norm.
+        validate_every: steps between two validations.
+        validation_pairs: pairs of the validation split, always the same.
+        save_every: steps between two checkpoints.
+        threads: of PyTorch.
+
+    Raises:
+        OptionError: a number that makes no sense.
+    """
+
+    seed: int = 0
+    stages: tuple[Stage, ...] = (
+        Stage("contrast", 1500, 1e-3, 0.1, _WORDS),
+        Stage("set", 1150, 8e-4, 0.01, _SETS, backbone_lr_scale=0.5),
+        Stage("set", 3600, 8e-4, 0.01, _GUESSES, backbone_lr_scale=0.6),
+        Stage("set", 3800, 6e-4, 0.01, _EDGES, backbone_lr_scale=0.8, train_text=False),
+    )
+    weight_decay: float = 0.03
+    max_grad_norm: float = 1.0
+    validate_every: int = 400
+    validation_pairs: int = 300
+    save_every: int = 150
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        """Check that there is something to do."""
+        if not self.stages or any(stage.steps < 1 for stage in self.stages):
+            raise OptionError("a recipe without steps", hint="give each stage 1 or more")
+        for name in ("validate_every", "validation_pairs", "save_every", "threads"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} {getattr(self, name)}", hint="give 1 or more")
+
+    def first_step_of(self, number: int) -> int:
+        """The first step of a stage; negative numbers count from the end."""
+        return sum(stage.steps for stage in self.stages[:number])
+
+    @property
+    def steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    def locate(self, step: int) -> tuple[int, int]:
+        """The number of the stage of a step, and the step's number in it."""
+        for number, stage in enumerate(self.stages):
+            if step < stage.steps:
+                return number, step
+            step -= stage.steps
+        raise OptionError(f"the recipe ends before step {step}")
+
+
 CHECKPOINT, RECIPE = "checkpoint.pt", "recipe.json"
 _LOSSES = {"contrast": contrast_losses, "set": set_losses}
-_READS = "text_"  # the text tower and its projection
-_EYE = ("vision_encoder", _READS)  # what sees and reads
+_TEXT = "text_"  # the text tower and its projection
+_BACKBONE = ("vision_encoder", _TEXT)  # what sees and reads
 _LEARNT = ("embed", "token", "reference_points")  # by position: no decay
 _APART = 1000  # between the seeds of two stages
 
@@ -45,14 +142,14 @@ class Run:
 
     Attributes:
         model: what is trained.
-        tutor: helps to train it.
+        heads: helps to train it.
         optimizers: of the stage: one for matrices and vectors, one for the rows of the token table.
         step: steps done, of all stages.
         seconds: spent so far.
     """
 
     model: "Sam3Model"
-    tutor: Tutor
+    heads: AuxiliaryHeads
     optimizers: tuple[torch.optim.Optimizer, ...]
     step: int = 0
     seconds: float = 0.0
@@ -61,7 +158,7 @@ class Run:
         """Write everything that the next step depends on."""
         state = {
             "model": self.model.state_dict(),
-            "tutor": self.tutor.state_dict(),
+            "heads": self.heads.state_dict(),
             "optimizers": [one.state_dict() for one in self.optimizers],
             "step": self.step,
             "seconds": self.seconds,
@@ -78,7 +175,7 @@ class Run:
         try:
             state = torch.load(path, weights_only=True)
             self.model.load_state_dict(state["model"])
-            self.tutor.load_state_dict(state["tutor"])
+            self.heads.load_state_dict(state["heads"])
             for one, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 one.load_state_dict(saved)
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
@@ -138,7 +235,7 @@ def begin(recipe: MicroRecipe, weights: Path | None) -> Run:
         except (OSError, SafetensorError, RuntimeError) as error:
             raise OptionError("no weights of the micro model", where=str(weights)) from error
         step = recipe.first_step_of(-1)
-    run = Run(model, Tutor(VISION_WIDTH, len(concepts())), (), step)
+    run = Run(model, AuxiliaryHeads(VISION_WIDTH, len(concepts())), (), step)
     run.optimizers = make_optimizers(run, recipe)
     return run
 
@@ -161,8 +258,8 @@ class _Trainer:
         if within == 0:
             run.optimizers = make_optimizers(run, recipe)  # of another stage
         for name, one in run.model.named_parameters():
-            if name.startswith(_READS):
-                one.requires_grad_(stage.reads)
+            if name.startswith(_TEXT):
+                one.requires_grad_(stage.train_text)
         stream = BatchStream(recipe.seed + _APART * number, stage.batch)
         steps = range(within, stage.steps)
         sums: dict[str, float] = {}
@@ -196,14 +293,14 @@ def take_step(run: Run, recipe: MicroRecipe, stage: Stage, within: int, batch: B
     for optimizer in run.optimizers:
         optimizer.zero_grad(set_to_none=True)
         for group in optimizer.param_groups:
-            group["lr"] = stage.rate_at(within) * (stage.eye if group["is_eye"] else 1)
+            group["lr"] = stage.lr_at(within) * (stage.backbone_lr_scale if group["is_backbone"] else 1)
     with torch.autocast(batch.pixels.device.type, torch.bfloat16):
-        losses = _LOSSES[stage.losses](run.model, run.tutor, batch)
+        losses = _LOSSES[stage.losses](run.model, run.heads, batch)
     loss = weigh(losses)
     if not bool(loss.isfinite()):
-        raise OptionError(f"the loss of step {run.step} is {loss.item()}", hint="begin anew with a lower rate")
+        raise OptionError(f"the loss of step {run.step} is {loss.item()}", hint="begin anew with a lower learning rate")
     loss.backward()  # type: ignore[no-untyped-call]
-    clip_grad_norm_([one for group in run.optimizers[0].param_groups for one in group["params"]], recipe.most_norm)
+    clip_grad_norm_([one for group in run.optimizers[0].param_groups for one in group["params"]], recipe.max_grad_norm)
     for optimizer in run.optimizers:
         optimizer.step()
     run.step += 1
@@ -217,18 +314,18 @@ def make_optimizers(run: Run, recipe: MicroRecipe) -> tuple[torch.optim.Optimize
     """
     table = cast("torch.nn.Embedding", run.model.text_encoder.get_input_embeddings())
     table.sparse = True
-    named = [*run.model.named_parameters(), *run.tutor.named_parameters()]
+    named = [*run.model.named_parameters(), *run.heads.named_parameters()]
     sorts: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
     for name, one in named:
         if one is not table.weight and not name.startswith("geometry_encoder"):
             sorts.setdefault(
-                (name.startswith(_EYE), one.ndim > 1 and not any(word in name for word in _LEARNT)), []
+                (name.startswith(_BACKBONE), one.ndim > 1 and not any(word in name for word in _LEARNT)), []
             ).append(one)
     groups = [
-        {"params": some, "weight_decay": recipe.weight_decay * decays, "is_eye": is_eye}
-        for (is_eye, decays), some in sorts.items()
+        {"params": some, "weight_decay": recipe.weight_decay * decays, "is_backbone": is_backbone}
+        for (is_backbone, decays), some in sorts.items()
     ]
-    rows = {"params": [table.weight], "is_eye": True}
+    rows = {"params": [table.weight], "is_backbone": True}
     return (torch.optim.AdamW(groups, betas=(0.9, 0.98)), torch.optim.SparseAdam([rows]))
 
 
@@ -258,3 +355,35 @@ def _fast_arithmetic(threads: int) -> Iterator[None]:
     finally:
         torch.set_flush_denormal(False)
         torch.set_num_threads(before)
+
+
+_PICTURES = 60
+_FLOOR = 0.1  # added to the variance: what varies less is mostly grain
+
+
+def whiten_patches(model: "Sam3Model", seed: int) -> None:
+    """Set the patch embedding to the strongest principal components of patches, each of variance 1, in random order.
+
+    Args:
+        model: a micro model; its patch embedding is changed.
+        seed: of the pictures.
+    """
+    projection = model.vision_encoder.backbone.embeddings.patch_embeddings.projection
+    width, _, side, _ = projection.weight.shape
+    options = SceneOptions(size=16 * side)
+    pixels = np.stack([make_dense_scene(seed + number, options).pixels for number in range(_PICTURES)])
+    patches = (
+        torch.from_numpy(pixels)
+        .float()
+        .permute(0, 3, 1, 2)
+        .div(127.5)
+        .sub(1)
+        .unfold(2, side, side)
+        .unfold(3, side, side)
+    )
+    flat = patches.permute(0, 2, 3, 1, 4, 5).flatten(0, 2).flatten(1)  # [N, 3 * side * side]
+    variances, directions = torch.linalg.eigh(torch.cov(flat.T))
+    strongest = torch.argsort(variances, descending=True)[:width]
+    filters = (directions[:, strongest] / (variances[strongest] + _FLOOR).sqrt()).T
+    with torch.no_grad():
+        projection.weight.copy_(filters.reshape(projection.weight.shape))

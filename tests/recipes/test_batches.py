@@ -1,29 +1,56 @@
-"""Batches: the truth of the bank, the phrases asked, and that a step's batch is always the same."""
+"""Batches: dense scenes, the truth of the bank, the phrases, and that a step always gives the same batch."""
 
 import dataclasses
 
 import numpy as np
 import pytest
-
-torch = pytest.importorskip("torch")
-
-from litetext.errors import OptionError  # noqa: E402
-from litetext.micro.batches import (  # noqa: E402
+import torch
+from recipes.micro.batches import (
+    ROWS,
     BatchOptions,
     BatchStream,
     ask,
     assemble,
     make_bank,
+    make_dense_scene,
     noun_truth,
     spoken_nouns,
     truth_of,
 )
-from litetext.micro.concepts import concepts, held_out_nouns  # noqa: E402
-from litetext.micro.glyphs import COLOURS  # noqa: E402
-from litetext.micro.model import FINE, GRID, SIZE  # noqa: E402
-from litetext.micro.out_of_domain import strangers  # noqa: E402
-from litetext.micro.phrases import Query, is_true, named  # noqa: E402
-from litetext.micro.scenes import make_scene  # noqa: E402
+
+from litetext.errors import OptionError
+from litetext.micro.concepts import concepts, held_out_nouns
+from litetext.micro.glyphs import COLOURS
+from litetext.micro.model import FINE, GRID, SIZE
+from litetext.micro.phrases import (
+    Query,
+    is_true,
+    named,
+    out_of_domain,
+)
+from litetext.micro.scenes import SceneOptions, make_scene
+
+
+def test_a_sheet_is_full_and_exact() -> None:
+    options = SceneOptions(size=160)
+    sheets = [make_dense_scene(seed, options) for seed in range(8)]
+    for sheet in sheets:
+        assert sheet.pixels.shape == (160, 160, 3)
+        assert ROWS * ROWS - 3 <= len(sheet.instances) <= ROWS * ROWS
+        assert np.sum([one.mask for one in sheet.instances], axis=0).max() == 1  # disjoint
+    concepts = {one.concept.index for sheet in sheets for one in sheet.instances}
+    assert len(concepts) > 80
+    assert any(one.colour for sheet in sheets for one in sheet.instances)
+
+
+def test_the_seed_decides() -> None:
+    options = SceneOptions(size=64)
+    assert np.array_equal(make_dense_scene(4, options).pixels, make_dense_scene(4, options).pixels)
+    assert not np.array_equal(make_dense_scene(4, options).pixels, make_dense_scene(5, options).pixels)
+    assert not np.array_equal(
+        make_dense_scene(4, options).pixels, make_dense_scene(4, SceneOptions(size=64, split="test")).pixels
+    )
+
 
 OPTIONS = BatchOptions(pictures=3, phrases=4, nouns=30, coloured=4, strange=3)
 SCENES = [make_scene(seed) for seed in range(12)]
@@ -84,7 +111,7 @@ def test_training_never_says_a_held_out_noun() -> None:
     assert not any(phrase.held_out for phrase in phrases)
     for scene in SCENES:
         for phrase in ask(scene, 4, rng) or ():
-            if phrase.text not in strangers("train"):
+            if phrase.text not in out_of_domain("train"):
                 assert named(scene, phrase.query) == phrase.indices
 
 
@@ -92,9 +119,9 @@ def test_strangers_share_no_word_with_the_glyphs() -> None:
     links = {"a", "and", "in", "of", "on", "the", "to", "up", "with"}
     words = {word for concept in concepts() for noun in concept.nouns for word in noun.lower().split()} - links
     for split in ("train", "test"):
-        assert len(strangers(split)) > 300
-        assert not any(set(phrase.lower().split()) & words for phrase in strangers(split))
-    assert not set(strangers("train")) & set(strangers("test"))
+        assert len(out_of_domain(split)) > 300
+        assert not any(set(phrase.lower().split()) & words for phrase in out_of_domain(split))
+    assert not set(out_of_domain("train")) & set(out_of_domain("test"))
 
 
 def test_options_that_leave_nothing_to_learn() -> None:

@@ -1,16 +1,13 @@
 """The training pass computes what the host computes, and a box that is given sees no other."""
 
 import pytest
+import torch
+from recipes.micro.batches import Batch, BatchOptions, BatchStream
+from recipes.micro.forward import Seen, decode, encode_text, normalize_pixels, refine, see
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
-from litetext.features.protocol import TextFeatures  # noqa: E402
-from litetext.micro.batches import Batch, BatchOptions, BatchStream  # noqa: E402
-from litetext.micro.decoding import Seen, decode, refine, see  # noqa: E402
-from litetext.micro.forward import encode_text, normalize_pixels  # noqa: E402
-from litetext.micro.model import make_model  # noqa: E402
-from litetext.tokenizer.vocabulary import END_ID  # noqa: E402
+from litetext.features.protocol import TextFeatures
+from litetext.micro.model import make_model
+from litetext.tokenizer.vocabulary import END_ID
 
 pytestmark = pytest.mark.torch
 

@@ -1,31 +1,169 @@
-"""A training pass of the micro model: a picture is embedded once for all its phrases, every layer is supervised."""
+"""A training pass: a picture is embedded once for all its phrases, and every layer of the decoder is supervised.
+
+`Sam3Model.forward` keeps the last layer only and embeds the picture again for each phrase. The modules and what they
+compute are the same; the tests compare both.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, layer_norm
 
 from litetext.features.protocol import TextFeatures
-from litetext.micro.batches import Batch
-from litetext.micro.decoding import Decoded, Seen, decode, refine, see
-from litetext.micro.objectives import (
+from litetext.tokenizer.vocabulary import END_ID
+from recipes.micro.batches import Batch
+from recipes.micro.losses import (
     box_losses,
     contrast,
     mask_losses,
     match_queries,
     matching_costs,
+    point_losses,
     pool_instances,
     score_loss,
 )
-from litetext.micro.point_sampling import point_losses
-from litetext.tokenizer.vocabulary import END_ID
 
 if TYPE_CHECKING:
     from transformers import Sam3Model
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A picture as each of N phrases lets it be seen.
+
+    Attributes:
+        hidden: [N, hw, D].
+        places: [N, hw, D], its position encoding.
+        side: (h, w).
+    """
+
+    hidden: Tensor
+    places: Tensor
+    side: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """What the decoder says of N phrases at each of its Z layers.
+
+    Attributes:
+        logits: [Z, N, Q] of the queries.
+        boxes: [Z, N, Q, 4], centre, width, height.
+        queries: [Z, N, Q, D].
+        presence: [Z, N]; of boxes that were given, [0, N].
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    queries: Tensor
+    presence: Tensor
+
+    def of(self, phrases: Tensor) -> "Decoded":
+        """The same of some of the phrases, int64 [M]."""
+        return Decoded(
+            self.logits[:, phrases], self.boxes[:, phrases], self.queries[:, phrases], self.presence[:, phrases]
+        )
+
+
+def see(model: "Sam3Model", features: Tensor, places: Tensor, picture: Tensor, text: TextFeatures) -> Seen:
+    """The host's encoder; its first self-attention, which no phrase has touched yet, is computed once a picture.
+
+    Args:
+        model: the host.
+        features: [B, D, h, w], the coarsest FPN level.
+        places: [B, D, h, w], its position encoding.
+        picture: int64 [N], of which picture a phrase is asked.
+        text: of the N phrases.
+    """
+    layers: list[Any] = list(model.detr_encoder.layers)
+    first, *rest = layers
+    flat, where = (one.flatten(2).transpose(1, 2) for one in (features, places))
+    valid = _additive(text)
+    hidden = first.layer_norm1(flat)
+    looked = hidden + where
+    hidden = (flat + first.self_attn(looked, looked, hidden)[0])[picture]
+    hidden = hidden + first.cross_attn(first.layer_norm2(hidden), text.values, text.values, attention_mask=valid)[0]
+    hidden = hidden + first.mlp(first.layer_norm3(hidden))
+    where = where[picture]
+    for layer in rest:
+        hidden = layer(hidden, text.values, where, valid)
+    return Seen(hidden, where, (features.shape[2], features.shape[3]))
+
+
+def decode(model: "Sam3Model", seen: Seen, text: TextFeatures) -> Decoded:
+    """The host's decoder on its own queries.
+
+    Args:
+        model: the host.
+        seen: of N phrases.
+        text: of the same.
+    """
+    out: Any = model.detr_decoder(
+        vision_features=seen.hidden,
+        text_features=text.values,
+        vision_pos_encoding=seen.places,
+        text_mask=text.mask,
+        spatial_shapes=torch.tensor([seen.side]),
+    )
+    hidden = out.intermediate_hidden_states
+    return Decoded(
+        logits=model.dot_product_scoring(hidden, text.values, text.mask)[..., 0].float(),
+        boxes=_shift(out.reference_boxes, model.detr_decoder.box_head(hidden)),
+        queries=hidden,
+        presence=out.presence_logits[..., 0].float(),
+    )
+
+
+def refine(model: "Sam3Model", boxes: Tensor, seen: Seen, text: TextFeatures) -> Decoded:
+    """The host's decoder on boxes that are given, each a query that knows nothing of the others.
+
+    A query takes the embedding of the host's query that begins nearest to its box. Where self-attention would look at
+    the other queries it sees itself alone, as if there were no other.
+
+    Args:
+        model: the host.
+        boxes: [N, G, 4], centre, width, height.
+        seen: of N phrases.
+        text: of the same.
+    """
+    decoder: Any = model.detr_decoder
+    valid = _additive(text)
+    nearest = torch.cdist(boxes[..., :2], decoder.reference_points.weight.detach().sigmoid()[:, :2]).argmin(-1)
+    hidden = decoder.query_embed.weight[nearest]
+    keys = seen.hidden + seen.places
+    found, queries = [], []
+    for layer in decoder.layers:
+        place = decoder.ref_point_head(decoder.position_encoding.encode_boxes(boxes))
+        bias = decoder._get_rpb_matrix(boxes, seen.side)
+        alone = layer.self_attn
+        hidden = layer.self_attn_layer_norm(hidden + alone.o_proj(alone.v_proj(hidden)))
+        read = layer.text_cross_attn(hidden + place, text.values, text.values, attention_mask=valid)[0]
+        hidden = layer.text_cross_attn_layer_norm(hidden + read)
+        looked = layer.vision_cross_attn(hidden + place, keys, seen.hidden, attention_mask=bias)[0]
+        hidden = layer.vision_cross_attn_layer_norm(hidden + looked)
+        hidden = layer.mlp_layer_norm(hidden + layer.mlp(hidden))
+        queries.append(decoder.output_layer_norm(hidden))
+        found.append(_shift(boxes, decoder.box_head(queries[-1])))
+        boxes = found[-1].detach()
+    every = torch.stack(queries)
+    logits = model.dot_product_scoring(every, text.values, text.mask)[..., 0].float()
+    return Decoded(logits, torch.stack(found), every, logits.new_zeros(0, len(boxes)))
+
+
+def _shift(boxes: Tensor, by: Tensor) -> Tensor:
+    """Boxes moved by logits."""
+    return (boxes.float().logit(eps=1e-3) + by.float()).sigmoid()
+
+
+def _additive(text: TextFeatures) -> Tensor:
+    """The mask as attention adds it: [N, 1, 1, L], 0 at valid tokens."""
+    least = torch.finfo(text.values.dtype).min
+    return text.values.new_zeros(text.mask.shape).masked_fill(~text.mask, least)[:, None, None]
+
 
 # Of each loss in the sum.
 WEIGHTS = {
@@ -45,7 +183,7 @@ WEIGHTS = {
 }
 
 
-class Tutor(nn.Module):
+class AuxiliaryHeads(nn.Module):
     """What helps to train and is not shipped: the scale of the contrastive loss, and a classifier of instances.
 
     The classifier says of the pooled features of the backbone which concept they show, whatever its colour: shapes are
@@ -68,18 +206,18 @@ class Tutor(nn.Module):
         return self.log_scale.clamp(max=4.6).exp()
 
 
-def contrast_losses(model: "Sam3Model", tutor: Tutor, batch: Batch) -> dict[str, Tensor]:
+def contrast_losses(model: "Sam3Model", heads: AuxiliaryHeads, batch: Batch) -> dict[str, Tensor]:
     """The losses of the first stage, in which nothing after the coarsest FPN level is trained."""
     hidden = model.vision_encoder.backbone(normalize_pixels(batch.pixels)).last_hidden_state
     coarse = model.vision_encoder.neck.fpn_layers[2](_as_map(hidden))
-    return _naming_losses(model, tutor, batch, hidden, coarse)
+    return _naming_losses(model, heads, batch, hidden, coarse)
 
 
-def set_losses(model: "Sam3Model", tutor: Tutor, batch: Batch) -> dict[str, Tensor]:
+def set_losses(model: "Sam3Model", heads: AuxiliaryHeads, batch: Batch) -> dict[str, Tensor]:
     """The losses of the later stages; mean over the decoder's layers where all of them are supervised."""
     vision = model.vision_encoder(normalize_pixels(batch.pixels))
     features, places = vision.fpn_hidden_states[:-1], vision.fpn_position_encoding[:-1]
-    losses = _naming_losses(model, tutor, batch, vision.last_hidden_state, features[-1])
+    losses = _naming_losses(model, heads, batch, vision.last_hidden_state, features[-1])
     text = encode_text(model, batch.ids, batch.mask)
     seen = see(model, features[-1], places[-1], batch.picture, text)
     decoded = decode(model, seen, text)
@@ -208,12 +346,14 @@ def encode_text(model: "Sam3Model", ids: Tensor, mask: Tensor) -> TextFeatures:
     return TextFeatures(model.get_text_features(input_ids=padded, attention_mask=mask.long()).pooler_output, mask)
 
 
-def _naming_losses(model: "Sam3Model", tutor: Tutor, batch: Batch, hidden: Tensor, coarse: Tensor) -> dict[str, Tensor]:
+def _naming_losses(
+    model: "Sam3Model", heads: AuxiliaryHeads, batch: Batch, hidden: Tensor, coarse: Tensor
+) -> dict[str, Tensor]:
     """Whether instances are known by their phrases and by their concept.
 
     Args:
         model: reads the phrases.
-        tutor: the rest.
+        heads: the rest.
         batch: with the bank.
         hidden: [B, hw, C] of the backbone.
         coarse: [B, D, h, w] of the FPN.
@@ -224,8 +364,8 @@ def _naming_losses(model: "Sam3Model", tutor: Tutor, batch: Batch, hidden: Tenso
         instances = pool_instances(coarse.float(), batch.owner, batch.cover)
         seen = pool_instances(_as_map(hidden.float()), batch.owner, batch.cover)
         return {
-            "contrast": contrast(instances, texts, batch.truth, tutor.scale()),
-            "concept": cross_entropy(tutor.classifier(layer_norm(seen, seen.shape[1:])), batch.concept),
+            "contrast": contrast(instances, texts, batch.truth, heads.scale()),
+            "concept": cross_entropy(heads.classifier(layer_norm(seen, seen.shape[1:])), batch.concept),
         }
 
 
