@@ -2,7 +2,7 @@
 # (b) Weight of the permutation consistency: cgF1 on phrases as they are, and with their words in another order.
 source "$(dirname "$0")/micro_common.sh"
 shuffled() { # FOLDER FILE
-  keep "$2" "$LITETEXT" micro evaluate --text "$1/student.safetensors" --pairs "$PAIRS" --seed "$PAIRS_SEED" --shuffle --json
+  keep "$2" "$LITETEXT" micro evaluate --text-encoder "$1/student.safetensors" --pairs "$PAIRS" --seed "$PAIRS_SEED" --shuffle --json
 }
 weighed() { # WEIGHT SEED
   local folder="$OUT/consistency/$1-$2"

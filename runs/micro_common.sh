@@ -16,7 +16,7 @@ STARTED=()
 prepare() {
   mkdir -p "$OUT"
   test -s "$OUT/phrases.txt" || "$LITETEXT" micro phrases -o "$OUT/phrases.txt" --count "$PHRASES"
-  "$LITETEXT" embed "$OUT/phrases.txt" -o "$OUT/features" --model micro
+  "$LITETEXT" embed "$OUT/phrases.txt" -o "$OUT/features" --teacher micro
 }
 
 # student FOLDER SEED < RECIPE: what differs from the base recipe (runs/recipe.py) comes from standard input, by section.

@@ -99,20 +99,20 @@ if [ ${#held[@]} -eq 0 ]; then
 fi
 
 # 1. What the prompts use: context, vocabulary. 16 tokens should cut off about 5 % of the paper's.
-keep "$OUT/audit.json" "$LITETEXT" audit "${prompts[@]}" -o "$OUT/audit" --context 8,16,32 --json
+keep "$OUT/audit.json" "$LITETEXT" audit "${prompts[@]}" -o "$OUT/audit" --lengths 8,16,32 --json
 
 # 2. The teacher's features, once.
-run "$LITETEXT" embed "${prompts[@]}" -o "$OUT/features" --model "$TEACHER" --batch-tokens "$BATCH_TOKENS" --device "$DEVICE"
+run "$LITETEXT" embed "${prompts[@]}" -o "$OUT/features" --teacher "$TEACHER" --batch-tokens "$BATCH_TOKENS" --device "$DEVICE"
 
 # 3. The student. Several GPUs: torchrun --nproc-per-node N -m litetext distill ... in its place.
-run "$LITETEXT" distill "$here/paper_s0.toml" -o "$OUT/s0" --features "$OUT/features" --init "$INIT" --host "$HOST" \
-  --epochs "$EPOCHS" --batch "$BATCH" --dtype "$DTYPE" --device "$DEVICE" "${held[@]}"
+run "$LITETEXT" distill "$here/paper_s0.toml" -o "$OUT/s0" --features "$OUT/features" --init "$INIT" --model "$HOST" \
+  --epochs "$EPOCHS" --batch-size "$BATCH" --dtype "$DTYPE" --device "$DEVICE" "${held[@]}"
 student=$OUT/s0/student.safetensors
 
 # 4. cgF1, IL_MCC and pmF1 of both on the seven subsets; predictions go on where they were.
 keep "$OUT/gold-teacher.json" "$LITETEXT" evaluate gold --gt "$GOLD" --model "$HOST" "${images[@]}" \
   --pred "$OUT/predictions-teacher" --device "$DEVICE" --dtype "$DTYPE" --json
-keep "$OUT/gold-student.json" "$LITETEXT" evaluate gold --gt "$GOLD" --model "$HOST" "${images[@]}" --text "$student" \
+keep "$OUT/gold-student.json" "$LITETEXT" evaluate gold --gt "$GOLD" --model "$HOST" "${images[@]}" --text-encoder "$student" \
   --pred "$OUT/predictions-student" --device "$DEVICE" --dtype "$DTYPE" --json
 
 # 5. What the student keeps, subset by subset: ratio with an interval, agreement of masks, the worst disagreements.

@@ -5,7 +5,7 @@
 source "$(dirname "$0")/micro_common.sh"
 served() { # HOW SEED
   keep "$OUT/positions/$1-$2.json" "$LITETEXT" evaluate retention --model micro --student "$OUT/positions/77-$2.safetensors" \
-    --positions "$1" --context 16 --pairs "$PAIRS" --seed "$PAIRS_SEED" --json
+    --positions "$1" --context-length 16 --pairs "$PAIRS" --seed "$PAIRS_SEED" --json
 }
 prepare
 bases

@@ -2,7 +2,7 @@
 # (d) Width of the student against the audit's intrinsic dimension: where does retention break?
 source "$(dirname "$0")/micro_common.sh"
 prepare
-keep "$OUT/audit.json" "$LITETEXT" audit "$OUT/phrases.txt" --encoder micro --json
+keep "$OUT/audit.json" "$LITETEXT" audit "$OUT/phrases.txt" --text-encoder micro --json
 bases
 for seed in $SEEDS; do
   for width in 4 8 16 32; do

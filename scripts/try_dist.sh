@@ -11,7 +11,7 @@ bin=$folder/venv/bin
 .venv/bin/litetext prune micro-student -o "$folder/pruned.safetensors"
 .venv/bin/litetext quantize "$folder/pruned.safetensors" -o "$folder/small.safetensors"
 .venv/bin/litetext export "$folder/small.safetensors" --to onnx -o "$folder/onnx"
-printf 'white dog\nred car\n' | .venv/bin/litetext bank - -o "$folder/bank.safetensors" --encoder micro
+printf 'white dog\nred car\n' | .venv/bin/litetext bank - -o "$folder/bank.safetensors" --text-encoder micro
 for archive in wheel source; do
   if [ "$archive" = source ]; then
     "$bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/*.tar.gz

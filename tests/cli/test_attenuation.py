@@ -1,4 +1,4 @@
-"""`litetext audit --attenuation`: a student's checkpoint, a host's folder and images, to the report."""
+"""`litetext audit --student`: a student's checkpoint, a host's folder and images, to the report."""
 
 import json
 from dataclasses import replace
@@ -48,7 +48,7 @@ def test_prompts_are_asked_of_images(
     rng = np.random.default_rng(0)
     for name in ("a.png", "b.png"):
         Image.fromarray(rng.integers(0, 256, (50, 40, 3), dtype=np.uint8)).save(tmp_path / "photos" / name)
-    arguments = ["audit", prompts, "--attenuation", student, "--host", str(host_folder), "--device", "cpu"]
+    arguments = ["audit", prompts, "--student", student, "--model", str(host_folder), "--device", "cpu"]
     images = ["--images", str(tmp_path / "photos"), "--images", str(tmp_path / "photos" / "a.png"), "--pairs", "5"]
     assert run([*arguments, *images, "--json", "-o", str(tmp_path / "report")]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -68,7 +68,7 @@ def test_prompts_are_asked_of_images(
 
 
 def test_the_micro_host_is_asked_about_its_own_world(student: str, prompts: str, capsys: pytest.CaptureFixture) -> None:
-    arguments = ["audit", prompts, "--attenuation", student, "--host", "micro", "--pairs", "3", "--device", "cpu"]
+    arguments = ["audit", prompts, "--student", student, "--model", "micro", "--pairs", "3", "--device", "cpu"]
     assert run(arguments) == 0
     assert "3 pairs of 1 images, 3 phrases" in " ".join(capsys.readouterr().out.split())
 
@@ -77,20 +77,20 @@ def test_mistakes_are_one_line(
     host_folder: Path, student: str, prompts: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
-    host = ["--host", str(host_folder)]
+    host = ["--model", str(host_folder)]
 
     def fail(*arguments: str) -> str:
         return failure(capsys, "audit", prompts, *arguments, "--device", "cpu")
 
-    assert "--attenuation without a host; give --host micro" in fail("--attenuation", student)
-    assert "--attenuation without images" in fail("--attenuation", student, *host)
-    assert "no images in the folder" in fail("--attenuation", student, *host, "--images", str(tmp_path / "empty"))
-    assert "no file matches" in fail("--attenuation", student, *host, "--images", str(tmp_path / "*.png"))
-    assert "no such file" in fail("--attenuation", "/nowhere/s.pt", "--host", "micro")
-    assert "no such folder, /nowhere" in fail("--attenuation", student, "--host", "/nowhere", "--images", "micro")
-    assert "0 pairs" in fail("--attenuation", student, "--host", "micro", "--pairs", "0")
+    assert "--student without a host; give --model micro" in fail("--student", student)
+    assert "--student without images" in fail("--student", student, *host)
+    assert "no images in the folder" in fail("--student", student, *host, "--images", str(tmp_path / "empty"))
+    assert "no file matches" in fail("--student", student, *host, "--images", str(tmp_path / "*.png"))
+    assert "no such file" in fail("--student", "/nowhere/s.pt", "--model", "micro")
+    assert "no such folder, /nowhere" in fail("--student", student, "--model", "/nowhere", "--images", "micro")
+    assert "0 pairs" in fail("--student", student, "--model", "micro", "--pairs", "0")
     wide = write_student(tmp_path / "wide.safetensors", 8)
-    found = fail("--attenuation", wide, *host, "--images", "micro", "--pairs", "1")
+    found = fail("--student", wide, *host, "--images", "micro", "--pairs", "1")
     assert f"features of width 8 where the host reads {WIDTH}" in found
-    for option in (host, ["--images", "micro"], ["--pairs", "3"], ["--student-context", "16"]):
-        assert "options of --attenuation without a student" in fail(*option)
+    for option in (host, ["--images", "micro"], ["--pairs", "3"], ["--student-context-length", "16"]):
+        assert "options of --student without a student" in fail(*option)

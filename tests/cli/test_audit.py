@@ -75,7 +75,7 @@ def test_standard_input(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
 
 def test_terminal_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("white dog\nred car\n", encoding="utf-8")
-    assert run(["audit", str(tmp_path / "a.txt"), "--context", "4,16"]) == 0
+    assert run(["audit", str(tmp_path / "a.txt"), "--lengths", "4,16"]) == 0
     out = capsys.readouterr().out
     assert "2 prompts, 2 distinct" in out
     assert "start and end tokens are counted" in " ".join(out.split())
@@ -88,8 +88,8 @@ def test_options_reach_the_audit(capsys: pytest.CaptureFixture[str], tmp_path: P
     np.save(points, np.random.default_rng(0).normal(size=(100, 4)))
     np.save(table, np.eye(6))
     found = audit_json(
-        capsys, str(path), "--column", "what", "--count-column", "times", "--context", "5,6", "--limit", "0.5",
-        "--embeddings", str(points), "--positions", str(table), "--neighbors", "3,5", "--discard", "0.2",
+        capsys, str(path), "--column", "what", "--count-column", "times", "--lengths", "5,6", "--limit", "0.5",
+        "--embeddings", str(points), "--position-table", str(table), "--neighbors", "3,5", "--discard", "0.2",
     )  # fmt: skip
     assert found["prompts"]["total"] == 4
     assert [use["length"] for use in found["context"]] == [5, 6]
@@ -109,7 +109,9 @@ def test_a_real_encoder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
         f"{a} {b} {c}" for a in ("red", "old", "big") for b in ("dog", "car", "cup") for c in ("toy", "stand", "box")
     ]
     (tmp_path / "a.txt").write_text("\n".join(texts), encoding="utf-8")
-    found = audit_json(capsys, str(tmp_path / "a.txt"), "--encoder", str(model), "--sample", "27", "--device", "cpu")
+    found = audit_json(
+        capsys, str(tmp_path / "a.txt"), "--text-encoder", str(model), "--sample", "27", "--device", "cpu"
+    )
     assert found["geometry"]["ambient"] == 384
     assert 0 < found["order"]["sensitivity"] < 1
     assert {advice["topic"] for advice in found["advice"]} == {"context", "vocabulary", "rank", "order", "student"}
@@ -145,14 +147,14 @@ def test_bad_files_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (["nothing-*.json"], "nothing-*.json"),
         (["{csv}", "--column", "caption"], "what"),
         (["{csv}", "--format", "docx"], "docx"),
-        (["--context", "8,x"], "'8,x' is not a list of whole numbers, --context"),
-        (["--context", "1"], "context lengths [1]"),
+        (["--lengths", "8,x"], "'8,x' is not a list of whole numbers, --lengths"),
+        (["--lengths", "1"], "context lengths [1]"),
         (["--limit", "7"], "truncation limit"),
         (["--neighbors", "5"], "--neighbors"),
         (["--embeddings", "missing.npy"], "no such file, missing.npy"),
-        (["--positions", "missing.npy"], "missing.npy"),
-        (["--encoder", "/nowhere/model"], "/nowhere/model"),
-        (["--encoder", "/nowhere/model", "--device", "abacus"], "abacus"),
+        (["--position-table", "missing.npy"], "missing.npy"),
+        (["--text-encoder", "/nowhere/model"], "/nowhere/model"),
+        (["--text-encoder", "/nowhere/model", "--device", "abacus"], "abacus"),
         (["-o", "{csv}"], "a.csv"),
     ],
 )

@@ -32,7 +32,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bank(world: Path) -> Path:
     """Of the micro student."""
     path = world / "bank.safetensors"
-    assert run(["bank", str(world / "phrases.txt"), "-o", str(path), "--encoder", "micro-student"]) == 0
+    assert run(["bank", str(world / "phrases.txt"), "-o", str(path), "--text-encoder", "micro-student"]) == 0
     return path
 
 
@@ -40,17 +40,32 @@ def segment(world: Path, text: str, *more: str) -> list[str]:
     pictures = sorted(str(path) for path in world.rglob("*.png"))
     phrases = (world / "phrases.txt").read_text(encoding="utf-8").splitlines()
     prompts = [word for phrase in dict.fromkeys(phrases) for word in ("-p", phrase)]
-    return ["segment", *pictures, *prompts, "--model", "micro", "--text", text, "--device", "cpu", "--json", *more]
+    return [
+        "segment",
+        *pictures,
+        *prompts,
+        "--model",
+        "micro",
+        "--text-encoder",
+        text,
+        "--device",
+        "cpu",
+        "--json",
+        *more,
+    ]
 
 
 def test_it_says_what_it_wrote(capsys: pytest.CaptureFixture[str], world: Path, tmp_path: Path) -> None:
     path = tmp_path / "bank.safetensors"
-    assert run(["bank", str(world / "phrases.txt"), "-o", str(path), "--encoder", "micro", "--number", "int8"]) == 0
+    assert (
+        run(["bank", str(world / "phrases.txt"), "-o", str(path), "--text-encoder", "micro", "--store-dtype", "int8"])
+        == 0
+    )
     out = capsys.readouterr().out
     assert out.startswith(f"{path}: ")
     assert "tokens in int8" in out
     assert "cosine with the features as computed: mean 0.9999" in out
-    assert run(["bank", str(world / "phrases.txt"), "-o", str(path), "--encoder", "micro", "--json"]) == 0
+    assert run(["bank", str(world / "phrases.txt"), "-o", str(path), "--text-encoder", "micro", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["bytes"] == path.stat().st_size
     assert found["checked"] == found["phrases"]
@@ -77,9 +92,18 @@ def test_masks_are_those_of_the_encoder(capsys: pytest.CaptureFixture[str], worl
 def test_other_phrases(capsys: pytest.CaptureFixture[str], world: Path, bank: Path) -> None:
     phrase = (world / "phrases.txt").read_text(encoding="utf-8").splitlines()[0]
     assert f"nearest that are: '{phrase}'" in failure(capsys, *segment(world, str(bank), "-p", f"{phrase}x"))
-    lost = ["segment", str(next(world.rglob("*.png"))), "-p", f"{phrase}x", "--model", "no/such", "--text", str(bank)]
+    lost = [
+        "segment",
+        str(next(world.rglob("*.png"))),
+        "-p",
+        f"{phrase}x",
+        "--model",
+        "no/such",
+        "--text-encoder",
+        str(bank),
+    ]
     assert "nearest that are" in failure(capsys, *lost)  # before the model is looked for
-    more = ["-p", f"{phrase}x", "--fallback", "micro-student", "--context", "16"]
+    more = ["-p", f"{phrase}x", "--fallback", "micro-student", "--context-length", "16"]
     assert run(segment(world, str(bank), *more)) == 0
     assert json.loads(capsys.readouterr().out)["categories"][-1]["name"] == f"{phrase}x"
 
@@ -92,12 +116,15 @@ def test_gold_and_retention_take_a_bank(
     images = images if (images / json.loads(truth.read_text())["images"][0]["file_name"]).is_file() else world
     common = ["--gt", str(truth), "--images", str(images), "--device", "cpu", "--json"]
     gold = ["evaluate", "gold", *common, "--pred", str(tmp_path / "pred.json"), "--model", "micro"]
-    assert run([*gold, "--text", str(bank), "--fallback", "micro-student"]) == 0
+    assert run([*gold, "--text-encoder", str(bank), "--fallback", "micro-student"]) == 0
     assert "cgf1" in json.loads(capsys.readouterr().out)
     (tmp_path / "one.txt").write_text("lake", encoding="utf-8")
-    assert run(["bank", str(tmp_path / "one.txt"), "-o", str(tmp_path / "one.safetensors"), "--encoder", "micro"]) == 0
+    assert (
+        run(["bank", str(tmp_path / "one.txt"), "-o", str(tmp_path / "one.safetensors"), "--text-encoder", "micro"])
+        == 0
+    )
     gold[-3] = str(tmp_path / "other.json")
-    assert run([*gold, "--text", str(tmp_path / "one.safetensors")]) == 1
+    assert run([*gold, "--text-encoder", str(tmp_path / "one.safetensors")]) == 1
     assert "is not in the bank, nor are" in capsys.readouterr().err.splitlines()[-1]
     assert run(["evaluate", "retention", *common, "--model", "micro", "--student", str(bank)]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -117,17 +144,17 @@ def test_a_bank_of_a_cache(capsys: pytest.CaptureFixture[str], world: Path, tmp_
 def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], world: Path, bank: Path, tmp_path: Path) -> None:
     phrases, target = str(world / "phrases.txt"), str(tmp_path / "new.safetensors")
     made = ["bank", phrases, "-o", target]
-    assert "give either --encoder or --features" in failure(capsys, *made)
-    assert "give either" in failure(capsys, *made, "--encoder", "micro", "--features", str(world))
-    assert "give fp16 or int8" in failure(capsys, *made, "--encoder", "micro", "--number", "int4")
-    assert "nowhere.txt" in failure(capsys, "bank", "nowhere.txt", "-o", target, "--encoder", "micro")
+    assert "give either --text-encoder or --features" in failure(capsys, *made)
+    assert "give either" in failure(capsys, *made, "--text-encoder", "micro", "--features", str(world))
+    assert "give fp16 or int8" in failure(capsys, *made, "--text-encoder", "micro", "--store-dtype", "int4")
+    assert "nowhere.txt" in failure(capsys, "bank", "nowhere.txt", "-o", target, "--text-encoder", "micro")
     assert "no cache of features" in failure(capsys, *made, "--features", str(world))
-    assert "leave them out" in failure(capsys, *made, "--features", str(world), "--context", "16")
-    assert "a bank of a bank" in failure(capsys, *made, "--encoder", str(bank))
-    assert "nowhere.pt" in failure(capsys, *made, "--encoder", "nowhere.pt")
+    assert "leave them out" in failure(capsys, *made, "--features", str(world), "--context-length", "16")
+    assert "a bank of a bank" in failure(capsys, *made, "--text-encoder", str(bank))
+    assert "nowhere.pt" in failure(capsys, *made, "--text-encoder", "nowhere.pt")
     assert not Path(target).exists()
     assert "a context or positions for what has its own" in failure(
-        capsys, *segment(world, str(bank), "--context", "16")
+        capsys, *segment(world, str(bank), "--context-length", "16")
     )
     assert "--fallback for what is no prompt bank" in failure(
         capsys, *segment(world, "micro-student", "--fallback", "micro-student")

@@ -33,8 +33,8 @@ def test_from_a_recipe_and_flags_to_a_student(
 ) -> None:
     Path("gold.txt").write_text("Red dog\n")
     Path("host.toml").write_text(RECIPE + "[losses]\nkeys = 1\nscoring = 0.5\n")
-    command = ["distill", "host.toml", "--features", cache, "--epochs", "1", "--device", "cpu", "--context", "6"]
-    command += ["--hold-out", "gold.txt", "--host", str(host_folder)]
+    command = ["distill", "host.toml", "--features", cache, "--epochs", "1", "--device", "cpu", "--context-length", "6"]
+    command += ["--hold-out", "gold.txt", "--model", str(host_folder)]
     assert run([*command, "--json"]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
@@ -57,14 +57,14 @@ def test_masks_are_validated_with(
     capsys.readouterr()
     command = ["distill", recipe, "--features", cache, "--epochs", "1", "--device", "cpu"]
     asked = ["--gold", "world/gold.json", "--images", "world"]
-    assert run([*command, "--host", str(host_folder), *asked, "--json"]) == 0
+    assert run([*command, "--model", str(host_folder), *asked, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert 0 <= found["best"]["cgf1"] <= 100
     assert {"il_mcc", "pmf1"} <= set(found["last"])
     assert "cgf1" in Path("small/curve.csv").read_text("utf-8").splitlines()[0]
     assert "no model that segments" in failure(capsys, *command, *asked)
     assert "gold and images come together" in failure(capsys, *command, *asked[:2])
-    missing = ["--host", str(host_folder), "--gold", "none.json", "--images", "world"]
+    missing = ["--model", str(host_folder), "--gold", "none.json", "--images", "world"]
     assert "none.json" in failure(capsys, *command, *missing)
 
 
@@ -85,7 +85,7 @@ def test_help_shows_real_examples(capsys: pytest.CaptureFixture[str]) -> None:
         (["{recipe}", "--features", "{cache}", "--dtype", "fp8"], "no number type is called 'fp8'"),
         (["{recipe}", "--features", "{cache}", "--init", "missing.pt"], "missing.pt"),
         (["{recipe}", "--features", "{cache}", "--hold-out", "missing.txt"], "missing.txt"),
-        (["decoder.toml", "--features", "{cache}"], "weights for values, but no decoder; give a host (--host PATH)"),
+        (["decoder.toml", "--features", "{cache}"], "weights for values, but no decoder; give a host (--model PATH)"),
         (["typo.toml", "--features", "{cache}"], "did you mean 'batch'"),
     ],
 )

@@ -48,7 +48,9 @@ def embed_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
 
 def test_from_a_file_to_features(capsys: pytest.CaptureFixture[str], model: str, source: str, tmp_path: Path) -> None:
     out = tmp_path / "cache"
-    found = embed_json(capsys, source, "-o", str(out), "--model", model, "--batch-tokens", "40", "--shard-tokens", "50")
+    found = embed_json(
+        capsys, source, "-o", str(out), "--teacher", model, "--batch-tokens", "40", "--shard-tokens", "50"
+    )
     encoder = load_encoder(model, device="cpu")
     cache = FeatureCache.open(out)
     assert (found["corpus"], found["embedded"], found["phrases"], len(cache)) == (30, 30, 30, 30)
@@ -65,7 +67,7 @@ def test_from_a_file_to_features(capsys: pytest.CaptureFixture[str], model: str,
 def test_a_second_run_says_so_and_does_nothing(
     capsys: pytest.CaptureFixture[str], model: str, source: str, tmp_path: Path
 ) -> None:
-    command = ["embed", source, "-o", str(tmp_path / "cache"), "--model", model, "--device", "cpu"]
+    command = ["embed", source, "-o", str(tmp_path / "cache"), "--teacher", model, "--device", "cpu"]
     assert run(command) == 0
     assert "30 phrases embedded" in capsys.readouterr().out
     before = files_of(tmp_path / "cache")
@@ -78,7 +80,7 @@ def test_a_second_run_says_so_and_does_nothing(
 
 
 def test_no_source_is_the_bundled_corpus(capsys: pytest.CaptureFixture[str], model: str, tmp_path: Path) -> None:
-    found = embed_json(capsys, "-o", str(tmp_path / "cache"), "--model", model, "--dtype", "bf16")
+    found = embed_json(capsys, "-o", str(tmp_path / "cache"), "--teacher", model, "--store-dtype", "bf16")
     assert found["phrases"] == len(bundled_corpus())
     assert found["dtype"] == "bfloat16"
 
@@ -91,7 +93,7 @@ def test_standard_input_and_columns(
 
     monkeypatch.setattr(sys, "stdin", Stdin())
     out = str(tmp_path / "cache")
-    embed_json(capsys, "-", "--format", "csv", "--column", "what", "-o", out, "--model", model)
+    embed_json(capsys, "-", "--format", "csv", "--column", "what", "-o", out, "--teacher", model)
     assert sorted(FeatureCache.open(out).phrases) == ["cat", "white dog"]
 
 
@@ -101,7 +103,7 @@ def test_the_text_tower_of_a_sam3_folder(capsys: pytest.CaptureFixture[str], sou
     save_safetensors({**HF_IMAGE, **Teacher.make(TINY_TEACHER).huggingface()}, host / "model.safetensors")
     config = {"model_type": "sam3_video", "detector_config": {"text_config": TINY_TEACHER.text_config}}
     (host / "config.json").write_text(json.dumps(config))
-    found = embed_json(capsys, source, "-o", str(tmp_path / "cache"), "--model", str(host))
+    found = embed_json(capsys, source, "-o", str(tmp_path / "cache"), "--teacher", str(host))
     expected = load_encoder(host, device="cpu").encode(["dog 0"])
     rows = FeatureCache.open(tmp_path / "cache").rows("dog 0")
     assert found["teacher"]["width"] == rows.shape[1]
@@ -113,7 +115,14 @@ def test_another_hugging_face_model(capsys: pytest.CaptureFixture[str], tmp_path
     folder = save(clip_text("CLIPTextModel"), letters_tokenizer(), tmp_path / "clip")
     (tmp_path / "p.txt").write_text("ab c\nz\nabcdefghijklmnop\n", encoding="utf-8")
     found = embed_json(
-        capsys, str(tmp_path / "p.txt"), "-o", str(tmp_path / "cache"), "--model", str(folder), "--context", "9"
+        capsys,
+        str(tmp_path / "p.txt"),
+        "-o",
+        str(tmp_path / "cache"),
+        "--teacher",
+        str(folder),
+        "--context-length",
+        "9",
     )
     cache = FeatureCache.open(tmp_path / "cache")
     assert found["teacher"]["context_length"] == 9
@@ -122,20 +131,20 @@ def test_another_hugging_face_model(capsys: pytest.CaptureFixture[str], tmp_path
 
 def test_help_shows_a_real_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["embed", "--help"]) == 0
-    assert "litetext embed prompts.txt -o features --model sam3.pt" in capsys.readouterr().out
+    assert "litetext embed prompts.txt -o features --teacher sam3.pt" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["missing.txt", "-o", "{out}", "--model", "{model}"], "missing.txt"),
-        (["{source}", "-o", "{out}", "--model", "missing.pt"], "missing.pt"),
-        (["{source}", "-o", "{out}", "--model", "{model}", "--dtype", "fp8"], "'fp8'; give fp16 or bf16"),
-        (["{source}", "-o", "{out}", "--model", "{model}", "--batch-tokens", "0"], "a batch of 0 tokens"),
-        (["{source}", "-o", "{out}", "--model", "{model}", "--device", "abacus"], "abacus"),
-        (["{source}", "-o", "{out}", "--model", "{model}", "--context", "99"], "position table"),
-        (["{source}", "-o", "{source}", "--model", "{model}"], "prompts.txt"),
-        (["{source}", "-o", "{folder}", "--model", "{model}"], "a folder with other files"),
+        (["missing.txt", "-o", "{out}", "--teacher", "{model}"], "missing.txt"),
+        (["{source}", "-o", "{out}", "--teacher", "missing.pt"], "missing.pt"),
+        (["{source}", "-o", "{out}", "--teacher", "{model}", "--store-dtype", "fp8"], "'fp8'; give fp16 or bf16"),
+        (["{source}", "-o", "{out}", "--teacher", "{model}", "--batch-tokens", "0"], "a batch of 0 tokens"),
+        (["{source}", "-o", "{out}", "--teacher", "{model}", "--device", "abacus"], "abacus"),
+        (["{source}", "-o", "{out}", "--teacher", "{model}", "--context-length", "99"], "position table"),
+        (["{source}", "-o", "{source}", "--teacher", "{model}"], "prompts.txt"),
+        (["{source}", "-o", "{folder}", "--teacher", "{model}"], "a folder with other files"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_no_cache(
@@ -152,7 +161,7 @@ def test_another_teacher_and_a_damaged_shard_are_refused_by_name(
     capsys: pytest.CaptureFixture[str], model: str, source: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "cache"
-    command = [source, "-o", str(out), "--device", "cpu", "--model"]
+    command = [source, "-o", str(out), "--device", "cpu", "--teacher"]
     assert run(["embed", *command, model]) == 0
     capsys.readouterr()
     save_student(tiny_student("masked", seed=1, **SMALL), tmp_path / "other.safetensors")
@@ -172,7 +181,7 @@ def test_interruption_leaves_no_half_file(
         raise KeyboardInterrupt  # not a signal: where CI runs in the background, SIGINT is ignored
 
     out = tmp_path / "cache"
-    command = ["embed", source, "-o", str(out), "--model", model, "--device", "cpu"]
+    command = ["embed", source, "-o", str(out), "--teacher", model, "--device", "cpu"]
     with monkeypatch.context() as patch:
         patch.setattr("litetext.features.shards.save", interrupt)
         assert run(command) == 130

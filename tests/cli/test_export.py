@@ -31,7 +31,7 @@ def test_it_says_what_it_wrote(capsys: pytest.CaptureFixture[str], tmp_path: Pat
 
 def test_json_is_one_object(capsys: pytest.CaptureFixture[str], tmp_path: Path, phrases: str) -> None:
     target = str(tmp_path / "served")
-    arguments = ["--to", "onnx", "-o", target, "--precision", "fp16", "--length", "16", "--batch", "2", "--json"]
+    arguments = ["--to", "onnx", "-o", target, "--dtype", "fp16", "--length", "16", "--batch-size", "2", "--json"]
     assert run(["export", "micro-student", phrases, *arguments]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["folder"] == target
@@ -48,7 +48,10 @@ def test_it_segments_with_what_it_wrote(capsys: pytest.CaptureFixture[str], tmp_
     capsys.readouterr()
     found = []
     for text in ("micro-student", served):
-        assert run(["segment", scene, "-p", "red car", "-p", "dog", "--model", "micro", "--text", text, "--json"]) == 0
+        assert (
+            run(["segment", scene, "-p", "red car", "-p", "dog", "--model", "micro", "--text-encoder", text, "--json"])
+            == 0
+        )
         found.append(json.loads(capsys.readouterr().out))
     one, other = (
         [(entry["category_id"], entry["segmentation"]) for entry in report["annotations"]] for report in found
@@ -78,8 +81,8 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     target = str(tmp_path / "served")
     export = ("export", "micro-student", phrases, "-o", target, "--to")
     assert "no target is called 'tflite'" in failure(capsys, *export, "tflite")
-    assert "the precision 'int3'" in failure(capsys, *export, "onnx", "--precision", "int3")
-    assert "quantize it first" in failure(capsys, *export, "onnx", "--precision", "int8")
+    assert "the precision 'int3'" in failure(capsys, *export, "onnx", "--dtype", "int3")
+    assert "quantize it first" in failure(capsys, *export, "onnx", "--dtype", "int8")
     assert "a length of 1" in failure(capsys, *export, "onnx", "--length", "1")
     assert "0 phrases" in failure(capsys, *export, "onnx", "--phrases", "0")
     assert "not a student" in failure(capsys, "export", "micro", phrases, "-o", target, "--to", "onnx")
@@ -92,7 +95,7 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     capsys.readouterr()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "litetext.json").write_text("{}", encoding="utf-8")
-    segment = ("segment", scene, "-p", "dog", "--model", "micro", "--text", str(tmp_path / "broken"))
+    segment = ("segment", scene, "-p", "dog", "--model", "micro", "--text-encoder", str(tmp_path / "broken"))
     assert "not a manifest" in failure(capsys, *segment)
-    assert "leave them out" in failure(capsys, *segment, "--context", "16")
+    assert "leave them out" in failure(capsys, *segment, "--context-length", "16")
     assert "--fallback for what is no prompt bank" in failure(capsys, *segment, "--fallback", "micro-student")

@@ -70,9 +70,9 @@ def test_evaluate_the_shipped_model(capsys: pytest.CaptureFixture[str]) -> None:
 def test_evaluate_with_a_bank(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "phrases.txt").write_text("red circle\nblue square\n", encoding="utf-8")
     bank = tmp_path / "bank.safetensors"
-    assert run(["bank", str(tmp_path / "phrases.txt"), "-o", str(bank), "--encoder", "micro"]) == 0
+    assert run(["bank", str(tmp_path / "phrases.txt"), "-o", str(bank), "--text-encoder", "micro"]) == 0
     capsys.readouterr()
-    asked = ["micro", "evaluate", "--pairs", "6", "--seed", "3", "--text", str(bank)]
+    asked = ["micro", "evaluate", "--pairs", "6", "--seed", "3", "--text-encoder", str(bank)]
     assert "not in the bank" in failure(capsys, *asked)
     assert run([*asked, "--fallback", "micro", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("no_network")]
 
 # What each command reads is not there: an error that names the output came before the work.
 FILES = {
-    "bank": ["bank", "{phrases}", "--encoder", "no/such-model", "-o"],
+    "bank": ["bank", "{phrases}", "--text-encoder", "no/such-model", "-o"],
     "convert": ["convert", "no/such-model", "--to", "litetext", "-o"],
     "prune": ["prune", "no/such-model", "{phrases}", "-o"],
     "fold": ["fold", "no/such-model", "{phrases}", "-o"],
@@ -29,11 +29,11 @@ FILES = {
     "scene": ["micro", "scene", "-o"],
 }
 FOLDERS = {
-    "audit": ["audit", "{phrases}", "--encoder", "no/such-model", "-o"],
+    "audit": ["audit", "{phrases}", "--text-encoder", "no/such-model", "-o"],
     "convert": ["convert", "no/such-model", "--to", "huggingface", "-o"],
     "export": ["export", "no/such-model", "{phrases}", "--to", "onnx", "-o"],
     "distill": ["distill", "--features", "{folder}/missing", "-o"],
-    "embed": ["embed", "{phrases}", "--model", "no/such-model", "-o"],
+    "embed": ["embed", "{phrases}", "--teacher", "no/such-model", "-o"],
     "bench": ["bench", "{phrases}", "--student", "no/such-model", "-o"],
     "work": ["bench", "{phrases}", "--student", "no/such-model", "--work"],
     "demo": ["demo", "--model", "no/such-model", "-o"],
@@ -103,7 +103,7 @@ def test_a_device_is_not_replaced(capsys: pytest.CaptureFixture[str], tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "name", "ours"),
     [
-        (["audit", "--encoder", "no/such-model"], "report.html", "<title>LiteText audit</title>"),
+        (["audit", "--text-encoder", "no/such-model"], "report.html", "<title>LiteText audit</title>"),
         (["demo", "--model", "no/such-model"], "index.html", "<title>LiteText demo</title>"),
         (["bench", "{phrases}", "--student", "no/such-model"], "bench.json", '{"machine": {}}'),
     ],

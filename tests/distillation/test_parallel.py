@@ -30,7 +30,7 @@ def test_two_processes_are_as_one(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "features")
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(RECIPE)
-    command = ["distill", str(recipe), "--features", str(cache), "--epochs", "2", "--device", "cpu", "--batch", "5"]
+    command = ["distill", str(recipe), "--features", str(cache), "--epochs", "2", "--device", "cpu", "--batch-size", "5"]
     program = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "litetext"]
     done = subprocess.run(
         [sys.executable, *program, *command, "-o", str(tmp_path / "two"), "--json"],

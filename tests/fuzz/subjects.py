@@ -137,7 +137,7 @@ def _make_arrays(folder: Path) -> None:
 
 
 def _load_array(folder: Path) -> str:
-    from litetext.storage import load_matrix
+    from litetext.arrays import load_matrix
 
     return digest(load_matrix(str(damaged(folder))))
 
@@ -163,7 +163,7 @@ def _make_bank(folder: Path) -> None:
     (folder / "phrases.txt").write_text("\n".join(PHRASES), "utf-8")
     for number in ("fp16", "int8"):
         name = str(folder / f"{number}.safetensors")
-        _check(run(["bank", str(folder / "phrases.txt"), "-o", name, "--encoder", "micro", "--number", number]))
+        _check(run(["bank", str(folder / "phrases.txt"), "-o", name, "--text-encoder", "micro", "--store-dtype", number]))
 
 
 def _read_bank(folder: Path) -> str:
@@ -185,7 +185,7 @@ def _serve(folder: Path) -> str:
 
 def _make_store(folder: Path) -> None:
     (folder / "phrases.txt").write_text("\n".join(PHRASES), "utf-8")
-    _check(run(["embed", str(folder / "phrases.txt"), "--model", "micro", "-o", str(folder / "store")]))
+    _check(run(["embed", str(folder / "phrases.txt"), "--teacher", "micro", "-o", str(folder / "store")]))
 
 
 def _read_store(folder: Path) -> str:

@@ -41,7 +41,7 @@ def test_masks_follow_the_student(host_folder: Path, checkpoints: list[Path], ph
     options = SegmentOptions(threshold=0.0)
     encoders = [load_encoder(path, device="cpu") for path in (*checkpoints, checkpoints[0])]
     first, other, again = (
-        Segmenter.load(host_folder, encoder, device="cpu", options=options).segment(photo, PHRASES)
+        Segmenter.from_pretrained(host_folder, encoder, device="cpu", options=options)(photo, PHRASES)
         for encoder in encoders
     )
     for result, phrase in zip(first, PHRASES, strict=True):
@@ -70,11 +70,11 @@ def test_the_command_line_takes_the_same_way(
         "--device",
         "cpu",
     ]
-    assert run([*arguments, "--text", str(checkpoints[0]), "--threshold", "0", "--json"]) == 0
+    assert run([*arguments, "--text-encoder", str(checkpoints[0]), "--threshold", "0", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     encoder = load_encoder(checkpoints[0], device="cpu")
     options = SegmentOptions(threshold=0.0)
-    (masks,) = Segmenter.load(host_folder, encoder, device="cpu", options=options).segment(photo, PHRASES[:1])
+    (masks,) = Segmenter.from_pretrained(host_folder, encoder, device="cpu", options=options)(photo, PHRASES[:1])
     np.testing.assert_allclose([entry["score"] for entry in found["annotations"]], masks.scores, rtol=1e-5)
 
 
@@ -86,7 +86,7 @@ def test_a_student_of_another_width_is_one_line(
     save_student(build_student(config, torch.Generator().manual_seed(0)), path)
     Image.new("RGB", (20, 20)).save(tmp_path / "photo.png")
     arguments = ["segment", str(tmp_path / "photo.png"), "-p", "dog", "--model", str(host_folder), "--device", "cpu"]
-    assert run([*arguments, "--text", str(path)]) == 1
+    assert run([*arguments, "--text-encoder", str(path)]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: features of width 256 where the model reads 64")
     assert error.count("\n") == 1

@@ -1,23 +1,17 @@
 """The command line: a thin function per command; heavy imports stand inside the functions."""
 
-from litetext.cli import (  # noqa: F401 - importing a command adds it
-    audit,
-    bank,
-    bench,
-    demo,
-    distill,
-    embed,
-    encoders,
-    evaluate,
-    export,
-    fold,
-    lowrank,
-    micro,
-    prune,
-    quantize,
-    retention,
-    segment,
+from litetext.cli import (  # noqa: F401 - importing a file adds its commands
+    audit_command,
+    bench_command,
+    compress_commands,
+    distill_command,
+    encoder_commands,
+    evaluate_command,
+    export_command,
+    micro_commands,
+    retention_command,
+    segment_command,
 )
-from litetext.cli.app import main, run
+from litetext.cli._app import app, main, run
 
-__all__ = ["main", "run"]
+__all__ = ["app", "main", "run"]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from litetext.errors import EvaluationError, PromptError
 from litetext.evaluation.rle import MOST_PIXELS
 from litetext.prompts.opening import Source, open_source
-from litetext.storage import MOST_RATIO, MOST_UNPACKED
+from litetext.arrays import MOST_RATIO, MOST_UNPACKED
 
 PairId = int | str
 

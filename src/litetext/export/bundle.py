@@ -12,10 +12,11 @@ import numpy as np
 
 from litetext.encoders.config import StudentConfig, check_sizes
 from litetext.errors import EncoderError, LiteTextError, OptionError, shortened
-from litetext.export.targets.target import TARGETS, TargetOptions
+from litetext.export.targets import TARGETS, TargetOptions
 from litetext.features.compare import Fidelity
 from litetext.records import read_json, record, sealed, unsealed
-from litetext.storage import atomic_file, checksum, inside, read_npy, to_json, write_text
+from litetext.arrays import read_npy
+from litetext.storage import atomic_file, checksum, inside, to_json, write_text
 from litetext.tokenizer.bpe import ClipTokenizer
 from litetext.tokenizer.portable import SmallMerges, kept_merges, portable_tokenizer
 
@@ -23,8 +24,30 @@ MANIFEST, NOTICE = "litetext.json", "NOTICE.txt"
 TOKENIZER = "tokenizer.json"  # for programs in other languages
 MERGES = "merges.npy"  # the same for us
 TOKENIZERS = (MERGES, TOKENIZER)
-VERSION = 2
+VERSION = 3
 AGAIN = "export the student again"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The student that a smaller one was made of, as `litetext compress` writes it into the smaller one's file.
+
+    Attributes:
+        name: what it was called.
+        fingerprint: of its weights, as `fingerprint_encoder` gives it.
+        fidelity: how the smaller one compares with it.
+    """
+
+    name: str
+    fingerprint: str
+    fidelity: Fidelity
+
+    def line(self) -> str:
+        """For people."""
+        return (
+            f"compressed from '{shortened(self.name, 100)}' ({self.fingerprint[:12]}), with cosine mean "
+            f"{self.fidelity.mean:.5f}, 1st percentile {self.fidelity.p1:.5f} to it"
+        )
 
 
 @dataclass(frozen=True)
@@ -32,7 +55,7 @@ class Bundle:
     """An exported text encoder.
 
     Attributes:
-        target: what runs it: onnx, openvino, executorch or coreml.
+        target: what it was written for: onnx, executorch or coreml.
         model: the name of the program in the folder.
         files: of the program with their sizes in bytes.
         program: checksum of all of these.
@@ -43,9 +66,9 @@ class Bundle:
         name: what the student was called.
         parameters: of the student; what quantization adds is not counted.
         fingerprint: of the student, as `fingerprint_encoder` gives it.
-        order: how far shuffling its words moves a phrase, as a share of the way to an unrelated one (`measure_order`);
-            None where the phrases could not tell.
-        checked: how the program compares with PyTorch; None where the system that exported it has no engine for it.
+        checked: how the program compares with the student that was given, in PyTorch; None for Core ML, whose programs
+            run on Apple's systems only.
+        origin: the student that this one was compressed from, where its file says so.
 
     Raises:
         OptionError: a value makes no sense, or a file is not in the folder.
@@ -62,8 +85,8 @@ class Bundle:
     name: str
     parameters: int
     fingerprint: str
-    order: float | None
     checked: Fidelity | None
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         """Check what a reader relies on."""
@@ -108,14 +131,15 @@ class Bundle:
         ]
 
     def comparison(self) -> str:
-        """How it compares with PyTorch, for people."""
-        found = self.checked
-        if found is None:
-            return "not compared with PyTorch: the system that exported it has no engine for it"
-        return (
-            f"the same as PyTorch on {found.tokens:,} tokens of {found.phrases:,} phrases: cosine mean "
-            f"{found.mean:.5f}, least {found.min:.5f}; largest difference {found.largest:.2g}"
+        """How it compares with the student in PyTorch, and that one with its original, for people."""
+        result = self.checked
+        line = (
+            "not compared with PyTorch: Core ML programs run on Apple's systems only"
+            if result is None
+            else f"the same as PyTorch on {result.tokens:,} tokens of {result.phrases:,} phrases: cosine mean "
+            f"{result.mean:.5f}, least {result.min:.5f}; largest difference {result.largest:.2g}"
         )
+        return line if self.origin is None else f"{line}\n{self.origin.line()}"
 
 
 def is_bundle(path: Path) -> bool:

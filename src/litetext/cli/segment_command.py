@@ -8,9 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
-from litetext.cli.models import MODEL_HELP, Context, Device, Dtype, Fallback, ModelChoice, Positions, Text
-from litetext.errors import MissingExtraError, shortened
+from litetext.cli._app import Result, command
+from litetext.cli._options import (
+    ContextLength,
+    Device,
+    Dtype,
+    Fallback,
+    Model,
+    ModelChoice,
+    Positions,
+    TextEncoderOption,
+)
+from litetext.cli._output import echo, show_progress
+from litetext.errors import LiteTextError, MissingExtraError, shortened
 
 if TYPE_CHECKING:
     from litetext.features.protocol import TextEncoder
@@ -20,11 +30,12 @@ if TYPE_CHECKING:
 _BETWEEN = re.compile(r"(?<!\d),|,(?!\d)|[;|/]|\s\.\s|\.\s+(?=.+\.\s*$)")
 
 
-@app.command(
-    epilog="\b\nExamples:\n  litetext segment photo.jpg -p 'white dog' -p leash -o found\n"
-    "  litetext segment photos/ 'more/*.png' -p person --json\n"
-    "  litetext segment photo.jpg -p dog --text s0.pt --positions slice --context 16\n"
-    "  litetext segment photo.jpg -p dog --text bank.safetensors --fallback student.safetensors"
+@command(
+    "Segmenting",
+    "litetext segment photo.jpg -p 'white dog' -p leash -o found",
+    "litetext segment photos/ 'more/*.png' -p person --json",
+    "litetext segment photo.jpg -p dog --text-encoder s0.pt --positions slice --context-length 16",
+    "litetext segment photo.jpg -p dog --text-encoder bank.safetensors --fallback student.safetensors",
 )
 def segment(
     images: Annotated[
@@ -42,50 +53,51 @@ def segment(
         ),
     ] = None,
     threshold: Annotated[float, typer.Option(help="Instances with a higher score are kept.")] = 0.5,
-    model: Annotated[str, typer.Option(metavar="PATH|HF_ID", help=MODEL_HELP)] = "facebook/sam3",
-    text: Text = None,
+    model: Model = "facebook/sam3",
+    text_encoder: TextEncoderOption = None,
     fallback: Fallback = None,
     positions: Positions = "auto",
-    context: Context = None,
+    context_length: ContextLength = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    json: Json = False,
-    debug: Debug = False,  # noqa: ARG001 - read by `run`
-) -> None:
-    """Find every instance of each phrase in images: masks, overlays, COCO annotations."""
+) -> Result:
+    """Find every instance of each phrase in images.
+
+    Masks, overlays, COCO annotations. An interrupted run resumes automatically.
+    """
     try:
-        from litetext.sam3.files import SegmentJob, print_report
         from litetext.sam3.images import find_images
-        from litetext.sam3.journal import overlays_of
+        from litetext.sam3.segment_files import SegmentRun, check_failures, overlays_of, print_table
         from litetext.sam3.segmenter import SegmentOptions
     except ImportError as error:
         raise MissingExtraError("segmentation", "sam3") from error
 
     options = SegmentOptions(threshold=threshold)
-    choice = ModelChoice(model, text, positions, context, device, dtype, fallback)
+    choice = ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback)
     files = find_images(images, () if output is None else overlays_of(output))
-    job = SegmentJob.of(files, prompts, choice.describe() | {"threshold": str(threshold)})
+    run = SegmentRun(files, prompts, choice.describe() | {"threshold": str(threshold)}, output)
     _hint(prompts)
-    with job.open(output, goes_on=True) as kept:
+    with run.locked():
         segmenter = choice.load(options, prompts)
         _warn_of_long(prompts, segmenter.encoder)
         try:
             with show_progress() as progress:
-                report = job.run_all(segmenter, kept, progress)
+                data = run.segment(segmenter, progress)
         except BaseException:
-            if kept is not None:
-                done = f"{len(kept.records)} of {len(files)} images are finished and kept in {output}"
-                echo(f"{done}; the same command goes on", err=True)
+            if output is not None:
+                done = f"{len(run.records)} of {len(files)} images are finished and kept in {output}"
+                echo(f"{done}; the same command resumes", err=True)
             raise
-    if json:
-        print_json(report.to_json())
-    else:
-        print_report(report)
-    if report.resumed:
-        echo(f"{report.resumed} of {len(files)} images were finished by an earlier run", err=True)
+    if run.resumed:
+        echo(f"{run.resumed} of {len(files)} images were finished by an earlier run", err=True)
     if output is not None:
         echo(f"Overlays and annotations.json: {output}", err=True)
-    report.check()  # names the images that failed: exit status 1
+    failure: LiteTextError | None = None
+    try:
+        check_failures(data)
+    except LiteTextError as error:  # names the images that failed: exit status 1 after what was printed
+        failure = error
+    return Result(data, lambda: print_table(data), failure)
 
 
 def _hint(prompts: Sequence[str]) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from litetext.cli.app import Debug, Json, app, echo, print_json, show_progress
-from litetext.cli.corpora import read_corpus
-from litetext.cli.outputs import check_ours, check_target
+from litetext.cli._app import Result, command
+from litetext.cli._options import PATH_OR_HUB, Sources, read_corpus
+from litetext.cli._output import check_ours, check_target, echo, show_progress
 from litetext.errors import OptionError
 
 if TYPE_CHECKING:
@@ -22,36 +22,29 @@ if TYPE_CHECKING:
     from litetext.bench.work import Work
 
 
-@app.command(
-    epilog="\b\nExamples:\n  litetext bench --quick --student micro-student\n"
-    "  litetext bench prompts.txt --student s0.safetensors --teacher sam3.pt -o bench\n"
-    "  litetext bench --rows 'huggingface,masked-*' --threads 1 --batches 1,8 --json\n"
+@command(
+    "Device",
+    "litetext bench --quick --student micro-student",
+    "litetext bench prompts.txt --student s0.safetensors --teacher sam3.pt -o bench",
+    "litetext bench --rows 'huggingface,masked-*' --threads 1 --batches 1,8 --json\n"
     "\b\nFor a device without PyTorch, make the files elsewhere, and take the folder there:\n"
-    "  litetext bench --quick --student s0.safetensors --work files\n"
-    "  litetext bench --work files\n"
-    "  litetext bench --bundle exported --quick\n"
-    "  litetext bench phrases.txt --bundle bank-of-phrases.safetensors"
+    "  litetext bench --quick --student s0.safetensors --work files",
+    "litetext bench --work files",
+    "litetext bench --bundle exported --quick",
+    "litetext bench phrases.txt --bundle bank-of-phrases.safetensors",
 )
 def bench(
-    sources: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="SOURCE",
-            show_default=False,
-            help="Phrases to encode: files, folders, globs or - as `litetext audit` reads them. None: the bundled "
-            "corpus.",
-        ),
-    ] = None,
+    sources: Sources = None,
     student: Annotated[
         str | None,
-        typer.Option(metavar="PATH|HF_ID", help="The student. Default: random weights; speed and memory are the same."),
+        typer.Option(metavar=PATH_OR_HUB, help="The student. Default: random weights; speed and memory are the same."),
     ] = None,
     preset: Annotated[
         str | None, typer.Option(metavar="NAME", help="Size of a student with random weights: s0 (default), s1, l, ...")
     ] = None,
     teacher: Annotated[
         str | None,
-        typer.Option(metavar="PATH|HF_ID", help="SAM3's text encoder. Default: random weights of its size (1.4 GB)."),
+        typer.Option(metavar=PATH_OR_HUB, help="SAM3's text encoder. Default: random weights of its size (1.4 GB)."),
     ] = None,
     bundle: Annotated[
         list[str] | None,
@@ -72,7 +65,9 @@ def bench(
     ] = None,
     work: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Keep the files that are measured, for another run. Default: they go."),
+        typer.Option(
+            metavar="DIR", help="Keep the files that are measured, for another run. Default: deleted afterwards."
+        ),
     ] = None,
     quick: Annotated[
         bool,
@@ -96,13 +91,11 @@ def bench(
         str | None,
         typer.Option(metavar="HOW", help="Position table of the student: auto (default), slice, interpolate or keep."),
     ] = None,
-    context: Annotated[int | None, typer.Option(help="Tokens that the student reads.")] = None,
-    json: Json = False,
-    debug: Debug = False,  # noqa: ARG001 - read by `run`
-) -> None:
-    """Measure text encoders side by side on this machine's processor: speed, memory and exactness, in one run.
+    context_length: Annotated[int | None, typer.Option(help="Tokens that the student reads.")] = None,
+) -> Result:
+    """Measure text encoders side by side on this machine.
 
-    Each row is measured in fresh processes, and a row that cannot be measured says why.
+    Speed, memory and exactness, each row in fresh processes; failed rows show the reason.
     """
     from litetext.bench.rows import ARTEFACT, find_row
     from litetext.bench.run import run_bench
@@ -111,7 +104,13 @@ def bench(
     options = _options(quick, said)
     given = [find_row(f"{ARTEFACT}{path}") for path in bundle or ()]
     chosen = [*given, *_choose(rows, alone=bool(given), small=quick and teacher is None)]
-    made = {"student": student, "preset": preset, "teacher": teacher, "positions": positions, "context_length": context}
+    made = {
+        "student": student,
+        "preset": preset,
+        "teacher": teacher,
+        "positions": positions,
+        "context_length": context_length,
+    }
     for place in (output, work):
         if place is not None:
             check_target(place, models=(student, teacher, *(bundle or ())), sources=sources, folder=True)
@@ -121,14 +120,11 @@ def bench(
         _begin(folder, sources, made)
         report = run_bench(folder, chosen, options, progress)
     written = [] if output is None else _write(report, output)
-    if json:
-        print_json(report.to_json())
-    else:
-        from litetext.bench.tables import to_markdown
-
-        echo(to_markdown(report))
     for path in written:
         echo(f"{path} written", err=True)
+    from litetext.bench.tables import to_markdown
+
+    return Result(report.to_json(), to_markdown(report))
 
 
 def _sizes(batches: str | None) -> tuple[int, ...] | None:
@@ -189,11 +185,10 @@ def _begin(work: "Work", sources: "Sequence[str] | None", made: dict[str, Any]) 
         LiteTextError: what is said makes no sense, or is not what the folder was made of.
     """
     from litetext.bench.work import Inputs
-    from litetext.prompts.readers import ReadOptions
 
     if work.used and not sources and all(value is None for value in made.values()):
         return
-    corpus = read_corpus(sources, ReadOptions())
+    corpus = read_corpus(sources)
     texts = random.Random(0).sample(corpus.texts, len(corpus))  # noqa: S311 - nothing is secret
     name = ", ".join(Path(source).name for source in sources) if sources else "the bundled corpus"
     work.begin(Inputs.of(prompts=(name, texts), **made), texts)

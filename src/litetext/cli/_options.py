@@ -1,0 +1,244 @@
+"""Options that several commands share, and what they open: prompts, encoders, and the SAM3 model around an encoder."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from litetext.cli._output import echo
+from litetext.errors import OptionError
+
+if TYPE_CHECKING:
+    from litetext.checkpoints.size import EncoderSize
+    from litetext.features.protocol import TextEncoder
+    from litetext.prompts.corpus import PromptCorpus
+    from litetext.sam3.segmenter import Segmenter, SegmentOptions
+
+PATH, PATH_OR_HUB = "PATH", "PATH|HF_ID"
+MODEL_HELP = "SAM3 model: a folder, a name on the Hugging Face hub, or micro: the small one in this package."
+_READING_LINES = 12
+
+# Choices, as their functions have them; written here so that --help imports none of those.
+PositionTable = Literal["auto", "slice", "interpolate", "keep"]
+ComputeDtype = Literal["auto", "fp32", "bf16", "fp16"]
+Split = Literal["train", "validation", "test"]
+
+Sources = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SOURCE",
+        show_default=False,
+        help="Phrases: files, folders, globs or - as `litetext audit` reads them. None: the bundled corpus.",
+    ),
+]
+Format = Annotated[str | None, typer.Option("--format", metavar="NAME", help="Read every source as this format.")]
+Column = Annotated[str | None, typer.Option(metavar="NAME", help="Column or field with the text.")]
+OutputFile = Annotated[
+    Path, typer.Option("-o", "--output", metavar="FILE", show_default=False, help="The file to write.")
+]
+OutputFolder = Annotated[
+    Path, typer.Option("-o", "--output", metavar="DIR", show_default=False, help="The folder to write.")
+]
+Model = Annotated[str, typer.Option(metavar=PATH_OR_HUB, help=MODEL_HELP)]
+TextEncoderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--text-encoder",
+        metavar=PATH_OR_HUB,
+        help="Text encoder, exported one or prompt bank instead of the model's own encoder, which is not loaded then.",
+    ),
+]
+Fallback = Annotated[
+    str | None, typer.Option(metavar=PATH_OR_HUB, help="Encoder for phrases missing from the bank (--text-encoder).")
+]
+StudentArgument = Annotated[
+    str, typer.Argument(metavar="STUDENT", show_default=False, help="A student, as `litetext inspect` takes it.")
+]
+Positions = Annotated[PositionTable, typer.Option(help="Position table of the encoder.")]
+ContextLength = Annotated[int | None, typer.Option(help="Tokens that the encoder reads. Default: its own.")]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute; cuda:N for one of several.")]
+Dtype = Annotated[ComputeDtype, typer.Option(help="What to compute in; auto: float32.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+Truths = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gt",
+        metavar="FILE|DIR",
+        show_default=False,
+        help="Ground truth of an annotator (COCO JSON of SA-Co Gold's kind). Several: one after another, --gt again, "
+        "or with commas.",
+    ),
+]
+MoreTruths = Annotated[
+    list[str] | None, typer.Argument(metavar="FILE", show_default=False, help="Ground truth of more annotators.")
+]
+PictureFolders = Annotated[
+    list[Path] | None, typer.Option(metavar="DIR", help="Where the pictures' file_name starts; may be repeated.")
+]
+
+
+def read_corpus(
+    sources: Sequence[str] | None, file_format: str | None = None, column: str | None = None, counts: str | None = None
+) -> "PromptCorpus":
+    """The prompts of the sources, or the bundled corpus where none is named; guesses go to standard error.
+
+    Raises:
+        PromptError: a source cannot be read.
+    """
+    from litetext.prompts.bundled import bundled_corpus
+    from litetext.prompts.corpus import PromptCorpus
+    from litetext.prompts.readers import ReadOptions, read_prompts
+
+    options = ReadOptions(file_format, column, counts)
+    if not sources:
+        return bundled_corpus()
+    read_as: dict[str, str] = {}
+    corpus = PromptCorpus.build(read_prompts(sources, options, read_as), read_as)
+    _tell_guesses(corpus.read_as)
+    return corpus
+
+
+def _tell_guesses(read_as: Mapping[str, str]) -> None:
+    """One line for all sources that were read in one way, none where nothing was guessed."""
+    from litetext.prompts.readers import FORMATS
+
+    names: dict[str, list[str]] = {}
+    for name, reading in read_as.items():
+        if reading not in FORMATS:
+            names.setdefault(reading, []).append(name)
+    for reading, (first, *others) in list(names.items())[:_READING_LINES]:
+        echo(f"{first}{f' and {len(others)} more' if others else ''}: {reading}", err=True)
+    if len(names) > _READING_LINES:
+        echo(f"... and {len(names) - _READING_LINES} other ways to read sources (see litetext audit --json)", err=True)
+
+
+def split_files(specs: Sequence[str]) -> list[Path]:
+    """The files of every ``A,B,C``; a file whose name has a comma is itself."""
+    files: list[Path] = []
+    for spec in specs:
+        whole = Path(spec)
+        files += [whole] if whole.exists() else [Path(part.strip()) for part in spec.split(",") if part.strip()]
+    return files
+
+
+def open_encoder(
+    spec: str, positions: PositionTable, context_length: int | None, device: str, dtype: str = "auto"
+) -> "TextEncoder":
+    """A text encoder, exported or not, or a bank.
+
+    Raises:
+        EncoderError: it cannot be loaded.
+        OptionError: no such device or number type, or positions or a context length for what has its own.
+    """
+    from litetext.export.runtime_encoder import is_served, open_served
+
+    if is_served(spec):
+        _refuse_positions(spec, positions, context_length)
+        return open_served(spec)
+    from litetext.checkpoints.load import load_encoder
+
+    return load_encoder(spec, positions=positions, context_length=context_length, dtype=dtype, device=device)
+
+
+def measure(spec: str, encoder: "TextEncoder") -> "EncoderSize":
+    """The size of what `open_encoder` gave.
+
+    Raises:
+        EncoderError: nothing there, or no (single) text encoder in it.
+    """
+    from litetext.checkpoints.size import EncoderSize, measure_encoder
+    from litetext.export.runtime_encoder import ServedEncoder
+
+    if isinstance(encoder, ServedEncoder):
+        return EncoderSize(spec, encoder.parameters, encoder.bytes)
+    return measure_encoder(spec, encoder)
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A SAM3 model and its text encoder, as the command line names them.
+
+    Attributes:
+        model: a folder or a hub name.
+        text_encoder: another text encoder, exported or not, or a prompt bank; None: the model's own.
+        positions: of that encoder's position table; with a bank, of ``fallback``.
+        context_length: tokens that it reads; None: as many as its table has.
+        device: where to compute.
+        dtype: what to compute in.
+        fallback: encodes the phrases that the bank does not know; None: they are refused.
+
+    Raises:
+        OptionError: a context or positions without a text encoder, or a fallback without a bank.
+    """
+
+    model: str
+    text_encoder: str | None = None
+    positions: PositionTable = "auto"
+    context_length: int | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    fallback: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check what belongs together."""
+        if self.text_encoder is None and (self.context_length is not None or self.positions != "auto"):
+            raise OptionError("a context length or positions without a text encoder", hint="give --text-encoder")
+        if self.fallback is not None and self.text_encoder is None:
+            raise OptionError("--fallback without a prompt bank", where=self.fallback, hint="give --text-encoder BANK")
+
+    def load(self, options: "SegmentOptions", phrases: Sequence[str] = ()) -> "Segmenter":
+        """Load the encoder, if there is one, and the model around it.
+
+        Args:
+            options: how to segment.
+            phrases: that will be segmented; a bank without them is refused before the model is loaded.
+
+        Raises:
+            EncoderError: one of them cannot be loaded, or a phrase is not in the bank.
+            OptionError: no such device or number type, or positions for what has its own.
+            MissingExtraError: PyTorch or `transformers` is not installed.
+        """
+        from litetext.sam3.segmenter import Segmenter
+
+        encoder = self._load_encoder(phrases)
+        return Segmenter.from_pretrained(self.model, encoder, device=self.device, dtype=self.dtype, options=options)
+
+    def describe(self) -> dict[str, str]:
+        """What predictions depend on, name by name; where they are computed is not among it."""
+        from litetext.evaluation.predict import identify
+
+        described = {"model": identify(self.model), "dtype": self.dtype}
+        if self.text_encoder is not None:
+            described |= {
+                "text_encoder": identify(self.text_encoder),
+                "positions": self.positions,
+                "context_length": str(self.context_length),
+            }
+        if self.fallback is not None:
+            described["fallback"] = identify(self.fallback)
+        return described
+
+    def _load_encoder(self, phrases: Sequence[str]) -> "TextEncoder | None":
+        from litetext.export.runtime_encoder import is_served, open_served
+
+        spec, fallback = self.text_encoder, self.fallback
+        if spec is None:
+            return None
+        if not is_served(spec):
+            if fallback is not None:
+                raise OptionError("--fallback for what is no prompt bank", where=spec, hint="leave it out")
+            return self._load(spec)
+        if fallback is None:
+            _refuse_positions(spec, self.positions, self.context_length)
+            return open_served(spec, asked=phrases)
+        return open_served(spec, lambda: self._load(fallback))
+
+    def _load(self, spec: str) -> "TextEncoder":
+        return open_encoder(spec, self.positions, self.context_length, self.device, self.dtype)
+
+
+def _refuse_positions(spec: str, positions: PositionTable, context_length: int | None) -> None:
+    if context_length is not None or positions != "auto":
+        raise OptionError("a context length or positions for what has its own", where=spec, hint="leave them out")

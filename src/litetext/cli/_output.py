@@ -1,0 +1,172 @@
+"""What commands print and write: lines, cells, tables, JSON, progress, and outputs checked before the work."""
+
+import glob
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from litetext.errors import OutputError, printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from litetext.evaluation.subsets import GoldScores, SubsetScores
+
+_HEAD = 1024
+_LABELS = {
+    "cgf1": "cgF1",
+    "pmf1": "pmF1",
+    "pm_precision": "pm precision",
+    "f1": "F1",
+    "positive_macro_f1": "positive macro F1",
+    "mcc": "IL_MCC",
+    "fpr": "IL FPR",
+}
+_AP_LABELS = {"ap_small": "AP small", "ap_medium": "AP medium", "ap_large": "AP large", "ar100": "AR"}
+_AP_COLUMNS = {"ap": "AP", "ap50": "AP50", "ap75": "AP75"}
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a line, on standard error or output; what a terminal would obey is escaped."""
+    typer.echo(printable(text), err=err)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object on standard output."""
+    from litetext.storage import to_json
+
+    typer.echo(to_json(value))  # escaped already
+
+
+@contextmanager
+def show_progress() -> Iterator[Callable[[str, float], None]]:
+    """A progress bar on standard error while the block runs; it draws only on a terminal and leaves nothing behind."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def update(stage: str, share: float) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=1.0)
+            bar.update(tasks[stage], completed=share)
+
+        yield update
+
+
+def check_target(
+    output: Path, *, models: Iterable[str | Path | None] = (), sources: Iterable[str] | None = (), folder: bool = False
+) -> None:
+    """Refuse the output of a command before its work.
+
+    Args:
+        output: as the user gave it.
+        models: what is read besides, as the user named it: files, folders and others (names on the hub, None).
+        sources: prompts or pictures, as the user named them: files, folders, globs, - for standard input; None: none.
+        folder: whether the output is a folder.
+
+    Raises:
+        OutputError: it cannot be written there, is one of the inputs, or replaces a file of a model's folder.
+    """
+    from litetext.storage import check_output
+
+    if output.exists() and not (output.is_file() or output.is_dir()):
+        raise OutputError("neither a file nor a folder", where=str(output), hint="give the name of a file")
+    inputs = [path for spec in (*models, *(sources or ())) if spec for path in _paths(str(spec))]
+    check_output(output, folder=folder, inputs=inputs)
+    folders = [path.resolve() for spec in models if spec for path in _paths(str(spec)) if path.is_dir()]
+    if not folder and output.exists() and any(path in output.resolve().parents for path in folders):
+        raise OutputError("the output is a file of the folder that is read", where=str(output), hint="give another")
+
+
+def check_ours(path: Path, mark: str) -> None:
+    """Refuse to replace a file that the user did not name, unless its first kilobyte has the mark of ours.
+
+    Raises:
+        OutputError: it is something else.
+    """
+    from litetext.storage import check_output
+
+    check_output(path)
+    if path.exists():
+        with path.open("rb") as file:
+            if mark.encode() not in file.read(_HEAD):
+                raise OutputError("it would be replaced, and is not ours", where=str(path), hint="give another folder")
+
+
+def _paths(spec: str) -> Iterator[Path]:
+    """What is there under a name: a file or folder, the file of FILE#NAME, or what a glob finds."""
+    path = Path(spec).expanduser()
+    if path.exists():
+        yield path
+    elif (file := Path(spec.partition("#")[0])).exists():
+        yield file
+    elif glob.has_magic(spec):
+        yield from map(Path, glob.iglob(spec, recursive=True))  # noqa: PTH207 - may be absolute
+
+
+def score_table(*columns: str, caption: str) -> "Table":
+    """A table whose columns but the first are flush right."""
+    from rich.table import Table
+
+    table = Table(*columns, caption=caption)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
+
+
+def print_scores(result: "GoldScores") -> None:
+    """One table: scores of masks to 100, averaged and at two IoU thresholds; scores of presence to 1."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    scores = result.cgf1
+    caption = f"{scores.to_json()['pairs']['all']} (image, phrase) pairs"
+    table = score_table("score", "IoU 0.50:0.95", "0.50", "0.75", caption=caption)
+    levels = [asdict(level) for level in (scores.mean, scores.at_50, scores.at_75)]
+    for name in levels[0]:
+        table.add_row(_LABELS.get(name, name), *(_percent(level[name]) for level in levels))
+    if result.ap is not None:
+        table.add_section()
+        precisions = result.ap.to_json()
+        table.add_row("AP", *(_percent(precisions[name]) for name in _AP_COLUMNS))
+        for name, label in _AP_LABELS.items():
+            table.add_row(label, _percent(precisions[name]), "", "")
+    table.add_section()
+    for name, value in asdict(scores.presence).items():
+        label = "IL F1" if name == "f1" else _LABELS.get(name, f"IL {name}")
+        table.add_row(label, f"{value:.4f}", "", "")
+    Console().print(table)
+
+
+def print_subsets(result: "SubsetScores") -> None:
+    """The papers' table: a row for each subset and one for their average; cgF1, pmF1 and AP to 100."""
+    from rich.console import Console
+
+    from litetext.evaluation.subsets import SUBSETS
+
+    def cells(cgf1: float, il_mcc: float, pmf1: float, precisions: Mapping[str, float] | None) -> list[str]:
+        listed = [] if precisions is None else [_percent(precisions[name]) for name in _AP_COLUMNS]
+        return [f"{cgf1:.2f}", f"{il_mcc:.4f}", f"{pmf1:.2f}", *listed]
+
+    caption = f"{len(result.scores)} of {len(SUBSETS)} subsets of SA-Co Gold"
+    columns = list(_AP_COLUMNS.values()) if result.ap is not None else []
+    table = score_table("subset", "cgF1", "IL_MCC", "pmF1", *columns, caption=caption)
+    for subset, scores in result.scores.items():
+        precisions = None if scores.ap is None else scores.ap.to_json()
+        table.add_row(subset.title, *cells(scores.cgf1.cgf1, scores.cgf1.il_mcc, scores.cgf1.pmf1, precisions))
+    table.add_section()
+    table.add_row("average", *cells(result.cgf1, result.il_mcc, result.pmf1, result.ap))
+    Console().print(table)
+
+
+def _percent(share: float) -> str:
+    """A share to 100; a dash where it is undefined (-1)."""
+    return "-" if share == -1 else f"{100 * share:.2f}"

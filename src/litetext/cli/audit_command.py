@@ -1,0 +1,179 @@
+"""`litetext audit`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from litetext.cli._app import Result, command
+from litetext.cli._options import (
+    MODEL_HELP,
+    PATH_OR_HUB,
+    Column,
+    ContextLength,
+    Device,
+    Format,
+    Positions,
+    open_encoder,
+    read_corpus,
+)
+from litetext.cli._output import check_ours, check_target, echo, show_progress
+from litetext.errors import MissingExtraError, OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from litetext.sam3.segmenter import Segmenter
+
+MICRO = "micro"  # as a model; a folder of the user's that is called so is given as ./micro
+
+
+@command(
+    "Prompts",
+    "litetext audit",
+    "litetext audit prompts.txt 'data/*.json' -o report",
+    "litetext audit annotations.json.gz --json",
+    "cut -f1 log.tsv | litetext audit - --lengths 8,12,16",
+    "litetext audit --student student.safetensors --model micro -o report",
+    "litetext audit prompts.txt --student s0.safetensors --model facebook/sam3 --images photos/",
+)
+def audit(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SOURCE",
+            show_default=False,
+            help="Files, folders, globs or - for standard input: .txt .csv .tsv .json .jsonl .parquet, COCO, LVIS, "
+            "SA-Co, RefCOCO .p, Hugging Face data sets; .gz and .zst too. None: the bundled corpus.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="DIR", help="Write report.html, report.json and figures/*.svg there."),
+    ] = None,
+    lengths: Annotated[
+        str, typer.Option(metavar="L,L,...", help="Context lengths to report, start and end tokens counted.")
+    ] = "8,16,32,77",
+    limit: Annotated[float, typer.Option(help="Share of prompts that the advised context may truncate.")] = 0.01,
+    file_format: Format = None,
+    column: Column = None,
+    count_column: Annotated[str | None, typer.Option(metavar="NAME", help="Column or field with the count.")] = None,
+    embeddings: Annotated[
+        str | None,
+        typer.Option(metavar="FILE[#NAME]", help="Embeddings [N, D] to measure: .npy, .npz or .safetensors."),
+    ] = None,
+    text_encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar=PATH_OR_HUB,
+            help="Text encoder to measure geometry and word order with: any that `inspect` knows, or another Hugging "
+            "Face text model.",
+        ),
+    ] = None,
+    positions: Positions = "auto",
+    context_length: ContextLength = None,
+    position_table: Annotated[
+        str | None,
+        typer.Option(metavar="FILE[#NAME]", help="Position table [T, C]: an array, or a checkpoint that has one."),
+    ] = None,
+    student: Annotated[
+        str | None,
+        typer.Option(
+            metavar=PATH_OR_HUB,
+            help="Follow the error of this student's features through --model, to the attention weights and the masks.",
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar=PATH_OR_HUB, help=f"With --student. {MODEL_HELP}")] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="With --student: images, folders or globs, may be repeated; the prompts are asked of them. Default "
+            "with --model micro: scenes of the micro world with phrases of their own.",
+        ),
+    ] = None,
+    pairs: Annotated[int, typer.Option(help="With --student: the most (image, phrase) pairs.")] = 300,
+    sample: Annotated[int, typer.Option(help="Distinct prompts whose features the encoder computes.")] = 5000,
+    discard: Annotated[float, typer.Option(help="Share of the largest ratios that TwoNN leaves out.")] = 0.1,
+    neighbors: Annotated[
+        str, typer.Option(metavar="K,K", help="Range of neighbors that the MLE averages over.")
+    ] = "10,20",
+    seed: Annotated[int, typer.Option(help="Seed of samples and bootstraps.")] = 0,
+    device: Device = "auto",
+) -> Result:
+    """Measure what prompts use of a text encoder.
+
+    And say what size is enough: context length, vocabulary, rank, and whether word order matters.
+    """
+    from litetext.auditing.run import audit as run_audit
+
+    if (student is None) != (model is None):
+        raise OptionError("--student and --model belong together", hint="give both, for example --model micro")
+    if images and student is None:
+        raise OptionError("--images without a student", hint="give --student and --model")
+    contexts, ks = _integers(lengths, "--lengths"), _integers(neighbors, "--neighbors", count=2)
+    if output is not None:
+        read = [*(sources or ()), *(images or ())]
+        check_target(output, models=(text_encoder, student, model), sources=read, folder=True)
+        check_ours(output / "report.html", "<title>LiteText audit")
+    corpus = read_corpus(sources, file_format, column, count_column)
+    inputs: dict[str, Any] = {"embeddings": embeddings, "positions": position_table}
+    if text_encoder is not None:
+        inputs["encoder"] = open_encoder(text_encoder, positions, context_length, device)
+    if student is not None and model is not None:
+        inputs["student"] = open_encoder(student, "auto", None, device)
+        inputs["model"], inputs["images"] = _open_model(model, images, pairs, seed, device)
+    with show_progress() as progress:
+        report = run_audit(
+            corpus,
+            contexts=contexts,
+            limit=limit,
+            **inputs,
+            pairs=pairs,
+            sample=sample,
+            discard=discard,
+            neighbors=(ks[0], ks[1]),
+            seed=seed,
+            progress=progress,
+        )
+    from litetext.auditing.rendering import print_report, write_report
+
+    if output is not None:
+        echo(f"Report: {write_report(report, output)}", err=True)
+    return Result(report.to_json(), lambda: print_report(report))
+
+
+def _open_model(
+    model: str, images: list[str] | None, pairs: int, seed: int, device: str
+) -> "tuple[Segmenter, Sequence[Any]]":
+    """A segmenter and what it is asked: images, or scenes of the micro world with phrases of their own."""
+    try:
+        from litetext.sam3.images import find_images
+        from litetext.sam3.segmenter import Segmenter
+    except ImportError as error:
+        raise MissingExtraError("a segmenter", "sam3") from error
+    if images:
+        paths = find_images(images)
+        return Segmenter.from_pretrained(model, device=device), paths
+    if model != MICRO:
+        raise OptionError("no images to ask the prompts of", where=model, hint="give --images, or --model micro")
+    from itertools import groupby
+
+    from litetext.micro.phrases import make_pairs
+    from litetext.micro.scenes import SceneOptions
+
+    segmenter = Segmenter.from_pretrained(model, device=device)
+    options = SceneOptions(size=segmenter.processor.size["height"], split="test")
+    scenes = [list(group) for _, group in groupby(make_pairs(seed, pairs, options), key=lambda pair: pair.picture)]
+    return segmenter, [(scene[0].scene.pixels, [pair.phrase.text for pair in scene]) for scene in scenes]
+
+
+def _integers(text: str, option: str, count: int | None = None) -> tuple[int, ...]:
+    """Whole numbers of a comma-separated list."""
+    try:
+        values = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(f"'{text}' is not a list of whole numbers", where=option, hint="for example 8,16") from None
+    if count is not None and len(values) != count:
+        raise OptionError(f"{len(values)} numbers where {count} are needed", where=option, hint="for example 10,20")
+    return values

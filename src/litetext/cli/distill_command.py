@@ -1,0 +1,143 @@
+"""`litetext distill`."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from litetext.cli._app import Result, command
+from litetext.cli._options import PATH_OR_HUB, ContextLength, Device
+from litetext.cli._output import check_target, show_progress
+from litetext.errors import MissingExtraError, OptionError
+
+if TYPE_CHECKING:
+    import torch
+
+    from litetext.distillation.recipe import DistillRecipe
+    from litetext.distillation.training_report import DistillReport
+    from litetext.distillation.validation import Host
+
+
+@command(
+    "Training",
+    "litetext embed prompts.txt -o features --teacher sam3.pt",
+    "litetext distill s0.toml -o s0 --features features --hold-out gold.json",
+    "litetext distill --features features --preset xs --epochs 40 -o xs --json",
+    "torchrun --nproc-per-node 2 -m litetext distill s0.toml -o s0\n"
+    "\b\ns0.toml says what differs from the defaults:\n  [student]\n  preset = 's0'\n  init = 'mobileclip_s0.pt'\n"
+    "  [losses]\n  consistency = 0.1\n  [training]\n  epochs = 40\n  dtype = 'bf16'",
+)
+def distill(
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(metavar="RECIPE.toml", show_default=False, help="The recipe; none for the defaults."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="DIR",
+            show_default=False,
+            help="Student, checkpoint, curve and model card; an existing run resumes. Default: the recipe's name.",
+        ),
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(metavar="CACHE", help="Features of the teacher, from `litetext embed`.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(metavar="NAME", help="Size of the student: s0, s1, l, xs, xxs.")] = None,
+    init: Annotated[
+        str | None, typer.Option(metavar=PATH_OR_HUB, help="A MobileCLIP or LiteText checkpoint to start from.")
+    ] = None,
+    context_length: ContextLength = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar=PATH_OR_HUB, help="SAM3 model for the losses keys, values and scoring, and for --gold."),
+    ] = None,
+    hold_out: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Prompts of an evaluation set, not to be trained on; may be repeated."),
+    ] = None,
+    gold: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Pairs for validation: cgF1 of the model after each epoch; with --images."),
+    ] = None,
+    images: Annotated[
+        list[str] | None, typer.Option(metavar="DIR", help="Where the pictures of --gold are; may be repeated.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="How often each phrase is seen.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Phrases of a step, of all processes together.")] = None,
+    lr: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
+    dtype: Annotated[Literal["fp32", "bf16", "fp16"] | None, typer.Option(help="What to compute in.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, split, order and permutations.")] = None,
+    device: Device = "auto",
+) -> Result | None:
+    """Train a student on a teacher's features by a recipe.
+
+    An interrupted run resumes automatically.
+    """
+    try:
+        from litetext.distillation.train import is_main_process, local_rank, train_student
+    except ImportError as error:
+        raise MissingExtraError("distillation", "sam3") from error
+    from litetext.device import choose_share
+    from litetext.distillation.recipe import read_recipe
+
+    changes = {
+        **{"features": features, "preset": preset, "init": init, "context_length": context_length, "model": model},
+        **{"epochs": epochs, "batch_size": batch_size, "lr": lr, "dtype": dtype, "seed": seed},
+        **{"gold": gold or None, "images": images or None},
+    }
+    settings = read_recipe(recipe, changes)
+    settings = replace(settings, hold_out=(*settings.hold_out, *(hold_out or ())))
+    folder = _folder(recipe, output)
+    read = (recipe, settings.features, settings.init, settings.model, *settings.gold, *settings.images)
+    check_target(folder, models=read, sources=settings.hold_out, folder=True)
+    target = choose_share(device, local_rank())
+    with show_progress() as progress:
+        report = train_student(settings, folder, _host(settings, target), target, progress)
+    return Result(report.to_json(), _summary(report)) if is_main_process() else None
+
+
+def _folder(recipe: Path | None, output: Path | None) -> Path:
+    if output is None and recipe is None:
+        raise OptionError("no folder to write", hint="give -o DIR")
+    return output or Path(recipe.stem if recipe else "")
+
+
+def _host(recipe: "DistillRecipe", device: "torch.device") -> "Host | None":
+    """The model that the recipe names; nothing is loaded of one that nothing needs."""
+    from litetext.distillation.validation import Host
+
+    name, gold = recipe.model, recipe.gold
+    if not name:
+        if gold:
+            raise OptionError("pairs for validation, but no model that segments", hint="give --model")
+        return None
+    if not recipe.losses.kinds and not gold:
+        return Host(name)
+    from litetext.evaluation.host_eval import HostEvaluator, NullTextEncoder
+    from litetext.evaluation.labeled_pairs import GoldPairs
+    from litetext.features.store import FeatureCache
+    from litetext.sam3.segmenter import Segmenter
+    from litetext.sam3.text_projections import TextProjections
+
+    paths = [Path(one) for one in recipe.images]
+    pairs = GoldPairs.read([Path(one) for one in gold], paths) if gold else None  # before anything large is loaded
+    segmenter = Segmenter.from_pretrained(
+        name, NullTextEncoder(FeatureCache.open(recipe.features).width), device=device
+    )
+    projections = TextProjections(segmenter.detector) if recipe.losses.kinds else None
+    return Host(name, projections, None if pairs is None else HostEvaluator(segmenter, pairs).figures)
+
+
+def _summary(report: "DistillReport") -> str:
+    best = report.best
+    names = ("cosine", "end_cosine", "retrieval", "order", "val_loss", "cgf1")
+    figures = ", ".join(f"{name} {best[name]:.4f}" for name in names if name in best)
+    held = ", ".join(str(item['name']) for item in report.split.held_out) or "nothing"
+    return (
+        f"{report.path}: {report.parameters / 1e6:.2f} M parameters, best after epoch {best['epoch']:g}: {figures}\n"
+        f"{report.growth} Held out: {held}."
+    )

@@ -1,0 +1,227 @@
+"""Encoders: `litetext embed`, `bank`, `inspect` and `convert`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from litetext.cli._app import Result, command
+from litetext.cli._options import (
+    PATH_OR_HUB,
+    Column,
+    ContextLength,
+    Device,
+    Dtype,
+    Format,
+    OutputFile,
+    Positions,
+    Sources,
+    open_encoder,
+    read_corpus,
+)
+from litetext.cli._output import check_target, show_progress
+from litetext.errors import EncoderError, MissingExtraError, OptionError
+
+if TYPE_CHECKING:
+    from litetext.features.embed import EmbedReport
+
+STAGE = "Encoders"
+
+
+@command(
+    STAGE,
+    "litetext embed prompts.txt -o features --teacher sam3.pt",
+    "litetext embed 'data/*.json' more.csv -o features --teacher facebook/sam3 --store-dtype bf16 --json",
+    "litetext embed -o features --teacher s0.pt --positions slice --context-length 16",
+)
+def embed(
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="CACHE",
+            show_default=False,
+            help="The folder to write; an existing cache is extended.",
+        ),
+    ],
+    teacher: Annotated[
+        str,
+        typer.Option(
+            metavar=PATH_OR_HUB,
+            show_default=False,
+            help="The teacher: any that `inspect` knows, or another Hugging Face text model.",
+        ),
+    ],
+    sources: Sources = None,
+    file_format: Format = None,
+    column: Column = None,
+    positions: Positions = "auto",
+    context_length: ContextLength = None,
+    store_dtype: Annotated[Literal["fp16", "bf16"], typer.Option(help="What to store features in.")] = "fp16",
+    batch_tokens: Annotated[int, typer.Option(help="The most tokens that the teacher reads at once.")] = 2048,
+    shard_tokens: Annotated[
+        int, typer.Option(help="Tokens of a shard; after a crash at most one shard is computed again.")
+    ] = 16_384,
+    device: Device = "auto",
+) -> Result:
+    """Compute a teacher's features of prompts into a cache.
+
+    An interrupted run resumes automatically.
+    """
+    try:
+        from litetext.features.embed import EmbedOptions
+        from litetext.features.embed import embed as run_embed
+    except ImportError as error:
+        raise MissingExtraError("features of a teacher", "sam3") from error
+
+    options = EmbedOptions(store_dtype, batch_tokens, shard_tokens)
+    check_target(output, models=[teacher], sources=sources, folder=True)
+    corpus = read_corpus(sources, file_format, column)
+    encoder = open_encoder(teacher, positions, context_length, device)
+    with show_progress() as progress:
+        report = run_embed(corpus, encoder, output, options, progress)
+    return Result(report.to_json(), _embedded(report))
+
+
+def _embedded(report: "EmbedReport") -> str:
+    held = report.manifest
+    size = f"{held.phrases:,} phrases, {held.tokens:,} tokens, {held.bytes / 1e6:,.1f} MB, {len(held.shards):,} shards"
+    if report.rate is None:
+        return f"{report.path}: complete already ({size})"
+    return f"{report.path}: {size}; {report.embedded:,} phrases embedded, {report.rate:,.1f} prompts/s"
+
+
+@command(
+    STAGE,
+    "litetext bank phrases.txt -o bank.safetensors --text-encoder facebook/sam3",
+    "litetext bank phrases.txt -o bank.safetensors --text-encoder micro --store-dtype int8 --json",
+    "litetext bank -o bank.safetensors --features CACHE",
+    "litetext segment photo.jpg -p 'white dog' --text-encoder bank.safetensors",
+)
+def bank(
+    output: OutputFile,
+    sources: Sources = None,
+    text_encoder: Annotated[
+        str | None,
+        typer.Option(metavar=PATH_OR_HUB, help="Encodes the phrases: SAM3, a student, micro, or a text model."),
+    ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CACHE", help="Instead: features of `litetext embed`; without SOURCE, of all its phrases."
+        ),
+    ] = None,
+    store_dtype: Annotated[Literal["fp16", "int8"], typer.Option(help="What to store features in.")] = "fp16",
+    file_format: Format = None,
+    column: Column = None,
+    positions: Positions = "auto",
+    context_length: ContextLength = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> Result:
+    """Store the features of a closed list of phrases.
+
+    The bank is a text encoder without parameters, for --text-encoder. Made with SAM3, it keeps SAM3's own quality.
+    """
+    try:
+        from litetext.features.bank_making import FeatureSource, make_bank
+    except ImportError as error:
+        raise MissingExtraError("features of an encoder", "sam3") from error
+    from litetext.features.bank_file import is_bank
+
+    if (text_encoder is None) == (features is None):
+        raise OptionError("features come from an encoder or a cache", hint="give either --text-encoder or --features")
+    if text_encoder is not None and is_bank(text_encoder):
+        raise OptionError("a bank of a bank", where=text_encoder, hint="give the encoder that it was made with")
+    if features is not None and (context_length is not None or {positions, device, dtype} != {"auto"}):
+        raise OptionError("options of an encoder for features that are there", hint="leave them out")
+    check_target(output, models=(text_encoder, features), sources=sources)
+    # A missing file of phrases is reported before an encoder is loaded.
+    every = features is not None and not sources
+    phrases = None if every else read_corpus(sources, file_format, column).texts
+    if features is not None:
+        source = FeatureSource.of_cache(features)
+    else:
+        source = FeatureSource.of_encoder(open_encoder(str(text_encoder), positions, context_length, device, dtype))
+    with show_progress() as progress:
+        report = make_bank(output, phrases, source, store_dtype, lambda share: progress("encoding", share))
+    cosine = report.cosine
+    return Result(
+        report.to_json(),
+        f"{report.bank.describe()}\nread back: {report.checked:,} phrases, cosine with the features as computed: mean "
+        f"{cosine['mean']:.6f}, min {cosine['min']:.6f}",
+    )
+
+
+@command(
+    STAGE, "litetext inspect sam3.pt", "litetext inspect vil-uob/sam3-litetext-s0 --json", "litetext inspect exported"
+)
+def inspect(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            show_default=False,
+            help="A .pt or .safetensors file, a model folder, a name on the Hugging Face hub, a prompt bank, or what "
+            "`litetext export` wrote.",
+        ),
+    ],
+) -> Result:
+    """Describe a checkpoint, a bank or an exported folder.
+
+    Format, variant, position table and parameters; status 1 if something is wrong with it.
+    """
+    from litetext.export.bundle import is_bundle, open_bundle
+    from litetext.features.bank_file import is_bank
+
+    if is_bank(file):
+        from litetext.features.bank import PromptBank
+
+        bank = PromptBank.open(file)
+        bank.file.verify()
+        return Result(bank.to_json(), bank.describe())
+    if is_bundle(folder := Path(file)):
+        bundle = open_bundle(folder)
+        return Result(bundle.to_json(), "\n".join(bundle.lines()))
+    from litetext.checkpoints.summary import summarize_checkpoint
+
+    summary = summarize_checkpoint(file)
+    error = EncoderError(summary.faults, where=file) if summary.faults else None
+    return Result(summary.to_json(), "\n".join(summary.lines()), error)
+
+
+@command(
+    STAGE,
+    "litetext convert efficient_sam3_image_encoder_mobileclip_s0_ctx16.pt -o s0.safetensors --to litetext",
+    "litetext convert s0.safetensors -o s0-transformers --to huggingface",
+)
+def convert(
+    file: Annotated[str, typer.Argument(metavar="FILE", show_default=False, help="What `litetext inspect` takes.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            show_default=False,
+            help="What to write: a file; for huggingface a folder, or a file that ends in .safetensors.",
+        ),
+    ],
+    to: Annotated[Literal["litetext", "upstream", "huggingface"], typer.Option(show_default=False, help="Format.")],
+    heads: Annotated[
+        int | None, typer.Option(help="Attention heads, where the sizes are of no released encoder.")
+    ] = None,
+) -> Result:
+    """Write a text encoder in another format, bit for bit.
+
+    Its position table is not resized.
+    """
+    from litetext.checkpoints.conversion import convert_checkpoint
+
+    check_target(output, models=[file], folder=to == "huggingface" and output.suffix != ".safetensors")
+    done = convert_checkpoint(file, output, to, heads=heads)
+    return Result(
+        done.to_json(),
+        f"{done.target}: {done.target_format}, {done.variant}, {done.tensors} tensors, {done.rows} position rows",
+    )
