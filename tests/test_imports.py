@@ -11,7 +11,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "litetext"
 # Lower rank is earlier. Packages of one rank do not know each other.
 RANKS = [
-    {"errors", "device", "pages", "records", "storage"},
+    {"errors", "device", "pages", "records", "resume_log", "storage"},
     {"tokenizer"},
     {"prompts"},
     {"features"},

@@ -29,7 +29,7 @@ from litetext.micro.evaluation import evaluate_pairs, overlaps
 from litetext.micro.model import SIZE
 from litetext.micro.phrases import Pair, make_pairs
 from litetext.micro.scenes import Scene, SceneOptions
-from litetext.sam3.postprocess import resize_masks
+from litetext.sam3.masks import resize_masks
 from litetext.sam3.segmenter import Segmenter
 from litetext.storage import atomic_file, write_text
 from recipes.micro.batches import Bank, assemble

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from litetext.prompts.bundled import bundled_corpus
     from litetext.prompts.corpus import Prompt, PromptCorpus
     from litetext.prompts.readers import ReadOptions, read_prompts
-    from litetext.sam3.exemplars import Exemplars
-    from litetext.sam3.host import load_host, swap_text_encoder
+    from litetext.sam3.segmenter import Exemplars
+    from litetext.sam3.adapters import swap_text_encoder
+    from litetext.sam3.host import load_host
     from litetext.sam3.masks import Masks
     from litetext.sam3.segmenter import Segmenter, SegmentOptions
     from litetext.tokenizer.batch import TokenBatch
@@ -26,7 +27,7 @@ _HOMES = {
     "AuditOptions": "litetext.auditing.run",
     "AuditReport": "litetext.auditing.run",
     "ClipTokenizer": "litetext.tokenizer.bpe",
-    "Exemplars": "litetext.sam3.exemplars",
+    "Exemplars": "litetext.sam3.segmenter",
     "Inputs": "litetext.auditing.run",
     "LiteTextError": "litetext.errors",
     "Masks": "litetext.sam3.masks",
@@ -45,7 +46,7 @@ _HOMES = {
     "load_host": "litetext.sam3.host",
     "load_huggingface": "litetext.checkpoints.huggingface",
     "read_prompts": "litetext.prompts.readers",
-    "swap_text_encoder": "litetext.sam3.host",
+    "swap_text_encoder": "litetext.sam3.adapters",
 }
 
 __all__ = [

@@ -20,9 +20,9 @@ WIDTH = 64
 
 def test_the_scores_are_those_of_the_host_with_the_encoder_in_it() -> None:
     pairs = list(make_pairs(5, 18, SceneOptions(split="test")))
-    exam = HostEvaluator(Segmenter.load("micro", NullTextEncoder(WIDTH)), list(known_pairs(pairs)))
+    exam = HostEvaluator(Segmenter.from_pretrained("micro", NullTextEncoder(WIDTH)), list(known_pairs(pairs)))
     teacher = load_encoder("micro")
-    wanted = evaluate_pairs(Segmenter.load("micro"), pairs).overall
+    wanted = evaluate_pairs(Segmenter.from_pretrained("micro"), pairs).overall
     assert wanted.cgf1 > 0
     assert exam.score(teacher).cgf1 == pytest.approx(wanted.cgf1, abs=0.5)
     figures = exam.figures(teacher)

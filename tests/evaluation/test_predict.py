@@ -293,12 +293,12 @@ def test_progress_is_told(job: PredictionJob) -> None:
 @pytest.mark.torch
 @pytest.mark.usefixtures("no_network")
 def test_a_real_segmenter(job: PredictionJob, host_folder: Path) -> None:
-    segmenter = Segmenter.load(str(host_folder), device="cpu", options=options_for(0.05))
+    segmenter = Segmenter.from_pretrained(str(host_folder), device="cpu", options=options_for(0.05))
     predict(plan_predictions(job), segmenter)
     found = json.loads(job.output.read_bytes())
     assert found
     for pair, name, phrase in PAIRS:
-        (masks,) = segmenter.segment(job.images[0] / name, [phrase])
+        (masks,) = segmenter(job.images[0] / name, [phrase])
         ours = [one for one in found if one["image_id"] == pair]
         assert [one["score"] for one in ours] == pytest.approx(masks.scores.tolist(), abs=1e-5)
         for one, mask in zip(ours, masks.masks, strict=True):

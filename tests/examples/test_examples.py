@@ -20,7 +20,6 @@ from litetext.export.exporter import ExportPlan, export_student  # noqa: E402
 from litetext.export.runtime import TextRuntime  # noqa: E402
 from litetext.micro.phrases import make_pairs  # noqa: E402
 from litetext.micro.scenes import SceneOptions  # noqa: E402
-from litetext.sam3.host import load_host  # noqa: E402
 from litetext.sam3.segmenter import Segmenter  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -52,8 +51,8 @@ def test_huggingface(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     Image.fromarray(pair.scene.pixels).save(tmp_path / "scene.png")
     arguments = (str(shipped_folder("micro")), str(text), str(tmp_path / "scene.png"), pair.phrase.text)
     found = example("huggingface_sam3").main(*arguments)
-    host = load_host("micro", load_encoder("micro-student"))
-    (want,) = Segmenter(host).segment(tmp_path / "scene.png", [pair.phrase.text])
+    segmenter = Segmenter.from_pretrained("micro", "micro-student")
+    (want,) = segmenter(tmp_path / "scene.png", [pair.phrase.text])
     assert len(want.scores) == len(found["scores"]) > 0
     order, other = np.argsort(-found["scores"].numpy()), np.argsort(-want.scores)
     assert np.allclose(found["scores"].numpy()[order], want.scores[other], atol=1e-3)

@@ -27,7 +27,7 @@ FOLDER = Path(litetext.micro.__file__).parent / "weights"
 def segmenter() -> Segmenter:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
-        return Segmenter.load("micro", device="cpu")
+        return Segmenter.from_pretrained("micro", device="cpu")
 
 
 def test_the_files() -> None:

@@ -62,5 +62,5 @@ def _count(segmenter: Any, pair: Any) -> Any:
     from litetext.evaluation.matching import count_pair
     from litetext.micro.evaluation import overlaps
 
-    (masks,) = segmenter.segment(pair.scene.pixels, [pair.phrase.text])
+    (masks,) = segmenter(pair.scene.pixels, [pair.phrase.text])
     return count_pair(overlaps(masks.masks, pair))

@@ -28,7 +28,7 @@ from recipes.micro.losses import (
 from litetext.features.protocol import TextFeatures
 from litetext.micro.concepts import concepts
 from litetext.micro.scenes import Instance, generator, make_scene
-from litetext.sam3.postprocess import resize_masks
+from litetext.sam3.masks import resize_masks
 
 
 def test_mean_of_the_valid_tokens() -> None:

@@ -227,13 +227,13 @@ def test_saved_weights_load_as_any_host(tmp_path: Path) -> None:
     size = save_weights(model, tmp_path / "weights")
     assert size < MOST_BYTES
     assert next(model.parameters()).dtype == torch.float32  # the model itself stays as it is
-    segmenter = Segmenter.load(tmp_path / "weights")
+    segmenter = Segmenter.from_pretrained(tmp_path / "weights")
     assert segmenter.detector.dtype == torch.float32
     kept = segmenter.detector.state_dict()
     for name, value in model.state_dict().items():
         assert torch.equal(kept[name], value.half().float()), name
     picture = make_dense_scene(0, SceneOptions(size=SIZE)).pixels
-    assert len(segmenter.segment(picture, ["red car", "dog"])) == 2
+    assert len(segmenter(picture, ["red car", "dog"])) == 2
     # A scene of the model's size goes in as training puts it in.
     pixels = segmenter.processor(images=picture, return_tensors="pt")["pixel_values"]
     assert float((pixels[0] - (torch.from_numpy(picture).permute(2, 0, 1).float() / 127.5 - 1)).abs().max()) < 1e-5

@@ -14,6 +14,7 @@ from tests.sam3.hosts import SIDE, WIDTH
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from litetext.sam3.adapters import swap_text_encoder  # noqa: E402
 from litetext.sam3.host import detector_of, load_host  # noqa: E402
 
 PHRASES = ["white dog", "the small red car on the left", "leash"]
@@ -55,9 +56,18 @@ def run(model: Any, **text: Any) -> Any:
         return detector_of(model)(pixel_values=pixels.expand(count, -1, -1, -1), **text)
 
 
-def exact(path: Path | str, *args: Any, **options: Any) -> Any:
+def load_with(path: Path | str, encoder: Any, **options: Any) -> Any:
+    """A host that never had its own tower, and reads its text with an encoder."""
+    host = load_host(str(path), text_tower=False, device="cpu", **options)
+    swap_text_encoder(host, encoder)
+    return host
+
+
+def exact(path: Path | str, encoder: Any = None, **options: Any) -> Any:
     """A host in float64: what is left of a difference there is no rounding."""
-    return load_host(str(path), *args, device="cpu", **options).double()
+    if encoder is None:
+        return load_host(str(path), device="cpu", **options).double()
+    return load_with(path, encoder, **options).double()
 
 
 def assert_equal(one: Any, other: Any, atol: float = TINY) -> None:

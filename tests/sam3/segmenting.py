@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from litetext.sam3.files import SegmentJob, SegmentReport
-from litetext.sam3.journal import SegmentFolder
+from litetext.resume_log import ResumeLog
 from litetext.sam3.masks import Masks
+from litetext.sam3.segment_files import SegmentRun
 
 MAKER = {"model": "fake", "threshold": "0.5"}
 PHRASES = ("dog", "white dog")
@@ -29,7 +29,10 @@ class FakeSegmenter:
     def __init__(self, fail_at: int = -1, fail: Callable[[], None] = lambda: None) -> None:
         self.fail_at, self.fail, self.seen = fail_at, fail, 0
 
-    def segment(self, image: Image.Image, prompts: Sequence[str]) -> list[Masks]:
+    def embed(self, image: Image.Image) -> Image.Image:
+        return image
+
+    def segment_embedding(self, image: Image.Image, prompts: Sequence[str]) -> list[Masks]:
         if self.seen == self.fail_at:
             self.fail()
         self.seen += 1
@@ -48,11 +51,11 @@ def write_pictures(folder: Path, count: int = 4) -> list[Path]:
     return files
 
 
-def run(files: Sequence[Path], output: Path, segmenter: Any = None, **changes: Any) -> SegmentReport:
-    """Segment into a folder, and go on where an earlier run stopped."""
-    job = SegmentJob.of(files, changes.get("phrases", PHRASES), changes.get("maker", MAKER))
-    with job.open(output, goes_on=True) as kept:
-        return job.run_all(segmenter or FakeSegmenter(), kept)
+def run(files: Sequence[Path], output: Path, segmenter: Any = None, **changes: Any) -> tuple[SegmentRun, Any]:
+    """Segment into a folder, and resume where an earlier run stopped: the run and its COCO data."""
+    job = SegmentRun(files, changes.get("phrases", PHRASES), changes.get("maker", MAKER), output)
+    with job.locked():
+        return job, job.segment(segmenter or FakeSegmenter())
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -73,7 +76,7 @@ def die_before(step: int) -> None:
         return act
 
     Path.replace = deadly(Path.replace)  # type: ignore[method-assign]
-    SegmentFolder.add = deadly(SegmentFolder.add)  # type: ignore[method-assign]
+    ResumeLog.append = deadly(ResumeLog.append)  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from tests.sam3.hosts import SIDE, WIDTH, save
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from litetext.sam3.host import encoder_of, load_host, load_processor, swap_text_encoder  # noqa: E402
+from litetext.sam3.adapters import encoder_of, swap_text_encoder  # noqa: E402
+from litetext.sam3.host import load_host, load_processor  # noqa: E402
 from litetext.sam3.segmenter import Segmenter  # noqa: E402
 from tests.sam3.runs import KINDS, PHRASES, as_processor, assert_equal, exact, run  # noqa: E402
 
@@ -93,13 +94,11 @@ def test_the_checkpoints_own_processor_is_read(host: Any, host_folder: Path, tmp
         load_processor(str(folder), host)
 
 
-def test_loading_says_nothing_and_leaves_the_settings(
-    video_folder: Path, fake: FakeEncoder, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_loading_says_nothing_and_leaves_the_settings(video_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     logging = transformers.utils.logging
     before = (logging.get_verbosity(), logging.is_progress_bar_enabled())
     capfd.readouterr()
-    load_host(str(video_folder), fake, device="cpu")
+    load_host(str(video_folder), device="cpu")
     assert capfd.readouterr() == ("", "")
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
 
@@ -157,14 +156,14 @@ KEY = "detr_decoder.query_embed.weight"
     ],
 )
 def test_a_folder_that_cannot_be_loaded_is_one_line(
-    host_folder: Path, tmp_path: Path, fake: FakeEncoder, harm: Harm, complaint: str
+    host_folder: Path, tmp_path: Path, harm: Harm, complaint: str
 ) -> None:
     folder = tmp_path / "model"
     shutil.copytree(host_folder, folder)
     harm(folder)
-    for encoder in (None, fake):
+    for text_tower in (True, False):
         with pytest.raises(EncoderError, match=complaint) as caught:
-            load_host(str(folder), encoder, device="cpu")
+            load_host(str(folder), text_tower=text_tower, device="cpu")
         assert "\n" not in str(caught.value)
         assert str(folder) in str(caught.value)
 
@@ -204,4 +203,4 @@ def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
 
 def test_a_path_object_will_do(host_folder: Path) -> None:
 
-    assert Segmenter.load(host_folder, device="cpu").encoder.width == WIDTH
+    assert Segmenter.from_pretrained(host_folder, device="cpu").encoder.width == WIDTH

@@ -16,17 +16,16 @@ CODE = """
 import re, sys
 from pathlib import Path
 from litetext.sam3.host import load_host
-from tests.sam3.runs import OfLength
 
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
 
 small, large = sys.argv[1:]
 # In bfloat16 every weight is converted: in float32 it would be a view of the file, whose pages nobody has touched.
-load_host(small, OfLength(7), device="cpu", dtype="bf16")  # imports what loading imports
+load_host(small, text_tower=False, device="cpu", dtype="bf16")  # imports what loading imports
 before = peak()
-load_host(large, OfLength(7), device="cpu", dtype="bf16")
-load_host(large, OfLength(7), device="cpu")
+load_host(large, text_tower=False, device="cpu", dtype="bf16")
+load_host(large, text_tower=False, device="cpu")
 without = peak() - before
 load_host(large, device="cpu", dtype="bf16")
 print(without, peak() - before)

@@ -17,11 +17,16 @@ from tests.sam3.runs import FIELDS, OfLength, as_processor
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from litetext.sam3 import masks as masks_module  # noqa: E402
 from litetext.sam3 import segmenter as module  # noqa: E402
-from litetext.sam3.exemplars import Exemplars  # noqa: E402
-from litetext.sam3.host import encoder_of, load_host, swap_text_encoder  # noqa: E402
-from litetext.sam3.postprocess import resize_masks, to_masks  # noqa: E402
-from litetext.sam3.segmenter import Segmenter, SegmentOptions  # noqa: E402
+from litetext.sam3.adapters import encoder_of, swap_text_encoder  # noqa: E402
+from litetext.sam3.host import load_host  # noqa: E402
+from litetext.sam3.masks import resize_masks, to_masks  # noqa: E402
+from litetext.sam3.segmenter import (  # noqa: E402
+    Exemplars,
+    Segmenter,
+    SegmentOptions,
+)
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("no_network")]
 
@@ -59,7 +64,7 @@ def test_it_equals_the_hosts_own_pipeline(shared: Any, size: tuple[int, int]) ->
     expected = processor.post_process_instance_segmentation(
         outputs, threshold=0.02, mask_threshold=0.5, target_sizes=[size] * len(PHRASES)
     )
-    found = Segmenter(shared, options=SegmentOptions(threshold=0.02)).segment(picture, PHRASES)
+    found = Segmenter(shared, options=SegmentOptions(threshold=0.02))(picture, PHRASES)
     assert any(len(masks) for masks in found)
     for masks, prompt, wanted in zip(found, PHRASES, expected, strict=True):
         order = wanted["scores"].argsort(descending=True, stable=True)
@@ -92,14 +97,15 @@ def test_the_same_outputs_are_read_alike(shared: Any) -> None:
 
 
 @pytest.mark.parametrize("most", [1, 50 * 41, 3 * 50 * 41, 10**9])
-def test_masks_are_resized_in_pieces(most: int) -> None:
+def test_masks_are_resized_in_pieces(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masks_module, "MAX_FLOATS", most)
     logits = torch.randn(7, 32, 32, generator=torch.Generator().manual_seed(0))
     whole = torch.nn.functional.interpolate(logits[None].sigmoid(), (50, 41), mode="bilinear")[0] > 0.5
-    np.testing.assert_array_equal(resize_masks(logits, (50, 41), 0.5, most), whole.numpy())
+    np.testing.assert_array_equal(resize_masks(logits, (50, 41), 0.5), whole.numpy())
 
 
 def test_nothing_above_the_threshold(shared: Any, photo: Any) -> None:
-    (found,) = Segmenter(shared, options=SegmentOptions(threshold=0.999)).segment(photo, ["white dog"])
+    (found,) = Segmenter(shared, options=SegmentOptions(threshold=0.999))(photo, ["white dog"])
     assert (len(found), found.size, found.boxes.shape) == (0, (90, 70), (0, 4))
 
 
@@ -107,29 +113,29 @@ def test_nothing_above_the_threshold(shared: Any, photo: Any) -> None:
 def test_several_phrases_equal_one_at_a_time(shared: Any, photo: Any, fake: FakeEncoder, batch: int) -> None:
     together = Segmenter(shared, fake, options=SegmentOptions(threshold=0.1, prompt_batch=batch))
     alone = Segmenter(shared, fake, options=LOW)
-    for masks, phrase in zip(together.segment(photo, PHRASES), PHRASES, strict=True):
-        (single,) = alone.segment(photo, [phrase])
+    for masks, phrase in zip(together(photo, PHRASES), PHRASES, strict=True):
+        (single,) = alone(photo, [phrase])
         assert_same(masks, single)
 
 
 @pytest.mark.parametrize("length", [1, 7, 16, 32, 77])
 def test_any_context(shared: Any, photo: Any, length: int) -> None:
-    found = Segmenter(shared, OfLength(length), options=LOW).segment(photo, PHRASES)
+    found = Segmenter(shared, OfLength(length), options=LOW)(photo, PHRASES)
     assert [masks.prompt for masks in found] == PHRASES
     assert all(np.isfinite(masks.scores).all() for masks in found)
 
 
 def test_teacher_and_student_take_the_same_path(host: Any, host_folder: Path, photo: Any, fake: FakeEncoder) -> None:
     host.double()
-    own = Segmenter(host, options=LOW).segment(photo, PHRASES)
+    own = Segmenter(host, options=LOW)(photo, PHRASES)
     tower = encoder_of(host)
-    loaded = load_host(str(host_folder), tower, device="cpu").double()
-    equal = Segmenter(loaded, options=LOW).segment(photo, PHRASES)
+    loaded = load_host(str(host_folder), text_tower=False, device="cpu").double()
+    equal = Segmenter(loaded, tower, options=LOW)(photo, PHRASES)
     for one, other in zip(own, equal, strict=True):
         assert_same(one, other)
-    given = Segmenter(host, fake, options=LOW).segment(photo, PHRASES)
+    given = Segmenter(host, fake, options=LOW)(photo, PHRASES)
     swap_text_encoder(host, fake)
-    swapped = Segmenter(host, options=LOW).segment(photo, PHRASES)
+    swapped = Segmenter(host, options=LOW)(photo, PHRASES)
     for one, other, before in zip(given, swapped, own, strict=True):
         assert_same(one, other)
         assert not np.array_equal(one.scores, before.scores)
@@ -141,16 +147,16 @@ def test_phrases_are_encoded_once_and_repeated_ones_found_once(
     calls: list[int] = []
     handle = shared.detr_decoder.register_forward_hook(lambda *_: calls.append(1))
     segmenter = Segmenter(shared, fake, options=LOW)
-    found = segmenter.segment(photo, ["a dog", "leash", "a dog"])
+    found = segmenter(photo, ["a dog", "leash", "a dog"])
     assert found[0] is found[2]
-    segmenter.segment(photo, ["leash", "cat"])
+    segmenter(photo, ["leash", "cat"])
     assert fake.batches == [["a dog", "leash"], ["cat"]]
     assert len(calls) == 2
-    monkeypatch.setattr(module, "MOST_CACHED_PHRASES", 2)
-    segmenter.segment(photo, ["bird", "leash"])
-    segmenter.segment(photo, ["leash", "a dog"])
+    monkeypatch.setattr(module, "MAX_CACHED_PHRASES", 2)
+    segmenter(photo, ["bird", "leash"])
+    segmenter(photo, ["leash", "a dog"])
     assert fake.batches[2:] == [["bird"], ["a dog"]]
-    segmenter.segment(photo, ["one", "two", "three", "four"])
+    segmenter(photo, ["one", "two", "three", "four"])
     assert len(segmenter._features) == 2
     handle.remove()
 
@@ -162,7 +168,7 @@ def test_an_image_is_embedded_once(shared: Any, photo: Any, fake: FakeEncoder) -
     embedding = segmenter.embed(photo)
     found = segmenter.segment_embedding(embedding, PHRASES)
     assert calls == [1]
-    for one, other in zip(found, segmenter.segment(photo, PHRASES), strict=True):
+    for one, other in zip(found, segmenter(photo, PHRASES), strict=True):
         assert_same(one, other)
     handle.remove()
 
@@ -173,8 +179,8 @@ def test_images_lie_as_a_viewer_shows_them(shared: Any, fake: FakeEncoder, tmp_p
     exif[0x0112] = 6
     picture.save(tmp_path / "x.png", exif=exif)
     segmenter = Segmenter(shared, fake, options=LOW)
-    (turned,) = segmenter.segment(tmp_path / "x.png", ["dog"])
-    (upright,) = segmenter.segment(picture.transpose(Image.Transpose.ROTATE_270), ["dog"])
+    (turned,) = segmenter(tmp_path / "x.png", ["dog"])
+    (upright,) = segmenter(picture.transpose(Image.Transpose.ROTATE_270), ["dog"])
     assert turned.size == (40, 20)
     assert_same(turned, upright)
     assert turned.draw(tmp_path / "x.png").size == (20, 40)
@@ -198,13 +204,13 @@ def test_exemplars_reach_the_host_as_its_processor_would_say_them(shared: Any, p
         **as_processor(["white dog"]),
     )
     wanted = outputs.pred_logits.sigmoid() * outputs.presence_logits.sigmoid()
-    (found,) = Segmenter(shared, options=SegmentOptions(threshold=0.0)).segment(photo, ["white dog"], given)
+    (found,) = Segmenter(shared, options=SegmentOptions(threshold=0.0))(photo, ["white dog"], given)
     np.testing.assert_allclose(found.scores, wanted[0].detach().sort(descending=True).values, atol=1e-5)
-    (plain,) = Segmenter(shared, options=SegmentOptions(threshold=0.0)).segment(photo, ["white dog"])
+    (plain,) = Segmenter(shared, options=SegmentOptions(threshold=0.0))(photo, ["white dog"])
     assert not np.allclose(found.scores, plain.scores, atol=1e-4)
-    together = segmenter.segment(photo, PHRASES, given)
+    together = segmenter(photo, PHRASES, given)
     for masks, phrase in zip(together, PHRASES, strict=True):
-        assert_same(masks, segmenter.segment(photo, [phrase], given)[0])
+        assert_same(masks, segmenter(photo, [phrase], given)[0])
 
 
 @pytest.mark.parametrize("kind", ["lite_folder", "video_folder"])
@@ -212,8 +218,8 @@ def test_every_host_takes_exemplars_and_half_precision(
     kind: str, request: pytest.FixtureRequest, photo: Any, fake: FakeEncoder
 ) -> None:
     folder = str(request.getfixturevalue(kind))
-    segmenter = Segmenter.load(folder, fake, device="cpu", dtype="bf16", options=LOW)
-    found = segmenter.segment(photo, PHRASES, Exemplars([[1, 2, 30, 40]]))
+    segmenter = Segmenter.from_pretrained(folder, fake, device="cpu", dtype="bf16", options=LOW)
+    found = segmenter(photo, PHRASES, Exemplars([[1, 2, 30, 40]]))
     assert [masks.size for masks in found] == [(90, 70)] * 4
     assert all(masks.scores.dtype == masks.boxes.dtype == np.float32 for masks in found)
 
@@ -237,11 +243,10 @@ def test_exemplars_that_make_no_sense_are_refused(boxes: Any, positive: Any) -> 
 
 def test_phrases_that_make_no_sense_are_refused(shared: Any, photo: Any) -> None:
     segmenter = Segmenter(shared)
-    with pytest.raises(OptionError, match="one string where a list of phrases is needed"):
-        segmenter.segment(photo, "dog")
-    with pytest.raises(OptionError, match="an empty phrase"):
-        segmenter.segment(photo, ["dog", " "])
-    assert segmenter.segment(photo, []) == []
+    for prompts in (" ", ["dog", " "]):
+        with pytest.raises(OptionError, match="empty"):
+            segmenter(photo, prompts)
+    assert segmenter(photo, []) == []
 
 
 @pytest.mark.parametrize(
@@ -262,22 +267,27 @@ def test_parts_that_do_not_fit_are_refused(shared: Any) -> None:
 @pytest.mark.data
 def test_a_real_photograph(shared: Any, fake: FakeEncoder, coco: dict[str, Any], data_folder: Path) -> None:
     image = coco["images"][0]
-    (found,) = Segmenter(shared, fake, options=LOW).segment(
-        data_folder / "coco33" / "images" / image["file_name"], ["dog"]
-    )
+    (found,) = Segmenter(shared, fake, options=LOW)(data_folder / "coco33" / "images" / image["file_name"], ["dog"])
     assert found.size == (image["height"], image["width"])
 
 
-@pytest.mark.parametrize("prompts", [[None], ["dog", 3], None, 7, [b"dog"]])
+@pytest.mark.parametrize("prompts", [[None], ["dog", 3], [["dog"]], None, 7, [b"dog"]])
 def test_what_is_no_list_of_strings_is_refused(shared: Any, photo: Any, prompts: Any) -> None:
     with pytest.raises(OptionError):
-        Segmenter(shared).segment(photo, prompts)
+        Segmenter(shared)(photo, prompts)
+
+
+def test_one_phrase_may_be_a_string(shared: Any, photo: Any) -> None:
+    segmenter = Segmenter(shared, options=LOW)
+    (one,) = segmenter(photo, PHRASES[0])
+    assert_same(one, segmenter(photo, PHRASES[:1])[0])
+    assert [(score, box.tolist()) for _, box, score in one] == list(zip(one.scores, one.boxes.tolist(), strict=True))
 
 
 def test_phrases_may_come_from_a_generator(shared: Any, photo: Any) -> None:
     segmenter = Segmenter(shared, options=LOW)
-    expected = segmenter.segment(photo, PHRASES)
-    found = segmenter.segment(photo, (phrase for phrase in PHRASES))
+    expected = segmenter(photo, PHRASES)
+    found = segmenter(photo, (phrase for phrase in PHRASES))
     for one, other in zip(found, expected, strict=True):
         assert_same(one, other)
 
@@ -289,4 +299,4 @@ def test_weights_that_are_not_finite_are_an_error(host: Any, photo: Any, part: s
     with torch.no_grad():
         weight.view(-1)[:] = value
     with pytest.raises(EncoderError, match="not finite"):
-        Segmenter(host).segment(photo, ["dog"])
+        Segmenter(host)(photo, ["dog"])

@@ -9,10 +9,12 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from litetext.distillation.decoder_losses import KINDS, reader_loss  # noqa: E402
+
 from litetext.errors import EncoderError  # noqa: E402
 from litetext.features.protocol import TextFeatures  # noqa: E402
-from litetext.sam3.host import detector_of, load_host, swap_text_encoder  # noqa: E402
-from litetext.sam3.text_projections import text_readers  # noqa: E402
+from litetext.sam3.adapters import swap_text_encoder  # noqa: E402
+from litetext.sam3.host import detector_of, load_host  # noqa: E402
+from litetext.sam3.text_projections import TextProjections  # noqa: E402
 from tests.auditing.fakes import FakeEncoder  # noqa: E402
 from tests.sam3.hosts import WIDTH  # noqa: E402
 from tests.sam3.runs import KINDS as HOSTS  # noqa: E402
@@ -46,7 +48,7 @@ def random_text(seed: int = 0, length: int = 7) -> TextFeatures:
 def test_keys_values_and_scores_are_those_of_the_host(folder: str, video: bool, request: Any) -> None:
     model = load_host(str(request.getfixturevalue(folder)), device="cpu", video=video)
     features, seen = watch(model)
-    read = text_readers(model)(features, KINDS)
+    read = TextProjections(model)(features, KINDS)
     # Whatever reads the text features themselves; the scoring's MLP is the one that gives no keys or values.
     text_readers_of_host = {name for name, (x, _) in seen.items() if x.shape == features.values.shape}
     text_readers_of_host = {name for name in text_readers_of_host if torch.equal(seen[name][0], features.values)}
@@ -63,13 +65,13 @@ def test_keys_values_and_scores_are_those_of_the_host(folder: str, video: bool, 
 
 
 def test_each_layer_has_its_own_weights(host: Any) -> None:
-    read = text_readers(host)(random_text(), KINDS)
+    read = TextProjections(host)(random_text(), KINDS)
     outputs = [*read.keys.values(), *read.values.values()]
     assert not any(torch.equal(a, b) for n, a in enumerate(outputs) for b in outputs[:n])
 
 
 def test_padding_has_no_influence(host: Any) -> None:
-    reader, features = text_readers(host), random_text()
+    reader, features = TextProjections(host), random_text()
     for poison in (float("nan"), float("inf"), 1e30):
         values = features.values.masked_fill(~features.mask[:, :, None], poison).requires_grad_()
         read, expected = reader(TextFeatures(values, features.mask), KINDS), reader(features, KINDS)
@@ -85,7 +87,7 @@ def test_padding_has_no_influence(host: Any) -> None:
 
 
 def test_a_student_that_equals_its_teacher_costs_nothing(host: Any) -> None:
-    reader, features = text_readers(host), random_text()
+    reader, features = TextProjections(host), random_text()
     longer = TextFeatures(
         torch.nn.functional.pad(features.values, (0, 0, 0, 3), value=torch.nan),
         torch.nn.functional.pad(features.mask, (0, 3)),
@@ -98,7 +100,7 @@ def test_a_student_that_equals_its_teacher_costs_nothing(host: Any) -> None:
 
 def test_the_layers_are_frozen_copies_in_float32_without_dropout(host: Any) -> None:
     model = host.half()
-    reader = text_readers(model)
+    reader = TextProjections(model)
     assert {parameter.dtype for parameter in reader.parameters()} == {torch.float32}
     features = random_text()
     before = reader(features, KINDS)
@@ -117,26 +119,26 @@ def test_the_layers_are_frozen_copies_in_float32_without_dropout(host: Any) -> N
 
 
 def test_only_what_is_asked_for_is_computed(host: Any) -> None:
-    reader = text_readers(host)
+    reader = TextProjections(host)
     reader.mlp = reader.value_layers = None
     read = reader(random_text(), ["keys"])
     assert (list(read.keys), read.values, read.scoring) == (LAYERS, {}, {})
 
 
 def test_a_swapped_host_reads_alike(host: Any, fake: FakeEncoder) -> None:
-    before = text_readers(host)(random_text(), KINDS)
+    before = TextProjections(host)(random_text(), KINDS)
     swap_text_encoder(host, fake)
-    after = text_readers(host)(random_text(), KINDS)
+    after = TextProjections(host)(random_text(), KINDS)
     assert torch.equal(before.scoring["queries"], after.scoring["queries"])
 
 
 def test_features_of_another_width_are_refused(host: Any) -> None:
     narrow = TextFeatures(torch.zeros(1, 2, WIDTH // 2), torch.ones(1, 2, dtype=torch.bool))
     with pytest.raises(EncoderError, match=f"features of width {WIDTH // 2} where the host reads {WIDTH}"):
-        text_readers(host)(narrow, KINDS)
+        TextProjections(host)(narrow, KINDS)
 
 
 def test_only_a_host_has_readers(host_folder: Path) -> None:
     tower = load_host(str(host_folder), device="cpu").text_encoder
     with pytest.raises(EncoderError, match="is not a SAM3 host"):
-        text_readers(tower)
+        TextProjections(tower)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from litetext.auditing.figures import draw_figures
-from litetext.auditing.page import write_report
+from litetext.auditing.rendering import write_report
 from litetext.auditing.run import AuditReport, audit
 from litetext.checkpoints.load import load_encoder
 from litetext.checkpoints.shipped import SHIPPED
 from litetext.checkpoints.size import measure_encoder
-from litetext.distillation.report import STUDENT, DistillReport
+from litetext.distillation.training_report import STUDENT, DistillReport
 from litetext.micro.evaluation import MicroScores, evaluate_pairs, overlaps
 from litetext.micro.live_distillation import Lesson, teach
 from litetext.micro.phrases import Pair, make_pairs
@@ -35,7 +35,7 @@ class DemoOptions:
     """How much is shown.
 
     Attributes:
-        model: what segments, as `Segmenter.load` takes it.
+        model: what segments, as `Segmenter.from_pretrained` takes it.
         pictures: pictures on the page.
         size: pixels a side of these; the model reads what its processor makes of them.
         pairs: (picture, phrase) pairs that are scored, at the model's own size.
@@ -163,7 +163,7 @@ def run_demo(folder: Path, options: DemoOptions, progress: Progress) -> DemoRepo
     report = audit(bundled_corpus())
     audited = write_report(report, folder / "audit")
     progress("auditing", 1.0)
-    teacher = Segmenter.load(options.model)
+    teacher = Segmenter.from_pretrained(options.model)
     taught = teach(folder / "student", teacher, options.lesson, progress)
     student = teacher.with_encoder(load_encoder(folder / "student" / STUDENT))
     shots = tuple(_shots((teacher, student), folder, options, progress))
@@ -208,7 +208,7 @@ def _shots(
 def _shoot(segmenter: Segmenter, pairs: Sequence[Pair], folder: Path, name: str) -> Shot:
     """Ask about one picture, and draw what is found."""
     pixels = pairs[0].scene.pixels
-    found = segmenter.segment(pixels, [pair.phrase.text for pair in pairs])
+    found = segmenter(pixels, [pair.phrase.text for pair in pairs])
     with atomic_file(folder / name) as file:
         draw_all(pixels, found).save(file, "PNG")
     return Shot(name, tuple(_answer(pair, masks) for pair, masks in zip(pairs, found, strict=True)))

@@ -56,7 +56,7 @@ def evaluate_pairs(segmenter: Segmenter, pairs: Iterable[Pair], progress: Progre
     counts: list[PairCounts] = []
     for _, group in groupby(pairs, key=lambda pair: pair.picture):
         some = list(group)
-        found = segmenter.segment(some[0].scene.pixels, [pair.phrase.text for pair in some])
+        found = segmenter(some[0].scene.pixels, [pair.phrase.text for pair in some])
         counts += [count_pair(overlaps(masks.masks, pair)) for masks, pair in zip(found, some, strict=True)]
         asked += some
         if progress is not None:
@@ -85,7 +85,7 @@ def refused_share(segmenter: Segmenter, count: int, seed: int, size: int) -> flo
     options = SceneOptions(size=size, split="test")
     pictures = (make_scene(int(rng.integers(2**62)), options).pixels for _ in texts)
     return float(
-        np.mean([not len(segmenter.segment(pixels, [text])[0]) for pixels, text in zip(pictures, texts, strict=True)])
+        np.mean([not len(segmenter(pixels, [text])[0]) for pixels, text in zip(pictures, texts, strict=True)])
     )
 
 

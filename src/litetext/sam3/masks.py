@@ -1,6 +1,7 @@
-"""What a segmenter answers for one phrase on one image."""
+"""Masks: what a segmenter finds for one phrase on one image, their COCO code (RLE) and their overlap."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +13,21 @@ from litetext.errors import ArrayError, ImageError, MissingExtraError
 if TYPE_CHECKING:
     from PIL import Image
     from supervision import Detections
+    from torch import Tensor
 
     from litetext.sam3.images import ImageSource
+
+Code = Mapping[str, Any]  # a mask as compressed RLE: size [height, width], counts as bytes
+MAX_FLOATS = 2**26  # 256 MiB of float32: what resized masks may take at once before they become bool
 
 
 @dataclass(frozen=True, eq=False)
 class Masks:
-    """N instances of a phrase on an image of H x W pixels.
+    """N instances of a phrase on an image of H x W pixels; iterating gives (mask, box, score) of each.
 
     Attributes:
         masks: bool [N, H, W].
-        boxes: float32 [N, 4], left, top, right, bottom in pixels, as the model says them: not clipped to the image.
+        boxes: float32 [N, 4], left, top, right, bottom in pixels, as the model gives them: not clipped to the image.
         scores: float32 [N], from 0 to 1.
         prompt: the phrase.
 
@@ -50,6 +55,10 @@ class Masks:
         """The number of instances N."""
         return len(self.scores)
 
+    def __iter__(self) -> Iterator[tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32], float]]:
+        """Mask [H, W], box [4] and score of each instance."""
+        return zip(self.masks, self.boxes, self.scores.tolist(), strict=True)
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the image in pixels."""
@@ -61,25 +70,20 @@ class Masks:
         Raises:
             MissingExtraError: pycocotools is not installed.
         """
-        try:
-            from pycocotools import mask as rle
-        except ImportError as error:
-            raise MissingExtraError("run-length encoding", "sam3") from error
-        annotations = []
-        for mask, (left, top, right, bottom), score in zip(self.masks, self.boxes.tolist(), self.scores, strict=True):
-            code = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
-            annotations.append(
-                {
-                    "image_id": image_id,
-                    "category_id": category_id,
-                    "segmentation": {"size": list(self.size), "counts": code["counts"].decode("ascii")},
-                    "bbox": [left, top, right - left, bottom - top],
-                    "area": int(mask.sum()),
-                    "iscrowd": 0,
-                    "score": float(score),
-                }
-            )
-        return annotations
+        codes = encode_masks(self.masks)
+        return [
+            {
+                "image_id": image_id,
+                "category_id": category_id,
+                "segmentation": {"size": list(self.size), "counts": code["counts"].decode("ascii")},
+                "bbox": [left, top, right - left, bottom - top],
+                "area": int(mask.sum()),
+                "iscrowd": 0,
+                "score": score,
+            }
+            for (mask, box, score), code in zip(self, codes, strict=True)
+            for left, top, right, bottom in [box.tolist()]
+        ]
 
     def to_supervision(self, class_id: int = 0) -> "Detections":
         """The instances as `supervision.Detections`; the phrase is in ``data["class_name"]``.
@@ -100,10 +104,7 @@ class Masks:
         )
 
     def draw(self, image: "ImageSource") -> "Image.Image":
-        """The image with the masks laid over it, each with its phrase and score, as a new RGB image.
-
-        Args:
-            image: what was segmented.
+        """The image with the masks drawn over it, each with its phrase and score, as a new RGB image.
 
         Raises:
             ImageError: the image cannot be read, or has another size.
@@ -112,7 +113,7 @@ class Masks:
 
 
 def draw_all(image: "ImageSource", results: Sequence[Masks]) -> "Image.Image":
-    """The image with the masks of several phrases; no two of the first twenty instances have the same colour.
+    """The image with the masks of several phrases; no two of the first twenty instances have the same color.
 
     Raises:
         ImageError: the image cannot be read, or has another size than the masks.
@@ -129,3 +130,91 @@ def draw_all(image: "ImageSource", results: Sequence[Masks]) -> "Image.Image":
                 hint="give the image that was segmented",
             )
     return draw_instances(picture, results)
+
+
+def encode_masks(masks: npt.NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Masks, bool [N, H, W], as compressed RLE: ``size`` [H, W], ``counts`` as bytes.
+
+    Raises:
+        MissingExtraError: pycocotools is not installed.
+    """
+    coco = _pycocotools()
+    return [dict(coco.encode(np.asfortranarray(mask, dtype=np.uint8))) for mask in masks]
+
+
+def decode_masks(codes: Sequence[Code], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Compressed RLE of masks of that height and width as bool [N, H, W]."""
+    coco = _pycocotools()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools asks NumPy 2 in the manner of NumPy 1
+        decoded = [coco.decode(code) for code in codes]
+    return np.array(decoded, dtype=np.bool_).reshape(len(codes), *size)
+
+
+def mask_ious(predictions: Sequence[Code], truths: Sequence[Code]) -> npt.NDArray[np.float64]:
+    """IoU [P, G] of compressed RLE masks; at most 0 where two masks have different sizes."""
+    if not predictions or not truths:
+        return np.zeros((len(predictions), len(truths)))
+    ious: npt.NDArray[np.float64] = _pycocotools().iou(list(predictions), list(truths), [0] * len(truths))
+    return ious
+
+
+def _pycocotools() -> Any:
+    try:
+        from pycocotools import mask
+    except ImportError as error:
+        raise MissingExtraError("run-length encoding", "sam3") from error
+    return mask
+
+
+def detection_scores(outputs: Any) -> "Tensor":
+    """Class times presence, float32 [B, Q]: how sure the model is of each query, given that the phrase is there at all.
+
+    Args:
+        outputs: of a host: ``pred_logits`` [B, Q] and ``presence_logits`` [B, 1].
+    """
+    scores: Tensor = outputs.pred_logits.float().sigmoid() * outputs.presence_logits.float().sigmoid()
+    return scores
+
+
+def to_masks(
+    outputs: Any, prompts: Sequence[str], size: tuple[int, int], threshold: float, mask_threshold: float
+) -> list[Masks]:
+    """Masks of B phrases on one image from a host's raw output, as SAM3 makes them, best scores first.
+
+    Args:
+        outputs: of a host: ``pred_logits`` [B, Q], ``presence_logits`` [B, 1], ``pred_boxes`` [B, Q, 4] as left, top,
+            right, bottom from 0 to 1, ``pred_masks`` logits [B, Q, h, w].
+        prompts: B of them.
+        size: height and width of the image in pixels.
+        threshold: scores must be above it.
+        mask_threshold: a pixel is in where the resized probability is above it.
+    """
+    height, width = size
+    results = []
+    scores = detection_scores(outputs)
+    for row, prompt in enumerate(prompts):
+        kept = scores[row].argsort(descending=True, stable=True)[: int((scores[row] > threshold).sum())]
+        scale = scores.new_tensor([width, height, width, height])
+        results.append(
+            Masks(
+                masks=resize_masks(outputs.pred_masks[row, kept], size, mask_threshold),
+                boxes=(outputs.pred_boxes[row, kept].float() * scale).cpu().numpy(),
+                scores=scores[row, kept].cpu().numpy(),
+                prompt=prompt,
+            )
+        )
+    return results
+
+
+def resize_masks(logits: "Tensor", size: tuple[int, int], threshold: float) -> npt.NDArray[np.bool_]:
+    """Where the probability of logits [N, h, w], resized bilinearly, is above a threshold: bool [N, H, W]."""
+    from torch.nn.functional import interpolate
+
+    masks = np.zeros((len(logits), *size), dtype=np.bool_)
+    step = max(1, MAX_FLOATS // (size[0] * size[1]))
+    for start in range(0, len(logits), step):
+        probabilities = logits[None, start : start + step].float().sigmoid()
+        resized = interpolate(probabilities, size=size, mode="bilinear", align_corners=False)[0]
+        masks[start : start + step] = (resized > threshold).cpu().numpy()
+    return masks

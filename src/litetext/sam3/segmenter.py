@@ -1,24 +1,28 @@
 """Phrases in, masks out: the image is embedded once, phrases go through the decoder in batches."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+import numpy.typing as npt
+
 from litetext.errors import EncoderError, OptionError
 from litetext.features.protocol import TextEncoder, TextFeatures
-from litetext.sam3.exemplars import Exemplars
-from litetext.sam3.host import default_processor, detector_of, encoder_of, image_size, load_host, load_processor
+from litetext.sam3.host import check_width, default_processor, detector_of, image_size, load_host, load_processor
 from litetext.sam3.images import ImageSource, read_image
-from litetext.sam3.masks import Masks
+from litetext.sam3.masks import Masks, to_masks
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
     from transformers import PreTrainedModel, Sam3ImageProcessor
 
-MOST_CACHED_PHRASES = 4096  # 256 numbers a token, some 8 tokens: 32 MB in float32
+    from litetext.auditing.attenuation import AttenuationStats
+
+MAX_CACHED_PHRASES = 4096  # 256 numbers a token, some 8 tokens: 32 MB in float32
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,56 @@ class SegmentOptions:
 
 
 @dataclass(frozen=True, eq=False)
+class Exemplars:
+    """Boxes that show what is meant, beside the phrase.
+
+    Attributes:
+        boxes: K boxes, left, top, right, bottom in pixels of the image.
+        positive: for each box whether it shows what is meant (True) or what is not; None: all do.
+
+    Raises:
+        OptionError: not boxes [K, 4] with at least one pixel each, or another number of marks than boxes.
+    """
+
+    boxes: npt.ArrayLike
+    positive: Sequence[bool] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the shapes."""
+        boxes = np.asarray(self.boxes, dtype=np.float64)
+        if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
+            raise OptionError(f"exemplars of shape {list(boxes.shape)}", hint="give [[left, top, right, bottom], ...]")
+        if not (np.isfinite(boxes).all() and (boxes[:, 2:] > boxes[:, :2]).all()):
+            raise OptionError("an exemplar without an area", hint="give left < right and top < bottom")
+        if self.positive is not None and len(self.positive) != len(boxes):
+            raise OptionError(f"{len(self.positive)} marks for {len(boxes)} exemplars", hint="give one for each box")
+
+    def to_host(self, size: tuple[int, int], count: int, like: "Tensor") -> dict[str, "Tensor"]:
+        """The boxes as a host reads them: center, width and height as shares of the image, the same for each phrase.
+
+        Args:
+            size: height and width of the image in pixels.
+            count: B phrases.
+            like: has device and dtype.
+
+        Returns:
+            ``input_boxes`` [B, K, 4] and ``input_boxes_labels`` int64 [B, K], 1 where positive, else 0.
+        """
+        import torch
+
+        height, width = size
+        left, top, right, bottom = (np.asarray(self.boxes, dtype=np.float64) / [width, height, width, height]).T
+        shares = np.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], axis=1)
+        labels = torch.tensor([True] * len(shares) if self.positive is None else list(self.positive))
+        return {
+            "input_boxes": torch.from_numpy(shares).to(like).expand(count, -1, -1).contiguous(),
+            "input_boxes_labels": labels.long().to(like.device).expand(count, -1).contiguous(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
 class ImageEmbedding:
-    """What the model saw of one image, to be asked again and again.
+    """An image as the model sees it, for any number of phrases.
 
     Attributes:
         size: height and width of the image in pixels.
@@ -83,40 +135,49 @@ class Segmenter:
         options: SegmentOptions = SegmentOptions(),
     ) -> None:
         self.detector = detector_of(model)
-        self.encoder = encoder if encoder is not None else encoder_of(model)
+        if encoder is None:
+            from litetext.sam3.adapters import encoder_of
+
+            encoder = encoder_of(model)
+        check_width(self.detector, encoder)
+        self.encoder = encoder
         self.processor = processor if processor is not None else default_processor(model)
         self.options = options
         self._features: OrderedDict[str, Tensor] = OrderedDict()
-        reads = self.detector.config.detr_encoder_config.hidden_size
-        if self.encoder.width != reads:
-            raise EncoderError(
-                f"features of width {self.encoder.width} where the model reads {reads}",
-                where=self.encoder.name,
-                hint="give an encoder of the model's width",
-            )
         size = (self.processor.size["height"], self.processor.size["width"])
         if size != image_size(model):
             raise EncoderError(f"a processor of {size} pixels for a model of {image_size(model)}")
 
     @classmethod
-    def load(
+    def from_pretrained(
         cls,
-        path_or_id: str | Path,
-        encoder: TextEncoder | None = None,
+        model: str | Path,
+        text_encoder: TextEncoder | str | Path | None = None,
         *,
         device: "str | torch.device | None" = None,
         dtype: "str | torch.dtype | None" = None,
         options: SegmentOptions = SegmentOptions(),
     ) -> Self:
-        """Load a host as `load_host` does, without its text tower when an encoder is given.
+        """Load a SAM3 model and its image processor; its own text tower only if nothing stands in for it.
+
+        Args:
+            model: a folder, a name on the Hugging Face hub, or ``micro``: the small model in this package.
+            text_encoder: reads the phrases: an encoder, or what `load_encoder` takes; None: the model's own.
+            device: as `choose_device` takes it.
+            dtype: as `choose_dtype` takes it.
+            options: thresholds and batch size.
 
         Raises:
-            EncoderError: the model or its processor cannot be loaded, or the encoder has another width.
-            OptionError: no such device or number type.
+            EncoderError: the model, its processor or the encoder cannot be loaded, or the encoder has another width.
+            OptionError: no such device or dtype.
             MissingExtraError: PyTorch, torchvision or `transformers` is not installed.
         """
-        model = load_host(path_or_id, encoder, device=device, dtype=dtype)
-        return cls(model, encoder, load_processor(path_or_id, model), options)
+        if isinstance(text_encoder, str | Path):
+            from litetext.checkpoints.load import load_encoder
+
+            text_encoder = load_encoder(text_encoder, device=device, dtype=dtype)
+        host = load_host(model, text_tower=text_encoder is None, device=device, dtype=dtype)
+        return cls(host, text_encoder, load_processor(model, host), options)
 
     def with_encoder(self, encoder: TextEncoder) -> Self:
         """The same host, processor and options with another text encoder; this one keeps its own.
@@ -126,12 +187,22 @@ class Segmenter:
         """
         return type(self)(self.detector, encoder, self.processor, self.options)
 
-    def segment(self, image: ImageSource, prompts: Iterable[str], exemplars: Exemplars | None = None) -> list[Masks]:
+    def measure_attenuation(
+        self, student: TextEncoder, images: Sequence[Any], texts: Sequence[str] = (), **options: Any
+    ) -> "AttenuationStats":
+        """What this model leaves of a student's error; see `litetext.sam3.attenuation.measure_attenuation`."""
+        from litetext.sam3.attenuation import measure_attenuation
+
+        return measure_attenuation(self, student, images, texts, **options)
+
+    def __call__(
+        self, image: ImageSource, prompts: str | Iterable[str], exemplars: Exemplars | None = None
+    ) -> list[Masks]:
         """Every instance of each phrase in an image.
 
         Args:
             image: a path, a PIL image or an array, as `read_image` takes it.
-            prompts: phrases; repeated ones are computed once.
+            prompts: a phrase or several; repeated ones are computed once.
             exemplars: boxes that go with every phrase; SAM3 was trained with the phrase "visual" for boxes alone.
 
         Returns:
@@ -139,11 +210,13 @@ class Segmenter:
 
         Raises:
             ImageError: the image cannot be read.
-            OptionError: one string instead of a list, something else than strings, or an empty phrase.
-            EncoderError: the encoder fails, or what the host answers is not finite.
+            OptionError: something else than strings, or an empty phrase.
+            EncoderError: the encoder fails, or the host's output is not finite.
         """
         listed = check_prompts(prompts)  # before the image is embedded
-        return self.segment_embedding(self.embed(image), listed, exemplars)
+        distinct = list(dict.fromkeys(listed))
+        results = dict(zip(distinct, self.segment_embedding(self.embed(image), distinct, exemplars), strict=True))
+        return [results[prompt] for prompt in listed]
 
     def embed(self, image: ImageSource) -> ImageEmbedding:
         """What the model sees of an image, for `segment_embedding`.
@@ -162,33 +235,40 @@ class Segmenter:
         return ImageEmbedding((picture.height, picture.width), type(vision)(**kept))
 
     def segment_embedding(
-        self, embedding: ImageEmbedding, prompts: Iterable[str], exemplars: Exemplars | None = None
-    ) -> list[Masks]:
-        """As `segment`, of an image that was embedded before."""
-        listed = check_prompts(prompts)
-        distinct = list(dict.fromkeys(listed))
-        found: dict[str, Masks] = {}
-        for start in range(0, len(distinct), self.options.prompt_batch):
-            batch = distinct[start : start + self.options.prompt_batch]
-            found.update(zip(batch, self._detect(embedding, batch, exemplars), strict=True))
-        return [found[prompt] for prompt in listed]
+        self, embedding: ImageEmbedding, prompts: Sequence[str], exemplars: Exemplars | None = None
+    ) -> Iterator[Masks]:
+        """Masks of each phrase, one after another: only those of one batch of phrases are in memory at once.
 
-    def run_host(self, embedding: ImageEmbedding, prompts: list[str], exemplars: Exemplars | None = None) -> Any:
+        Args:
+            embedding: of the image.
+            prompts: phrases, as `check_prompts` returns them.
+            exemplars: boxes that go with every phrase.
+
+        Raises:
+            EncoderError: the encoder fails, or the host's output is not finite.
+        """
+        options = self.options
+        for start in range(0, len(prompts), options.prompt_batch):
+            batch = prompts[start : start + options.prompt_batch]
+            outputs = self.run_host(embedding, batch, exemplars)
+            yield from to_masks(outputs, batch, embedding.size, options.threshold, options.mask_threshold)
+
+    def run_host(self, embedding: ImageEmbedding, prompts: Sequence[str], exemplars: Exemplars | None = None) -> Any:
         """The host's raw output for phrases, before any threshold: one run of the decoder, whatever their number."""
         import torch
 
-        from litetext.features.ragged import pad_rows
+        from litetext.features.ragged import pad
 
         with torch.inference_mode():
-            text = pad_rows(self._rows(prompts), like=embedding.vision.fpn_hidden_states[0])
-            return self.run_features(embedding, text, exemplars)
+            values, mask = pad(self._rows(prompts), like=embedding.vision.fpn_hidden_states[0])
+            return self.run_features(embedding, TextFeatures(values, mask), exemplars)
 
     def run_features(self, embedding: ImageEmbedding, text: TextFeatures, exemplars: Exemplars | None = None) -> Any:
         """As `run_host`, of the features of phrases, whoever made them.
 
         Args:
             embedding: of the image.
-            text: of the width that the host reads, on its device and in its number type.
+            text: of the width that the host reads, on its device and in its dtype.
             exemplars: boxes that go with every phrase.
 
         Raises:
@@ -210,41 +290,33 @@ class Segmenter:
         _check_finite(outputs)
         return outputs
 
-    def _detect(self, embedding: ImageEmbedding, prompts: list[str], exemplars: Exemplars | None) -> list[Masks]:
-        """Masks of what passes the thresholds."""
+    def _rows(self, prompts: Sequence[str]) -> list["Tensor"]:
+        """Features of the valid tokens of each phrase, [L_i, D], from the cache where they are in it."""
         import torch
 
-        from litetext.sam3.postprocess import to_masks
+        from litetext.features.encode import valid_rows
 
-        with torch.inference_mode():
-            outputs = self.run_host(embedding, prompts, exemplars)
-            return to_masks(outputs, prompts, embedding.size, self.options.threshold, self.options.mask_threshold)
-
-    def _rows(self, prompts: list[str]) -> list["Tensor"]:
-        """Features of the valid tokens of each phrase, [L_i, D], from the cache where they are in it."""
-        from litetext.features.ragged import valid_rows
-
-        new = [prompt for prompt in prompts if prompt not in self._features]
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._features]
         if new:
-            self._features.update(zip(new, valid_rows(self.encoder, new), strict=True))
+            self._features.update(zip(new, map(torch.as_tensor, valid_rows(self.encoder, new)), strict=True))
         for prompt in prompts:
             self._features.move_to_end(prompt)
         rows = [self._features[prompt] for prompt in prompts]
-        while len(self._features) > MOST_CACHED_PHRASES:
+        while len(self._features) > MAX_CACHED_PHRASES:
             self._features.popitem(last=False)
         return rows
 
 
-def check_prompts(prompts: Iterable[str]) -> list[str]:
-    """The phrases as a list.
+def check_prompts(prompts: str | Iterable[str]) -> list[str]:
+    """A phrase or several as a list.
 
     Raises:
-        OptionError: one string, something else than strings, or a phrase without a letter.
+        OptionError: something else than strings, or a phrase without a letter.
     """
     if isinstance(prompts, str):
-        raise OptionError("one string where a list of phrases is needed", hint="put it into a list")
+        prompts = [prompts]
     if not isinstance(prompts, Iterable):
-        raise OptionError(f"{type(prompts).__name__} where a list of phrases is needed", hint="give a list of strings")
+        raise OptionError(f"{type(prompts).__name__} where phrases are needed", hint="give a string or a list of them")
     listed = list(prompts)
     for prompt in listed:
         if not isinstance(prompt, str):
@@ -255,7 +327,7 @@ def check_prompts(prompts: Iterable[str]) -> list[str]:
 
 
 def _check_finite(outputs: Any) -> None:
-    """Refuse what damaged weights, or a number type that is too small for them, give: it looks as if nothing was found.
+    """Refuse what damaged weights, or a dtype that is too narrow, give: it looks like an image without instances.
 
     Raises:
         EncoderError: an output is not finite.

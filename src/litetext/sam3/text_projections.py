@@ -1,34 +1,40 @@
 """The layers of a SAM3 host that read its text, taken out of it: what a student is distilled for."""
 
 import copy
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from litetext.distillation.decoder_losses import Kind, Reading
+from litetext.distillation.losses import Kind, Projected
 from litetext.errors import EncoderError
 from litetext.features.protocol import TextFeatures
-from litetext.sam3.host import detector_of
+from litetext.sam3.host import detector_of, text_attentions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
 class TextProjections(nn.Module):
-    """Copies of those layers, frozen and in float32, as a `TextReader`; the host itself is not needed any more.
+    """Copies of those layers, frozen and in float32, as `Projections`; the host itself is not needed any more.
 
     They are the projections to keys and values of each cross-attention to the text (each layer of the DETR encoder and
     of the decoder, and the mask decoder's), and what scores the queries: an MLP with a residual and a norm, the mean
-    over the valid tokens, a projection. None has dropout, so that it does not matter which mode it is in.
+    over the valid tokens, a projection. None has dropout, so that it does not matter which mode it is in. They depend
+    neither on an image nor on the host's text encoder, which may have been swapped.
 
     Args:
-        attentions: by layer, with the linear layers ``k_proj`` and ``v_proj``.
-        scoring: with ``text_mlp``, ``text_mlp_out_norm`` and ``text_proj``.
+        model: a `Sam3Model`, `Sam3LiteTextModel` or `Sam3VideoModel`.
+
+    Raises:
+        EncoderError: not a SAM3 host.
     """
 
-    def __init__(self, attentions: Mapping[str, Any], scoring: Any) -> None:
+    def __init__(self, model: "PreTrainedModel") -> None:
         super().__init__()
+        detector = detector_of(model)
+        attentions = {name: attention for name, (attention, _) in text_attentions(detector).items()}
+        scoring = detector.dot_product_scoring
         self.layers = tuple(attentions)
         self.key_layers = nn.ModuleList(copy.deepcopy(attention.k_proj) for attention in attentions.values())
         self.value_layers = nn.ModuleList(copy.deepcopy(attention.v_proj) for attention in attentions.values())
@@ -38,12 +44,12 @@ class TextProjections(nn.Module):
         self.width = int(scoring.text_proj.in_features)
         self.float().requires_grad_(requires_grad=False)
 
-    def forward(self, features: TextFeatures, kinds: Collection[Kind]) -> Reading:
+    def forward(self, features: TextFeatures, kinds: Collection[Kind]) -> Projected:
         """What the host makes of features, by layer ("encoder.0", "decoder.0", "masks"; "queries" for the scores).
 
         Args:
             features: of the width that the host's decoder reads, on the device of the layers.
-            kinds: those wanted.
+            kinds: which of the three parts to compute.
 
         Raises:
             EncoderError: features of another width.
@@ -54,11 +60,14 @@ class TextProjections(nn.Module):
                 hint="distill a student of the host's width",
             )
         mask, x = features.mask, features.values[features.mask].float()  # [T, D]: padding is most of a batch
-        return Reading(
-            keys=self._each(self.key_layers, x, mask) if "keys" in kinds else {},
-            values=self._each(self.value_layers, x, mask) if "values" in kinds else {},
-            scoring={"queries": self._score(x, mask)} if "scoring" in kinds else {},
-        )
+        projected: dict[Kind, dict[str, Tensor]] = {}
+        if "keys" in kinds:
+            projected["keys"] = self._each(self.key_layers, x, mask)
+        if "values" in kinds:
+            projected["values"] = self._each(self.value_layers, x, mask)
+        if "scoring" in kinds:
+            projected["scoring"] = {"queries": self._score(x, mask)}
+        return projected
 
     def _each(self, layers: nn.ModuleList, x: Tensor, mask: Tensor) -> dict[str, Tensor]:
         return {name: _spread(layer(x), mask) for name, layer in zip(self.layers, layers, strict=True)}
@@ -73,21 +82,3 @@ class TextProjections(nn.Module):
 def _spread(rows: Tensor, mask: Tensor) -> Tensor:
     """Rows [T, K] of the valid tokens at their places in [B, L, K], with zeros at padding."""
     return rows.new_zeros((*mask.shape, rows.shape[1])).index_put((mask,), rows)
-
-
-def text_readers(model: "PreTrainedModel") -> TextProjections:
-    """The layers of a host that read its text, on its device.
-
-    They depend neither on an image nor on the host's text encoder, which may have been swapped.
-
-    Args:
-        model: a `Sam3Model`, `Sam3LiteTextModel` or `Sam3VideoModel`.
-
-    Raises:
-        EncoderError: not a SAM3 host.
-    """
-    detector = detector_of(model)
-    encoder = {f"encoder.{n}": layer.cross_attn for n, layer in enumerate(detector.detr_encoder.layers)}
-    decoder = {f"decoder.{n}": layer.text_cross_attn for n, layer in enumerate(detector.detr_decoder.layers)}
-    masks = {"masks": detector.mask_decoder.prompt_cross_attn}
-    return TextProjections({**encoder, **decoder, **masks}, detector.dot_product_scoring)

@@ -15,10 +15,9 @@ pytest.importorskip("pycocotools")
 from PIL import Image
 
 from litetext.errors import OutputError
-from litetext.sam3 import files as files_module
-from litetext.sam3.files import segment_files
+from litetext.sam3 import segment_files as files_module
 from litetext.sam3.images import find_images
-from litetext.sam3.journal import ANNOTATIONS, JOURNAL, SegmentFolder, overlays_of
+from litetext.sam3.segment_files import ANNOTATIONS, LOG, overlays_of, segment_files
 from litetext.storage import only_writer
 from tests.sam3 import segmenting
 from tests.sam3.segmenting import FakeSegmenter, contents, run, write_pictures
@@ -68,7 +67,7 @@ def test_stopped_in_the_middle_it_goes_on(
         run(files, out, FakeSegmenter(0, fail))
     assert len(read(out)["images"]) == 2  # what the first run finished, though the second one finished nothing
     rest = FakeSegmenter()
-    assert run(files, out, rest).resumed == rest.seen == 2
+    assert run(files, out, rest)[0].resumed == rest.seen == 2
     assert contents(out) == whole
     done = FakeSegmenter()
     run(files, out, done)
@@ -87,8 +86,8 @@ def test_killed_before_each_step_it_goes_on(files: list[Path], whole: dict[str, 
         assert done.returncode == -signal.SIGKILL, done.stderr
         rest = FakeSegmenter()
         linked = sorted((place / "in").glob("*.png"))
-        report = run(linked, place / "out", rest)
-        assert (report.resumed, rest.seen) == (step // 2, len(files) - step // 2)
+        job, _ = run(linked, place / "out", rest)
+        assert (job.resumed, rest.seen) == (step // 2, len(files) - step // 2)
         expected = whole[ANNOTATIONS].replace(str(tmp_path / "in").encode(), str(place / "in").encode())
         assert contents(place / "out") == {**whole, ANNOTATIONS: expected}
 
@@ -110,7 +109,7 @@ def test_a_full_disk_leaves_what_is_finished(
         with pytest.raises(OSError, match="No space"):
             run(files, out)
     assert len(read(out)["images"]) == 2
-    assert run(files, out).resumed == 2
+    assert run(files, out)[0].resumed == 2
     assert contents(out) == whole
 
 
@@ -120,16 +119,16 @@ def test_a_line_that_was_not_finished_is_dropped(
 ) -> None:
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(SegmentFolder, "finish", lambda *_: None)  # as if it were killed
+        patch.setattr(files_module, "write_text", lambda *_: stop())  # as if it were killed
         with pytest.raises(StopError):
             run(files, out, FakeSegmenter(3, stop))
-    data = (out / JOURNAL).read_bytes()
+    data = (out / LOG).read_bytes()
     left = data[: round(cut * len(data))]
-    (out / JOURNAL).write_bytes(left)
+    (out / LOG).write_bytes(left)
     finished = max(0, left.count(b"\n") - 1)
     for file in files[finished:]:  # the line comes first
         (out / file.name).unlink(missing_ok=True)
-    assert run(files, out).resumed == finished
+    assert run(files, out)[0].resumed == finished
     assert contents(out) == whole
 
 
@@ -139,19 +138,19 @@ def test_a_changed_or_broken_image_is_looked_at_again(files: list[Path], tmp_pat
     Image.new("RGB", (5, 5), "red").save(files[1])
     files[2].write_bytes(b"broken")
     again = FakeSegmenter()
-    report = run(files, out, again)
-    assert (again.seen, report.resumed, len(report.failures)) == (1, 2, 1)
+    job, data = run(files, out, again)
+    assert (again.seen, job.resumed, len(data["failures"])) == (1, 2, 1)
     assert [image["width"] for image in read(out)["images"]] == [16, 5, 16]
     assert sorted(contents(out)) == ["0.png", "1.png", "3.png", ANNOTATIONS]
     write_pictures(tmp_path / "in")
-    assert run(files, out).resumed == 2
+    assert run(files, out)[0].resumed == 2
     assert len(read(out)["images"]) == 4
 
 
 def test_images_may_be_added(files: list[Path], whole: dict[str, bytes], tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(files[1:3], out)
-    assert run(files, out).resumed == 2
+    assert run(files, out)[0].resumed == 2
     assert contents(out) == whole
 
 
@@ -160,7 +159,7 @@ def test_images_may_be_added(files: list[Path], whole: dict[str, bytes], tmp_pat
     [
         ({"phrases": ("dog",)}, "phrases was"),
         ({"maker": {"model": "other", "threshold": "0.5"}}, "model was fake, and is other"),
-        ({"maker": {"model": "fake", "threshold": "0.5", "text": "s0"}}, "text was not said"),
+        ({"maker": {"model": "fake", "threshold": "0.5", "text": "s0"}}, "text was not given"),
         ({"maker": {"model": "fake"}}, "threshold was 0.5"),
     ],
 )
@@ -187,7 +186,7 @@ def test_without_a_maker_nothing_is_taken_up(files: list[Path], tmp_path: Path) 
         segment_files(segmenter, files, ["dog"], tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", ["2.png", ANNOTATIONS, JOURNAL])
+@pytest.mark.parametrize("name", ["2.png", ANNOTATIONS, LOG])
 @pytest.mark.parametrize("content", [b"mine", b"{}", b'{"info": {}, "images": [], "annotations": []}', None])
 def test_a_file_of_the_user_is_not_replaced(
     name: str, content: bytes | None, files: list[Path], tmp_path: Path
@@ -228,17 +227,17 @@ def test_overlays_within_the_folder_of_the_images_are_not_images(files: list[Pat
         run(find_images([str(source)]), out, FakeSegmenter(2, stop))
     for pattern in (str(source), str(source / "**" / "*.png")):
         assert find_images([pattern], overlays_of(out)) == files
-    assert run(find_images([str(source)], overlays_of(out)), out).resumed == 2
+    assert run(find_images([str(source)], overlays_of(out)), out)[0].resumed == 2
 
 
 def test_a_name_that_is_not_utf8_and_one_that_is_too_long(tmp_path: Path) -> None:
     names = [os.fsdecode(b"\xff\x1b.png"), "x" * 250 + ".png", "ü" * 120 + ".jpg"]
     for name in names:
         Image.new("RGB", (8, 6), "red").save(tmp_path / name)
-    report = run([tmp_path / name for name in names], tmp_path / "out")
-    assert not report.failures
-    data = (tmp_path / "out" / ANNOTATIONS).read_bytes()
-    assert b"\\udcff\\u001b" in data
-    assert [Path(image["file_name"]).name for image in json.loads(data)["images"]] == names
+    _, data = run([tmp_path / name for name in names], tmp_path / "out")
+    assert not data["failures"]
+    written = (tmp_path / "out" / ANNOTATIONS).read_bytes()
+    assert b"\\udcff\\u001b" in written
+    assert [Path(image["file_name"]).name for image in json.loads(written)["images"]] == names
     assert len(list((tmp_path / "out").glob("*.png"))) == 3
-    assert run([tmp_path / name for name in names], tmp_path / "out").resumed == 3
+    assert run([tmp_path / name for name in names], tmp_path / "out")[0].resumed == 3

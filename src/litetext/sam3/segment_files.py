@@ -1,0 +1,356 @@
+"""Segment many image files: overlays and COCO annotations; a bad image does not stop the rest, a kill loses little.
+
+While images are segmented, ``annotations.json.journal`` stands beside their overlays: a `ResumeLog` with a line for
+each finished image. When the run ends, by an error or Ctrl-C too, it becomes ``annotations.json``, which holds the
+same: COCO data with the run under ``info``. The same command resumes from either; no file of the user's is replaced.
+"""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from litetext.errors import ImageError, OutputError, printable, shortened
+from litetext.records import parse_json
+from litetext.resume_log import ResumeLog
+from litetext.sam3.images import read_image
+from litetext.sam3.masks import Masks, draw_all
+from litetext.sam3.segmenter import Segmenter, check_prompts
+from litetext.storage import atomic_file, check_output, checksum, only_writer, to_json, write_text
+
+ANNOTATIONS = "annotations.json"
+LOG = "annotations.json.journal"
+TOOL = "litetext segment"
+_HINT = "give another folder, or move these files away"
+_LONGEST_STEM = 200  # bytes; a name of 255 must hold a number, ".png" and what a file is called while it is written
+
+Progress = Callable[[str, float], None]
+# A finished image: an entry of COCO's ``images`` without its id, and ``annotations`` without ids. In a folder it also
+# has ``overlay``, the name of that file, and ``blake2b``, a checksum of the image's name and content.
+Record = dict[str, Any]
+
+
+class SegmentRun:
+    """Images, the phrases to find in them, and what is finished.
+
+    Args:
+        files: images.
+        prompts: phrases; each becomes a category, repeated ones become one.
+        made_by: what else the results depend on, name by name: model, text encoder, threshold.
+        folder: where to write ``NAME.png`` (the image with its masks) of each image and ``annotations.json``; None:
+            nowhere.
+
+    Raises:
+        OptionError: no or empty phrases.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        prompts: str | Iterable[str],
+        made_by: Mapping[str, Any],
+        folder: Path | None = None,
+    ) -> None:
+        self.phrases = list(dict.fromkeys(check_prompts(prompts)))
+        self.settings = {"phrases": self.phrases, **made_by}
+        self.folder = folder
+        self.overlays = overlay_names(files)
+        self.records: dict[str, Record] = {}
+        self.resumed = 0  # how many of the images an earlier run had finished
+        self._log = ResumeLog((folder or Path()) / LOG, TOOL, self.settings, _HINT)
+
+    @contextmanager
+    def locked(self, *, resume: bool = True) -> Iterator[None]:
+        """Read what an earlier run finished; while the block runs no other process writes to the folder.
+
+        Args:
+            resume: whether results that are there may be used: only if ``made_by`` has all that they depend on.
+
+        Raises:
+            OutputError: another process writes there, or something is there that is not of this run: an overlay or
+                ``annotations.json`` would replace it.
+        """
+        if self.folder is None:
+            yield
+            return
+        with only_writer(self.folder, "to this folder"):
+            self._recover(self.folder)
+            if self.records and not resume:
+                raise OutputError("results are there already", where=str(self.folder), hint="give another folder")
+            self._check_outputs(self.folder)
+            yield
+
+    def segment(self, segmenter: Segmenter, progress: Progress = lambda _stage, _share: None) -> dict[str, Any]:
+        """Segment the images that are not finished; however that ends, what is finished is in ``annotations.json``.
+
+        Args:
+            segmenter: finds the instances.
+            progress: called with the stage and the share done, 0..1.
+
+        Returns:
+            A COCO data set: ``images``, ``categories`` (the phrases) and ``annotations``, as `Masks.to_coco` makes
+            them; besides, ``info`` has what made it, and ``failures`` the images that could not be read.
+
+        Raises:
+            EncoderError: the encoder fails.
+            OSError: the folder cannot be written.
+        """
+        failures: list[dict[str, str]] = []
+        data: dict[str, Any] = {}
+        try:
+            for done, file in enumerate(self.overlays):
+                progress("segmenting", done / len(self.overlays))
+                if self._is_finished(file):
+                    self.resumed += 1
+                    continue
+                self._forget(file)
+                try:
+                    picture = read_image(file)
+                except ImageError as error:
+                    failures.append({"file": str(file), "reason": str(error)})
+                    continue
+                results = list(segmenter.segment_embedding(segmenter.embed(picture), self.phrases))
+                self._keep(file, picture, results)
+        finally:
+            data = self._to_coco(failures)
+            if self.folder is not None:
+                write_text(self.folder / ANNOTATIONS, to_json(data))
+                self._log.path.unlink(missing_ok=True)
+        progress("segmenting", 1.0)
+        return data
+
+    def _is_finished(self, file: Path) -> bool:
+        """Whether an image with the same content is finished, and its overlay is there under its name."""
+        record = self.records.get(str(file))
+        if record is None or self.folder is None or record["overlay"] != self.overlays[file]:
+            return False
+        try:
+            has_overlay = (self.folder / record["overlay"]).is_file()
+            return has_overlay and bool(record["blake2b"] == checksum(file.parent, [file.name]))
+        except OSError:  # gone since: reading the image reports it
+            return False
+
+    def _forget(self, file: Path) -> None:
+        """Drop what an earlier run found in an image that has changed since."""
+        record = self.records.pop(str(file), None)
+        if record is not None and self.folder is not None and record["overlay"] == self.overlays[file]:
+            (self.folder / record["overlay"]).unlink(missing_ok=True)
+
+    def _keep(self, file: Path, picture: Image.Image, results: Sequence[Masks]) -> None:
+        """Log a finished image, then write its overlay.
+
+        In this order a killed run leaves no overlay of unknown origin; a record without one is not finished.
+        """
+        annotations = [
+            _without(annotation, "image_id")
+            for category_id, masks in enumerate(results, 1)
+            for annotation in masks.to_coco(0, category_id)
+        ]
+        size = {"width": picture.width, "height": picture.height}
+        record = {"file_name": str(file), **size, "annotations": annotations}
+        if self.folder is not None:
+            path = self.folder / self.overlays[file]
+            record |= {"overlay": path.name, "blake2b": checksum(file.parent, [file.name])}
+            path.unlink(missing_ok=True)  # of an image whose name it was
+            self._log.append(record)
+        self.records[str(file)] = record
+        if self.folder is not None:
+            _write_overlay(path, picture, results)
+
+    def _to_coco(self, failures: list[dict[str, str]]) -> dict[str, Any]:
+        """Number the images and annotations that are finished; one whose overlay was not written is not."""
+        records = [self.records[str(file)] for file in self.overlays if str(file) in self.records]
+        if self.folder is not None:
+            records = [record for record in records if (self.folder / record["overlay"]).is_file()]
+        self.records = {record["file_name"]: record for record in records}
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for image_id, record in enumerate(records, 1):
+            images.append({"id": image_id, **_without(record, "annotations")})
+            numbered = enumerate(record["annotations"], len(annotations) + 1)
+            annotations += [{"id": number, "image_id": image_id, **annotation} for number, annotation in numbered]
+        return {
+            "info": {"description": "masks of phrases in images", TOOL: self.settings},
+            "images": images,
+            "categories": [{"id": number, "name": phrase} for number, phrase in enumerate(self.phrases, 1)],
+            "annotations": annotations,
+            "failures": failures,
+        }
+
+    def _recover(self, folder: Path) -> None:
+        path = folder / ANNOTATIONS
+        for output in (path, self._log.path):
+            check_output(output)
+        if path.exists():
+            try:
+                settings, records = _read_annotations(path.read_bytes())
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                message = f"an {ANNOTATIONS} that is not of `{TOOL}`"
+                raise OutputError(message, where=str(folder), hint=_HINT) from error
+            if records:
+                self._log.compare(settings, path)
+            self._add(*records)
+        self._log.recover(lambda record: self._add(_checked(record)))
+
+    def _add(self, *records: Record) -> bool:
+        self.records.update((record["file_name"], record) for record in records)
+        return True
+
+    def _check_outputs(self, folder: Path) -> None:
+        """Refuse to replace what is not ours, or to lose results of images that are not asked for now."""
+        asked = {str(file) for file in self.overlays}
+        if lost := [name for name in self.records if name not in asked]:
+            message = f"results of {len(lost)} other images are there, such as {lost[0]}"
+            raise OutputError(message, where=str(folder), hint=_HINT)
+        inputs = {_inode(file) for file in self.overlays if file.exists()}
+        ours = {record["overlay"] for record in self.records.values()}
+        for overlay in self.overlays.values():
+            path = folder / overlay
+            check_output(path)
+            if path.exists() and _inode(path) in inputs:
+                raise OutputError("an overlay would replace an image", where=str(path), hint="give another folder")
+            if path.exists() and overlay not in ours:
+                raise OutputError("an overlay would replace a file", where=str(path), hint=_HINT)
+
+
+def segment_files(
+    segmenter: Segmenter,
+    files: Sequence[Path],
+    prompts: str | Iterable[str],
+    output: Path | None = None,
+    progress: Progress = lambda _stage, _share: None,
+) -> dict[str, Any]:
+    """Segment image files one after another; see `SegmentRun`. The folder must not hold results of another run.
+
+    Raises:
+        OptionError: no or empty phrases.
+        EncoderError: the encoder fails.
+        OutputError: the folder holds something that would be replaced, or another process writes to it.
+        OSError: the folder cannot be written.
+    """
+    run = SegmentRun(files, prompts, {}, output)
+    with run.locked(resume=False):
+        return run.segment(segmenter, progress)
+
+
+def check_failures(data: Mapping[str, Any]) -> None:
+    """Name the images of a COCO data set of `SegmentRun.segment` that failed.
+
+    Raises:
+        ImageError: there are any.
+    """
+    if failures := data["failures"]:
+        count = len(data["images"]) + len(failures)
+        reasons = " | ".join(failure["reason"] for failure in failures)
+        raise ImageError(f"{len(failures)} of {count} images were not segmented: {reasons}")
+
+
+def overlay_names(files: Iterable[Path]) -> dict[Path, str]:
+    """A name of its own for the overlay of each file: its stem, numbered where another file has it too."""
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for file in files:
+        stem = file.stem
+        while len(os.fsencode(stem)) > _LONGEST_STEM:
+            stem = stem[:-1]
+        number, name = 1, f"{stem}.png"
+        # Compared without case: some file systems do.
+        while name.lower() in taken:
+            number += 1
+            name = f"{stem}-{number}.png"
+        taken.add(name.lower())
+        names[file] = name
+    return names
+
+
+def overlays_of(folder: Path) -> list[Path]:
+    """Overlays that an earlier run left in a folder; none where there is no sign of one."""
+    records: list[Record] = []
+    try:
+        if (folder / ANNOTATIONS).exists():
+            records = _read_annotations((folder / ANNOTATIONS).read_bytes())[1]
+        records += map(_checked, ResumeLog(folder / LOG, TOOL, {}, _HINT).items())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        pass  # `SegmentRun.locked` reports it
+    return [folder / record["overlay"] for record in records]
+
+
+def print_table(data: Mapping[str, Any]) -> None:
+    """A table on standard output: a line for each image and phrase, with the number of instances and the best score.
+
+    Nothing where no image was read.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not data["images"]:
+        return
+    table = Table("image", "phrase", "masks", "best score")
+    for column in table.columns[:2]:
+        column.overflow = "fold"
+    for column in table.columns[2:]:
+        column.justify = "right"
+    counts: Counter[tuple[int, int]] = Counter()
+    best: defaultdict[tuple[int, int], float] = defaultdict(float)
+    for annotation in data["annotations"]:
+        key = (annotation["image_id"], annotation["category_id"])
+        counts[key] += 1
+        best[key] = max(best[key], annotation["score"])
+    for image in data["images"]:
+        for category in data["categories"]:
+            key = (image["id"], category["id"])
+            score = f"{best[key]:.2f}" if counts[key] else "-"
+            names = (Text(printable(shortened(text))) for text in (image["file_name"], category["name"]))
+            table.add_row(*names, str(counts[key]), score)
+    Console().print(table)
+
+
+def _write_overlay(path: Path, picture: Image.Image, results: Sequence[Masks]) -> None:
+    with atomic_file(path) as file:
+        draw_all(picture, results).save(file, "PNG")
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    """What a file has in common under several names."""
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino
+
+
+def _read_annotations(data: bytes) -> tuple[dict[str, Any], list[Record]]:
+    """The run and the records of an ``annotations.json``.
+
+    Raises:
+        ValueError, LookupError, TypeError, AttributeError: it is not of `litetext segment`.
+    """
+    document = parse_json(data)
+    settings = dict(document["info"][TOOL])
+    by_image: defaultdict[int, list[Record]] = defaultdict(list)
+    for annotation in document["annotations"]:
+        by_image[annotation["image_id"]].append(_without(annotation, "id", "image_id"))
+    images = ({**image, "annotations": by_image[image["id"]]} for image in document["images"])
+    return settings, [_checked(_without(image, "id")) for image in images]
+
+
+def _without(entry: Mapping[str, Any], *names: str) -> Record:
+    return {name: value for name, value in entry.items() if name not in names}
+
+
+def _checked(record: Record) -> Record:
+    """A record with all that is read of it later.
+
+    Raises:
+        ValueError, LookupError, TypeError, AttributeError: something is missing, or not what it should be.
+    """
+    if not record.keys() >= {"file_name", "width", "height", "overlay", "blake2b", "annotations"}:
+        raise ValueError("not a record")
+    if Path(record["overlay"]).name != record["overlay"] or not isinstance(record["file_name"], str):
+        raise ValueError("not a record")
+    for annotation in record["annotations"]:
+        if not annotation.keys() >= {"category_id", "segmentation"} or not isinstance(annotation["score"], float):
+            raise ValueError("not an annotation")
+    return record
