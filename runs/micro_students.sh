@@ -7,8 +7,8 @@ make_student() { # PRESET EPOCHS RATE FOLDER
   EPOCHS=$2 trial "$OUT/$1" 0 <<< "student = { preset = '$1' }
 training = { rate = $3 }
 losses = { consistency = 0.3 }"
-  [ -z "${INSTALL:-}" ] || .venv/bin/python runs/halve.py "$OUT/$1/student.safetensors" "src/litetext/micro/$4/student.safetensors"
+  [ -z "${INSTALL:-}" ] || .venv/bin/python runs/halve.py "$OUT/$1/student.safetensors" "src/litetext/weights/$4/student.safetensors"
 }
-later make_student micro-s 80 6e-3 student
-later make_student micro-xs 100 1e-2 student_xs
+later make_student micro-s 80 6e-3 micro-student
+later make_student micro-xs 100 1e-2 micro-student-xs
 finish

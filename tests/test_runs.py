@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer
 
-from litetext.cli.app import app
+from litetext.cli import app
 
 RUNS = Path(__file__).parents[1] / "runs"
 SCRIPTS = sorted(RUNS.glob("*.sh"))

@@ -1,15 +1,14 @@
 """What comes with the package is found by its name: a whole model, or a student alone."""
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
+from litetext.checkpoints import shipped
 from litetext.checkpoints.load import load_encoder, read_student_tensors
-from litetext.checkpoints.shipped import SHIPPED, shipped_folder
+from litetext.checkpoints.shipped import shipped_folder
 from litetext.checkpoints.summary import summarize_checkpoint
 from litetext.checkpoints.writer import save_student
 from litetext.encoders.config import StudentConfig
@@ -22,15 +21,13 @@ CONFIG = StudentConfig.of("micro-xs", padding="masked")
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A package of one student, called toy-student; the folder of that student."""
-    folder = tmp_path / "toybox" / "student"
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a shipped student, called toy-student."""
+    folder = tmp_path / "toy-student"
     save_student(build_student(CONFIG, generator()), folder / "student.safetensors")
-    (folder.parent / "__init__.py").touch()
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(SHIPPED, "toy-student", ("toybox", "student"))
-    yield folder
-    sys.modules.pop("toybox", None)
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    monkeypatch.setattr(shipped, "SHIPPED", ("toy-student",))
+    return folder
 
 
 def test_a_student_by_its_name(package: Path) -> None:

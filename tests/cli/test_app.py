@@ -6,7 +6,7 @@ import pytest
 
 from litetext import cli
 from litetext.cli import run
-from litetext.cli.app import CHATTY
+from litetext.cli._app import CHATTY
 from tests.cli.helpers import failure
 
 

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("pycocotools")
 pytest.importorskip("scipy")
-import litetext.cli.evaluate  # noqa: F401 - importing a command adds it
+
 from litetext.cli import run
 from tests.cli.helpers import failure
 from tests.evaluation.files import stripe, write_predictions, write_truth

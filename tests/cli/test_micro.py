@@ -9,7 +9,6 @@ pytest.importorskip("PIL")
 pytest.importorskip("pycocotools")
 from PIL import Image
 
-import litetext.cli.micro  # noqa: F401 - adds the commands
 from litetext.cli import run
 from tests.cli.helpers import failure
 

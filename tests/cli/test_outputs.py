@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from litetext.cli import run
-from litetext.cli.outputs import check_ours, check_target
+from litetext.cli._output import check_ours, check_target
 from litetext.errors import OutputError
 from litetext.storage import only_writer
 from tests.cli.helpers import failure

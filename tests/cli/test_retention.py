@@ -1,7 +1,6 @@
 """`litetext evaluate retention`: what a user types, what is written, what fails and how."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,11 @@ pytest.importorskip("pycocotools")
 import torch
 from PIL import Image
 
-import litetext.micro
-from litetext.checkpoints.shipped import SHIPPED
+from litetext.checkpoints import shipped
+from litetext.checkpoints.shipped import shipped_folder
 from litetext.checkpoints.writer import save_student
 from litetext.cli import run
-from litetext.cli.retention import student_name
+from litetext.cli.retention_command import student_name
 from litetext.encoders.config import StudentConfig
 from litetext.encoders.student import build_student
 from litetext.micro.phrases import make_pairs
@@ -25,7 +24,7 @@ from litetext.micro.scenes import SceneOptions
 from tests.cli.helpers import failure
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("no_network")]
-ITSELF = Path(litetext.micro.__file__).parent / "weights"
+ITSELF = shipped_folder("micro")
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +152,7 @@ def test_a_page_takes_the_place_of_ours_only(capsys: pytest.CaptureFixture[str],
 
 
 def test_names_of_shipped_students(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("litetext.checkpoints.shipped.SHIPPED", {"toy": ("a", "b"), "toy-student": ("a", "c")})
+    monkeypatch.setattr(shipped, "SHIPPED", ("toy", "toy-student"))
     assert student_name("toy") == "toy-student"
     assert student_name("toy-student") == "toy-student"
     assert student_name("./toy") == "./toy"
@@ -166,14 +165,11 @@ def test_the_shipped_student_is_meant(
     host_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A package whose folder is the student's: `--student toy` opens it."""
-    (student / "__init__.py").touch()
-    monkeypatch.syspath_prepend(student.parent)
-    monkeypatch.setitem(SHIPPED, "toy-student", (student.name, "."))
-    try:
-        assert run(typed(host_folder, "toy", "--pairs", "6", "--json")) == 0
-    finally:
-        sys.modules.pop(student.name, None)
+    """`--student toy` opens the shipped toy-student."""
+    (student.parent / "toy-student").symlink_to(student)
+    monkeypatch.setattr(shipped, "FOLDER", student.parent)
+    monkeypatch.setattr(shipped, "SHIPPED", ("toy-student",))
+    assert run(typed(host_folder, "toy", "--pairs", "6", "--json")) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["student"]["name"] == "toy-student"
     assert found["student"]["parameters"] == 244_608

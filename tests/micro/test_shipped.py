@@ -1,7 +1,5 @@
 """The weights in the package: small enough, found by their name without a network, and better than chance by far."""
 
-from pathlib import Path
-
 import pytest
 
 pytest.importorskip("torch")
@@ -9,7 +7,7 @@ pytest.importorskip("transformers")
 pytest.importorskip("pycocotools")
 
 
-import litetext.micro
+from litetext.checkpoints import shipped
 from litetext.checkpoints.load import load_encoder
 from litetext.checkpoints.shipped import shipped_folder
 from litetext.checkpoints.size import measure_encoder
@@ -20,7 +18,7 @@ from litetext.micro.scenes import SceneOptions
 from litetext.sam3.segmenter import Segmenter
 
 pytestmark = pytest.mark.torch
-FOLDER = Path(litetext.micro.__file__).parent / "weights"
+FOLDER = shipped.FOLDER / "micro"
 
 
 @pytest.fixture(scope="module")
