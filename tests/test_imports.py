@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "litetext"
-# Lower rank is earlier. Packages of one rank do not know each other.
+# Lower rank is earlier. Packages of one rank do not know each other, but for the files of the first.
 RANKS = [
-    {"errors", "device", "pages", "records", "resume_log", "storage"},
+    {"errors", "device", "pages", "records", "storage", "arrays", "resume_log"},
     {"tokenizer"},
     {"prompts"},
     {"features"},
@@ -22,23 +22,38 @@ RANKS = [
     {"evaluation"},
     {"export"},
     {"bench", "micro"},
+    {"__init__"},
     {"cli"},
-    {"__init__", "__main__"},
+    {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 FILES = sorted(SOURCE.rglob("*.py"))
+# A dotted name of ours, as `importlib` and `importlib.resources` take it: litetext, litetext.micro, litetext.micro.demo.
+DOTTED = re.compile(r"litetext(\.\w+)+")
+
+
+def stage(module: str) -> str:
+    """The stage of a module: its package or file below litetext, or the face itself."""
+    return module.split(".")[1] if "." in module else "__init__"
 
 
 def imported(file: Path) -> set[str]:
-    """Names of the stages that a file imports, wherever in it."""
-    modules: list[str] = []
+    """Stages that a file names, wherever in it: imported, under TYPE_CHECKING, or as a string for `importlib`."""
+    stages: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        names: list[str] = []
         if isinstance(node, ast.Import):
-            modules += [alias.name for alias in node.names]
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
-            modules.append(node.module or "")
-    return {name.split(".")[1] for name in modules if name.startswith("litetext.")}
+            names = [node.module or ""]
+            if node.module == "litetext":  # `from litetext import storage` names a stage, or a name of the face
+                names = [f"litetext.{alias.name}" if alias.name in RANK else "litetext" for alias in node.names]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            # not such as "litetext.config", a key of a file
+            names = [node.value] if DOTTED.fullmatch(node.value) and stage(node.value) in RANK else []
+        stages |= {stage(name) for name in names if name == "litetext" or name.startswith("litetext.")}
+    return stages
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
@@ -50,8 +65,18 @@ def test_no_upward_import(file: Path) -> None:
 
 def test_the_check_can_fail(tmp_path: Path) -> None:
     file = tmp_path / "x.py"
-    file.write_text("def f():\n    from litetext.auditing.run import audit\nimport litetext.cli\n")
-    assert imported(file) == {"auditing", "cli"}
+    file.write_text(
+        "from typing import TYPE_CHECKING\nimport litetext\nif TYPE_CHECKING:\n    from litetext.sam3.masks import Masks\n"
+        "def f():\n    from litetext.auditing.run import audit\nimport litetext.cli\nfrom litetext import storage\n"
+        "import_module('litetext.export.runtime')\nfiles('litetext.micro')\nprint('see litetext.bench in the docs')\n"
+        "KEY = 'litetext.config'\n"
+    )
+    assert imported(file) == {"__init__", "sam3", "auditing", "cli", "storage", "export", "micro"}
+
+
+def test_no_two_files_of_one_name() -> None:
+    names = [file.name for file in FILES if file.name != "__init__.py"]
+    assert sorted(names) == sorted(set(names))
 
 
 def test_every_foreign_package_is_declared() -> None:
