@@ -28,7 +28,7 @@ RANKS = [
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 FILES = sorted(SOURCE.rglob("*.py"))
-# A dotted name of ours, as `importlib` and `importlib.resources` take it: litetext, litetext.micro, litetext.micro.demo.
+# A dotted name of ours, as `importlib` and `importlib.resources` take it.
 DOTTED = re.compile(r"litetext(\.\w+)+")
 
 
@@ -66,7 +66,8 @@ def test_no_upward_import(file: Path) -> None:
 def test_the_check_can_fail(tmp_path: Path) -> None:
     file = tmp_path / "x.py"
     file.write_text(
-        "from typing import TYPE_CHECKING\nimport litetext\nif TYPE_CHECKING:\n    from litetext.sam3.masks import Masks\n"
+        "from typing import TYPE_CHECKING\nimport litetext\n"
+        "if TYPE_CHECKING:\n    from litetext.sam3.masks import Masks\n"
         "def f():\n    from litetext.auditing.run import audit\nimport litetext.cli\nfrom litetext import storage\n"
         "import_module('litetext.export.runtime')\nfiles('litetext.micro')\nprint('see litetext.bench in the docs')\n"
         "KEY = 'litetext.config'\n"

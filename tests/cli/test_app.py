@@ -1,12 +1,15 @@
 import logging
+import os
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 
 from litetext import cli
 from litetext.cli import run
-from litetext.cli._app import CHATTY
+from litetext.cli._app import CHATTY, STAGES
+from litetext.cli._options import ComputeDtype, PositionTable, Split
 from tests.cli.helpers import failure
 
 
@@ -59,3 +62,61 @@ def test_main_hears_only_errors_of_chatty_libraries(
         logger.error("no more")
         logger.filters[:] = filters
     assert [record.message for record in caplog.records] == ["no more"] * len(CHATTY)
+
+
+def test_help_lists_every_command_by_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["-h"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:-1] for line in lines if line[:-1] in STAGES] == list(STAGES)
+    commands = [line for line in lines[lines.index("Prompts:") :] if line.startswith("  ")]
+    assert {line.split()[0] for line in commands} >= {
+        "audit",
+        "embed",
+        "distill",
+        "segment",
+        "evaluate",
+        "export",
+        "demo",
+    }
+    assert not [line for line in commands if line.endswith("...")]
+
+
+def test_every_command_shows_an_example_and_its_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["embed", "-h"]) == 0
+    out = capsys.readouterr().out
+    assert "litetext embed prompts.txt" in out
+    assert "fp16|bf16" in out
+    assert "auto|slice|interpolate|keep" in out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys; from litetext.cli import run; run(['--help']); print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"numpy", "torch", "polars", "rich", "jinja2", "matplotlib", "tokenizers", "regex", "onnxruntime"}
+    assert not heavy & set(done.stdout.splitlines()[-1].split())
+
+
+def test_the_nearest_option_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--text-encoder" in failure(capsys, "segment", "a.png", "-p", "dog", "--text-encod", "x", status=2)
+    assert "fp16" in failure(capsys, "embed", "-o", "x", "--teacher", "micro", "--store-dtype", "f16", status=2)
+
+
+def test_the_shell_completes_choices() -> None:
+    environment = os.environ | {
+        "_LITETEXT_COMPLETE": "complete_bash", "COMP_WORDS": "litetext embed --store-dtype ", "COMP_CWORD": "3",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "litetext"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["fp16", "bf16"]
+
+
+def test_choices_are_those_of_the_functions() -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from litetext.checkpoints import load
+    from litetext.device import DTYPES
+    from litetext.micro import scenes
+
+    assert get_args(PositionTable) == get_args(load.Positions)
+    assert get_args(Split) == get_args(scenes.Split)
+    assert set(get_args(ComputeDtype)) - {"auto"} <= set(DTYPES)
