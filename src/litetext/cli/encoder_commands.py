@@ -23,7 +23,8 @@ from litetext.cli._output import check_target, show_progress
 from litetext.errors import EncoderError, MissingExtraError, OptionError
 
 if TYPE_CHECKING:
-    from litetext.features.embed import EmbedReport
+    from litetext.features.protocol import TextEncoder
+    from litetext.features.store import FeatureStore
 
 STAGE = "Encoders"
 
@@ -70,26 +71,31 @@ def embed(
     An interrupted run resumes automatically.
     """
     try:
-        from litetext.features.embed import EmbedOptions
         from litetext.features.embed import embed as run_embed
     except ImportError as error:
         raise MissingExtraError("features of a teacher", "sam3") from error
-
-    options = EmbedOptions(store_dtype, batch_tokens, shard_tokens)
     check_target(output, models=[teacher], sources=sources, folder=True)
     corpus = read_corpus(sources, file_format, column)
     encoder = open_encoder(teacher, positions, context_length, device)
     with show_progress() as progress:
-        report = run_embed(corpus, encoder, output, options, progress)
-    return Result(report.to_json(), _embedded(report))
+        store = run_embed(
+            corpus,
+            encoder,
+            output,
+            dtype=store_dtype,
+            batch_tokens=batch_tokens,
+            shard_tokens=shard_tokens,
+            progress=progress,
+        )
+    return Result({"cache": store.name, **store.report, **store.to_json()}, _embedded(store))
 
 
-def _embedded(report: "EmbedReport") -> str:
-    held = report.manifest
-    size = f"{held.phrases:,} phrases, {held.tokens:,} tokens, {held.bytes / 1e6:,.1f} MB, {len(held.shards):,} shards"
-    if report.rate is None:
-        return f"{report.path}: complete already ({size})"
-    return f"{report.path}: {size}; {report.embedded:,} phrases embedded, {report.rate:,.1f} prompts/s"
+def _embedded(store: "FeatureStore") -> str:
+    size = f"{len(store):,} phrases, {store.tokens:,} tokens, {store.bytes / 1e6:,.1f} MB, {len(store.shards):,} shards"
+    embedded, rate = store.report["embedded"], store.report["prompts_per_second"]
+    if not embedded:
+        return f"{store.name}: complete already ({size})"
+    return f"{store.name}: {size}; {embedded:,} phrases embedded, {rate:,.1f} prompts/s"
 
 
 @command(
@@ -124,11 +130,8 @@ def bank(
 
     The bank is a text encoder without parameters, for --text-encoder. Made with SAM3, it keeps SAM3's own quality.
     """
-    try:
-        from litetext.features.bank_making import FeatureSource, make_bank
-    except ImportError as error:
-        raise MissingExtraError("features of an encoder", "sam3") from error
-    from litetext.features.bank_file import is_bank
+    from litetext.features.bank import make_bank
+    from litetext.features.store import FeatureStore, is_bank
 
     if (text_encoder is None) == (features is None):
         raise OptionError("features come from an encoder or a cache", hint="give either --text-encoder or --features")
@@ -141,15 +144,15 @@ def bank(
     every = features is not None and not sources
     phrases = None if every else read_corpus(sources, file_format, column).texts
     if features is not None:
-        source = FeatureSource.of_cache(features)
+        source: TextEncoder | FeatureStore = FeatureStore.open(features)
     else:
-        source = FeatureSource.of_encoder(open_encoder(str(text_encoder), positions, context_length, device, dtype))
+        source = open_encoder(str(text_encoder), positions, context_length, device, dtype)
     with show_progress() as progress:
-        report = make_bank(output, phrases, source, store_dtype, lambda share: progress("encoding", share))
-    cosine = report.cosine
+        made = make_bank(output, phrases, source, store_dtype, lambda share: progress("encoding", share))
+    cosine = made.report["cosine"]
     return Result(
-        report.to_json(),
-        f"{report.bank.describe()}\nread back: {report.checked:,} phrases, cosine with the features as computed: mean "
+        made.to_json(),
+        f"{made.describe()}\nread back: {made.report['checked']:,} phrases, cosine with the features as computed: mean "
         f"{cosine['mean']:.6f}, min {cosine['min']:.6f}",
     )
 
@@ -173,13 +176,13 @@ def inspect(
     Format, variant, position table and parameters; status 1 if something is wrong with it.
     """
     from litetext.export.bundle import is_bundle, open_bundle
-    from litetext.features.bank_file import is_bank
+    from litetext.features.store import is_bank
 
     if is_bank(file):
         from litetext.features.bank import PromptBank
 
         bank = PromptBank.open(file)
-        bank.file.verify()
+        bank.store.verify()
         return Result(bank.to_json(), bank.describe())
     if is_bundle(folder := Path(file)):
         bundle = open_bundle(folder)

@@ -155,7 +155,7 @@ def _predict(choice: ModelChoice, images: Sequence[Path], sets: Sequence["GoldSe
     no other process can make the same predictions.
     """
     from litetext.evaluation.predict import PredictionJob, options_for, plan_predictions, predict
-    from litetext.features.one_by_one import OneByOne
+    from litetext.features.encode import AsTextEncoder
 
     options = options_for(threshold)
     made_by = {**choice.describe(), "threshold": str(threshold)}
@@ -170,7 +170,7 @@ def _predict(choice: ModelChoice, images: Sequence[Path], sets: Sequence["GoldSe
             return
         phrases = [phrase for plan in plans for picture in plan.pictures for phrase in picture.phrases.values()]
         segmenter = choice.load(options, phrases)
-        segmenter.encoder = OneByOne(segmenter.encoder)
+        segmenter.encoder = AsTextEncoder(segmenter.encoder, one_by_one=True)
         with show_progress() as progress:
             for one, plan in zip(sets, plans, strict=True):
                 predict(plan, segmenter, one.tells(progress))

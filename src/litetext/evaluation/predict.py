@@ -138,7 +138,8 @@ def predict(plan: Plan, segmenter: Segmenter, progress: Progress | None = None) 
     Args:
         plan: of `plan_predictions`.
         segmenter: finds instances; its options say from which score on (`options_for`). With an encoder that reads
-            texts together, scores of a run that was stopped may differ in their last bits; `OneByOne` prevents that.
+            texts together, scores of a run that was stopped may differ in their last bits; `AsTextEncoder` with
+            ``one_by_one`` prevents that.
         progress: told the stage and the share done.
 
     Raises:

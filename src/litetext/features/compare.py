@@ -1,6 +1,6 @@
-"""How true a smaller text encoder is to the one that it came from: their features, token by token."""
+"""How close the features of one text encoder are to those of another, token by token."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,23 +8,26 @@ import numpy as np
 import numpy.typing as npt
 
 from litetext.errors import EncoderError, OptionError
-from litetext.features.protocol import Progress, TextEncoder
+from litetext.features.encode import Encoder, array_rows, encode
+from litetext.features.protocol import Progress
 
 CLOSE_MEAN, CLOSE_MIN = 0.999, 0.995  # what a student for the device must reach
+TEXTS = 1000  # of the bundled corpus, where no texts are given
 Pair = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How alike the features of valid tokens are; of the cosines 1 is best.
+    """How close the features of valid tokens are; a cosine of 1 is best.
 
     Attributes:
         phrases: how many were compared.
         tokens: valid tokens of these.
         mean: cosine, over all tokens.
         p1: its 1st percentile.
-        min: its least.
+        min: its minimum.
         largest: absolute difference of two numbers.
+        skipped: phrases that were not compared, because the two read another number of tokens of them.
     """
 
     phrases: int
@@ -33,10 +36,11 @@ class Fidelity:
     p1: float
     min: float
     largest: float
+    skipped: int = 0
 
     @property
     def is_close(self) -> bool:
-        """Whether the mean cosine is at least 0.999, and the least at least 0.995."""
+        """Whether the mean cosine is at least 0.999, and the minimum at least 0.995."""
         return self.mean >= CLOSE_MEAN and self.min >= CLOSE_MIN
 
     def to_json(self) -> dict[str, Any]:
@@ -45,49 +49,41 @@ class Fidelity:
 
     def line(self) -> str:
         """For people, in one line."""
+        skipped = f"; {self.skipped:,} phrases with another number of tokens left out" if self.skipped else ""
         return (
             f"cosine on {self.tokens:,} valid tokens of {self.phrases:,} phrases: mean {self.mean:.5f}, "
-            f"1st percentile {self.p1:.5f}, least {self.min:.5f}; largest difference {self.largest:.2g}"
+            f"1st percentile {self.p1:.5f}, min {self.min:.5f}; largest difference {self.largest:.2g}{skipped}"
         )
 
 
-def compare_encoders(
-    before: TextEncoder,
-    after: TextEncoder,
-    texts: Sequence[str],
-    progress: Progress | None = None,
-    *,
-    batch_size: int = 64,
+def compare(
+    reference: Encoder, other: Encoder, texts: Sequence[str] | None = None, progress: Progress | None = None
 ) -> Fidelity:
-    """Compare two encoders on the same texts, at valid tokens only.
+    """Compare two encoders on the same texts, at valid tokens: a teacher and its student, a student and its export.
 
     Args:
-        before: the reference.
-        after: the other; it must give every text as many tokens.
-        texts: at least one.
+        reference: what is right.
+        other: what is measured.
+        texts: at least one; None for 1,000 of the bundled corpus.
         progress: called with the share done, 0..1.
-        batch_size: texts encoded at once.
 
     Raises:
-        OptionError: no texts, or a batch size that is not positive.
-        EncoderError: the features have other sizes, or are not finite.
+        OptionError: no texts.
+        EncoderError: an encoder fails, the widths differ, or no text has as many tokens in both.
     """
-    if batch_size < 1:
-        raise OptionError(f"a batch of {batch_size} texts", hint="give a batch size of at least 1")
-    # Texts of similar length share a batch, so that little of the work is padding; the order changes no figure.
-    order = sorted(texts, key=len, reverse=True)
+    if texts is None:
+        from litetext.prompts.bundled import bundled_corpus
 
-    def pairs() -> Iterable[Pair]:
-        for start in range(0, len(order), batch_size):
-            some = order[start : start + batch_size]
-            yield from zip(_rows(before, some), _rows(after, some), strict=True)
-            if progress is not None:
-                progress((start + len(some)) / len(order))
+        texts = bundled_corpus().texts[:TEXTS]
 
-    return fidelity_of(pairs(), where=after.name)
+    def pairs(texts: Sequence[str]) -> Iterator[Pair]:
+        for places, rows in encode(reference, texts, progress=progress):
+            yield from zip(rows, array_rows(other, [texts[place] for place in places]), strict=True)
+
+    return compare_rows(pairs(texts), where=other.name)
 
 
-def fidelity_of(pairs: Iterable[Pair], where: str = "") -> Fidelity:
+def compare_rows(pairs: Iterable[Pair], where: str = "") -> Fidelity:
     """Compare features that are there already.
 
     Args:
@@ -97,43 +93,40 @@ def fidelity_of(pairs: Iterable[Pair], where: str = "") -> Fidelity:
 
     Raises:
         OptionError: no pairs.
-        EncoderError: two of other shapes, without a token, or with a number that is not finite.
+        EncoderError: two of another width, without a token, with a number that is not finite, or no two of one length.
     """
     cosines: list[npt.NDArray[np.float64]] = []
-    largest = 0.0
+    largest, skipped = 0.0, 0
     for number, (reference, other) in enumerate(pairs):
-        if reference.shape != other.shape or reference.ndim != 2 or 0 in reference.shape:
+        if reference.ndim != 2 or reference.shape[1:] != other.shape[1:] or 0 in reference.shape:
             shapes = f"{list(reference.shape)} and {list(other.shape)}"
             raise EncoderError(f"the features of phrase {number} are {shapes}, not twice [T, D]", where=where)
-        one, two = reference.astype(np.float64), other.astype(np.float64)
-        if not (np.isfinite(one).all() and np.isfinite(two).all()):
+        if not (np.isfinite(reference).all() and np.isfinite(other).all()):
             raise EncoderError(f"the features of phrase {number} are not finite", where=where)
-        cosines.append(_cosines(one, two))
-        largest = max(largest, float(np.abs(one - two).max()))
+        if len(reference) != len(other):
+            skipped += 1
+            continue
+        cosines.append(row_cosines(reference, other))
+        largest = max(largest, float(np.abs(reference.astype(np.float64) - other).max()))
+    if skipped and not cosines:
+        raise EncoderError(f"none of {skipped} phrases has as many tokens in both", where=where)
     if not cosines:
         raise OptionError("no phrases to compare", hint="give at least one")
     every = np.concatenate(cosines)
-    return Fidelity(
-        phrases=len(cosines),
-        tokens=len(every),
-        mean=float(every.mean()),
-        p1=float(np.quantile(every, 0.01)),
-        min=float(every.min()),
-        largest=largest,
-    )
+    p1 = float(np.quantile(every, 0.01))
+    return Fidelity(len(cosines), len(every), float(every.mean()), p1, float(every.min()), largest, skipped)
 
 
-def _cosines(one: npt.NDArray[np.float64], two: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Cosine of each row [T]: 1 where both are zero, 0 where one of them is."""
-    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
-    alike = (one == two).all(axis=1)  # exactly 1, which rounding would miss
-    cosines = (one * two).sum(axis=1) / np.where(norms > 0, norms, 1.0)
-    exact: npt.NDArray[np.float64] = np.where(alike, 1.0, cosines.clip(-1.0, 1.0))
+def row_cosines(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Cosine of each row of one matrix [T, D] with the same row of another, float64 [T].
+
+    1 where both are equal, zeros included; 0 where only one is all zeros; -1 where a number is not finite.
+    """
+    one, two = first.astype(np.float64), second.astype(np.float64)
+    finite = np.isfinite(one).all(axis=1) & np.isfinite(two).all(axis=1)
+    with np.errstate(invalid="ignore"):
+        norms = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
+        cosines = (one * two).sum(axis=1) / np.where(norms > 0, norms, 1.0)
+    cosines[(one == two).all(axis=1)] = 1.0  # exactly, which rounding would miss
+    exact: npt.NDArray[np.float64] = np.where(finite, cosines.clip(-1.0, 1.0), -1.0)
     return exact
-
-
-def _rows(encoder: TextEncoder, texts: Sequence[str]) -> list[npt.NDArray[np.float32]]:
-    """Features of the valid tokens of each text, [T, D]."""
-    features = encoder.encode(texts)
-    values, mask = features.values.float().cpu().numpy(), features.mask.cpu().numpy()
-    return [row[seen] for row, seen in zip(values, mask, strict=True)]

@@ -12,10 +12,21 @@ from torch import Tensor, nn
 
 from litetext.errors import EncoderError
 from litetext.features.protocol import TextEncoder
+from litetext.features.store import Teacher
 from litetext.storage import fingerprint
 
 # What a configuration of `transformers` says about files and releases, not about the features.
 _IDLE = {"architectures", "dtype", "torch_dtype", "transformers_version"}
+
+
+def identify(encoder: TextEncoder) -> Teacher:
+    """What tells an encoder from others; its weights are read once.
+
+    Raises:
+        EncoderError: it has no weights that can be told.
+    """
+    marks = fingerprint_encoder(encoder), fingerprint_tokenizer(encoder)
+    return Teacher(encoder.name, *marks, encoder.context_length, encoder.width)
 
 
 def fingerprint_encoder(encoder: TextEncoder) -> str:
@@ -62,8 +73,8 @@ def _settings(module: nn.Module) -> str:
     config: Any = getattr(module, "config", None)
     if config is None or is_dataclass(config):
         return repr(config)
-    said = {key: value for key, value in config.to_diff_dict().items() if key not in _IDLE and key[0] != "_"}
-    return json.dumps(said, sort_keys=True, default=str)
+    fields = {key: value for key, value in config.to_diff_dict().items() if key not in _IDLE and key[0] != "_"}
+    return json.dumps(fields, sort_keys=True, default=str)
 
 
 def _tensors(module: nn.Module) -> Iterator[str]:

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from litetext.errors import EncoderError, OptionError
+from litetext.errors import EncoderError
 
 if TYPE_CHECKING:
     import torch
 
-Progress = Callable[[float], None]
+Progress = Callable[[float], None]  # called with the share that is done, 0..1
+Arrays: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
+"""Features float32 [B, L, D] and mask bool [B, L], True at valid tokens; values elsewhere mean nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,17 @@ class TextFeatures:
             row = int(self.mask.any(dim=1).int().argmin())
             raise EncoderError("a text without a valid token", where=f"row {row} of its batch", hint="drop empty texts")
 
+    @classmethod
+    def of_arrays(cls, values: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> "TextFeatures":
+        """Arrays as tensors on the CPU, which share their memory."""
+        import torch
+
+        return cls(torch.from_numpy(values), torch.from_numpy(mask))
+
+    def numpy(self) -> Arrays:
+        """Float32 and bool arrays, on the CPU."""
+        return self.values.detach().float().cpu().numpy(), self.mask.cpu().numpy()
+
     def pooled(self) -> "torch.Tensor":
         """The mean over the valid tokens of each text, float32 [B, D]."""
         mask = self.mask.unsqueeze(-1)
@@ -49,7 +62,7 @@ class TextFeatures:
         return kept.sum(dim=1) / mask.sum(dim=1)
 
 
-class Sized(Protocol):
+class EncoderInfo(Protocol):
     """What every source of features says of itself."""
 
     @property
@@ -65,96 +78,15 @@ class Sized(Protocol):
         """D, the size of a feature vector."""
 
 
-class TextEncoder(Sized, Protocol):
+class TextEncoder(EncoderInfo, Protocol):
     """Turns texts into features; everything that is measured, distilled or served satisfies it."""
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:
         """Features [B, L, D] of at least one text; L is that of the longest, or the context where padding is read."""
 
 
-Inner = TypeVar("Inner", bound=Sized)
+class ArrayEncoder(EncoderInfo, Protocol):
+    """Texts to NumPy arrays: an exported encoder, a `PromptBank`, a `FeatureStore`."""
 
-
-@dataclass(frozen=True, eq=False)
-class Around(Generic[Inner]):
-    """What encodes by means of another source of features, under its name and with its sizes.
-
-    Attributes:
-        inner: that source.
-    """
-
-    inner: Inner
-
-    @property
-    def name(self) -> str:
-        """Of the source."""
-        return self.inner.name
-
-    @property
-    def context_length(self) -> int:
-        """Of the source."""
-        return self.inner.context_length
-
-    @property
-    def width(self) -> int:
-        """Of the source."""
-        return self.inner.width
-
-
-class ArrayEncoder(Sized, Protocol):
-    """Texts to NumPy arrays: a `PromptBank`, or what runs an exported encoder."""
-
-    def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def encode(self, texts: Sequence[str]) -> Arrays:
         """Features float32 [B, L, D] and mask bool [B, L], True at valid tokens, of at least one text."""
-
-
-@dataclass(frozen=True, eq=False)
-class ArraysOf(Around[TextEncoder]):
-    """The other way round: a `TextEncoder` that gives NumPy arrays."""
-
-    def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Features float32 [B, L, D], what stands at padding means nothing, and mask bool [B, L].
-
-        Raises:
-            OptionError: no texts, or something that is not a string.
-            EncoderError: the encoder fails.
-        """
-        found = self.inner.encode(texts)
-        return found.values.detach().float().cpu().numpy(), found.mask.cpu().numpy()
-
-
-def pooled_features(
-    encoder: TextEncoder, texts: Sequence[str], batch_size: int = 64, progress: Progress | None = None
-) -> npt.NDArray[np.float32]:
-    """Pooled features of each text, float32 [N, D], in the order of the texts.
-
-    Texts of similar length share a batch, so that little of the work is padding.
-
-    Args:
-        encoder: what to measure.
-        texts: N of them.
-        batch_size: texts encoded at once.
-        progress: called with the share done, 0..1.
-
-    Raises:
-        OptionError: the batch size is not positive.
-        EncoderError: the encoder fails, or gives features that are not finite.
-    """
-    if batch_size < 1:
-        raise OptionError(f"a batch of {batch_size} texts", hint="give a batch size of at least 1")
-    # The longest come first: a batch that does not fit into memory fails at once, not at the end.
-    order = sorted(range(len(texts)), key=lambda row: len(texts[row]), reverse=True)
-    features = np.empty((len(texts), encoder.width), dtype=np.float32)
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        features[rows] = encoder.encode([texts[row] for row in rows]).pooled().cpu().numpy()
-        if progress is not None:
-            progress((start + len(rows)) / len(order))
-    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
-    if bad.size:
-        raise EncoderError(
-            f"the features of {bad.size} texts are not finite, the first is '{texts[bad[0]]}'",
-            where=encoder.name,
-            hint="compute in float32",
-        )
-    return features

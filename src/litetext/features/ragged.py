@@ -1,49 +1,40 @@
-"""Features of texts without their padding, and padded again."""
+"""Padding: the features of texts as one padded batch, and as a list without padding; in NumPy and in PyTorch alike."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import Any
 
-from litetext.errors import EncoderError
-from litetext.features.protocol import TextEncoder, TextFeatures
-
-if TYPE_CHECKING:
-    from torch import Tensor
+import numpy as np
 
 
-def valid_rows(encoder: TextEncoder, texts: Sequence[str]) -> "list[Tensor]":
-    """Features of the valid tokens of each text, [L_i, D].
-
-    The decoder's attention knows no order of the prompt's tokens, so that what lies between valid ones can be left out.
-
-    Raises:
-        EncoderError: the encoder fails, or gives another number of texts or features that are not finite.
-    """
-    features = encoder.encode(texts)
-    if len(features.values) != len(texts):
-        raise EncoderError(f"features of {len(features.values)} texts instead of {len(texts)}", where=encoder.name)
-    rows = [values[mask] for values, mask in zip(features.values, features.mask, strict=True)]
-    for text, row in zip(texts, rows, strict=True):
-        if not bool(row.isfinite().all()):
-            raise EncoderError(
-                f"the features of '{text}' are not finite", where=encoder.name, hint="compute in float32"
-            )
-    return rows
-
-
-def pad_rows(rows: "Sequence[Tensor]", like: "Tensor", least: int = 0) -> TextFeatures:
-    """Rows [L_i, D] as one batch [B, L, D] with a mask, zeros as padding.
+def pad(rows: Sequence[Any], *, least: int = 0, like: Any = None) -> tuple[Any, Any]:
+    """Features of B texts as values [B, L, D], zeros at padding, and a mask bool [B, L], True at valid tokens.
 
     Args:
-        rows: B of them.
-        like: says device and number type.
+        rows: at least one array or tensor [L_i, D]; arrays become float32.
         least: the least L.
+        like: a tensor on the device and in the dtype that tensors are to have; None keeps those of the first.
     """
+    lengths = np.array([len(row) for row in rows])
+    mask = np.arange(max(least, lengths.max())) < lengths[:, None]
+    shape = (*mask.shape, rows[0].shape[1])
+    if isinstance(rows[0], np.ndarray):
+        values = np.zeros(shape, np.float32)
+        values[mask] = np.concatenate(rows)
+        return values, mask
     import torch
 
-    length = max(least, *(len(row) for row in rows))
-    values = torch.zeros((len(rows), length, rows[0].shape[1]), device=like.device, dtype=like.dtype)
-    mask = torch.zeros((len(rows), length), device=like.device, dtype=torch.bool)
-    for index, row in enumerate(rows):
-        values[index, : len(row)] = row.to(values)
-        mask[index, : len(row)] = True
-    return TextFeatures(values, mask)
+    like = rows[0] if like is None else like
+    padded, valid = like.new_zeros(shape), torch.from_numpy(mask).to(like.device)
+    padded[valid] = torch.cat(list(rows)).to(like)
+    return padded, valid
+
+
+def split(values: Any, mask: Any) -> list[Any]:
+    """The valid tokens of each text, [L_i, D], of values [B, L, D] and a mask bool [B, L].
+
+    SAM3's decoder attends to the tokens of a prompt in any order, so that gaps between valid tokens may be left out.
+    """
+    tokens = values[mask]
+    ends = mask.sum(1).cumsum(0).tolist()
+    return [tokens[start:end] for start, end in pairwise([0, *ends])]

@@ -1,78 +1,160 @@
-"""Features of a teacher on disk, found by phrase: what `litetext embed` writes and training reads."""
+"""Features of phrases on disk, found by phrase: mapped files, read with NumPy alone.
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+A store is a folder of shards, which `litetext embed` writes and training reads, or a single shard, which is what a
+prompt bank is. A shard is a safetensors file; docs/bank.md has its layout. All but the features is read once for its
+checksum when a store is opened; features have a checksum for each phrase, compared whenever they are read.
+"""
+
+import hashlib
+import json
+import mmap
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from itertools import accumulate, pairwise
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from litetext.errors import CacheError
-from litetext.features.manifest import Manifest, Teacher, read_manifest
-from litetext.features.protocol import TextFeatures
-from litetext.features.shards import Keys, Shard, phrase_key
+from litetext.errors import CacheError, EncoderError, LiteTextError, OptionError
+from litetext.features.protocol import Arrays, TextFeatures
+from litetext.features.ragged import pad
+from litetext.records import parse_json, read_json, record, sealed, unsealed
+from litetext.storage import atomic_file, to_json, write_text
+from litetext.tokenizer.clean import clean, is_plain
 from litetext.tokenizer.texts import as_texts
 
+MANIFEST, FORMAT = "manifest.json", "litetext-features-3"  # of a folder
+KIND, VERSION = "features", "3"  # of a shard
+SHARD_NAME = re.compile(r"shard-\d{5,}\.safetensors")
+DTYPES = {"fp16": "F16", "bf16": "BF16", "int8": "I8"}  # in words of safetensors
+NUMPY = {"U64": "<u8", "I64": "<i8", "U32": "<u4", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "|i1", "U8": "|u1"}
+CHECKSUM = "checksum"  # of the index, in the header of a shard
+ALIGNMENT = 8  # bytes: the header and the text end at a multiple, so that every array begins at one of its item size
+MOST_MAPPED = 128  # shards at once: a mapped file keeps a descriptor open, and macOS allows 256
+AGAIN = "delete it and make it again: litetext embed, or litetext bank"
+_BLOCK = 1 << 20
+_LONGEST_HEADER = 1 << 20  # that of a shard has about a thousand bytes; that of a checkpoint may be longer
+_ROWS = 1 << 14  # rows of features that are looked at together
 
-@dataclass(frozen=True, eq=False)
-class FeatureCache:
-    """A folder of features, read by phrase.
+Array = npt.NDArray[Any]
+Shard = Mapping[str, Array]
+"""N phrases, T tokens. ``keys`` uint64 [N], ascending; ``order`` uint32 [N], the number of the phrase with that key;
+``rows`` int64 [N, 2], begin and end of each phrase in ``values``; ``text_offsets`` int64 [N + 1], where each phrase
+begins in ``text``, and the next ends; ``checks`` uint32 [N], CRC-32 of the stored features; ``text`` uint8, the phrases
+in UTF-8; ``values`` float16, uint16 (the bits of bfloat16) or int8 [T, D]; ``scales`` float32 [T], with int8."""
 
-    A phrase is what SAM3's tokenizer sees of it (`clean`): case and spacing do not count. Features are mapped from
-    disk and never held; what is held of a phrase is 16 bytes, its hash and its place. A hash that two phrases share
-    does no harm, since the phrase itself is compared.
+
+@dataclass(frozen=True)
+class Teacher:
+    """The encoder whose features they are.
 
     Attributes:
-        path: the folder.
-        manifest: what it says about itself.
-        shards: in the order of the manifest.
-        keys: int64 [N], ascending hashes of all phrases.
-        places: int64 [N], where the phrase of each hash stands when all shards are one after another.
+        name: what reports call it; two of another name may be the same.
+        fingerprint: of its weights and settings, which decides.
+        tokenizer: fingerprint of its tokenizer.
+        context_length: tokens that it reads of a phrase, start and end token counted.
+        width: D, the size of a feature vector.
     """
 
-    path: Path
-    manifest: Manifest
-    shards: tuple[Shard, ...]
-    keys: Keys
-    places: npt.NDArray[np.int64]
+    name: str
+    fingerprint: str
+    tokenizer: str
+    context_length: int
+    width: int
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        if self.context_length < 1 or self.width < 1:
+            raise OptionError(f"features of width {self.width} for a context of {self.context_length}")
+
+    def describe(self) -> str:
+        """For people, to tell it from another."""
+        return f"'{self.name}', context {self.context_length}, fingerprint {self.fingerprint[:12]}"
+
+
+class FeatureStore:
+    """Features by phrase, read where they stand in mapped files; any number of threads and processes may read.
+
+    A phrase is what SAM3's tokenizer sees of it (`clean`): "White  Dog" finds "white dog". Of a folder of shards 20
+    bytes a phrase are held, the key and the place; of a single file nothing. A key that two phrases share does no
+    harm, since the phrase itself is compared.
+
+    Use `FeatureStore.open`.
+
+    Attributes:
+        path: the folder or file.
+        teacher: whose features they are.
+        dtype: what they are stored in: "fp16", "bf16" or "int8".
+        shards: checksum of each shard's index, by the name of its file.
+        tokens: rows of features, one for each valid token.
+        bytes: of all shards.
+        report: what was done to make it, where that was just now.
+    """
+
+    def __init__(self, path: Path, teacher: Teacher, dtype: str, shards: Mapping[str, str]) -> None:
+        self.path, self.teacher, self.dtype, self.shards = path, teacher, dtype, shards
+        self.report: dict[str, Any] = {}
+        self._files = files = [path / name for name in shards] if path.is_dir() else [path]
+        checksums = list(shards.values())
+        # Closes over no `self`, which would keep the files mapped until the garbage is collected.
+        self._shard: Callable[[int], Shard] = lru_cache(maxsize=MOST_MAPPED)(
+            lambda number: _map_shard(files[number], teacher, dtype, checksums[number])
+        )
+        self.bytes = self.tokens = 0
+        keys, places, firsts = [], [], [0]
+        for number, file in enumerate(files):
+            shard = self._shard(number)
+            self.tokens += len(shard["values"])
+            self.bytes += file.stat().st_size
+            keys.append(shard["keys"])
+            places.append(shard["order"])
+            if len(files) > 1:
+                keys[-1], places[-1] = keys[-1].copy(), places[-1] + np.int64(firsts[-1])
+            firsts.append(firsts[-1] + len(shard["keys"]))
+        self._firsts = np.array(firsts)
+        if len(files) == 1:
+            self._keys, self._places = keys[0], places[0]
+        else:
+            every = np.concatenate([np.empty(0, np.uint64), *keys])
+            order = np.argsort(every, kind="stable")
+            self._keys, self._places = every[order], np.concatenate([np.empty(0, np.int64), *places])[order]
 
     @classmethod
-    def open(cls, path: str | Path, teacher: Teacher | None = None) -> "FeatureCache":
-        """Open a cache: manifest, and size, header and hashes of each shard are checked; features are not read yet.
-
-        The checksum of a shard is compared when it is first read, or by `verify`.
+    def open(cls, path: str | Path, teacher: Teacher | None = None) -> "FeatureStore":
+        """Map a store; the size of each file and the checksum of all but its features are compared.
 
         Args:
-            path: the folder.
+            path: a folder of `litetext embed`, or a file of `litetext bank`.
             teacher: whose features they must be; None takes any.
 
         Raises:
-            CacheError: no cache, of another teacher, or a shard is missing, damaged or of another teacher.
+            CacheError: no store, of another teacher, or a file is missing or damaged.
         """
-        folder = Path(path)
-        manifest = read_manifest(folder)
+        path = Path(path)
+        if path.is_file():
+            metadata, *_ = _read_header(path)
+            _check_kind(metadata, path)
+            try:
+                owner = _teacher_of(metadata)
+                store = cls(path, owner, metadata["dtype"], {path.name: metadata[CHECKSUM]})
+            except (KeyError, ValueError, OptionError) as error:
+                raise damaged(path, str(error)) from error
+        else:
+            store = cls(path, *read_manifest(path))
         if teacher is not None:
-            manifest.check_teacher(teacher, folder)
-        return cls.of_manifest(folder, manifest)
-
-    @classmethod
-    def of_manifest(cls, path: Path, manifest: Manifest) -> "FeatureCache":
-        """Open the shards of a manifest, as `open` does."""
-        own = manifest.teacher
-        shards = tuple(
-            Shard(path / entry.file, entry, manifest.dtype, own.width, own.fingerprint) for entry in manifest.shards
-        )
-        keys = np.concatenate([np.empty(0, np.int64), *(shard.read_keys() for shard in shards)])
-        places = np.argsort(keys, kind="stable")
-        return cls(path, manifest, shards, keys[places], places)
+            check_teacher(store.teacher, teacher, path)
+        return store
 
     @property
-    def teacher(self) -> Teacher:
-        """Whose features they are: name, fingerprint, tokenizer, context, width."""
-        return self.manifest.teacher
+    def name(self) -> str:
+        """What reports call it: its path."""
+        return str(self.path)
 
     @property
     def context_length(self) -> int:
@@ -85,97 +167,455 @@ class FeatureCache:
         return self.teacher.width
 
     @property
-    def dtype(self) -> torch.dtype:
-        """The stored number type, float16 or bfloat16."""
-        number: torch.dtype = getattr(torch, self.manifest.dtype)
-        return number
+    def phrases(self) -> Iterator[str]:
+        """The phrases, cleaned unless cleaning them again would change them, shard after shard."""
+        for number in range(len(self.shards)):
+            shard = self._shard(number)
+            for row in range(len(shard["keys"])):
+                yield self._text(shard, number, row).decode("utf-8", "surrogatepass")
 
     @property
-    def phrases(self) -> Iterator[str]:
-        """The phrases as they were embedded, in the order in which they stand; one shard is read after another."""
-        return (shard.phrase(row) for shard in self.shards for row in range(shard.entry.phrases))
+    def texts(self) -> Iterator[tuple[bytes, npt.NDArray[np.int64]]]:
+        """Of each shard all phrases in UTF-8, one after another, and int64 [N + 1], where each begins."""
+        for number in range(len(self.shards)):
+            shard = self._shard(number)
+            offsets = shard["text_offsets"]
+            if offsets[0] != 0 or offsets[-1] > len(shard["text"]) or np.diff(offsets).min() < 0:
+                raise self._damaged(number, "its texts do not follow each other")
+            yield shard["text"].tobytes(), offsets
 
     def __len__(self) -> int:
         """The number of phrases."""
-        return len(self.keys)
+        return len(self._keys)
 
     def __contains__(self, text: object) -> bool:
         """Whether there are features of the phrase."""
-        return isinstance(text, str) and self._find(text) is not None
+        return isinstance(text, str) and self.find(phrase_bytes(text)) >= 0
 
-    def missing(self, texts: Sequence[str]) -> list[str]:
-        """Those of the texts that there are no features of, in their order.
+    def missing(self, texts: Iterable[str]) -> list[str]:
+        """Those of the texts that there are no features of, in their order."""
+        return [text for text in texts if self.find(phrase_bytes(text)) < 0]
+
+    def find(self, phrase: bytes) -> int:
+        """The place of a phrase, given as `phrase_bytes` has it; -1 where there is none.
 
         Raises:
-            CacheError: a shard that has to be read is damaged.
+            CacheError: a file is damaged.
         """
-        return [text for text in texts if self._find(text) is None]
+        key = phrase_key(phrase)
+        # One at a time: NumPy searches several keys from where the last one was, which reads pages that no other needs.
+        index = int(self._keys.searchsorted(np.uint64(key)))
+        while index < len(self._keys) and int(self._keys[index]) == key:
+            place = int(self._places[index])
+            stored = self._text(*self._locate(place))
+            if stored == phrase or phrase_bytes(stored.decode("utf-8", "surrogatepass")) == phrase:
+                return place
+            index += 1
+        return -1
 
-    def rows(self, text: str) -> Tensor:
-        """Features of a phrase's valid tokens, [L_i, D] in the stored number type, on the CPU; a copy.
+    def row(self, place: int) -> Array:
+        """Features [L, D] of the phrase at a place: float16, a view of the file, or float32.
 
         Raises:
-            CacheError: there are none, or their shard is damaged.
+            CacheError: the file is damaged.
         """
-        return self._mapped(text).clone()
+        shard, number, row = self._locate(place)
+        first, stop = shard["rows"][row].tolist()
+        if not (0 <= first < stop <= len(shard["values"]) and stop - first <= self.context_length):
+            raise self._damaged(number, f"phrase {row} has the rows {first} to {stop} of {len(shard['values'])}")
+        stored, scales = shard["values"][first:stop], shard["scales"][first:stop] if "scales" in shard else None
+        if features_checksum(stored, scales) != shard["checks"][row]:
+            raise self._damaged(number, f"the features of phrase {row} have another checksum")
+        return widen(stored, scales)
 
-    def features(self, texts: Iterable[str]) -> TextFeatures:
-        """Features of at least one phrase, float32 [B, L, D] on the CPU, L the longest of them, zeros as padding.
+    def encode(self, texts: Iterable[str]) -> Arrays:
+        """Features float32 [B, L, D] of at least one phrase, zeros at padding, and mask bool [B, L], True at tokens.
 
         Raises:
-            CacheError: there are none of a phrase, or their shard is damaged.
+            CacheError: there are none of a phrase, or a file is damaged.
             OptionError: no texts, or something that is not a string.
         """
         texts = as_texts(texts)
-        rows = [self._mapped(text) for text in texts]
-        lengths = torch.tensor([len(row) for row in rows])
-        values = torch.zeros((len(rows), int(lengths.max()), self.width))
-        for padded, row in zip(values, rows, strict=True):
-            padded[: len(row)] = row
-        return TextFeatures(values, torch.arange(values.shape[1]) < lengths[:, None])
+        places = [self.find(phrase_bytes(text)) for text in texts]
+        if min(places) < 0:
+            text = texts[places.index(-1)]
+            raise CacheError(f"no features of '{text}'", where=self.name, hint="embed a corpus that has this phrase")
+        return self.at(places)
+
+    def at(self, places: Sequence[int]) -> Arrays:
+        """As `encode`, of the phrases at places that `find` gave."""
+        arrays: Arrays = pad([self.row(place) for place in places])
+        finite = np.isfinite(arrays[0]).all(axis=(1, 2))
+        if not finite.all():
+            raise self._not_finite(*self._locate(places[int(finite.argmin())]))
+        return arrays
+
+    def features(self, texts: Iterable[str]) -> TextFeatures:
+        """As `encode`, as tensors on the CPU."""
+        return TextFeatures.of_arrays(*self.encode(texts))
 
     def verify(self) -> None:
-        """Read all of it: each shard's checksum, and that no phrase stands there twice.
+        """Read all of it: every checksum, that all features are finite, and that no phrase stands there twice.
 
         Raises:
-            CacheError: a shard is missing or damaged, or a phrase is doubled.
+            CacheError: a file is damaged, or a phrase is doubled.
         """
-        for shard in self.shards:
-            shard.verify()
-        for first in np.flatnonzero(self.keys[1:] == self.keys[:-1]):
-            shard, row = self._place(int(first))
-            if self._find(shard.phrase(row), after=int(first)) is not None:
-                raise CacheError(
-                    f"'{shard.phrase(row)}' is there twice", where=str(self.path), hint="embed into a new folder"
-                )
+        for number in range(len(self.shards)):
+            self._verify_shard(number)
+        for index in np.flatnonzero(self._keys[1:] == self._keys[:-1]).tolist():
+            text = self._text(*self._locate(int(self._places[index]))).decode("utf-8", "surrogatepass")
+            if self.find(phrase_bytes(text)) != int(self._places[index]):
+                raise CacheError(f"'{text}' is there twice", where=self.name, hint="embed into a new folder")
 
-    def _mapped(self, text: str) -> Tensor:
-        found = self._find(text)
-        if found is None:
-            raise CacheError(
-                f"no features of '{text}'", where=str(self.path), hint="embed a corpus that has this phrase"
-            )
-        shard, row = found
-        return shard.features(row)
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for reports."""
+        return {
+            "phrases": len(self),
+            "tokens": self.tokens,
+            "bytes": self.bytes,
+            "shards": len(self.shards),
+            "dtype": self.dtype,
+            "teacher": asdict(self.teacher),
+        }
 
-    def _find(self, text: str, after: int = -1) -> tuple[Shard, int] | None:
-        """The shard and the row in it of a phrase, at an index of ``keys`` beyond ``after``."""
-        key = phrase_key(text)
-        index = max(int(np.searchsorted(self.keys, key)), after + 1)
-        while index < len(self.keys) and self.keys[index] == key:
-            shard, row = self._place(index)
-            if shard.is_of(row, text):
-                return shard, row
-            index += 1
-        return None
+    def _locate(self, place: int) -> tuple[Shard, int, int]:
+        """The shard that a place is in, its number, and the row in it."""
+        number = int(self._firsts.searchsorted(place, side="right")) - 1
+        if not 0 <= number < len(self.shards):
+            raise self._damaged(0, f"phrase {place} of {len(self)}")
+        return self._shard(number), number, place - int(self._firsts[number])
 
-    @cached_property
-    def _firsts(self) -> npt.NDArray[np.int64]:
-        """Where each shard begins when all are one after another."""
-        counts = np.array([shard.entry.phrases for shard in self.shards], dtype=np.int64)
-        return np.cumsum(counts) - counts
+    def _text(self, shard: Shard, number: int, row: int) -> bytes:
+        begin, end = shard["text_offsets"][row : row + 2].tolist()
+        if not 0 <= begin <= end <= len(shard["text"]):
+            raise self._damaged(number, f"phrase {row} has no text")
+        return shard["text"][begin:end].tobytes()
 
-    def _place(self, index: int) -> tuple[Shard, int]:
-        place = int(self.places[index])
-        number = int(np.searchsorted(self._firsts, place, side="right")) - 1
-        return self.shards[number], place - int(self._firsts[number])
+    def _verify_shard(self, number: int) -> None:
+        """All at once, which takes a tenth of the time of a call of `row` for each phrase."""
+        shard = self._shard(number)
+        values, rows, scales = shard["values"], shard["rows"], shard.get("scales")
+        lengths = rows[:, 1] - rows[:, 0]
+        if rows.min() < 0 or rows.max() > len(values) or lengths.min() < 1 or lengths.max() > self.context_length:
+            raise self._damaged(number, "its rows do not part the features")
+        for row, (first, stop) in enumerate(rows.tolist()):
+            own = None if scales is None else scales[first:stop]
+            if features_checksum(values[first:stop], own) != shard["checks"][row]:
+                raise self._damaged(number, f"the features of phrase {row} have another checksum")
+        for start in range(0, len(values), _ROWS):
+            part = slice(start, start + _ROWS)
+            finite = np.isfinite(widen(values[part], None if scales is None else scales[part])).all(axis=1)
+            if not finite.all():
+                bad = start + int(finite.argmin())
+                row = int(((rows[:, 0] <= bad) & (bad < rows[:, 1])).argmax())
+                raise self._not_finite(shard, number, row)
+
+    def _not_finite(self, shard: Shard, number: int, row: int) -> CacheError:
+        text = self._text(shard, number, row).decode("utf-8", "surrogatepass")
+        return CacheError(f"features of '{text}' that are not finite", where=str(self._files[number]), hint=AGAIN)
+
+    def _damaged(self, number: int, what: str) -> CacheError:
+        return damaged(self._files[number], what)
+
+
+def phrase_bytes(text: str) -> bytes:
+    """A phrase as SAM3's tokenizer sees it, that is after `clean`, in UTF-8."""
+    return clean(text).encode("utf-8", "surrogatepass")
+
+
+def phrase_key(phrase: bytes) -> int:
+    """64 bits of a phrase: BLAKE2b with a digest of 8 bytes, read as a little-endian number."""
+    return int.from_bytes(hashlib.blake2b(phrase, digest_size=8).digest(), "little")
+
+
+def distinct_phrases(texts: Iterable[str]) -> dict[bytes, str]:
+    """What SAM3's tokenizer sees of each text, and the first text that it sees so, in their order."""
+    phrases: dict[bytes, str] = {}
+    for text in texts:
+        phrases.setdefault(phrase_bytes(text), text)
+    return phrases
+
+
+def check_dtype(dtype: str) -> None:
+    """Raise an `OptionError` unless features can be stored in it."""
+    if dtype not in DTYPES:
+        raise OptionError(f"features in '{dtype}'", hint="give fp16, bf16 or int8")
+
+
+def check_teacher(owner: Teacher, teacher: Teacher, where: Path) -> None:
+    """Raise a `CacheError` unless features of one are features of the other; the name does not count."""
+    if replace(owner, name=teacher.name) != teacher:
+        raise CacheError(
+            f"features of another teacher ({owner.describe()})",
+            where=str(where),
+            hint=f"give {teacher.describe()} a folder of its own",
+        )
+
+
+def narrow(values: npt.NDArray[np.float32], dtype: str) -> tuple[Array, npt.NDArray[np.float32] | None]:
+    """Features [T, D] as they are stored; with int8 a scale [T], the largest of a row over 127."""
+    if dtype == "fp16":
+        with np.errstate(over="ignore"):  # the caller looks for infinity
+            return values.astype("<f2"), None
+    if dtype == "bf16":
+        bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+        return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2"), None  # to the nearest, of two the even one
+    scales = np.abs(values).max(axis=1) / np.float32(127)
+    whole = np.divide(values, scales[:, None], out=np.zeros_like(values), where=scales[:, None] > 0)
+    return np.rint(whole).clip(-127, 127).astype(np.int8), scales.astype("<f4")
+
+
+def widen(stored: Array, scales: npt.NDArray[np.float32] | None) -> Array:
+    """What was stored, to compute with: float16 as it is, else float32."""
+    if scales is not None:
+        return stored * scales[:, None]
+    return stored if stored.dtype != np.uint16 else (stored.astype(np.uint32) << 16).view(np.float32)
+
+
+def features_checksum(stored: Array, scales: npt.NDArray[np.float32] | None) -> int:
+    """CRC-32 of the features of a phrase as they are stored, and of their scales after them."""
+    check = zlib.crc32(np.ascontiguousarray(stored).data)
+    return check if scales is None else zlib.crc32(np.ascontiguousarray(scales).data, check)
+
+
+def write_shard(
+    path: Path,
+    teacher: Teacher,
+    dtype: str,
+    phrases: Mapping[bytes, str],
+    batches: Iterable[tuple[Sequence[int], list[npt.NDArray[np.float32]]]],
+) -> str:
+    """Write a shard in one step; what is held at a time is one batch of features and the index.
+
+    Args:
+        path: the file, replaced when it is whole.
+        teacher: whose features they are.
+        dtype: what to store them in.
+        phrases: at least one, as `distinct_phrases` has them; their order is kept.
+        batches: numbers of phrases, and the finite features [L_i, D] of each; in the end each phrase once.
+
+    Returns:
+        The checksum of the index.
+
+    Raises:
+        EncoderError: a number that the dtype cannot hold.
+        OptionError: an unknown dtype, or a width that it cannot have.
+    """
+    check_dtype(dtype)
+    if dtype == "int8" and teacher.width % 4:
+        raise OptionError(f"int8 features of width {teacher.width}, no multiple of 4", hint="store them as fp16")
+    texts = [_kept_text(phrase, text) for phrase, text in phrases.items()]
+    text = b"".join(texts)
+    text += b"\0" * (-len(text) % ALIGNMENT)
+    count, tokens = len(texts), 0
+    rows, checks, scales = np.zeros((count, 2), "<i8"), np.zeros(count, "<u4"), []
+    # As long as the header can be: for the most tokens that there may be.
+    space = len(_header(teacher, dtype, "0" * 32, (count, count * teacher.context_length, len(text))))
+    start = 8 + space + -space % ALIGNMENT
+    with atomic_file(path) as file:
+        file.seek(start + _layout(teacher, dtype, (count, 1, len(text)))["values"][2])
+        for numbers, features in batches:
+            stored, scale = narrow(np.concatenate(features), dtype)
+            ends = np.cumsum([0, *map(len, features)])
+            rows[numbers] = np.stack([ends[:-1], ends[1:]], axis=1) + tokens
+            for number, (first, stop) in zip(numbers, pairwise(ends.tolist()), strict=True):
+                checks[number] = features_checksum(stored[first:stop], None if scale is None else scale[first:stop])
+            _check_narrowed(stored, scale, ends, [texts[number] for number in numbers], f"{teacher.name} in {dtype}")
+            scales += [] if scale is None else [scale.tobytes()]
+            tokens += len(stored)
+            file.write(stored.tobytes())
+        file.write(b"".join(scales))
+        keys = np.array([phrase_key(phrase) for phrase in phrases], "<u8")
+        order = np.argsort(keys, kind="stable")
+        offsets = np.cumsum([0, *map(len, texts)])
+        arrays = (keys[order], rows, offsets.astype("<i8"), order.astype("<u4"), checks)
+        index = b"".join(array.tobytes() for array in arrays) + text
+        checksum = _index_checksum(_metadata(teacher, dtype), [index])
+        header = _header(teacher, dtype, checksum, (count, tokens, len(text)))
+        file.seek(0)
+        file.write((start - 8).to_bytes(8, "little") + header.ljust(start - 8))  # safetensors allows spaces at its end
+        file.write(index)
+    return checksum
+
+
+def read_manifest(folder: Path) -> tuple[Teacher, str, dict[str, str]]:
+    """Teacher, dtype and the checksum of each shard, by name, of a folder.
+
+    Raises:
+        CacheError: there is none, or it cannot be understood.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise CacheError(f"no cache of features (no {MANIFEST})", where=str(folder), hint="make it: litetext embed")
+    try:
+        entries = read_json(path)
+        _require(isinstance(entries, dict) and entries.get("format") == FORMAT, f"not of the format '{FORMAT}'")
+        entries = unsealed(entries)
+        teacher, dtype, shards = record(Teacher, entries["teacher"], "teacher"), entries["dtype"], entries["shards"]
+        check_dtype(dtype)
+        # Names, not paths: nothing outside the folder is read.
+        _require(all(map(SHARD_NAME.fullmatch, shards)), "names of shards")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, LiteTextError) as error:
+        raise CacheError(
+            f"a damaged or unknown manifest ({error})", where=str(path), hint="embed into a new folder"
+        ) from error
+    return teacher, dtype, dict(sorted(shards.items()))
+
+
+def write_manifest(folder: Path, teacher: Teacher, dtype: str, shards: Mapping[str, str]) -> None:
+    """Write it in one step.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    entries = {"format": FORMAT, "teacher": asdict(teacher), "dtype": dtype, "shards": dict(sorted(shards.items()))}
+    write_text(folder / MANIFEST, to_json(sealed(entries)) + "\n")
+
+
+def is_bank(path: str | Path) -> bool:
+    """Whether it is a file that says of itself that it is one, whole or not; only its header is read."""
+    try:
+        metadata, *_ = _read_header(Path(path))
+    except CacheError:
+        return False
+    return metadata.get("kind") == KIND
+
+
+def damaged(path: Path, what: str) -> CacheError:
+    """What to say of a file that does not hold what it must."""
+    return CacheError(f"damaged features ({what})", where=str(path), hint=AGAIN)
+
+
+def _map_shard(path: Path, teacher: Teacher, dtype: str, checksum: str) -> Shard:
+    """The arrays of a shard, mapped, once its index has the checksum and its size is right."""
+    if not path.is_file():
+        raise CacheError("a shard is missing", where=str(path), hint="put it back, or embed again to compute it anew")
+    metadata, entries, start = _read_header(path)
+    _check_kind(metadata, path)
+    if metadata.get("fingerprint") != teacher.fingerprint:
+        raise CacheError("a shard of another teacher", where=str(path), hint=AGAIN)
+    try:
+        sizes = tuple(entries[name]["shape"][0] for name in ("keys", "values", "text"))
+        layout = _layout(teacher, dtype, sizes)
+        fits = entries == _entries(layout) and min(sizes[:2]) > 0
+        _require(fits, f"its arrays are not those of {sizes[0]} phrases with {sizes[1]} tokens in {dtype}")
+        size, wanted = path.stat().st_size, start + max(end for *_, end in layout.values())
+        _require(size == wanted, f"{size:,} bytes instead of {wanted:,}")
+        with path.open("rb") as file:
+            file.seek(start)
+            end = layout["values"][2]
+            # Read, not mapped: what is mapped counts as memory in use.
+            blocks = (file.read(min(_BLOCK, end - at)) for at in range(0, end, _BLOCK))
+            _require(_index_checksum(metadata, blocks) == metadata[CHECKSUM] == checksum, "its checksum is another")
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if hasattr(mapped, "madvise"):  # not on Windows
+            mapped.madvise(mmap.MADV_RANDOM)  # phrases that are asked for stand anywhere: nothing is read ahead
+        return {
+            name: np.frombuffer(mapped, NUMPY[kind], prod(shape), start + begin).reshape(shape)
+            for name, (kind, shape, begin, _) in layout.items()
+        }
+    except (OSError, KeyError, IndexError, ValueError, TypeError, OverflowError) as error:
+        raise damaged(path, str(error)) from error
+
+
+def _layout(teacher: Teacher, dtype: str, sizes: Sequence[int]) -> dict[str, tuple[str, list[int], int, int]]:
+    """Number type in words of safetensors, shape, begin and end of each array, in the order in which they stand.
+
+    Args:
+        teacher: whose width counts.
+        dtype: of the features.
+        sizes: phrases, tokens, and bytes of text.
+    """
+    phrases, tokens, letters = sizes
+    arrays = {
+        "keys": ("U64", [phrases]),
+        "rows": ("I64", [phrases, 2]),
+        "text_offsets": ("I64", [phrases + 1]),
+        "order": ("U32", [phrases]),
+        "checks": ("U32", [phrases]),
+        "text": ("U8", [letters]),
+        "values": (DTYPES[dtype], [tokens, teacher.width]),
+        **({"scales": ("F32", [tokens])} if dtype == "int8" else {}),
+    }
+    ends = accumulate(prod(shape) * np.dtype(NUMPY[kind]).itemsize for kind, shape in arrays.values())
+    spans = pairwise([0, *ends])
+    return {name: (kind, shape, *span) for (name, (kind, shape)), span in zip(arrays.items(), spans, strict=True)}
+
+
+def _entries(layout: Mapping[str, tuple[str, list[int], int, int]]) -> dict[str, Any]:
+    return {
+        name: {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
+        for name, (kind, shape, begin, end) in layout.items()
+    }
+
+
+def _metadata(teacher: Teacher, dtype: str) -> dict[str, str]:
+    fields = {name: str(value) for name, value in asdict(teacher).items()}
+    return {"litetext": VERSION, "kind": KIND, "encoder": fields.pop("name"), **fields, "dtype": dtype}
+
+
+def _teacher_of(metadata: Mapping[str, str]) -> Teacher:
+    check_dtype(metadata["dtype"])
+    sizes = int(metadata["context_length"]), int(metadata["width"])
+    return Teacher(metadata["encoder"], metadata["fingerprint"], metadata["tokenizer"], *sizes)
+
+
+def _header(teacher: Teacher, dtype: str, checksum: str, sizes: Sequence[int]) -> bytes:
+    metadata = _metadata(teacher, dtype) | {CHECKSUM: checksum}
+    return json.dumps(
+        {"__metadata__": metadata, **_entries(_layout(teacher, dtype, sizes))}, separators=(",", ":")
+    ).encode()
+
+
+def _index_checksum(metadata: Mapping[str, str], parts: Iterable[bytes]) -> str:
+    """BLAKE2b (128 bits, hexadecimal) of the strings of a header but the checksum, and of the bytes of the index."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(metadata.keys() - {CHECKSUM}):
+        digest.update(f"{name}={metadata[name]}\0".encode("utf-8", "surrogatepass"))
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _read_header(path: Path) -> tuple[dict[str, str], dict[str, Any], int]:
+    """Metadata and arrays of a safetensors file, and where its data begins."""
+    if not path.is_file():
+        raise CacheError("no such file", where=str(path), hint="check the path")
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            _require(length <= _LONGEST_HEADER, f"a header of {length} bytes")
+            entries = parse_json(file.read(length))
+        metadata = dict(entries.pop("__metadata__", {}))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise damaged(path, f"no header of a safetensors file: {error}") from error
+    return metadata, entries, 8 + length
+
+
+def _check_kind(metadata: Mapping[str, str], path: Path) -> None:
+    if metadata.get("kind") != KIND:
+        raise CacheError("not a file of features", where=str(path), hint="make one: litetext bank PHRASES -o FILE")
+    if metadata.get("litetext") != VERSION:
+        raise CacheError(f"features in version {metadata.get('litetext')}", where=str(path), hint="make them again")
+
+
+def _check_narrowed(stored: Array, scales: Array | None, ends: Array, texts: Sequence[bytes], where: str) -> None:
+    """Raise an `EncoderError` where a dtype cannot hold a number, with the text of the phrase."""
+    finite = np.isfinite(widen(stored, scales)).all(axis=1)
+    if not finite.all():
+        text = texts[int(np.searchsorted(ends, finite.argmin(), side="right")) - 1].decode("utf-8", "surrogatepass")
+        raise EncoderError(f"the features of '{text}' are not finite", where=where, hint="store them as bf16 or int8")
+
+
+def _require(condition: bool, what: str) -> None:
+    """Raise a `ValueError`, which the caller turns into the error of the file."""
+    if not condition:
+        raise ValueError(what)
+
+
+def _kept_text(phrase: bytes, text: str) -> bytes:
+    """The cleaned phrase, unless cleaning it again would change it (nested HTML entities): then the text as given."""
+    cleaned = phrase.decode("utf-8", "surrogatepass")
+    if is_plain(cleaned) or clean(cleaned) == cleaned:
+        return phrase
+    return text.encode("utf-8", "surrogatepass")

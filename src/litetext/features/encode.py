@@ -1,0 +1,214 @@
+"""Encoding texts: one loop, the longest first in batches with little padding, and one check of what an encoder gives.
+
+Whatever encodes more than a batch goes through `encode`: the store, prompt banks, comparisons, the audit.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from litetext.errors import EncoderError, OptionError
+from litetext.features.protocol import ArrayEncoder, Arrays, Progress, TextEncoder, TextFeatures
+from litetext.features.ragged import pad, split
+from litetext.tokenizer.bpe import clip_tokenizer
+
+Encoder = TextEncoder | ArrayEncoder
+Rows = list[npt.NDArray[np.float32]]  # of each text the features of its valid tokens, [L_i, D]
+Lengths = npt.NDArray[np.int64]
+
+BATCH_TOKENS = 2048  # padding counted
+SMALLEST = 8  # a batch may end early when it has this part of the tokens of a full one
+_CHUNK = 8192
+
+
+def encode(
+    encoder: Encoder, texts: Sequence[str], batch_tokens: int = BATCH_TOKENS, progress: Progress | None = None
+) -> Iterator[tuple[list[int], Rows]]:
+    """Encode texts batch by batch, the longest first, so that a batch that does not fit into memory fails at once.
+
+    Batches follow from the set of texts alone, and those that are left after a batch are batched as if nothing had been
+    before it: whoever stops after any batch and goes on with the rest gets the same bits.
+
+    Args:
+        encoder: gives features as tensors or as arrays.
+        texts: any number.
+        batch_tokens: tokens, padding counted, that the encoder reads at once; at least one text.
+        progress: called with the share of the tokens that is done.
+
+    Yields:
+        Places of texts, and the features float32 [L_i, D] of their valid tokens.
+
+    Raises:
+        OptionError: a batch of no tokens, or something that is not a string.
+        EncoderError: the encoder fails, or `valid_rows` refuses what it gives.
+    """
+    if batch_tokens < 1:
+        raise OptionError(f"a batch of {batch_tokens} tokens", hint="give at least 1")
+    lengths = token_lengths(texts, encoder.context_length)
+    order = sorted(range(len(texts)), key=lambda place: (-int(lengths[place]), texts[place]))
+    costs = lengths[order]
+    if order and _reads_padding(encoder, texts[order[-1]]):
+        costs[:] = encoder.context_length
+    done, total = 0, int(costs.sum())
+    for batch in plan_batches(costs, batch_tokens):
+        places = order[batch]
+        yield places, array_rows(encoder, [texts[place] for place in places])
+        done += int(costs[batch].sum())
+        if progress is not None:
+            progress(done / total)
+
+
+def valid_rows(encoder: Encoder, texts: Sequence[str]) -> list[Any]:
+    """Features [L_i, D] of the valid tokens of each text, as tensors where the encoder gives tensors, in one batch.
+
+    Raises:
+        EncoderError: the encoder fails, or gives another number of texts, another width, a text without a token or with
+            more than its context, or a number that is not finite; the text is named.
+    """
+    features = _run(encoder, texts)
+    values, mask = (features.values, features.mask) if isinstance(features, TextFeatures) else features
+    return check_features(values, mask, texts, encoder)
+
+
+def array_rows(encoder: Encoder, texts: Sequence[str]) -> Rows:
+    """As `valid_rows`, always as float32 arrays; of a batch on a GPU one copy is made."""
+    features = _run(encoder, texts)
+    values, mask = features.numpy() if isinstance(features, TextFeatures) else features
+    return check_features(values, mask, texts, encoder)
+
+
+def check_features(values: Any, mask: Any, texts: Sequence[str], encoder: Encoder) -> list[Any]:
+    """The valid rows of values [B, L, D] and a mask [B, L], arrays or tensors, once they are what was asked for.
+
+    Raises:
+        EncoderError: as `valid_rows` raises it.
+    """
+    if tuple(values.shape) != (*mask.shape, encoder.width) or len(mask) != len(texts):
+        raise EncoderError(
+            f"features {list(values.shape)} with a mask {list(mask.shape)} for {len(texts)} texts of width "
+            f"{encoder.width}",
+            where=encoder.name,
+        )
+    rows = split(values, mask)
+    for text, row in zip(texts, rows, strict=True):
+        if not 1 <= len(row) <= encoder.context_length:
+            raise EncoderError(f"{len(row)} tokens of '{text}'", where=encoder.name)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # A sum is cheaper than to look at each number; it may overflow where no number is infinite.
+        if not math.isfinite(float(values[mask].sum())):
+            for text, row in zip(texts, rows, strict=True):
+                if not bool((row - row == 0).all()):
+                    raise EncoderError(
+                        f"the features of '{text}' are not finite", where=encoder.name, hint="compute in float32"
+                    )
+    return rows
+
+
+def pooled_features(
+    encoder: Encoder, texts: Sequence[str], batch_tokens: int = BATCH_TOKENS, progress: Progress | None = None
+) -> npt.NDArray[np.float32]:
+    """The mean over the valid tokens of each text, float32 [N, D], in the order of the texts.
+
+    Raises:
+        OptionError: as `encode` raises it.
+        EncoderError: as `encode` raises it.
+    """
+    features = np.empty((len(texts), encoder.width), np.float32)
+    for places, rows in encode(encoder, texts, batch_tokens, progress):
+        features[places] = [row.mean(axis=0) for row in rows]
+    return features
+
+
+def token_lengths(texts: Sequence[str], context_length: int) -> Lengths:
+    """Tokens of each text, int64 [N], at most the context length.
+
+    Counted as SAM3's tokenizer does; the lengths of another tokenizer are near enough to batch by.
+    """
+    source, parts = iter(texts), [np.empty(0, np.int64)]
+    while chunk := list(islice(source, _CHUNK)):
+        parts.append(clip_tokenizer().encode(chunk).lengths)
+    return np.minimum(np.concatenate(parts), context_length)
+
+
+def plan_batches(costs: Lengths, batch_tokens: int) -> Iterator[slice]:
+    """Batches of texts with these costs in tokens, int64 [N], descending.
+
+    A batch ends where it is full, or where the texts get shorter if it is large enough by then to be worth its call.
+    """
+    drops = np.append(np.flatnonzero(np.diff(costs)) + 1, len(costs))
+    start = 0
+    while start < len(costs):
+        cost = int(costs[start])
+        full = start + max(1, batch_tokens // cost)
+        least = start + max(1, -(-batch_tokens // (SMALLEST * cost)))
+        stop = min(full, int(drops[min(int(np.searchsorted(drops, least)), len(drops) - 1)]))
+        yield slice(start, stop)
+        start = stop
+
+
+@dataclass(frozen=True, eq=False)
+class AsTextEncoder:
+    """A source of arrays as a `TextEncoder`, or any source with each text read alone.
+
+    In a batch of another size the last bits of a product differ. A run that goes on after it was stopped has other
+    phrases left to read together; read one by one, they have the same features as in a run that was never stopped.
+
+    Attributes:
+        source: what encodes.
+        one_by_one: whether each text is read alone.
+        bytes: of the files of the source.
+        parameters: of what computes the features; a bank has none.
+    """
+
+    source: Encoder
+    one_by_one: bool = False
+    bytes: int = 0
+    parameters: int = 0
+
+    @property
+    def name(self) -> str:
+        """Of the source."""
+        return self.source.name
+
+    @property
+    def context_length(self) -> int:
+        """Of the source."""
+        return self.source.context_length
+
+    @property
+    def width(self) -> int:
+        """Of the source."""
+        return self.source.width
+
+    def encode(self, texts: Sequence[str]) -> TextFeatures:
+        """Features [B, L, D] of at least one text, padded with zeros where each is read alone."""
+        if self.one_by_one:
+            features: Any = pad([row for text in texts for row in valid_rows(self.source, [text])])
+        else:
+            features = self.source.encode(texts)
+        if isinstance(features, TextFeatures):
+            return features
+        return TextFeatures.of_arrays(*features) if isinstance(features[0], np.ndarray) else TextFeatures(*features)
+
+
+def _run(encoder: Encoder, texts: Sequence[str]) -> TextFeatures | Arrays:
+    try:
+        return encoder.encode(texts)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # of PyTorch, which need not be installed
+            raise
+        raise EncoderError(
+            f"no memory for a batch of {len(texts)} texts", where=encoder.name, hint="give fewer batch tokens"
+        ) from error
+
+
+def _reads_padding(encoder: Encoder, shortest: str) -> bool:
+    """Whether a short text costs as much as the whole context."""
+    features = _run(encoder, [shortest])
+    mask = features.mask if isinstance(features, TextFeatures) else features[1]
+    return mask.shape[1] == encoder.context_length and not bool(mask.all())
