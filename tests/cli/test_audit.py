@@ -172,7 +172,7 @@ def test_interruption_leaves_no_half_report(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt  # not a signal: where CI runs in the background, SIGINT is ignored
 
-    monkeypatch.setattr("litetext.auditing.page.to_json", interrupt)
+    monkeypatch.setattr("litetext.auditing.rendering.to_json", interrupt)
     assert run(["audit", "-o", str(tmp_path / "report")]) == 130
     assert not (tmp_path / "report" / "report.html").exists()
     assert not [path for path in (tmp_path / "report").rglob("*") if path.name.startswith(".")]
@@ -182,7 +182,7 @@ def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "report.json")
 
-    monkeypatch.setattr("litetext.auditing.page.write_text", full)
+    monkeypatch.setattr("litetext.auditing.rendering.write_text", full)
     assert failure(capsys, "audit", "-o", "x") == "error: no space left on device, report.json\n"
 
 
@@ -221,14 +221,3 @@ class TestGuesses:
         (tmp_path / "a.csv").write_text("\x1b]0;x\x07name,n\ndog,3\n", encoding="utf-8")
         assert run(["audit", str(tmp_path / "a.csv"), "--column", "\x1b]0;x\x07name"]) == 0
         assert "\x1b" not in capsys.readouterr().err
-
-
-def test_an_audit_of_strings() -> None:
-    from litetext import audit
-    from litetext.errors import OptionError
-
-    assert audit(text for text in ("cat", "dog", "cat")).whole.total == 3
-    assert audit(["cat"]).sources[0].read_as is None
-    for wrong in ("cat", None, [None], [3]):
-        with pytest.raises(OptionError):
-            audit(wrong)  # type: ignore[arg-type]

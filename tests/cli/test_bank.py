@@ -167,7 +167,7 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], world: Path, 
 
 
 def test_a_host_of_another_width(capsys: pytest.CaptureFixture[str], world: Path, tmp_path: Path) -> None:
-    from tests.export.banks import make
+    from tests.features.banks import make
 
     phrases = (world / "phrases.txt").read_text(encoding="utf-8").splitlines()
     make(tmp_path / "bank.safetensors", phrases)

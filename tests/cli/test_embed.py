@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 from litetext.checkpoints.load import load_encoder
 from litetext.checkpoints.writer import save_student
 from litetext.cli import run
-from litetext.features.store import FeatureCache
+from litetext.features.store import FeatureStore
 from litetext.prompts.bundled import bundled_corpus
 from tests.checkpoints.test_huggingface import clip_text, letters_tokenizer, save
 from tests.cli.helpers import failure
@@ -52,7 +52,7 @@ def test_from_a_file_to_features(capsys: pytest.CaptureFixture[str], model: str,
         capsys, source, "-o", str(out), "--teacher", model, "--batch-tokens", "40", "--shard-tokens", "50"
     )
     encoder = load_encoder(model, device="cpu")
-    cache = FeatureCache.open(out)
+    cache = FeatureStore.open(out)
     assert (found["corpus"], found["embedded"], found["phrases"], len(cache)) == (30, 30, 30, 30)
     assert found["tokens"] == int(encoder.encode(letters(30)).mask.sum())
     assert found["bytes"] == sum(path.stat().st_size for path in out.glob("shard-*"))
@@ -94,7 +94,7 @@ def test_standard_input_and_columns(
     monkeypatch.setattr(sys, "stdin", Stdin())
     out = str(tmp_path / "cache")
     embed_json(capsys, "-", "--format", "csv", "--column", "what", "-o", out, "--teacher", model)
-    assert sorted(FeatureCache.open(out).phrases) == ["cat", "white dog"]
+    assert sorted(FeatureStore.open(out).phrases) == ["cat", "white dog"]
 
 
 def test_the_text_tower_of_a_sam3_folder(capsys: pytest.CaptureFixture[str], source: str, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_the_text_tower_of_a_sam3_folder(capsys: pytest.CaptureFixture[str], sou
     (host / "config.json").write_text(json.dumps(config))
     found = embed_json(capsys, source, "-o", str(tmp_path / "cache"), "--teacher", str(host))
     expected = load_encoder(host, device="cpu").encode(["dog 0"])
-    rows = FeatureCache.open(tmp_path / "cache").rows("dog 0")
+    rows = FeatureStore.open(tmp_path / "cache").rows("dog 0")
     assert found["teacher"]["width"] == rows.shape[1]
     assert rows.float().numpy() == pytest.approx(expected.values[0].numpy(), abs=1e-3, rel=1e-3)
 
@@ -124,7 +124,7 @@ def test_another_hugging_face_model(capsys: pytest.CaptureFixture[str], tmp_path
         "--context-length",
         "9",
     )
-    cache = FeatureCache.open(tmp_path / "cache")
+    cache = FeatureStore.open(tmp_path / "cache")
     assert found["teacher"]["context_length"] == 9
     assert [len(cache.rows(text)) for text in ("ab c", "z", "abcdefghijklmnop")] == [5, 3, 9]
 
@@ -188,4 +188,4 @@ def test_interruption_leaves_no_half_file(
     assert set(files_of(out)) == {"manifest.json"}
     capsys.readouterr()
     assert run(command) == 0
-    FeatureCache.open(out).verify()
+    FeatureStore.open(out).verify()

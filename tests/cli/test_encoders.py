@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("torch")
 import torch
 
-from litetext import load_encoder
+from litetext.checkpoints.load import load_encoder
 from litetext.cli import run
 from tests.cli.helpers import failure
 from tests.encoders.synthetic import REAL, TINY, Student, save_pt, uninitialized

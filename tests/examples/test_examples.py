@@ -14,7 +14,7 @@ onnx = pytest.importorskip("onnx")
 
 from PIL import Image  # noqa: E402
 
-from litetext import load_encoder  # noqa: E402
+from litetext.checkpoints.load import load_encoder  # noqa: E402
 from litetext.checkpoints.shipped import shipped_folder  # noqa: E402
 from litetext.export.exporter import ExportPlan, export_student  # noqa: E402
 from litetext.export.runtime import TextRuntime  # noqa: E402

@@ -7,11 +7,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from litetext import load_encoder  # noqa: E402
-from litetext.checkpoints.summary import summarize_checkpoint  # noqa: E402
-from litetext.errors import EncoderError, OptionError  # noqa: E402
 from litetext.export.compress_io import StudentFiles, draw_texts  # noqa: E402
 from litetext.export.fold import fold_checkpoint  # noqa: E402
+
+from litetext.checkpoints.load import load_encoder  # noqa: E402
+from litetext.checkpoints.summary import summarize_checkpoint  # noqa: E402
+from litetext.errors import EncoderError, OptionError  # noqa: E402
 from litetext.prompts.bundled import bundled_corpus  # noqa: E402
 from tests.encoders.synthetic import TINY, Student, save_pt  # noqa: E402
 from tests.export.students import student_file  # noqa: E402

@@ -8,12 +8,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from litetext import load_encoder  # noqa: E402
+from litetext.export.prune import compare_features, cover, prune_checkpoint, split_rows  # noqa: E402
+
+from litetext.checkpoints.load import load_encoder  # noqa: E402
 from litetext.encoders.config import StudentConfig  # noqa: E402
 from litetext.encoders.student import StudentEncoder  # noqa: E402
 from litetext.errors import EncoderError, OptionError  # noqa: E402
 from litetext.export import prune  # noqa: E402
-from litetext.export.prune import compare_features, cover, prune_checkpoint, split_rows  # noqa: E402
 from litetext.prompts.bundled import bundled_corpus  # noqa: E402
 from litetext.tokenizer.batch import TokenBatch  # noqa: E402
 from litetext.tokenizer.bpe import clip_tokenizer  # noqa: E402

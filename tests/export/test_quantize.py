@@ -7,17 +7,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.torch import load_file  # noqa: E402
-
-from litetext import load_encoder  # noqa: E402
-from litetext.checkpoints.summary import summarize_checkpoint  # noqa: E402
-from litetext.checkpoints.writer import save_student  # noqa: E402
-from litetext.encoders.student import StudentEncoder  # noqa: E402
-from litetext.errors import EncoderError, OptionError  # noqa: E402
 from litetext.export.compress_io import StudentFiles, draw_texts  # noqa: E402
 from litetext.export.fold import fold_checkpoint  # noqa: E402
 from litetext.export.low_rank import LowRankOptions, lower_rank  # noqa: E402
 from litetext.export.prune import prune_checkpoint  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+
+from litetext.checkpoints.load import load_encoder  # noqa: E402
+from litetext.checkpoints.summary import summarize_checkpoint  # noqa: E402
+from litetext.checkpoints.writer import save_student  # noqa: E402
+from litetext.encoders.student import StudentEncoder  # noqa: E402
+from litetext.errors import EncoderError, OptionError  # noqa: E402
 from litetext.export.quantize import Quantization, QuantizeOptions, part_texts, quantize_checkpoint  # noqa: E402
 from litetext.prompts.bundled import bundled_corpus  # noqa: E402
 from litetext.prompts.corpus import Prompt, PromptCorpus  # noqa: E402

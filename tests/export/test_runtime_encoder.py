@@ -8,16 +8,16 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from litetext.errors import EncoderError, OptionError  # noqa: E402
-from litetext.export.runtime_encoder import ServedEncoder, is_served, open_served  # noqa: E402
+from litetext.features.encode import AsTextEncoder, is_served, open_served  # noqa: E402
 from litetext.features.protocol import ArraysOf, TextEncoder, pooled_features  # noqa: E402
-from tests.export.banks import CONTEXT, PHRASES, WIDTH, WordArrays, make, rows_of, stored  # noqa: E402
+from tests.features.banks import CONTEXT, PHRASES, WIDTH, WordArrays, make, rows_of, stored  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
 
 def test_arrays_become_features_and_again_arrays() -> None:
     words = WordArrays()
-    encoder: TextEncoder = ServedEncoder(words)
+    encoder: TextEncoder = AsTextEncoder(words)
     assert (encoder.name, encoder.context_length, encoder.width) == ("words", CONTEXT, WIDTH)
     found = encoder.encode(["white dog", "tree"])
     assert found.values.dtype == torch.float32
@@ -47,7 +47,7 @@ def test_a_bank_is_opened_as_an_encoder(tmp_path: Path) -> None:
 
 def test_the_rest_is_left_to_an_encoder_that_is_loaded(tmp_path: Path) -> None:
     make(tmp_path / "bank.safetensors")
-    bank = open_served(str(tmp_path / "bank.safetensors"), lambda: ServedEncoder(WordArrays("other ")))
+    bank = open_served(str(tmp_path / "bank.safetensors"), lambda: AsTextEncoder(WordArrays("other ")))
     found = bank.encode(["lake", "tree"])
     assert np.array_equal(found.values[0].numpy(), rows_of("lake", "other "))
     assert np.array_equal(found.values[1].numpy(), stored("tree"))

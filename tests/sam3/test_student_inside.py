@@ -12,7 +12,8 @@ pytest.importorskip("torch")
 import torch
 from PIL import Image
 
-from litetext import Segmenter, SegmentOptions, load_encoder
+from litetext import Segmenter, SegmentOptions
+from litetext.checkpoints.load import load_encoder
 from litetext.checkpoints.writer import save_student
 from litetext.cli import run
 from litetext.encoders.config import StudentConfig

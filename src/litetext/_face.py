@@ -1,0 +1,139 @@
+"""Public names that join several stages; prompts, encoders and folders are taken as users have them."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from litetext.features import protocol
+
+if TYPE_CHECKING:
+    import torch
+
+    from litetext.checkpoints.load import Positions
+    from litetext.export.compress import Student
+    from litetext.features.compare import Fidelity
+    from litetext.features.encode import Encoder
+    from litetext.features.store import FeatureStore
+    from litetext.prompts.corpus import Prompt, PromptCorpus
+
+Progress = Callable[[str, float], None]
+
+
+class TextEncoder(protocol.TextEncoder, Protocol):
+    """What turns texts into features: a student, a teacher, a Hugging Face model, a bank, an exported program.
+
+    It has ``name``, ``context_length``, ``width`` and ``encode(text or texts)``, which gives `TextFeatures`.
+    """
+
+    @staticmethod
+    def from_pretrained(
+        path_or_id: str | Path,
+        *,
+        positions: "Positions" = "auto",
+        context_length: int | None = None,
+        dtype: "str | torch.dtype | None" = None,
+        device: "str | torch.device | None" = None,
+    ) -> "protocol.TextEncoder | Student":
+        """Load any text encoder; a student has ``prune``, ``fold``, ``low_rank``, ``quantize`` and ``export``.
+
+        Args:
+            path_or_id: a checkpoint or its folder, a name on the Hugging Face hub, the name of a model in this package
+                ("micro", "micro-student", ...), a prompt bank, or a folder that `litetext export` wrote.
+            positions: how to make the position table fit the context length: "auto", "slice", "interpolate", "keep".
+            context_length: tokens that the encoder reads; None: its own.
+            dtype: what to compute in; None: float32.
+            device: where; None: the CPU, or an accelerator where there is one.
+
+        Raises:
+            EncoderError: nothing there, or it cannot be loaded.
+            OptionError: no such device, dtype or positions.
+            MissingExtraError: PyTorch or `transformers` is not installed.
+        """
+        from litetext.export.runtime import is_served, open_served
+
+        if is_served(str(path_or_id)):
+            return open_served(str(path_or_id))
+        from litetext.checkpoints.load import load_encoder
+
+        encoder: protocol.TextEncoder | Student = _with_methods(
+            load_encoder(path_or_id, positions=positions, context_length=context_length, dtype=dtype, device=device)
+        )
+        return encoder
+
+
+def embed(
+    prompts: "PromptCorpus | str | Path | Iterable[Prompt | Path | str]",
+    teacher: "protocol.TextEncoder | str | Path",
+    cache_dir: str | Path,
+    *,
+    progress: Progress | None = None,
+    **options: Any,
+) -> "FeatureStore":
+    """Compute a teacher's features of prompts once, into a store on disk; an interrupted run resumes.
+
+    Args:
+        prompts: a file, several, a list of phrases, or a corpus.
+        teacher: an encoder, or what `TextEncoder.from_pretrained` takes.
+        cache_dir: the folder of the store.
+        progress: called with the stage and the share of it that is done, 0..1.
+        options: ``dtype``, ``batch_tokens`` and ``shard_tokens``, as `litetext.features.embed.embed` has them.
+
+    Raises:
+        LiteTextError: prompts cannot be read, or the store cannot be written or is of another teacher.
+    """
+    from litetext.features.embed import embed as fill_store
+    from litetext.prompts.readers import as_corpus
+
+    return fill_store(as_corpus(prompts), _encoder(teacher), cache_dir, progress=progress, **options)
+
+
+def distill(
+    features: "FeatureStore | str | Path", *, output_dir: str | Path, progress: Progress | None = None, **recipe: Any
+) -> "Student":
+    """Train a student on a teacher's features; an interrupted run resumes.
+
+    Args:
+        features: what `embed` gave or wrote.
+        output_dir: the folder of the run.
+        progress: called with the stage and the share of it that is done, 0..1.
+        recipe: keys of a recipe that differ from the defaults: ``preset="s0"``, ``context_length=16``, ``epochs=20``.
+
+    Raises:
+        LiteTextError: the recipe makes no sense, the features do not fit, or the training fails.
+    """
+    from litetext.distillation.train import distill as train
+
+    student: Student = _with_methods(
+        train(features, output_dir=output_dir, progress=progress or (lambda *_: None), **recipe)
+    )
+    return student
+
+
+def compare(reference: "Encoder | str | Path", other: "Encoder | str | Path", prompts: Any = None) -> "Fidelity":
+    """Compare two encoders on the same phrases, token by token: what was trained against what is served.
+
+    Args:
+        reference: an encoder, or what `TextEncoder.from_pretrained` takes.
+        other: another of the same width.
+        prompts: as `embed` takes them; None: 1,000 phrases of the bundled corpus.
+
+    Raises:
+        LiteTextError: prompts cannot be read, an encoder fails, or the widths differ.
+    """
+    from litetext.features.compare import compare as compare_encoders
+    from litetext.prompts.readers import as_corpus
+
+    texts = None if prompts is None else as_corpus(prompts).texts
+    return compare_encoders(_encoder(reference), _encoder(other), texts)
+
+
+def _encoder(encoder: Any) -> Any:
+    return TextEncoder.from_pretrained(encoder) if isinstance(encoder, str | Path) else encoder
+
+
+def _with_methods(encoder: Any) -> Any:
+    """A student with its methods; any other encoder as it is."""
+    from litetext.encoders.student import StudentEncoder
+    from litetext.export.compress import Student
+
+    return Student.of(encoder) if isinstance(encoder, StudentEncoder) else encoder

@@ -1,0 +1,113 @@
+"""What `import litetext` offers: the example of the README, on the micro model."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import litetext as lt
+
+NOTEBOOK = Path(__file__).parents[1] / "examples" / "notebook.ipynb"
+PHRASES = ["red circle", "blue square", "white dog", "two green apples", "small yellow star", "a cup of tea"]
+
+
+def test_few_names_each_documented() -> None:
+    names = dir(lt)
+    assert len(names) <= 40
+    assert lt.__all__ == sorted(set(names) - {"__version__"})
+    assert lt.__version__.count(".") == 2
+    for name in lt.__all__:
+        value = getattr(lt, name)
+        assert value.__name__ == name
+        assert value.__doc__
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="nothing"):
+        lt.nothing  # noqa: B018
+
+
+def test_importing_does_no_work() -> None:
+    code = "import sys, litetext; print(sorted({'numpy', 'torch', 'tokenizers', 'polars'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_audit_needs_no_torch() -> None:
+    code = "import sys, litetext; litetext.audit(['white dog']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Phrases, and the pictures and truths of some of them."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from litetext.cli import run
+
+    folder = tmp_path_factory.mktemp("face")
+    (folder / "prompts.txt").write_text("\n".join(PHRASES), encoding="utf-8")
+    assert run(["micro", "world", "-o", str(folder / "world"), "--pairs", "12", "--seed", "1"]) == 0
+    return folder
+
+
+@pytest.mark.torch
+def test_from_prompts_to_masks(world: Path) -> None:
+    """Every line of the example in the design, video apart."""
+    prompts = world / "prompts.txt"
+    assert lt.audit(prompts).to_json()["prompts"] == len(PHRASES) == lt.audit(PHRASES).to_json()["prompts"]
+
+    teacher = lt.TextEncoder.from_pretrained("micro", device="cpu")
+    features = lt.embed(prompts, teacher, cache_dir=world / "features")
+    assert len(features) == len(PHRASES)
+
+    student = lt.distill(features, preset="micro-xs", context_length=16, epochs=1, output_dir=world / "run")
+    dog = student.encode("white dog")
+    assert dog.values.shape[0] == dog.mask.shape[0] == 1
+    assert dog.values.shape[2] == teacher.width
+    assert dog.values.equal(student.encode(["white dog"]).values)
+
+    small = student.prune(prompts).quantize("int8")
+    assert small.report is not None
+    assert small.report.steps[-1].parameters < small.report.steps[0].parameters
+
+    runtime = small.export(world / "onnx", target="onnx")
+    assert isinstance(runtime, lt.TextRuntime)
+    served = lt.compare(student, runtime, PHRASES)
+    assert served.mean > 0.9
+    assert lt.compare(student, world / "onnx", prompts).mean == pytest.approx(served.mean)
+
+    sam = lt.Segmenter.from_pretrained("micro", text_encoder=runtime, device="cpu")
+    picture = next((world / "world" / "images").iterdir())
+    masks = sam(picture, ["white dog", "leash"])
+    assert [one.prompt for one in masks] == ["white dog", "leash"]
+    scores = lt.evaluate(sam, world / "world" / "gold.json", images=[world / "world"])
+    assert -1 <= scores.il_mcc <= 1
+    assert scores.cgf1 <= 100
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["micro", "micro-student"])
+def test_encoders_take_a_text_or_several(name: str) -> None:
+    pytest.importorskip("transformers")
+    encoder = lt.TextEncoder.from_pretrained(name, device="cpu")
+    assert encoder.encode("red circle").values.equal(encoder.encode(["red circle"]).values)
+
+
+def code_cells(notebook: Path) -> list[str]:
+    cells: list[dict[str, Any]] = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for cell in code_cells(NOTEBOOK):
+        exec(compile(cell, str(NOTEBOOK), "exec"), names)
+    assert names["scores"].cgf1 > 20
+    assert names["served"].mean > 0.99
