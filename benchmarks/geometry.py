@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from litetext.auditing.geometry import GeometryOptions, measure_geometry
+from litetext.auditing.geometry import measure_geometry
 
 MANIFOLD = 17
 NOISE = 0.001
@@ -33,7 +33,7 @@ def measure_here(points: int, ambient: int) -> dict[str, object]:
     """Time one measurement in this process."""
     matrix = curved_points(points, ambient)
     start, start_cpu = time.perf_counter(), time.process_time()
-    stats = measure_geometry(matrix, GeometryOptions())
+    stats = measure_geometry(matrix)
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - start_cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {

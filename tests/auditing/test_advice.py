@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from litetext.auditing.advice import AuditFindings, recommend
-from litetext.auditing.counting import count_corpus
-from litetext.auditing.geometry import GeometryOptions, measure_geometry
-from litetext.auditing.vocabulary_use import VocabularyUse, use_of_vocabulary
+from litetext.auditing.advice import percent, recommend
+from litetext.auditing.counting import VocabularyUse, count_corpus, use_of_vocabulary
+from litetext.auditing.geometry import measure_geometry
 from litetext.prompts.corpus import Prompt, PromptCorpus
 from litetext.tokenizer.vocabulary import VOCABULARY_SIZE
 from tests.auditing.injected import some_attenuation
@@ -23,7 +22,7 @@ def lengths(*pairs: tuple[int, int]) -> np.ndarray:
 
 
 def test_short_prompts(vocabulary: VocabularyUse) -> None:
-    context, words, student = recommend(AuditFindings(lengths((4, 990), (8, 10), (20, 0)), 0.01, vocabulary))
+    context, words, student = recommend(lengths((4, 990), (8, 10), (20, 0)), 0.01, vocabulary)
     assert (context.topic, words.topic, student.topic) == ("context", "vocabulary", "student")
     assert "Context length 4 is the smallest that truncates at most 1.0 %" in context.text
     assert context.figures["truncated at 4"] == 0.01
@@ -37,7 +36,7 @@ def test_short_prompts(vocabulary: VocabularyUse) -> None:
 
 
 def test_longer_prompts_get_the_students_of_32_rows(vocabulary: VocabularyUse) -> None:
-    context, _, student = recommend(AuditFindings(lengths((10, 90), (25, 10)), 0.01, vocabulary))
+    context, _, student = recommend(lengths((10, 90), (25, 10)), 0.01, vocabulary)
     assert context.saves["context"] == 25
     assert "own can be trained" not in context.text
     assert "at context 32" in student.text
@@ -45,7 +44,7 @@ def test_longer_prompts_get_the_students_of_32_rows(vocabulary: VocabularyUse) -
 
 
 def test_prompts_beyond_the_teacher_are_told_so(vocabulary: VocabularyUse) -> None:
-    context, _, student = recommend(AuditFindings(lengths((10, 90), (60, 10)), 0.01, vocabulary))
+    context, _, student = recommend(lengths((10, 90), (60, 10)), 0.01, vocabulary)
     assert context.saves["context"] == 60
     assert context.saves["tokens_per_prompt"] == 0.0
     assert "longer than SAM3 itself reads" in student.text
@@ -53,8 +52,8 @@ def test_prompts_beyond_the_teacher_are_told_so(vocabulary: VocabularyUse) -> No
 
 def test_rank_from_geometry(vocabulary: VocabularyUse) -> None:
     points = np.random.default_rng(0).normal(size=(400, 5)) @ np.random.default_rng(1).normal(size=(5, 40))
-    geometry = measure_geometry(points, GeometryOptions(resamples=20))
-    advice = recommend(AuditFindings(lengths((4, 1)), 0.01, vocabulary, geometry))
+    geometry = measure_geometry(points, resamples=20)
+    advice = recommend(lengths((4, 1)), 0.01, vocabulary, geometry=geometry)
     rank = next(item for item in advice if item.topic == "rank")
     assert rank.figures["geometry.rank_99.value"] == 5
     assert rank.saves["feature_numbers"] == 1 - 5 / 40
@@ -71,21 +70,26 @@ def test_rank_from_geometry(vocabulary: VocabularyUse) -> None:
 )
 def test_a_students_error_beside_noise(vocabulary: VocabularyUse, student: float, noise: float, verdict: str) -> None:
     stats = some_attenuation(student, noise)
-    advice = recommend(AuditFindings(lengths((4, 1)), 0.01, vocabulary, attenuation=stats))
+    advice = recommend(lengths((4, 1)), 0.01, vocabulary, attenuation=stats)
     found = next(item for item in advice if item.topic == "attenuation")
     assert verdict in found.text
     assert f"1/10.0 is left in the attention weights and 1/{0.1 / student:.1f} in the mask logits" in found.text
     assert found.figures["attenuation.errors.student.factor.value"] == pytest.approx(10)
-    assert found.figures["attenuation.errors.noise.definitions.masks"] == pytest.approx(0.1 / noise)
+    assert found.figures["attenuation.errors.noise.masks_factor"] == pytest.approx(0.1 / noise)
 
 
 def test_no_error_no_advice(vocabulary: VocabularyUse) -> None:
     stats = some_attenuation(student=0.0)
-    topics = [item.topic for item in recommend(AuditFindings(lengths((4, 1)), 0.01, vocabulary, attenuation=stats))]
+    topics = [item.topic for item in recommend(lengths((4, 1)), 0.01, vocabulary, attenuation=stats)]
     assert topics == ["context", "vocabulary", "student"]
 
 
 def test_every_sentence_names_its_figures(vocabulary: VocabularyUse) -> None:
-    for advice in recommend(AuditFindings(lengths((4, 1)), 0.01, vocabulary)):
+    for advice in recommend(lengths((4, 1)), 0.01, vocabulary):
         assert advice.figures
         assert advice.to_json()["figures"] == dict(advice.figures)
+
+
+def test_shares_for_people() -> None:
+    shares = (0, 0.00001, 0.0012, 0.5, 1)
+    assert [percent(share) for share in shares] == ["0.0 %", "less than 0.01 %", "0.12 %", "50.0 %", "100.0 %"]

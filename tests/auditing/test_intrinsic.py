@@ -1,10 +1,110 @@
-"""Both estimators of intrinsic dimension give known answers on distances made by hand."""
+"""Distances to neighbors equal brute force in float64; both estimators have known answers on distances made by hand."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
-from litetext.auditing.intrinsic import inverse_dimensions, mle, twonn, twonn_points
-from litetext.errors import ArrayError
+from litetext.auditing import intrinsic
+from litetext.auditing.intrinsic import (
+    distinct_rows,
+    inverse_dimensions,
+    mle,
+    neighbor_distances,
+    twonn,
+    twonn_points,
+)
+from litetext.errors import ArrayError, OptionError
+
+Matrix = npt.NDArray[np.float64]
+small_matrices = arrays(
+    st.sampled_from([np.float32, np.float64]),
+    array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=30),
+    elements=st.one_of(st.integers(-3, 3), st.floats(-1000, 1000, width=32)),
+)
+
+
+def brute_force(points: npt.NDArray[np.floating], k: int) -> Matrix:
+    """Distances [N, k] in float64, one point at a time."""
+    exact = points.astype(np.float64)
+    rows = []
+    for query in range(len(points)):
+        squared = np.square(exact - exact[query]).sum(axis=1)
+        rows.append(np.sort(np.delete(squared, query))[:k])
+    return np.sqrt(rows)
+
+
+def assert_exact(points: npt.NDArray[np.floating], k: int) -> None:
+    np.testing.assert_allclose(neighbor_distances(points, k), brute_force(points, k), rtol=1e-12, atol=0)
+
+
+@settings(deadline=None, max_examples=100)
+@given(small_matrices, st.data())
+def test_small_matrices_equal_brute_force(points: Matrix, data: st.DataObject) -> None:
+    assert_exact(points, data.draw(st.integers(1, len(points) - 1)))
+
+
+@settings(deadline=None, max_examples=10)
+@given(
+    st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 40]), st.sampled_from([0.0, 1e4]), st.sampled_from([1e-25, 1e25])
+)
+def test_other_scales_and_offsets(seed: int, width: int, offset: float, scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    assert_exact((scale * (rng.standard_normal((150, width)) + offset)).astype(np.float32), 20)
+
+
+def test_small_blocks_and_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intrinsic, "_HELD", 5000)
+    points = np.random.default_rng(0).standard_normal((203, 7))
+    assert_exact(points, 5)
+    shares: list[float] = []
+    neighbor_distances(points, 5, shares.append)
+    assert len(shares) > 5
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+
+
+def test_near_copies_keep_all_their_digits() -> None:
+    rng = np.random.default_rng(1)
+    points = 100 + rng.standard_normal((300, 64))
+    points[150:] = points[:150] + 1e-10 * rng.standard_normal((150, 64))
+    assert_exact(points, 3)
+    assert neighbor_distances(points, 1).max() < 2e-9
+
+
+def test_tight_clusters_far_apart_and_an_outlier() -> None:
+    rng = np.random.default_rng(2)
+    centres = np.repeat(1e3 * rng.standard_normal((40, 16)), 10, axis=0)
+    points = (centres + 1e-3 * rng.standard_normal(centres.shape)).astype(np.float32)
+    points[7] = 1e6
+    assert_exact(points, 20)
+
+
+def test_copies_are_at_distance_zero() -> None:
+    points = np.array([[0.0, 1.0], [5.0, 5.0], [0.0, 1.0], [0.0, 1.0]])
+    np.testing.assert_array_equal(neighbor_distances(points, 2)[[0, 2, 3]], 0)
+    np.testing.assert_array_equal(neighbor_distances(np.full((6, 3), 1e30), 5), 0)
+
+
+@pytest.mark.parametrize("k", [0, 4])
+def test_impossible_counts_are_refused(k: int) -> None:
+    with pytest.raises(OptionError, match=rf"{k} neighbors of 4 points"):
+        neighbor_distances(np.eye(4), k)
+
+
+def test_distinct_rows_are_the_first_of_their_kind() -> None:
+    rows = np.array([[1.0, 0.0], [2.0, 2.0], [1.0, -0.0], [2.0, 2.0], [0.0, 1.0]])
+    assert distinct_rows(rows).tolist() == [0, 1, 4]
+
+
+@given(arrays(np.float32, array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.integers(0, 1)))
+def test_distinct_rows_agree_with_numpy(rows: Matrix) -> None:
+    kept = distinct_rows(rows)
+    assert len(kept) == len(np.unique(rows, axis=0))
+    np.testing.assert_array_equal(np.unique(rows[kept], axis=0), np.unique(rows, axis=0))
+    assert (np.diff(kept) > 0).all()
 
 
 def test_twonn_of_exact_pareto_quantiles_is_exact() -> None:

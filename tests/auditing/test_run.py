@@ -1,13 +1,15 @@
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from litetext.auditing.order import OrderOptions
-from litetext.auditing.run import AuditOptions, Inputs, audit
-from litetext.errors import OptionError
+from litetext.auditing.run import audit
+from litetext.errors import OptionError, PromptError
 from litetext.prompts.corpus import Prompt, PromptCorpus
 from tests.auditing.fakes import FakeEncoder
+from tests.auditing.injected import some_attenuation
 
 COLOURS, THINGS, PLACES = ("red", "white", "big"), ("dog", "car", "fire engine"), ("left", "road", "table", "hill")
 PROMPTS = [
@@ -49,8 +51,12 @@ def test_occurrences_and_distinct_prompts_are_both_reported() -> None:
 
 def test_with_encoder_embeddings_and_positions(corpus: PromptCorpus) -> None:
     stages: dict[str, float] = {}
-    inputs = Inputs(FakeEncoder(whole=True, width=48), positions=np.eye(5, 8, dtype=np.float32))
-    report = audit(corpus, inputs, AuditOptions(order=OrderOptions(sample=20)), stages.__setitem__)
+    report = audit(
+        corpus,
+        encoder=FakeEncoder(whole=True, width=48),
+        positions=np.eye(5, 8, dtype=np.float32),
+        progress=stages.__setitem__,
+    )
     assert report.order is not None
     assert report.order.sensitivity == pytest.approx(1, abs=0.2)
     assert report.positions is not None
@@ -65,17 +71,14 @@ def test_with_encoder_embeddings_and_positions(corpus: PromptCorpus) -> None:
 
 def test_embeddings_given_win_over_the_encoder(corpus: PromptCorpus) -> None:
     points = np.random.default_rng(0).normal(size=(60, 7)).astype(np.float32)
-    report = audit(
-        corpus, Inputs(FakeEncoder(whole=True, width=48), embeddings=points), AuditOptions(order=OrderOptions(sample=5))
-    )
+    report = audit(corpus, encoder=FakeEncoder(whole=True, width=48), embeddings=points)
     assert report.geometry is not None
     assert (report.geometry.points, report.geometry.ambient) == (60, 7)
 
 
 def test_the_sample_is_a_draw_of_the_seed(corpus: PromptCorpus) -> None:
     def measured(seed: int) -> float:
-        options = AuditOptions(sample=25, seed=seed, order=OrderOptions(sample=5))
-        report = audit(corpus, Inputs(FakeEncoder(whole=True, width=48)), options)
+        report = audit(corpus, encoder=FakeEncoder(whole=True, width=48), sample=25, seed=seed)
         assert report.geometry is not None
         assert report.geometry.points == 25
         return report.geometry.effective_rank.value
@@ -85,8 +88,51 @@ def test_the_sample_is_a_draw_of_the_seed(corpus: PromptCorpus) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"contexts": ()}, {"contexts": (2,)}, {"truncation_limit": 1.0}, {"truncation_limit": -0.1}, {"sample": 3}],
+    [
+        *({"contexts": ()}, {"contexts": (2,)}, {"limit": 1.0}, {"limit": -0.1}, {"sample": 3}),
+        *({"discard": 1.0}, {"neighbors": (5, 3)}, {"student": FakeEncoder(whole=True)}, {"images": ["a.png"]}),
+    ],
 )
-def test_options_are_checked_at_birth(options: dict[str, object]) -> None:
+def test_options_that_make_no_sense_are_refused(corpus: PromptCorpus, options: dict[str, Any]) -> None:
     with pytest.raises(OptionError):
-        AuditOptions(**options)  # type: ignore[arg-type]
+        audit(corpus, **options)
+
+
+def test_a_path_paths_strings_or_a_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("cat\ndog\n", encoding="utf-8")
+    totals = [
+        audit(source).whole.total
+        for source in (
+            "a.txt",
+            Path("a.txt"),
+            "*.txt",
+            [Path("a.txt"), Path("b.txt")],
+            ["cat"],
+            (text for text in "ab"),
+        )
+    ]
+    assert totals == [2, 2, 4, 4, 1, 2]
+    assert audit("a.txt").sources[0].read_as == "txt"
+    assert audit(["cat"]).sources[0].read_as is None
+    for wrong in (None, 3, [None], ["a.txt", "b.txt"], [Path("a.txt"), "cat"]):
+        with pytest.raises(OptionError):
+            audit(wrong)  # type: ignore[arg-type]
+    with pytest.raises(PromptError, match="cat"):
+        audit("cat")
+
+
+def test_a_student_is_measured_by_the_model(corpus: PromptCorpus) -> None:
+    stats, calls = some_attenuation(), []
+
+    class Model:
+        def measure_attenuation(self, *arguments: Any, **options: Any) -> Any:
+            calls.append((arguments, options["pairs"], options["seed"]))
+            return stats
+
+    student = FakeEncoder(whole=True)
+    report = audit(corpus, student=student, model=Model(), images=["a.png"], pairs=7, seed=3)
+    assert calls == [((student, ["a.png"], corpus.texts), 7, 3)]
+    assert report.attenuation is stats
+    assert "attenuation" in {advice.topic for advice in report.advice}

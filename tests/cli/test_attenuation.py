@@ -84,7 +84,7 @@ def test_mistakes_are_one_line(
     assert "no images in the folder" in fail("--student", student, *host, "--images", str(tmp_path / "empty"))
     assert "no file matches" in fail("--student", student, *host, "--images", str(tmp_path / "*.png"))
     assert "/nowhere/s.pt" in fail("--student", "/nowhere/s.pt", "--model", "micro")
-    assert "/nowhere" in fail("--student", student, "--model", "/nowhere", "--images", str(tmp_path))
+    assert "/nowhere" in fail("--student", student, "--model", "/nowhere")
     assert "0 pairs" in fail("--student", student, "--model", "micro", "--pairs", "0")
     for option in (host, ["--images", "photos"]):
         assert "--student" in fail(*option)

@@ -1,158 +1,255 @@
-"""One pass over a corpus: every count that the audit needs, as sums that can be merged.
+"""What prompts use of a context length and of the vocabulary, from one pass over a corpus."""
 
-Count parts of a corpus apart, on several machines if need be, and `merge` them: the result is that of the whole. Counts
-by occurrence add up for any parts; counts by distinct prompt do when no phrase is in two parts
-([`PromptCorpus.split`][litetext.prompts.corpus.PromptCorpus.split] gives such parts).
-"""
-
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from litetext.encoders.config import STUDENTS
 from litetext.errors import OptionError
 from litetext.prompts.corpus import PromptCorpus
 from litetext.tokenizer.bpe import TokenSequences, clip_tokenizer
-from litetext.tokenizer.vocabulary import VOCABULARY_SIZE
+from litetext.tokenizer.vocabulary import END_ID, END_OF_WORD, START_ID, VOCABULARY_SIZE, clip_vocabulary
 
 Counts = npt.NDArray[np.int64]
 COUNTING = "start and end tokens are counted"
+TOP = (10, 100, 1000)
 _CHUNK = 16_384
 
 
 @dataclass(frozen=True)
-class LengthCounts:
-    """How many prompts have how many tokens.
+class CorpusCounts:
+    """Counts over a corpus; the n-th number of a histogram says how many prompts have n tokens.
 
     Attributes:
-        occurrences: int64 [M], prompts of n tokens at index n, each occurrence counted.
-        distinct: int64 [M], the same with each distinct prompt counted once.
+        occurrences: int64 [M], histogram in which each occurrence counts.
+        distinct: int64 [M], histogram in which each distinct prompt counts once.
+        by_source: both histograms of each source.
+        tokens: int64 [V], occurrences of each token id, weighted by occurrence of its prompt.
+        tokens_distinct: int64 [V], the same with each distinct prompt counted once.
+        kept: int64 [V] for each context length, the (weighted) occurrences that truncation to it leaves.
     """
 
     occurrences: Counts
     distinct: Counts
-
-    def merge(self, other: "LengthCounts") -> "LengthCounts":
-        """The counts of both."""
-        return LengthCounts(_add(self.occurrences, other.occurrences), _add(self.distinct, other.distinct))
-
-
-@dataclass(frozen=True)
-class CorpusCounts:
-    """Sums over a corpus from which context and vocabulary statistics follow.
-
-    Attributes:
-        lengths: token counts over all sources.
-        by_source: token counts of each source.
-        tokens: int64 [V], occurrences of each token id, weighted by occurrence of its prompt.
-        tokens_distinct: int64 [V], the same with each distinct prompt counted once.
-        kept: int64 [V] for each context length, the occurrences (weighted) that truncation to it leaves in place.
-    """
-
-    lengths: LengthCounts
-    by_source: dict[str, LengthCounts]
+    by_source: Mapping[str, tuple[Counts, Counts]]
     tokens: Counts
     tokens_distinct: Counts
-    kept: dict[int, Counts]
-
-    def merge(self, other: "CorpusCounts") -> "CorpusCounts":
-        """The counts of both parts.
-
-        Raises:
-            ValueError: they were counted for different context lengths.
-        """
-        if self.kept.keys() != other.kept.keys():
-            raise ValueError(f"counted for context lengths {list(self.kept)} and {list(other.kept)}")
-        by_source = dict(self.by_source)
-        for name, counts in other.by_source.items():
-            by_source[name] = by_source[name].merge(counts) if name in by_source else counts
-        return CorpusCounts(
-            self.lengths.merge(other.lengths),
-            by_source,
-            self.tokens + other.tokens,
-            self.tokens_distinct + other.tokens_distinct,
-            {length: self.kept[length] + other.kept[length] for length in self.kept},
-        )
-
-
-def check_contexts(contexts: Iterable[int]) -> tuple[int, ...]:
-    """Context lengths in ascending order, each once.
-
-    Raises:
-        OptionError: none, or one below 3 (start, end and nothing else would be left).
-    """
-    checked = tuple(sorted(set(contexts)))
-    if not checked or checked[0] < 3 or checked[-1] > 65_536:
-        raise OptionError(
-            f"context lengths {list(checked)}", hint="give lengths from 3 to 65536, for example 8,16,32,77"
-        )
-    return checked
+    kept: Mapping[int, Counts]
 
 
 def count_corpus(
-    corpus: PromptCorpus, contexts: Sequence[int], progress: Callable[[float], None] | None = None
+    corpus: PromptCorpus, contexts: Iterable[int], progress: Callable[[float], None] | None = None
 ) -> CorpusCounts:
-    """Tokenize a corpus and count, in pieces, so that memory does not grow with it.
+    """Tokenize a corpus and count, in chunks, so that memory does not grow with it.
 
     Args:
         corpus: the prompts.
         contexts: context lengths L for which `kept` is counted.
         progress: called with the share that is done, from 0 to 1.
+
+    Raises:
+        OptionError: no context length, or one below 3 (start, end and nothing else would be left).
     """
-    checked = check_contexts(contexts)
-    tokenizer = clip_tokenizer()
-    tokens, distinct = _zeros(), _zeros()
-    kept = {length: _zeros() for length in checked}
+    checked = sorted(set(contexts))
+    if not checked or checked[0] < 3 or checked[-1] > 65_536:
+        raise OptionError(f"context lengths {checked}", hint="give lengths from 3 to 65536, for example 8,16,32,77")
+    tokens, distinct = np.zeros(VOCABULARY_SIZE, dtype=np.int64), np.zeros(VOCABULARY_SIZE, dtype=np.int64)
+    kept = {length: tokens.copy() for length in checked}
     lengths = np.empty(len(corpus), dtype=np.int64)
     for start in range(0, len(corpus), _CHUNK):
         rows = slice(start, start + _CHUNK)
-        sequences = tokenizer.encode(corpus.texts[rows])
+        sequences = clip_tokenizer().encode(corpus.texts[rows])
         lengths[rows] = sequences.lengths
         weights = np.repeat(corpus.occurrences[rows], sequences.lengths)
-        tokens += _bincount(sequences.ids, weights)
-        distinct += _bincount(sequences.ids, np.ones_like(weights))
+        tokens += _bincount(sequences.ids, weights, VOCABULARY_SIZE)
+        distinct += np.bincount(sequences.ids, minlength=VOCABULARY_SIZE)
         for length in checked:
-            inside = _survives(sequences, length)
-            kept[length] += _bincount(sequences.ids[inside], weights[inside])
+            survives = _survives_truncation(sequences, length)
+            kept[length] += _bincount(sequences.ids[survives], weights[survives], VOCABULARY_SIZE)
         if progress is not None:
             progress(min(1.0, (start + _CHUNK) / len(corpus)))
     size = int(lengths.max(initial=0)) + 1
+    occurrences, distinct_lengths = _histograms(lengths, corpus.occurrences, size)
     by_source = {
-        name: _count_lengths(lengths, counts, size) for name, counts in zip(corpus.sources, corpus.counts, strict=True)
+        name: _histograms(lengths, counts, size) for name, counts in zip(corpus.sources, corpus.counts, strict=True)
     }
-    return CorpusCounts(_count_lengths(lengths, corpus.occurrences, size), by_source, tokens, distinct, kept)
+    return CorpusCounts(occurrences, distinct_lengths, by_source, tokens, distinct, kept)
 
 
-def _survives(sequences: TokenSequences, context: int) -> npt.NDArray[np.bool_]:
-    """Which of the T tokens truncation to ``context`` keeps: of a longer text the first L - 1 and the end token."""
+def _survives_truncation(sequences: TokenSequences, context_length: int) -> npt.NDArray[np.bool_]:
+    """Which of the T tokens truncation keeps: of a longer text the first L - 1 and the end token."""
     ends = np.repeat(np.cumsum(sequences.lengths), sequences.lengths)
-    position = np.arange(len(sequences.ids)) - (ends - np.repeat(sequences.lengths, sequences.lengths))
-    fits = np.repeat(sequences.lengths <= context, sequences.lengths)
-    is_last = np.arange(len(sequences.ids)) == ends - 1
-    survives: npt.NDArray[np.bool_] = fits | (position < context - 1) | is_last
+    lengths = np.repeat(sequences.lengths, sequences.lengths)
+    position = np.arange(len(sequences.ids)) - (ends - lengths)
+    survives: npt.NDArray[np.bool_] = (
+        (lengths <= context_length) | (position < context_length - 1) | (position == lengths - 1)
+    )
     return survives
 
 
-def _count_lengths(lengths: Counts, weights: Counts, size: int) -> LengthCounts:
-    return LengthCounts(
-        _bincount(lengths, weights, size),
-        _bincount(lengths, (weights > 0).astype(np.int64), size),
-    )
+def _histograms(lengths: Counts, weights: Counts, size: int) -> tuple[Counts, Counts]:
+    return _bincount(lengths, weights, size), np.bincount(lengths[weights > 0], minlength=size)
 
 
-def _bincount(values: npt.NDArray[Any], weights: Counts, size: int = VOCABULARY_SIZE) -> Counts:
+def _bincount(values: npt.NDArray[Any], weights: Counts, size: int) -> Counts:
     # bincount sums in float64, which is exact for whole numbers up to 2^53.
     return np.bincount(values, weights=weights, minlength=size).astype(np.int64)
 
 
-def _zeros() -> Counts:
-    return np.zeros(VOCABULARY_SIZE, dtype=np.int64)
+@dataclass(frozen=True)
+class LengthSummary:
+    """Tokens of a prompt, start and end included; percentiles are interpolated linearly, as NumPy does."""
+
+    mean: float
+    median: float
+    p95: float
+    max: int
+    counting: str = COUNTING
 
 
-def _add(first: Counts, second: Counts) -> Counts:
-    total = np.zeros(max(len(first), len(second)), dtype=np.int64)
-    total[: len(first)] += first
-    total[: len(second)] += second
-    return total
+@dataclass(frozen=True)
+class ContextUse:
+    """What N prompts of n_i tokens (start and end counted) make of a context of L tokens; kept_i = min(n_i, L).
+
+    Attributes:
+        length: L.
+        density: sum of kept_i / (N L), the information density (paper section 3).
+        padding: 1 - density.
+        truncated: share of prompts with n_i > L.
+        lost_tokens: sum of n_i - kept_i.
+        lost_share: lost tokens as a share of all tokens.
+        wasted_attention: 1 - sum of kept_i^2 / (N L^2), the share of attention pairs that touch padding.
+    """
+
+    length: int
+    density: float
+    padding: float
+    truncated: float
+    lost_tokens: int
+    lost_share: float
+    wasted_attention: float
+
+
+def summarize(histogram: Counts) -> LengthSummary:
+    """Mean, median, 95th percentile and maximum of a histogram with at least one prompt."""
+    mean = int(histogram @ np.arange(len(histogram))) / int(histogram.sum())
+    longest = int(np.flatnonzero(histogram)[-1])
+    return LengthSummary(mean, quantile(histogram, 0.5), quantile(histogram, 0.95), longest)
+
+
+def quantile(histogram: Counts, share: float) -> float:
+    """The quantile of a histogram with linear interpolation between order statistics (NumPy's default)."""
+    cumulated = np.cumsum(histogram)
+    rank = (int(cumulated[-1]) - 1) * share
+    below, above = np.searchsorted(cumulated, [np.floor(rank), np.ceil(rank)], side="right")
+    return float(below + (above - below) * (rank - np.floor(rank)))
+
+
+def use_of_context(histogram: Counts, length: int) -> ContextUse:
+    """What the prompts of a histogram with at least one prompt make of context length ``length``."""
+    tokens = np.arange(len(histogram))
+    kept = np.minimum(tokens, length)
+    total, all_tokens = int(histogram.sum()), int(histogram @ tokens)
+    lost = all_tokens - int(histogram @ kept)
+    density = int(histogram @ kept) / (total * length)
+    return ContextUse(
+        length=length,
+        density=density,
+        padding=1 - density,
+        truncated=int(histogram[length + 1 :].sum()) / total,
+        lost_tokens=lost,
+        lost_share=lost / all_tokens,
+        wasted_attention=1 - int(histogram @ kept**2) / (total * length**2),
+    )
+
+
+def smallest_context(histogram: Counts, limit: float) -> int:
+    """The smallest context length (at least 3) that truncates at most the share ``limit`` of the prompts."""
+    longer = int(histogram.sum()) - np.cumsum(histogram)
+    return max(3, int(np.argmax(longer <= limit * int(histogram.sum()))))
+
+
+@dataclass(frozen=True)
+class VocabularyUse:
+    """The use of a vocabulary by a corpus; start and end tokens are counted unless a name says content.
+
+    Attributes:
+        size: ids in the vocabulary.
+        used: ids that occur.
+        coverage: used / size.
+        top: for k of "10", "100", "1000" the share of all token occurrences that the k most frequent ids make up.
+        top_distinct: the same with each distinct prompt counted once.
+        top_content: the same as ``top`` without start and end tokens.
+        singletons: ids that occur once.
+        unseen: share of the tokens of further distinct prompts that are expected to be new, by Good-Turing: content ids
+            of exactly one distinct prompt occurrence over all content tokens of distinct prompts (Good 1953).
+        only_truncated: for each context length, ids whose every occurrence truncation to it cuts off.
+        closure: ids that a lossless pruning keeps (see `Vocabulary.closure`).
+        closure_saves: parameters that it saves, by student: a row of the token table for each id that goes.
+        most_frequent: the ten most frequent content tokens as text, with their occurrences.
+        frequencies: int64 [used], occurrences in descending order, for the rank-frequency curve.
+        counting: the rule of counting.
+    """
+
+    size: int
+    used: int
+    coverage: float
+    top: Mapping[str, float]
+    top_distinct: Mapping[str, float]
+    top_content: Mapping[str, float]
+    singletons: int
+    unseen: float
+    only_truncated: Mapping[str, int]
+    closure: int
+    closure_saves: Mapping[str, int]
+    most_frequent: Sequence[tuple[str, int]]
+    frequencies: Counts
+    counting: str = COUNTING
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; the rank-frequency curve is thinned to about 200 ranks, evenly on a log axis."""
+        fields = asdict(self)
+        frequencies = fields.pop("frequencies")
+        curve = [[int(rank), int(frequencies[rank - 1])] for rank in thin_ranks(len(frequencies))]
+        return {**fields, "most_frequent": [list(pair) for pair in self.most_frequent], "rank_frequency": curve}
+
+
+def use_of_vocabulary(counts: CorpusCounts) -> VocabularyUse:
+    """Vocabulary statistics of a counted corpus."""
+    used = np.flatnonzero(counts.tokens)
+    content, distinct = counts.tokens.copy(), counts.tokens_distinct.copy()
+    content[[START_ID, END_ID]] = distinct[[START_ID, END_ID]] = 0
+    tokens, closure = clip_vocabulary().tokens, len(clip_vocabulary().closure(used.tolist()))
+    best = np.argsort(content, kind="stable")[::-1][:10]
+    return VocabularyUse(
+        size=VOCABULARY_SIZE,
+        used=len(used),
+        coverage=len(used) / VOCABULARY_SIZE,
+        top=_top_shares(counts.tokens),
+        top_distinct=_top_shares(counts.tokens_distinct),
+        top_content=_top_shares(content),
+        singletons=int((counts.tokens == 1).sum()),
+        unseen=int((distinct == 1).sum()) / max(1, int(distinct.sum())),
+        only_truncated={str(length): len(used) - int((kept > 0).sum()) for length, kept in counts.kept.items()},
+        closure=closure,
+        closure_saves={preset.name: (VOCABULARY_SIZE - closure) * preset.width for preset in STUDENTS},
+        most_frequent=[(tokens[row].removesuffix(END_OF_WORD), int(content[row])) for row in best if content[row]],
+        frequencies=np.sort(counts.tokens[used])[::-1],
+    )
+
+
+def thin_ranks(count: int, points: int = 200) -> npt.NDArray[np.int64]:
+    """About ``points`` ranks from 1 to ``count``, evenly on a log axis, each once."""
+    if count == 0:
+        return np.empty(0, dtype=np.int64)
+    return np.unique(np.geomspace(1, count, points).round().astype(np.int64))
+
+
+def _top_shares(tokens: Counts) -> dict[str, float]:
+    """Share of occurrences of the k most frequent ids; 0 where no token occurs at all."""
+    descending = np.sort(tokens)[::-1]
+    total = max(1, int(tokens.sum()))
+    return {str(k): int(descending[:k].sum()) / total for k in TOP}

@@ -16,19 +16,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from litetext.auditing import paper
-from litetext.auditing.attenuation import RESULTS, AttenuationStats
-from litetext.auditing.context import use_of_context
+from litetext.auditing.attenuation import AttenuationStats
+from litetext.auditing.counting import use_of_context
 from litetext.auditing.geometry import GeometryStats
 from litetext.auditing.order import OrderStats
 from litetext.auditing.position_rank import PositionStats
 from litetext.auditing.run import AuditReport, SourceReport
 
-_INK = "#010203"  # stands for the text's colour until the SVG is written
-_COLOURS = ("#3b82f6", "#f97316", "#10b981", "#a855f7", "#ef4444", "#64748b")
+_INK = "#010203"  # stands for the text's color until the SVG is written
+_COLORS = ("#3b82f6", "#f97316", "#10b981", "#a855f7", "#ef4444", "#64748b")
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": _INK,
     "axes.labelcolor": _INK,
-    "axes.prop_cycle": cycler(color=_COLOURS),
+    "axes.prop_cycle": cycler(color=_COLORS),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "figure.constrained_layout.use": True,
@@ -71,6 +71,7 @@ class ReportFigure:
 
 def draw_figures(report: AuditReport) -> Iterator[ReportFigure]:
     """The figures that the report has data for, one after another."""
+    geometry, order, positions, attenuation = report.geometry, report.order, report.positions, report.attenuation
     yield _figure(
         "lengths",
         "Length of the prompts",
@@ -89,7 +90,7 @@ def draw_figures(report: AuditReport) -> Iterator[ReportFigure]:
         "Occurrences of the r-th most frequent token; start and end tokens come first.",
         lambda axes: _draw_vocabulary(axes, report.vocabulary.frequencies),
     )
-    if (geometry := report.geometry) is not None:
+    if geometry is not None:
         yield _figure(
             "spectrum",
             "Variance of the embeddings by direction",
@@ -102,31 +103,25 @@ def draw_figures(report: AuditReport) -> Iterator[ReportFigure]:
             "Ratio of the distances to the second and the first neighbor; the slope is the dimension.",
             lambda axes: _draw_twonn(axes, geometry),
         )
-    yield from _figures_of_encoders(report)
-
-
-def _figures_of_encoders(report: AuditReport) -> Iterator[ReportFigure]:
-    """The figures of what was measured on an encoder, its position table, or a student in a host."""
-    if (order := report.order) is not None:
+    if order is not None:
         yield _figure(
             "order",
             "Sensitivity to word order",
             "Cosine between a prompt's pooled features and those of its content-word permutations.",
             lambda axes: _draw_order(axes, order),
         )
-    if (positions := report.positions) is not None:
+    if positions is not None:
         yield _figure(
             "positions",
             "Similarity of position rows",
             "Cosine similarity between the rows of the position table.",
             lambda axes: _draw_positions(axes, positions),
         )
-    if (attenuation := report.attenuation) is not None:
+    if attenuation is not None:
         yield _figure(
             "attenuation",
             "A student's error on its way to the masks",
-            "Relative squared error. Thin: each attention to the text; thick: their geometric mean. Below the first "
-            "point the error has shrunk.",
+            "Relative squared error of the text features, of the attention weights of each layer, and of the masks.",
             lambda axes: _draw_attenuation(axes, attenuation),
         )
 
@@ -146,7 +141,7 @@ def _figure(name: str, title: str, caption: str, draw: Callable[[Axes], None]) -
 
 
 def _draw_lengths(axes: Axes, report: AuditReport) -> None:
-    largest = sorted(report.sources, key=lambda source: -source.total)[: len(_COLOURS) - 1]
+    largest = sorted(report.sources, key=lambda source: -source.total)[: len(_COLORS) - 1]
     shown = [report.whole] if len(report.sources) == 1 else [*largest, report.whole]
     right = max(20, int(report.whole.tokens.p95) + 6)
     for source in shown:
@@ -171,12 +166,8 @@ def _draw_context(axes: Axes, whole: SourceReport) -> None:
     axes.plot(lengths, [use.padding for use in uses], label="padding")
     axes.plot(lengths, [use.truncated for use in uses], label="truncated prompts")
     axes.plot(lengths, [use.wasted_attention for use in uses], label="wasted attention")
-    found = list(paper.CONTEXT)
-    for index, shares in enumerate(
-        ([paper.CONTEXT[length].padding for length in found], [paper.CONTEXT[length].truncated for length in found])
-    ):
-        label = "paper: padding" if index == 0 else "paper: truncated"
-        axes.plot(found, shares, "o", color=_COLOURS[index], markerfacecolor="none", label=label)
+    for color, name, shares in zip(_COLORS, ("padding", "truncated"), (paper.PADDING, paper.TRUNCATED), strict=False):
+        axes.plot(*zip(*shares.items(), strict=True), "o", color=color, markerfacecolor="none", label=f"paper: {name}")
     axes.set(xlabel="context length L (tokens)", ylabel="share", ylim=(-0.02, 1.02))
     axes.legend(ncols=2)
 
@@ -200,7 +191,7 @@ def _draw_spectrum(axes: Axes, geometry: GeometryStats) -> None:
 def _draw_twonn(axes: Axes, geometry: GeometryStats) -> None:
     x = np.array(geometry.twonn_log_mu)
     axes.plot(x, geometry.twonn_log_survival, ".", markersize=3, label="points")
-    axes.plot(x, geometry.twonn.value * x, color=_COLOURS[1], label=f"slope {geometry.twonn.value:.1f}")
+    axes.plot(x, geometry.twonn.value * x, color=_COLORS[1], label=f"slope {geometry.twonn.value:.1f}")
     axes.set(xlabel="log of the ratio", ylabel="-log of the share above")
     axes.legend()
 
@@ -208,10 +199,10 @@ def _draw_twonn(axes: Axes, geometry: GeometryStats) -> None:
 def _draw_order(axes: Axes, order: OrderStats) -> None:
     groups = {f"{words} words": group for words, group in order.by_length.items()}
     groups |= {"relations": order.relational, "no relation": order.plain}
-    shown = {name: group.cosine for name, group in groups.items() if group.cosine is not None}
+    shown = {name: group["cosine"] for name, group in groups.items() if group["cosine"] is not None}
     axes.bar(list(shown), list(shown.values()), label="permuted")
     if order.baseline is not None:
-        axes.axhline(order.baseline, color=_COLOURS[1], label="unrelated prompts")
+        axes.axhline(order.baseline, color=_COLORS[1], label="unrelated prompts")
     axes.set(ylabel="mean cosine", ylim=(0, 1.02))
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
@@ -223,16 +214,10 @@ def _draw_positions(axes: Axes, positions: PositionStats) -> None:
 
 
 def _draw_attenuation(axes: Axes, stats: AttenuationStats) -> None:
-    stages = {"logits": "logits", "weights": "weights", "output": "attention\noutput", "layer_output": "layer\noutput"}
-    for (kind, path), colour in zip(stats.errors.items(), _COLOURS[: len(stats.errors)], strict=True):
-        ways = np.array([[path.features, *(layer.errors[stage] for stage in stages)] for layer in path.layers])
-        ways = np.where(ways > 0, ways, np.nan)  # there is no place for 0 on this axis
-        axes.plot(ways.T, color=colour, linewidth=0.7, alpha=0.4)
-        results = [path.results[name] or np.nan for name in RESULTS]
-        means = [*np.exp(np.log(ways).mean(axis=0)), *results]
-        axes.plot(means[: len(stages) + 2], marker="o", color=colour, linewidth=2.4, label=kind)
-        axes.plot(range(len(stages) + 1, len(means)), results, "o", color=colour)
-    names = ["text\nfeatures", *stages.values(), *(f"{name.removesuffix('s')}\nlogits" for name in RESULTS)]
+    for kind, path in stats.errors.items():
+        errors = np.array([path.features, *path.layers.values(), path.masks])
+        axes.plot(np.where(errors > 0, errors, np.nan), marker="o", label=kind)  # no place for 0 on this axis
+    names = ["text\nfeatures", *(layer.replace(".", "\n") for layer in stats.errors["student"].layers), "mask\nlogits"]
     axes.set(ylabel="relative squared error", yscale="log", xticks=range(len(names)), xticklabels=names)
     axes.tick_params(axis="x", labelsize=8)
     axes.legend()

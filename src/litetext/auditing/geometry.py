@@ -5,67 +5,38 @@ dimensions (TwoNN, maximum likelihood) from distances to nearest neighbors among
 at distance 0, where both estimators break down.
 """
 
-from collections.abc import Iterator
-from dataclasses import asdict, astuple, dataclass
-from functools import reduce
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from litetext.auditing.intrinsic import inverse_dimensions, mle, slope_through_origin, twonn, twonn_points
-from litetext.auditing.neighbors import Progress, distinct_rows, nearest
-from litetext.auditing.spectrum import StreamingMoments, eigenvalues, random_groups, resampled_sizes, spectrum_sizes
+from litetext.auditing.intrinsic import (
+    distinct_rows,
+    inverse_dimensions,
+    mle,
+    neighbor_distances,
+    slope_through_origin,
+    twonn,
+    twonn_points,
+)
+from litetext.auditing.spectrum import SIZES, spectrum_of, spectrum_sizes
 from litetext.errors import ArrayError, OptionError
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 _GROUPS = 32  # parts of the rows whose moments are resampled
+_CONFIDENCE = 0.95
 _DRAWN = 500  # points of the TwoNN fit that are kept for a figure
 _LARGEST = 1e100  # squares and their sums stay finite below
 
 
 @dataclass(frozen=True)
-class GeometryOptions:
-    """What to measure and how closely.
-
-    Args:
-        discard: share 0..1 of the largest distance ratios that TwoNN leaves out (0.1 in the paper).
-        k_min: smallest number of neighbors for the maximum likelihood estimate.
-        k_max: largest one; the estimates for k_min..k_max are averaged. Fewer where there are too few points.
-        resamples: number of bootstrap samples.
-        confidence: level of the intervals, 0..1.
-        seed: seed of the bootstrap and of the choice of points.
-        max_points: look up the neighbors of this many distinct points only (among all of them); None: of all.
-
-    Raises:
-        OptionError: a value makes no sense.
-    """
-
-    discard: float = 0.1
-    k_min: int = 10
-    k_max: int = 20
-    resamples: int = 200
-    confidence: float = 0.95
-    seed: int = 0
-    max_points: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        _require(0 <= self.discard < 1, "discard", self.discard, "a share from 0 to below 1")
-        _require(self.k_min >= 2, "k_min", self.k_min, "2 or more")
-        _require(self.k_max >= self.k_min, "k_max", self.k_max, f"k_min = {self.k_min} or more")
-        _require(self.resamples >= 20, "resamples", self.resamples, "20 or more")
-        _require(0 < self.confidence < 1, "confidence", self.confidence, "a level between 0 and 1")
-        _require(self.seed >= 0, "seed", self.seed, "0 or more")
-        _require(self.max_points is None or self.max_points >= 3, "max_points", self.max_points, "3 or more, or None")
-
-
-@dataclass(frozen=True)
 class Estimate:
-    """A number with its bootstrap interval."""
+    """A number with its 95 % bootstrap interval."""
 
     value: float
     low: float
@@ -76,10 +47,9 @@ class Estimate:
 class GeometryStats:
     """Sizes of a cloud of points.
 
-    Args:
+    Attributes:
         points: number of rows, copies included.
         duplicates: rows that equal an earlier row; left out of ``twonn`` and ``mle``, kept in the rest.
-        measured: distinct points whose neighbors were looked up.
         ambient: number of columns.
         effective_rank: exponential of the entropy of the singular values of the centred rows.
         rank_95: principal directions that carry 95 % of the variance.
@@ -96,7 +66,6 @@ class GeometryStats:
 
     points: int
     duplicates: int
-    measured: int
     ambient: int
     effective_rank: Estimate
     rank_95: Estimate
@@ -116,7 +85,13 @@ class GeometryStats:
 
 
 def measure_geometry(
-    matrix: npt.NDArray[Any], options: GeometryOptions, progress: Progress | None = None
+    matrix: npt.NDArray[Any],
+    *,
+    discard: float = 0.1,
+    neighbors: tuple[int, int] = (10, 20),
+    resamples: int = 200,
+    seed: int = 0,
+    progress: Callable[[float], None] | None = None,
 ) -> GeometryStats:
     """Measure the geometry of rows.
 
@@ -127,48 +102,64 @@ def measure_geometry(
 
     Args:
         matrix: [N, D], finite numbers, a point a row.
-        options: what to measure.
+        discard: share 0..1 of the largest distance ratios that TwoNN leaves out (0.1 in the paper).
+        neighbors: smallest and largest k of the maximum likelihood estimate, of which the mean is taken; fewer where
+            there are too few points.
+        resamples: number of bootstrap samples, 20 or more.
+        seed: of the bootstrap.
         progress: called with the share of the points whose neighbors are known, 0..1; that is most of the time.
 
     Raises:
+        OptionError: a value makes no sense.
         ArrayError: not a matrix of finite numbers, fewer than 3 distinct rows, or distances that are all the same.
     """
+    check_geometry_options(discard, neighbors)
     points = _checked(matrix)
-    rng = np.random.default_rng(options.seed)
-    kept = distinct_rows(points)
-    if kept.size < 3:
-        raise ArrayError(f"{kept.size} distinct of {len(points)} rows", hint="give at least 3 distinct rows")
-    sizes, shares = _spectrum(points, options, rng)
-    distances = _distances(points, kept, options, rng, progress)
+    rng = np.random.default_rng(seed)
+    distinct = points[distinct_rows(points)]
+    if len(distinct) < 3:
+        raise ArrayError(f"{len(distinct)} distinct of {len(points)} rows", hint="give at least 3 distinct rows")
+    variances, resampled = spectrum_of(points, _GROUPS, resamples, rng)
+    within = (1.0, float(points.shape[1]))
+    sizes = (
+        _estimate(value, column, within) for value, column in zip(spectrum_sizes(variances), resampled.T, strict=True)
+    )
+    distances = neighbor_distances(distinct, min(neighbors[1], len(distinct) - 1), progress)
+    if not distances.all():
+        raise ArrayError("distinct rows at distance 0 to rounding", hint="scale the rows up or round them")
     mu = distances[:, 1] / distances[:, 0]
-    ks = range(min(options.k_min, distances.shape[1]), distances.shape[1] + 1)
-    fit = twonn_points(mu, options.discard)
+    ks = range(min(neighbors[0], distances.shape[1]), distances.shape[1] + 1)
+    fit = twonn_points(mu, discard)
     drawn = fit[np.unique(np.linspace(0, len(fit) - 1, _DRAWN).round().astype(np.int64))]
     return GeometryStats(
         points=len(points),
-        duplicates=len(points) - kept.size,
-        measured=len(distances),
+        duplicates=len(points) - len(distinct),
         ambient=points.shape[1],
-        effective_rank=sizes[0],
-        rank_95=sizes[1],
-        rank_99=sizes[2],
-        participation_ratio=sizes[3],
-        twonn=_twonn_estimate(mu, options, rng),
-        mle=_mle_estimate(distances, ks, options, rng),
+        **dict(zip(SIZES, sizes, strict=True)),
+        twonn=_twonn_estimate(mu, discard, resamples, rng),
+        mle=_mle_estimate(distances, ks, resamples, rng),
         k_min=ks[0],
         k_max=ks[-1],
-        variance_shares=tuple(shares.tolist()),
+        variance_shares=tuple((variances / variances.sum()).tolist()),
         twonn_log_mu=tuple(drawn[:, 0].tolist()),
         twonn_log_survival=tuple(drawn[:, 1].tolist()),
     )
 
 
-def _checked(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The matrix as float32 or float64.
+def check_geometry_options(discard: float, neighbors: tuple[int, int]) -> None:
+    """Refuse options of `measure_geometry` before anything is measured.
 
     Raises:
-        ArrayError: it is not a matrix of finite numbers, or they are too large to be squared.
+        OptionError: a value makes no sense.
     """
+    if not 0 <= discard < 1:
+        raise OptionError(f"discard = {discard}", hint="give a share from 0 to below 1")
+    if not 2 <= neighbors[0] <= neighbors[1]:
+        raise OptionError(f"neighbors = {neighbors}", hint="give two rising numbers from 2 on, for example 10,20")
+
+
+def _checked(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The matrix as float32 or float64, if its numbers are finite and can be squared."""
     if matrix.ndim != 2 or 0 in matrix.shape or matrix.dtype.kind not in "fiu":
         raise ArrayError(
             f"{matrix.dtype} of shape {list(matrix.shape)} is no matrix of numbers", hint="give [rows, columns]"
@@ -184,80 +175,34 @@ def _checked(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return points
 
 
-def _spectrum(
-    points: npt.NDArray[Any], options: GeometryOptions, rng: np.random.Generator
-) -> tuple[list[Estimate], Vector]:
-    """Estimates in the order of the fields of `SpectrumSizes`, and the shares of variance [D]."""
-    groups = random_groups(points, _GROUPS, rng)
-    variances = eigenvalues(reduce(StreamingMoments.merge, groups).covariance())
-    values = astuple(spectrum_sizes(variances))
-    resampled = resampled_sizes(groups, options.resamples, rng)
-    within = (1.0, float(points.shape[1]))
-    estimates = [
-        _estimate(value, column, options.confidence, within) for value, column in zip(values, resampled.T, strict=True)
-    ]
-    return estimates, variances / variances.sum()
-
-
-def _distances(
-    points: npt.NDArray[Any],
-    kept: npt.NDArray[np.int64],
-    options: GeometryOptions,
-    rng: np.random.Generator,
-    progress: Progress | None,
-) -> Matrix:
-    """Distances [measured, k] to the nearest other distinct points, k the smaller of k_max and what there is.
-
-    Raises:
-        ArrayError: two distinct points are so close that the square of their distance is 0 in float64.
-    """
-    distinct = points if kept.size == len(points) else points[kept]
-    queries = None
-    if options.max_points is not None and options.max_points < kept.size:
-        queries = np.sort(rng.choice(kept.size, options.max_points, replace=False))
-    distances = nearest(distinct, min(options.k_max, kept.size - 1), queries, progress).distances
-    if not distances.all():
-        raise ArrayError("distinct rows at distance 0 to rounding", hint="scale the rows up or round them")
-    return distances
-
-
-def _twonn_estimate(mu: Vector, options: GeometryOptions, rng: np.random.Generator) -> Estimate:
+def _twonn_estimate(mu: Vector, discard: float, resamples: int, rng: np.random.Generator) -> Estimate:
     """TwoNN with an interval from resampled ratios mu [N]."""
-    value = twonn(mu, options.discard)
     logs = np.log(np.sort(mu))
-    survival = twonn_points(mu, options.discard)[:, 1]
-    resampled = [
-        slope_through_origin(np.repeat(logs, np.bincount(draw, minlength=mu.size))[: survival.size], survival)
-        for draw in _draws(mu.size, options.resamples, rng)
+    survival = twonn_points(mu, discard)[:, 1]
+    slopes = [
+        slope_through_origin(np.repeat(logs, counts)[: survival.size], survival)
+        for counts in _bootstrap_counts(mu.size, resamples, rng)
     ]
-    return _estimate(value, np.array(resampled), options.confidence, (0.0, np.inf))
+    return _estimate(twonn(mu, discard), np.array(slopes), (0.0, np.inf))
 
 
-def _mle_estimate(distances: Matrix, ks: range, options: GeometryOptions, rng: np.random.Generator) -> Estimate:
+def _mle_estimate(distances: Matrix, ks: range, resamples: int, rng: np.random.Generator) -> Estimate:
     """Mean of the maximum likelihood estimates over k, with an interval from resampled points."""
     value = float(np.mean([mle(distances, k) for k in ks]))
     inverses = np.stack([inverse_dimensions(distances, k) for k in ks])
     count = len(distances)
     with np.errstate(divide="ignore"):
-        resampled = [
-            float(np.mean(count / (inverses @ np.bincount(draw, minlength=count))))
-            for draw in _draws(count, options.resamples, rng)
-        ]
-    return _estimate(value, np.array(resampled), options.confidence, (0.0, np.inf))
+        means = [float(np.mean(count / (inverses @ counts))) for counts in _bootstrap_counts(count, resamples, rng)]
+    return _estimate(value, np.array(means), (0.0, np.inf))
 
 
-def _draws(count: int, resamples: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
-    """Bootstrap samples: each ``count`` places in 0..count-1, with replacement."""
-    return (rng.integers(count, size=count) for _ in range(resamples))
+def _bootstrap_counts(count: int, resamples: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
+    """How often each of ``count`` items is in each bootstrap sample."""
+    return (np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(resamples))
 
 
-def _estimate(value: float, resampled: Vector, confidence: float, within: tuple[float, float]) -> Estimate:
+def _estimate(value: float, resampled: Vector, within: tuple[float, float]) -> Estimate:
     """Normal bootstrap interval, clipped; samples in which all distances are tied (infinite) are left out."""
-    half = NormalDist().inv_cdf(0.5 + confidence / 2) * float(np.std(resampled[np.isfinite(resampled)], ddof=1))
+    half = NormalDist().inv_cdf(0.5 + _CONFIDENCE / 2) * float(np.std(resampled[np.isfinite(resampled)], ddof=1))
     low, high = within
     return Estimate(float(value), max(low, value - half), min(high, value + half))
-
-
-def _require(holds: bool, name: str, value: object, wanted: str) -> None:
-    if not holds:
-        raise OptionError(f"{name} = {value}", where=name, hint=f"give {wanted}")

@@ -1,12 +1,56 @@
-"""Intrinsic dimension from distances to nearest neighbors: TwoNN and maximum likelihood, as pure functions."""
+"""Intrinsic dimension from the distances to nearest neighbors: TwoNN and maximum likelihood."""
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from litetext.errors import ArrayError
+from litetext.errors import ArrayError, OptionError
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+
+_HELD = 2**23  # numbers held at a time: 64 MB of float64
+_SPARE = 16  # candidates besides the k nearest, among which rounding may have changed the order
+
+
+def neighbor_distances(points: npt.NDArray[Any], k: int, progress: Callable[[float], None] | None = None) -> Matrix:
+    """Euclidean distances [N, k] of points [N, D] to their k nearest other points, ascending; a copy is at distance 0.
+
+    Candidates are chosen by float64 products of the centred points; their distances are those of float64 differences,
+    so that points which lie close together keep all their digits.
+
+    Raises:
+        OptionError: k is not in 1..N-1.
+    """
+    count, width = points.shape
+    if not 1 <= k < count:
+        raise OptionError(f"{k} neighbors of {count} points", where="k", hint=f"give 1..{count - 1}")
+    centred = points - points.mean(axis=0, dtype=np.float64)
+    norms = np.einsum("nd,nd->n", centred, centred)
+    candidates = min(k + _SPARE, count - 1)
+    distances = np.empty((count, k))
+    step = max(1, _HELD // max(count, candidates * width))
+    for start in range(0, count, step):
+        rows = np.arange(start, min(start + step, count))
+        squared = norms - 2 * (centred[rows] @ centred.T)  # less the row's own norm, which changes no order
+        squared[np.arange(len(rows)), rows] = np.inf
+        near = np.argpartition(squared, candidates - 1, axis=1)[:, :candidates]
+        differences = centred[rows][:, None] - centred[near]
+        exact = np.sqrt(np.einsum("qkd,qkd->qk", differences, differences))
+        distances[rows] = np.sort(exact, axis=1)[:, :k]
+        if progress:
+            progress(min(1.0, (start + step) / count))
+    return distances
+
+
+def distinct_rows(matrix: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Rows [M] of a matrix [N, D] that equal no earlier row, ascending; -0 equals 0."""
+    first: dict[bytes, int] = {}
+    for index, row in enumerate(matrix + 0.0):
+        first.setdefault(row.tobytes(), index)
+    return np.fromiter(first.values(), dtype=np.int64)
 
 
 def twonn_points(mu: npt.ArrayLike, discard: float) -> Matrix:
@@ -60,14 +104,10 @@ def inverse_dimensions(distances: Matrix, k: int) -> Vector:
 
 
 def mle(distances: Matrix, k: int) -> float:
-    """Intrinsic dimension by maximum likelihood: one over the mean of the inverse local dimensions.
+    """Intrinsic dimension by maximum likelihood: one over the mean of the `inverse_dimensions`.
 
     MacKay & Ghahramani 2005, "Comments on 'Maximum likelihood estimation of intrinsic dimension' by E. Levina and
     P. Bickel": the inverses are averaged, not the dimensions, which removes most of the bias at small k.
-
-    Args:
-        distances: [N, at least k], distances to the nearest neighbors, ascending, above 0.
-        k: number of neighbors to use, 2 or more.
 
     Raises:
         ArrayError: every point has its neighbors at one distance (the dimension would be infinite).

@@ -1,22 +1,8 @@
 """Figures of SAM3-LiteText (arXiv 2602.12173) that reports are compared with."""
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class PaperContext:
-    """What the paper measured at one context length over its 404,796 prompts; shares between 0 and 1."""
-
-    density: float
-    padding: float
-    truncated: float
-
-
-CONTEXT = {
-    8: PaperContext(0.800, 0.200, 0.285),
-    16: PaperContext(0.480, 0.520, 0.050),
-    32: PaperContext(0.245, 0.755, 0.001),
-}
+# By context length, over its 404,796 prompts; shares between 0 and 1.
+PADDING = {8: 0.200, 16: 0.520, 32: 0.755}
+TRUNCATED = {8: 0.285, 16: 0.050, 32: 0.001}
 PROMPTS = 404_796
 MEAN_TOKENS = 7.9  # start and end tokens counted: density x L fits only so
 USED_TOKENS, COVERAGE, TOP_100 = 17_300, 0.35, 0.585
@@ -24,5 +10,5 @@ AMBIENT, EFFECTIVE_RANK = 256, 85
 INTRINSIC_DIMENSION = (16, 19)  # TwoNN and MLE agree within this range
 # cgF1 on SA-Co Gold, average of seven subsets, released weights at context 16.
 GOLD_CGF1 = {"teacher": 54.1, "s0": 53.61, "s1": 53.80, "l": 53.95}
-# By "the decoder's softmax attention", at this student-teacher cosine; by which definition is not known to us.
-ATTENUATION, ATTENUATION_COSINE = 282, 0.938
+# By "the decoder's softmax attention"; by which definition is not known to us.
+ATTENUATION = 282

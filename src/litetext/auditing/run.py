@@ -1,74 +1,40 @@
-"""The audit: every measurement of a corpus, its embeddings, positions and word order, in one report."""
+"""The audit: every measurement of a corpus, its embeddings, positions, word order and a student, in one report."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from litetext.auditing.advice import Advice, AuditFindings, recommend
-from litetext.auditing.attenuation import AttenuationStats
-from litetext.auditing.context import ContextUse, LengthSummary, summarize, use_of_context
-from litetext.auditing.counting import CorpusCounts, LengthCounts, check_contexts, count_corpus
-from litetext.auditing.geometry import GeometryOptions, GeometryStats, measure_geometry
-from litetext.auditing.order import OrderOptions, OrderStats, measure_order
-from litetext.auditing.position_rank import PositionStats, measure_positions
-from litetext.auditing.vocabulary_use import VocabularyUse, use_of_vocabulary
+from litetext.arrays import load_matrix
+from litetext.auditing.advice import Advice, recommend
+from litetext.auditing.attenuation import MAX_PAIRS, AttenuationStats, Host
+from litetext.auditing.counting import (
+    ContextUse,
+    Counts,
+    LengthSummary,
+    VocabularyUse,
+    count_corpus,
+    summarize,
+    use_of_context,
+    use_of_vocabulary,
+)
+from litetext.auditing.geometry import GeometryStats, check_geometry_options, measure_geometry
+from litetext.auditing.order import OrderStats, measure_order
+from litetext.auditing.position_rank import PositionStats, load_positions, measure_positions
 from litetext.errors import OptionError
-from litetext.features.protocol import TextEncoder, pooled_features
+from litetext.features.encode import pooled_features
+from litetext.features.protocol import TextEncoder
 from litetext.prompts.corpus import Prompt, PromptCorpus
+from litetext.prompts.readers import as_corpus
 
 Matrix = npt.NDArray[np.float32]
 Progress = Callable[[str, float], None]
 
-
-@dataclass(frozen=True)
-class AuditOptions:
-    """How to audit.
-
-    Attributes:
-        contexts: context lengths to report, start and end tokens counted.
-        truncation_limit: share of prompts, in [0, 1), that the advised context length may truncate.
-        sample: distinct prompts, drawn by ``seed``, whose features are computed when an encoder is given.
-        seed: of that draw.
-        geometry: options of the geometry of embeddings.
-        order: options of the sensitivity to word order.
-
-    Raises:
-        OptionError: a value is out of its range.
-    """
-
-    contexts: tuple[int, ...] = (8, 16, 32, 77)
-    truncation_limit: float = 0.01
-    sample: int = 5000
-    seed: int = 0
-    geometry: GeometryOptions = field(default_factory=GeometryOptions)
-    order: OrderOptions = field(default_factory=OrderOptions)
-
-    def __post_init__(self) -> None:
-        check_contexts(self.contexts)
-        if not 0 <= self.truncation_limit < 1:
-            raise OptionError(f"truncation limit {self.truncation_limit} is not a share", hint="give 0.01 for 1 %")
-        if self.sample < 10:
-            raise OptionError(f"sample of {self.sample} prompts", hint="give at least 10")
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What is measured beside the prompts; anything may be missing.
-
-    Attributes:
-        encoder: for word order, and for the geometry when no embeddings are given.
-        embeddings: float32 [N, D], any embeddings of prompts.
-        positions: float32 [T, C], a table of position embeddings.
-        attenuation: of a student's error in a segmenter, measured before: `litetext.sam3.attenuation` does it.
-    """
-
-    encoder: TextEncoder | None = None
-    embeddings: Matrix | None = None
-    positions: Matrix | None = None
-    attenuation: AttenuationStats | None = None
+CONTEXTS = (8, 16, 32, 77)
+_ORDER_SAMPLE = 2000  # each phrase is encoded with up to five permutations
 
 
 @dataclass(frozen=True)
@@ -77,32 +43,26 @@ class SourceReport:
 
     Attributes:
         name: the source.
+        read_as: how the reader read it: the format and, after a colon, what it guessed; None: it was not read.
         total: occurrences.
         distinct: distinct prompts.
         tokens: their lengths.
         context: their use of each context length.
         histogram: int64 [M], occurrences of prompts of n tokens at index n.
-        read_as: how the reader read it: the format and, after a colon, what it guessed; None: it was not read.
     """
 
     name: str
+    read_as: str | None
     total: int
     distinct: int
     tokens: LengthSummary
     context: tuple[ContextUse, ...]
-    histogram: npt.NDArray[np.int64]
-    read_as: str | None = None
+    histogram: Counts
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without the histogram."""
-        return {
-            "name": self.name,
-            "read_as": self.read_as,
-            "total": self.total,
-            "distinct": self.distinct,
-            "tokens": self.tokens.to_json(),
-            "context": [asdict(use) for use in self.context],
-        }
+        plain = {name: value for name, value in asdict(self).items() if name != "histogram"}
+        return {**plain, "context": list(plain["context"])}
 
 
 @dataclass(frozen=True)
@@ -119,7 +79,7 @@ class AuditReport:
         geometry: of embeddings, if they or an encoder were given.
         positions: of a position table, if given.
         order: sensitivity to word order, if an encoder was given.
-        attenuation: of a student's error in a segmenter, if given.
+        attenuation: of a student's error in a segmenter, if both were given.
         advice: what follows.
     """
 
@@ -137,6 +97,8 @@ class AuditReport:
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object; shares are between 0 and 1, lengths count start and end tokens."""
+        whole, distinct = self.whole.to_json(), self.by_distinct.to_json()
+        measured = {name: getattr(self, name) for name in ("geometry", "positions", "order", "attenuation")}
         return {
             "prompts": {
                 "total": self.whole.total,
@@ -145,100 +107,123 @@ class AuditReport:
                 "passed_over": dict(self.passed_over),
                 "fingerprint": self.fingerprint,
             },
-            "tokens": self.whole.tokens.to_json(),
-            "context": [asdict(use) for use in self.whole.context],
-            "by_distinct": {
-                "tokens": self.by_distinct.tokens.to_json(),
-                "context": [asdict(use) for use in self.by_distinct.context],
-            },
+            "tokens": whole["tokens"],
+            "context": whole["context"],
+            "by_distinct": {"tokens": distinct["tokens"], "context": distinct["context"]},
             "vocabulary": self.vocabulary.to_json(),
-            "geometry": self.geometry.to_json() if self.geometry else None,
-            "positions": self.positions.to_json() if self.positions else None,
-            "order": self.order.to_json() if self.order else None,
-            "attenuation": self.attenuation.to_json() if self.attenuation else None,
+            **{name: None if stats is None else stats.to_json() for name, stats in measured.items()},
             "advice": [advice.to_json() for advice in self.advice],
         }
 
 
 def audit(
-    corpus: PromptCorpus | Iterable[Prompt | str],
-    inputs: Inputs | None = None,
-    options: AuditOptions | None = None,
+    source: PromptCorpus | str | Path | Iterable[Prompt | Path | str],
+    *,
+    contexts: Sequence[int] = CONTEXTS,
+    limit: float = 0.01,
+    encoder: TextEncoder | None = None,
+    embeddings: Matrix | str | Path | None = None,
+    positions: Matrix | str | Path | None = None,
+    student: TextEncoder | None = None,
+    model: Host | None = None,
+    images: Sequence[Any] | None = None,
+    pairs: int = MAX_PAIRS,
+    sample: int = 5000,
+    discard: float = 0.1,
+    neighbors: tuple[int, int] = (10, 20),
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> AuditReport:
-    """Measure what the prompts of a corpus use of a text encoder, and say what size would do.
+    """Measure what prompts use of a text encoder, and what size is enough.
 
     Args:
-        corpus: the prompts; they are counted first, if they are not a corpus yet.
-        inputs: an encoder, embeddings or a position table to measure as well.
-        options: what to report and how to sample.
+        source: a file, folder or pattern; `Path` objects; a list of strings, which are prompts; or a corpus.
+        contexts: context lengths to report, start and end tokens counted.
+        limit: share of prompts, in [0, 1), that the advised context length may truncate.
+        encoder: measures word order, and the geometry when no embeddings are given.
+        embeddings: [N, D], any embeddings of prompts, or FILE[#NAME] of them.
+        positions: [T, C], a table of position embeddings, or FILE[#NAME] of it.
+        student: a text encoder whose error is followed through ``model`` on ``images``.
+        model: a `Segmenter`, with its own text encoder as the teacher.
+        images: paths or arrays, of which the prompts are asked; or tuples of an image and phrases of its own.
+        pairs: the most (image, phrase) pairs.
+        sample: distinct prompts, drawn by ``seed``, whose features are computed when an encoder is given.
+        discard: share of the largest distance ratios that TwoNN leaves out.
+        neighbors: range of neighbors that the maximum likelihood estimate averages over.
+        seed: of draws and bootstraps.
         progress: called with a stage's name and the share of it that is done.
 
     Raises:
-        OptionError: the prompts are one string, or not strings.
+        OptionError: a value is out of its range, or one of student, model and images comes without the others.
+        PromptError: the source cannot be read.
         ArrayError: embeddings or positions cannot be measured (too few points, not finite, ...).
-        EncoderError: the encoder failed.
+        EncoderError: an encoder failed.
     """
-    inputs, options = inputs or Inputs(), options or AuditOptions()
-    if not isinstance(corpus, PromptCorpus):
-        corpus = PromptCorpus.build(corpus)
-    counts = count_corpus(corpus, options.contexts, _stage(progress, "tokens"))
+    if not 0 <= limit < 1:
+        raise OptionError(f"truncation limit {limit} is not a share", hint="give 0.01 for 1 %")
+    if sample < 10:
+        raise OptionError(f"sample of {sample} prompts", hint="give at least 10")
+    check_geometry_options(discard, neighbors)
+    corpus = as_corpus(source)
+    counts = count_corpus(corpus, contexts, _stage(progress, "tokens"))
     vocabulary = use_of_vocabulary(counts)
-    geometry = _geometry(corpus, inputs, options, progress)
-    positions = None if inputs.positions is None else measure_positions(inputs.positions)
-    order = None
-    if inputs.encoder is not None:
-        order = measure_order(inputs.encoder, corpus.texts, options.order, _stage(progress, "word order"))
-    lengths = counts.lengths.occurrences
-    evidence = AuditFindings(lengths, options.truncation_limit, vocabulary, geometry, order, inputs.attenuation)
+    points = load_matrix(str(embeddings)) if isinstance(embeddings, str | Path) else embeddings
+    table = load_positions(str(positions)) if isinstance(positions, str | Path) else positions
+    if points is None and encoder is not None:
+        draw = np.random.default_rng(seed).permutation(len(corpus))[:sample]
+        texts = [corpus.texts[row] for row in np.sort(draw)]
+        points = pooled_features(encoder, texts, progress=_stage(progress, "features"))
+    geometry = order = None
+    if points is not None:
+        geometry = measure_geometry(
+            points, discard=discard, neighbors=neighbors, seed=seed, progress=_stage(progress, "geometry")
+        )
+    if encoder is not None:
+        most = min(sample, _ORDER_SAMPLE)
+        order = measure_order(encoder, corpus.texts, sample=most, seed=seed, progress=_stage(progress, "word order"))
+    attenuation = None
+    if student is not None and model is not None and images is not None:
+        attenuation = model.measure_attenuation(
+            student, images, corpus.texts, pairs=pairs, seed=seed, progress=progress
+        )
+    elif (student, model, images) != (None, None, None):
+        raise OptionError("attenuation is measured with a student, a model and images", hint="give all three")
+    lengths = sorted(counts.kept)
     return AuditReport(
-        whole=_source("all", counts.lengths, options, by_occurrence=True),
-        by_distinct=_source("all, distinct", counts.lengths, options, by_occurrence=False),
-        sources=_sources(counts, options, corpus.read_as),
-        passed_over={name: told for name, told in corpus.read_as.items() if name not in corpus.sources},
+        whole=_source("all", counts.occurrences, counts.distinct, lengths),
+        by_distinct=_source("all, distinct", counts.distinct, counts.distinct, lengths),
+        sources=tuple(_source(name, *found, lengths, corpus.read_as) for name, found in counts.by_source.items()),
+        passed_over={name: how for name, how in corpus.read_as.items() if name not in corpus.sources},
         fingerprint=corpus.fingerprint,
         vocabulary=vocabulary,
         geometry=geometry,
-        positions=positions,
+        positions=None if table is None else measure_positions(table),
         order=order,
-        attenuation=inputs.attenuation,
-        advice=recommend(evidence),
+        attenuation=attenuation,
+        advice=recommend(
+            counts.occurrences,
+            limit,
+            vocabulary,
+            geometry=geometry,
+            sensitivity=None if order is None else order.sensitivity,
+            attenuation=attenuation,
+        ),
     )
 
 
-def _geometry(
-    corpus: PromptCorpus, inputs: Inputs, options: AuditOptions, progress: Progress | None
-) -> GeometryStats | None:
-    embeddings = inputs.embeddings
-    if embeddings is None:
-        if inputs.encoder is None:
-            return None
-        draw = np.random.default_rng(options.seed).permutation(len(corpus))[: options.sample]
-        texts = [corpus.texts[row] for row in np.sort(draw)]
-        embeddings = pooled_features(inputs.encoder, texts, progress=_stage(progress, "features"))
-    return measure_geometry(embeddings, options.geometry, _stage(progress, "geometry"))
-
-
-def _sources(counts: CorpusCounts, options: AuditOptions, read_as: Mapping[str, str]) -> tuple[SourceReport, ...]:
-    return tuple(
-        replace(_source(name, found, options, by_occurrence=True), read_as=read_as.get(name))
-        for name, found in counts.by_source.items()
-    )
-
-
-def _source(name: str, counts: LengthCounts, options: AuditOptions, *, by_occurrence: bool) -> SourceReport:
-    histogram = counts.occurrences if by_occurrence else counts.distinct
+def _source(
+    name: str, histogram: Counts, distinct: Counts, lengths: Sequence[int], read_as: Mapping[str, str] | None = None
+) -> SourceReport:
     return SourceReport(
         name=name,
-        total=int(counts.occurrences.sum()),
-        distinct=int(counts.distinct.sum()),
+        read_as=(read_as or {}).get(name),
+        total=int(histogram.sum()),
+        distinct=int(distinct.sum()),
         tokens=summarize(histogram),
-        context=tuple(use_of_context(histogram, length) for length in check_contexts(options.contexts)),
+        context=tuple(use_of_context(histogram, length) for length in lengths),
         histogram=histogram,
     )
 
 
 def _stage(progress: Progress | None, name: str) -> Callable[[float], None] | None:
-    if progress is None:
-        return None
-    return lambda share: progress(name, share)
+    return None if progress is None else lambda share: progress(name, share)

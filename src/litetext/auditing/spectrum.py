@@ -1,12 +1,6 @@
-"""The linear size of a cloud of points: mergeable moments, and ranks read from the spectrum of the covariance.
+"""The linear size of a cloud of points: ranks read from the spectrum of the covariance of centred rows."""
 
-Everything here is about CENTERED data: the mean is taken off first (``outer / count`` of `StreamingMoments` is the
-second moment about the origin).
-"""
-
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,66 +10,42 @@ from litetext.errors import ArrayError
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-_CHUNK = 4096
+SIZES = ("effective_rank", "rank_95", "rank_99", "participation_ratio")
+"""What `spectrum_sizes` gives, in this order."""
 
 
-@dataclass(frozen=True, eq=False)
-class StreamingMoments:
-    """Partial sums of rows: those of two disjoint sets of rows add up to those of their union.
+def spectrum_of(rows: npt.NDArray[Any], groups: int, resamples: int, rng: np.random.Generator) -> tuple[Vector, Matrix]:
+    """Eigenvalues of the covariance of rows, and the `SIZES` of bootstrap samples of them.
 
-    Sums about the origin lose digits when the mean is large beside the spread; take a common mean off the rows first.
+    Random groups of rows are drawn with replacement, not single rows. A sample without any spread (nothing but copies
+    of one row) has no sizes and is left out.
 
     Args:
-        count: number of rows.
-        total: [D], the sum of the rows.
-        outer: [D, D], the sum of the outer products of the rows with themselves.
+        rows: [N, D].
+        groups: how many groups the rows are parted into, if there are as many rows.
+        resamples: number of bootstrap samples.
+        rng: where the draws come from.
+
+    Returns:
+        The eigenvalues [D], largest first, and the sizes [at most resamples, 4].
     """
+    mean = rows.mean(axis=0, dtype=np.float64)  # sums about the origin would lose digits where it is large
+    parts = np.array_split(rng.permutation(len(rows)), min(groups, len(rows)))
+    counts = np.array([len(part) for part in parts], dtype=np.float64)
+    sums, products = np.empty((len(parts), mean.size)), np.empty((len(parts), mean.size**2))
+    for index, part in enumerate(parts):
+        centred = rows[part] - mean
+        sums[index], products[index] = centred.sum(axis=0), (centred.T @ centred).ravel()
 
-    count: int
-    total: Vector
-    outer: Matrix
+    def eigenvalues_of(weights: Vector) -> Vector:
+        count, total = weights @ counts, weights @ sums
+        second = (weights @ products).reshape(mean.size, mean.size)
+        return eigenvalues(second / count - np.outer(total, total) / count**2)
 
-    @classmethod
-    def of(cls, rows: npt.NDArray[Any]) -> Self:
-        """StreamingMoments of rows [N, D], accumulated in float64, a chunk of rows at a time."""
-        width = rows.shape[1]
-        total, outer = np.zeros(width), np.zeros((width, width))
-        for start in range(0, len(rows), _CHUNK):
-            chunk = np.asarray(rows[start : start + _CHUNK], dtype=np.float64)
-            total += chunk.sum(axis=0)
-            outer += chunk.T @ chunk
-        return cls(len(rows), total, outer)
-
-    def merge(self, other: "StreamingMoments") -> "StreamingMoments":
-        """StreamingMoments of both sets of rows together.
-
-        Raises:
-            ArrayError: the rows have different widths.
-        """
-        if self.total.shape != other.total.shape:
-            raise ArrayError(f"rows of {self.total.size} and of {other.total.size} numbers", hint="merge equal widths")
-        return StreamingMoments(self.count + other.count, self.total + other.total, self.outer + other.outer)
-
-    def covariance(self) -> Matrix:
-        """Covariance [D, D] about the mean, divided by ``count``.
-
-        Raises:
-            ArrayError: there are no rows.
-        """
-        if not self.count:
-            raise ArrayError("moments of no rows have no covariance", hint="give at least one row")
-        mean = self.total / self.count
-        return self.outer / self.count - np.outer(mean, mean)
-
-
-@dataclass(frozen=True)
-class SpectrumSizes:
-    """Four ways to say how many directions a spectrum fills (see the functions of the same names)."""
-
-    effective_rank: float
-    rank_95: float
-    rank_99: float
-    participation_ratio: float
+    draws = rng.multinomial(len(parts), np.full(len(parts), 1 / len(parts)), size=resamples)
+    sampled = (eigenvalues_of(weights.astype(np.float64)) for weights in draws)
+    sizes = [spectrum_sizes(values) for values in sampled if values.any()]
+    return eigenvalues_of(np.ones(len(parts))), np.array(sizes, dtype=np.float64).reshape(-1, len(SIZES))
 
 
 def eigenvalues(covariance: Matrix) -> Vector:
@@ -126,61 +96,22 @@ def participation_ratio(variances: npt.ArrayLike) -> float:
     return float(1 / np.square(_shares(variances)).sum())
 
 
-def spectrum_sizes(variances: Vector) -> SpectrumSizes:
-    """All sizes of one spectrum: eigenvalues [D] of the covariance.
+def spectrum_sizes(variances: Vector) -> tuple[float, float, float, float]:
+    """The `SIZES` of a spectrum: eigenvalues [D] of the covariance.
 
     Raises:
         ArrayError: no value is above zero.
     """
-    return SpectrumSizes(
-        effective_rank=effective_rank(np.sqrt(variances)),
-        rank_95=linear_rank(variances, 0.95),
-        rank_99=linear_rank(variances, 0.99),
-        participation_ratio=participation_ratio(variances),
+    return (
+        effective_rank(np.sqrt(variances)),
+        linear_rank(variances, 0.95),
+        linear_rank(variances, 0.99),
+        participation_ratio(variances),
     )
 
 
-def random_groups(rows: npt.NDArray[Any], groups: int, rng: np.random.Generator) -> list[StreamingMoments]:
-    """StreamingMoments of random parts of rows [N, D] less their common mean: at most ``groups`` parts, none empty."""
-    mean = rows.mean(axis=0, dtype=np.float64)
-    parts = np.array_split(rng.permutation(len(rows)), min(groups, len(rows)))
-    return [StreamingMoments.of(rows[part] - mean) for part in parts]
-
-
-def resampled_sizes(groups: Sequence[StreamingMoments], resamples: int, rng: np.random.Generator) -> Matrix:
-    """Sizes of bootstrap samples of groups of rows, drawn with replacement.
-
-    The groups must be exchangeable (random parts of the rows). A sample without any spread (nothing but copies of one
-    row) has no sizes and is left out.
-
-    Args:
-        groups: moments of each group.
-        resamples: number of bootstrap samples.
-        rng: where the draws come from.
-
-    Returns:
-        float64 [at most resamples, 4], the columns in the order of the fields of `SpectrumSizes`.
-    """
-    counts = np.array([group.count for group in groups], dtype=np.float64)
-    totals = np.stack([group.total for group in groups])
-    outers = np.stack([group.outer.ravel() for group in groups])
-    width = totals.shape[1]
-    sizes = []
-    for weights in rng.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=resamples):
-        drawn = weights.astype(np.float64)
-        outer = (drawn @ outers).reshape(width, width)
-        values = eigenvalues(StreamingMoments(int(drawn @ counts), drawn @ totals, outer).covariance())
-        if values.any():
-            sizes.append(astuple(spectrum_sizes(values)))
-    return np.array(sizes, dtype=np.float64).reshape(-1, 4)
-
-
 def _shares(values: npt.ArrayLike) -> Vector:
-    """Values as parts of their sum.
-
-    Raises:
-        ArrayError: no value is above zero.
-    """
+    """Values as parts of their sum."""
     array = np.asarray(values, dtype=np.float64)
     total = array.sum()
     if not total > 0:

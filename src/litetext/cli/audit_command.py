@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from litetext.cli._app import Result, command
 from litetext.cli._options import (
     MODEL_HELP,
@@ -14,7 +12,9 @@ from litetext.cli._options import (
     Device,
     Format,
     Positions,
+    argument,
     open_encoder,
+    option,
     read_corpus,
 )
 from litetext.cli._output import check_ours, check_target, echo, show_progress
@@ -40,65 +40,62 @@ MICRO = "micro"  # as a model; a folder of the user's that is called so is given
 def audit(
     sources: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="SOURCE",
-            show_default=False,
-            help="Files, folders, globs or - for standard input: .txt .csv .tsv .json .jsonl .parquet, COCO, LVIS, "
+        argument(
+            "Files, folders, globs or - for standard input: .txt .csv .tsv .json .jsonl .parquet, COCO, LVIS, "
             "SA-Co, RefCOCO .p, Hugging Face data sets; .gz and .zst too. None: the bundled corpus.",
+            metavar="SOURCE",
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="DIR", help="Write report.html, report.json and figures/*.svg there."),
+        option("Write report.html, report.json and figures/*.svg there.", "-o", "--output", metavar="DIR"),
     ] = None,
     lengths: Annotated[
-        str, typer.Option(metavar="L,L,...", help="Context lengths to report, start and end tokens counted.")
+        str, option("Context lengths to report, start and end tokens counted.", metavar="L,L,...")
     ] = "8,16,32,77",
-    limit: Annotated[float, typer.Option(help="Share of prompts that the advised context may truncate.")] = 0.01,
+    limit: Annotated[float, option("Share of prompts that the advised context may truncate.")] = 0.01,
     file_format: Format = None,
     column: Column = None,
-    count_column: Annotated[str | None, typer.Option(metavar="NAME", help="Column or field with the count.")] = None,
+    count_column: Annotated[str | None, option("Column or field with the count.", metavar="NAME")] = None,
     embeddings: Annotated[
         str | None,
-        typer.Option(metavar="FILE[#NAME]", help="Embeddings [N, D] to measure: .npy, .npz or .safetensors."),
+        option("Embeddings [N, D] to measure: .npy, .npz or .safetensors.", metavar="FILE[#NAME]"),
     ] = None,
     text_encoder: Annotated[
         str | None,
-        typer.Option(
-            metavar=PATH_OR_HUB,
-            help="Text encoder to measure geometry and word order with: any that `inspect` knows, or another Hugging "
+        option(
+            "Text encoder to measure geometry and word order with: any that `inspect` knows, or another Hugging "
             "Face text model.",
+            metavar=PATH_OR_HUB,
         ),
     ] = None,
     positions: Positions = "auto",
     context_length: ContextLength = None,
     position_table: Annotated[
         str | None,
-        typer.Option(metavar="FILE[#NAME]", help="Position table [T, C]: an array, or a checkpoint that has one."),
+        option("Position table [T, C]: an array, or a checkpoint that has one.", metavar="FILE[#NAME]"),
     ] = None,
     student: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "Follow the error of this student's features through --model, to the attention weights and the masks.",
             metavar=PATH_OR_HUB,
-            help="Follow the error of this student's features through --model, to the attention weights and the masks.",
         ),
     ] = None,
-    model: Annotated[str | None, typer.Option(metavar=PATH_OR_HUB, help=f"With --student. {MODEL_HELP}")] = None,
+    model: Annotated[str | None, option(f"With --student. {MODEL_HELP}", metavar=PATH_OR_HUB)] = None,
     images: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="PATH",
-            help="With --student: images, folders or globs, may be repeated; the prompts are asked of them. Default "
+        option(
+            "With --student: images, folders or globs, may be repeated; the prompts are asked of them. Default "
             "with --model micro: scenes of the micro world with phrases of their own.",
+            metavar="PATH",
         ),
     ] = None,
-    pairs: Annotated[int, typer.Option(help="With --student: the most (image, phrase) pairs.")] = 300,
-    sample: Annotated[int, typer.Option(help="Distinct prompts whose features the encoder computes.")] = 5000,
-    discard: Annotated[float, typer.Option(help="Share of the largest ratios that TwoNN leaves out.")] = 0.1,
-    neighbors: Annotated[
-        str, typer.Option(metavar="K,K", help="Range of neighbors that the MLE averages over.")
-    ] = "10,20",
-    seed: Annotated[int, typer.Option(help="Seed of samples and bootstraps.")] = 0,
+    pairs: Annotated[int, option("With --student: the most (image, phrase) pairs.")] = 300,
+    sample: Annotated[int, option("Distinct prompts whose features the encoder computes.")] = 5000,
+    discard: Annotated[float, option("Share of the largest ratios that TwoNN leaves out.")] = 0.1,
+    neighbors: Annotated[str, option("Range of neighbors that the MLE averages over.", metavar="K,K")] = "10,20",
+    seed: Annotated[int, option("Seed of samples and bootstraps.")] = 0,
     device: Device = "auto",
 ) -> Result:
     """Measure what prompts use of a text encoder.
@@ -147,11 +144,8 @@ def _open_model(
     model: str, images: list[str] | None, pairs: int, seed: int, device: str
 ) -> "tuple[Segmenter, Sequence[Any]]":
     """A segmenter and what it is asked: images, or scenes of the micro world with phrases of their own."""
-    try:
-        from litetext.sam3.images import find_images
-        from litetext.sam3.segmenter import Segmenter
-    except ImportError as error:
-        raise MissingExtraError("a segmenter", "sam3") from error
+    from litetext.sam3.images import find_images
+    from litetext.sam3.segmenter import Segmenter
     if images:
         paths = find_images(images)
         return Segmenter.from_pretrained(model, device=device), paths

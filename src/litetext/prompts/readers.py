@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from litetext.errors import PromptError
+from litetext.errors import OptionError, PromptError
 from litetext.prompts.apart import read_apart
-from litetext.prompts.corpus import Prompt
+from litetext.prompts.corpus import Prompt, PromptCorpus, checked_iterable
 from litetext.prompts.documents import read_json, read_jsonl
 from litetext.prompts.opening import (
     FORMATS,
@@ -66,6 +66,31 @@ def read_prompts(
             yield Prompt(checked_text(text, source.where), count, source.name)
         if empty:
             raise PromptError("no prompts in the file", where=source.where, hint="give a file with at least one phrase")
+
+
+def as_corpus(source: PromptCorpus | str | Path | Iterable[Prompt | Path | str]) -> PromptCorpus:
+    """The prompts that a user of a function means.
+
+    Args:
+        source: a corpus; a string or `Path`, which names a file, a folder, a pattern or ``-``; or several items:
+            `Path` objects are read, strings and `Prompt`s are prompts themselves.
+
+    Raises:
+        OptionError: something else, or strings that all name files.
+        PromptError: a source cannot be read, or there is no prompt.
+    """
+    if isinstance(source, PromptCorpus):
+        return source
+    items = [Path(source)] if isinstance(source, str | Path) else list(checked_iterable(source))
+    paths = [item for item in items if isinstance(item, Path)]
+    if len(paths) == len(items):
+        read_as: dict[str, str] = {}
+        return PromptCorpus.build(read_prompts(paths, read_as=read_as), read_as)
+    if all(isinstance(item, str) and format_of_name(item) and Path(item).exists() for item in items):
+        raise OptionError("strings that name files where prompts are to be", hint="give pathlib.Path objects")
+    if paths:
+        raise OptionError("prompts among paths", hint="give the ones or the others")
+    return PromptCorpus.build(item for item in items if not isinstance(item, Path))
 
 
 def _read(source: Source, options: ReadOptions, read_as: dict[str, str]) -> Iterator[tuple[str, int]]:

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -8,11 +9,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from litetext.auditing.advice import recommend
 from litetext.auditing.figures import draw_figures
-from litetext.auditing.order import OrderOptions
-from litetext.auditing.page import factor, number, percent, write_report
-from litetext.auditing.run import AuditOptions, AuditReport, Inputs, audit
-from litetext.auditing.tables import print_report
+from litetext.auditing.rendering import factor, number, print_report, write_report
+from litetext.auditing.run import AuditReport, audit
 from litetext.prompts.corpus import Prompt, PromptCorpus
 from tests.auditing.fakes import FakeEncoder
 from tests.auditing.injected import some_attenuation
@@ -26,9 +26,11 @@ def report() -> AuditReport:
         f"{a} {b} beside the {c}" for a in ("red", "white") for b in ("dog", "car", "cup") for c in ("hill", "lamp")
     ]
     prompts = [Prompt(text, 1 + index, SOURCE if index % 3 else "b.txt") for index, text in enumerate(texts)]
-    attenuation = some_attenuation(student_name=SOURCE)
-    inputs = Inputs(FakeEncoder(whole=True, width=48), positions=np.eye(16, dtype=np.float32), attenuation=attenuation)
-    return audit(PromptCorpus.build(prompts), inputs, AuditOptions(sample=12, order=OrderOptions(sample=10)))
+    encoder = FakeEncoder(whole=True, width=48)
+    report = audit(PromptCorpus.build(prompts), encoder=encoder, positions=np.eye(16, dtype=np.float32), sample=12)
+    stats = some_attenuation(student_name=SOURCE)
+    advice = recommend(report.whole.histogram, 0.01, report.vocabulary, geometry=report.geometry, attenuation=stats)
+    return replace(report, attenuation=stats, advice=(*report.advice, *advice[-2:-1]))
 
 
 @pytest.fixture(scope="module")
@@ -115,14 +117,13 @@ def test_terminal(report: AuditReport) -> None:
     assert "intrinsic dimension, TwoNN" in text
     assert "[bold]犬.txt" in text
     assert "3 pairs of 3 images, 2 phrases (1 truncated)" in " ".join(text.split())
-    factors = next(line for line in text.splitlines() if "mask logits" in line)
-    assert factors.split()[-3:] == ["5.00x", "10.0x", "20.0x"]
+    factors = next(line for line in text.splitlines() if "features to mask logits" in line)
+    assert factors.split()[-2:] == ["5.00x", "20.0x"]
     for topic in ("context", "vocabulary", "rank", "order", "attenuation", "student"):
         assert f"{topic}: " in text
 
 
 def test_numbers_for_people() -> None:
-    assert [percent(share) for share in (0, 0.0012, 0.5, 1)] == ["0.0 %", "0.12 %", "50.0 %", "100.0 %"]
     assert [number(value) for value in (1234567, 2.5, 3.0)] == ["1,234,567", "2.50", "3"]
     assert [factor(value) for value in (0.123, 9.99, 12.34, 1234.5, None)] == [
         "0.12x",
