@@ -15,7 +15,7 @@ from litetext.checkpoints import shipped
 from litetext.checkpoints.shipped import shipped_folder
 from litetext.checkpoints.writer import save_student
 from litetext.cli import run
-from litetext.cli.retention_command import student_name
+from litetext.cli.evaluate_commands import student_name
 from litetext.encoders.config import StudentConfig
 from litetext.encoders.student import build_student
 from litetext.micro.phrases import make_pairs

@@ -6,10 +6,9 @@ from litetext.cli import (  # noqa: F401 - importing a file adds its commands
     compress_commands,
     distill_command,
     encoder_commands,
-    evaluate_command,
+    evaluate_commands,
     export_command,
     micro_commands,
-    retention_command,
     segment_command,
 )
 from litetext.cli._app import app, main, run

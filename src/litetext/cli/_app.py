@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 import litetext
 from litetext.cli._output import echo, print_json
-from litetext.errors import LiteTextError
+from litetext.errors import LiteTextError, MissingExtraError
 
 # Typer carries a copy of click without publishing it; the base of its public BadParameter is click's UsageError.
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
@@ -68,6 +68,8 @@ def command(
 ) -> Callable[[Callable[..., Result | None]], Callable[..., Result | None]]:
     """Add a function as a command with the options --json and --debug, and print its result.
 
+    A package that it imports and that is not installed is one of the extra sam3.
+
     Args:
         stage: heading in the help of the group; None: a heading for all.
         examples: lines shown below the help.
@@ -77,7 +79,12 @@ def command(
     def add(function: Callable[..., Result | None]) -> Callable[..., Result | None]:
         @wraps(function)
         def run_command(*, json: bool, debug: bool, **values: Any) -> None:  # noqa: ARG001 - `run` looks for --debug
-            result = function(**values)
+            try:
+                result = function(**values)
+            except ModuleNotFoundError as error:
+                if str(error.name).startswith("litetext"):
+                    raise
+                raise MissingExtraError(f"litetext {function.__name__}", "sam3") from error
             if result is None:  # a process that does not report
                 return
             if json:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,6 +20,17 @@ PATH, PATH_OR_HUB = "PATH", "PATH|HF_ID"
 MODEL_HELP = "SAM3 model: a folder, a name on the Hugging Face hub, or micro: the small one in this package."
 _READING_LINES = 12
 
+
+def option(help_text: str, *names: str, metavar: str | None = None, **more: Any) -> Any:
+    """An option, with the help first."""
+    return typer.Option(*names, help=help_text, metavar=metavar, **more)
+
+
+def argument(help_text: str, *, metavar: str) -> Any:
+    """An argument, with the help first."""
+    return typer.Argument(help=help_text, metavar=metavar)
+
+
 # Choices, as their functions have them; written here so that --help imports none of those.
 PositionTable = Literal["auto", "slice", "interpolate", "keep"]
 ComputeDtype = Literal["auto", "fp32", "bf16", "fp16"]
@@ -27,55 +38,45 @@ Split = Literal["train", "validation", "test"]
 
 Sources = Annotated[
     list[str] | None,
-    typer.Argument(
+    argument(
+        "Phrases: files, folders, globs or - as `litetext audit` reads them. None: the bundled corpus.",
         metavar="SOURCE",
-        show_default=False,
-        help="Phrases: files, folders, globs or - as `litetext audit` reads them. None: the bundled corpus.",
     ),
 ]
-Format = Annotated[str | None, typer.Option("--format", metavar="NAME", help="Read every source as this format.")]
-Column = Annotated[str | None, typer.Option(metavar="NAME", help="Column or field with the text.")]
-OutputFile = Annotated[
-    Path, typer.Option("-o", "--output", metavar="FILE", show_default=False, help="The file to write.")
-]
-OutputFolder = Annotated[
-    Path, typer.Option("-o", "--output", metavar="DIR", show_default=False, help="The folder to write.")
-]
-Model = Annotated[str, typer.Option(metavar=PATH_OR_HUB, help=MODEL_HELP)]
+Format = Annotated[str | None, option("Read every source as this format.", "--format", metavar="NAME")]
+Column = Annotated[str | None, option("Column or field with the text.", metavar="NAME")]
+OutputFile = Annotated[Path, option("The file to write.", "-o", "--output", metavar="FILE")]
+OutputFolder = Annotated[Path, option("The folder to write.", "-o", "--output", metavar="DIR")]
+Model = Annotated[str, option(MODEL_HELP, metavar=PATH_OR_HUB)]
 TextEncoderOption = Annotated[
     str | None,
-    typer.Option(
+    option(
+        "Text encoder, exported one or prompt bank instead of the model's own encoder, which is not loaded then.",
         "--text-encoder",
         metavar=PATH_OR_HUB,
-        help="Text encoder, exported one or prompt bank instead of the model's own encoder, which is not loaded then.",
     ),
 ]
 Fallback = Annotated[
-    str | None, typer.Option(metavar=PATH_OR_HUB, help="Encoder for phrases missing from the bank (--text-encoder).")
+    str | None, option("Encoder for phrases missing from the bank (--text-encoder).", metavar=PATH_OR_HUB)
 ]
-StudentArgument = Annotated[
-    str, typer.Argument(metavar="STUDENT", show_default=False, help="A student, as `litetext inspect` takes it.")
-]
-Positions = Annotated[PositionTable, typer.Option(help="Position table of the encoder.")]
-ContextLength = Annotated[int | None, typer.Option(help="Tokens that the encoder reads. Default: its own.")]
-Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute; cuda:N for one of several.")]
-Dtype = Annotated[ComputeDtype, typer.Option(help="What to compute in; auto: float32.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+StudentArgument = Annotated[str, argument("A student, as `litetext inspect` takes it.", metavar="STUDENT")]
+Positions = Annotated[PositionTable, option("Position table of the encoder.")]
+ContextLength = Annotated[int | None, option("Tokens that the encoder reads. Default: its own.")]
+Device = Annotated[str, option("Where to compute; cuda:N for one of several.", metavar="auto|cpu|cuda|mps")]
+Dtype = Annotated[ComputeDtype, option("What to compute in; auto: float32.")]
+Seed = Annotated[int, option("The same seed gives the same result.")]
 Truths = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
+        "Ground truth of an annotator (COCO JSON of SA-Co Gold's kind). Several: one after another, --gt again, "
+        "or with commas.",
         "--gt",
         metavar="FILE|DIR",
-        show_default=False,
-        help="Ground truth of an annotator (COCO JSON of SA-Co Gold's kind). Several: one after another, --gt again, "
-        "or with commas.",
     ),
 ]
-MoreTruths = Annotated[
-    list[str] | None, typer.Argument(metavar="FILE", show_default=False, help="Ground truth of more annotators.")
-]
+MoreTruths = Annotated[list[str] | None, argument("Ground truth of more annotators.", metavar="FILE")]
 PictureFolders = Annotated[
-    list[Path] | None, typer.Option(metavar="DIR", help="Where the pictures' file_name starts; may be repeated.")
+    list[Path] | None, option("Where the pictures' file_name starts; may be repeated.", metavar="DIR")
 ]
 
 
@@ -132,7 +133,7 @@ def open_encoder(
         EncoderError: it cannot be loaded.
         OptionError: no such device or number type, or positions or a context length for what has its own.
     """
-    from litetext.export.runtime_encoder import is_served, open_served
+    from litetext.export.runtime import is_served, open_served
 
     if is_served(spec):
         _refuse_positions(spec, positions, context_length)
@@ -149,9 +150,9 @@ def measure(spec: str, encoder: "TextEncoder") -> "EncoderSize":
         EncoderError: nothing there, or no (single) text encoder in it.
     """
     from litetext.checkpoints.size import EncoderSize, measure_encoder
-    from litetext.export.runtime_encoder import ServedEncoder
+    from litetext.features.encode import AsTextEncoder
 
-    if isinstance(encoder, ServedEncoder):
+    if isinstance(encoder, AsTextEncoder):
         return EncoderSize(spec, encoder.parameters, encoder.bytes)
     return measure_encoder(spec, encoder)
 
@@ -221,7 +222,7 @@ class ModelChoice:
         return described
 
     def _load_encoder(self, phrases: Sequence[str]) -> "TextEncoder | None":
-        from litetext.export.runtime_encoder import is_served, open_served
+        from litetext.export.runtime import is_served, open_served
 
         spec, fallback = self.text_encoder, self.fallback
         if spec is None:

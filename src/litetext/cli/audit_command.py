@@ -18,7 +18,7 @@ from litetext.cli._options import (
     read_corpus,
 )
 from litetext.cli._output import check_ours, check_target, echo, show_progress
-from litetext.errors import MissingExtraError, OptionError
+from litetext.errors import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,6 +146,7 @@ def _open_model(
     """A segmenter and what it is asked: images, or scenes of the micro world with phrases of their own."""
     from litetext.sam3.images import find_images
     from litetext.sam3.segmenter import Segmenter
+
     if images:
         paths = find_images(images)
         return Segmenter.from_pretrained(model, device=device), paths

@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from litetext.cli._app import Result, command
 from litetext.cli._options import PATH_OR_HUB, ContextLength, Device
 from litetext.cli._output import check_target, show_progress
-from litetext.errors import MissingExtraError, OptionError
+from litetext.errors import OptionError
 
 if TYPE_CHECKING:
     import torch
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     "litetext distill s0.toml -o s0 --features features --hold-out gold.json",
     "litetext distill --features features --preset xs --epochs 40 -o xs --json",
     "torchrun --nproc-per-node 2 -m litetext distill s0.toml -o s0\n"
-    "\b\ns0.toml says what differs from the defaults:\n  [student]\n  preset = 's0'\n  init = 'mobileclip_s0.pt'\n"
-    "  [losses]\n  consistency = 0.1\n  [training]\n  epochs = 40\n  dtype = 'bf16'",
+    "\b\ns0.toml has what differs from the defaults:\n  preset = 's0'\n  init = 'mobileclip_s0.pt'\n"
+    "  epochs = 40\n  dtype = 'bf16'\n  [losses]\n  consistency = 0.1",
 )
 def distill(
     recipe: Annotated[
@@ -77,17 +77,23 @@ def distill(
 
     An interrupted run resumes automatically.
     """
-    try:
-        from litetext.distillation.train import is_main_process, local_rank, train_student
-    except ImportError as error:
-        raise MissingExtraError("distillation", "sam3") from error
     from litetext.device import choose_share
     from litetext.distillation.recipe import read_recipe
+    from litetext.distillation.train import is_main_process, local_rank, train_student
 
     changes = {
-        **{"features": features, "preset": preset, "init": init, "context_length": context_length, "model": model},
-        **{"epochs": epochs, "batch_size": batch_size, "lr": lr, "dtype": dtype, "seed": seed},
-        **{"gold": gold or None, "images": images or None},
+        "features": features,
+        "preset": preset,
+        "init": init,
+        "context_length": context_length,
+        "model": model,
+        "gold": gold or None,
+        "images": images or None,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "dtype": dtype,
+        "seed": seed,
     }
     settings = read_recipe(recipe, changes)
     settings = replace(settings, hold_out=(*settings.hold_out, *(hold_out or ())))
@@ -119,14 +125,14 @@ def _host(recipe: "DistillRecipe", device: "torch.device") -> "Host | None":
         return Host(name)
     from litetext.evaluation.host_eval import HostEvaluator, NullTextEncoder
     from litetext.evaluation.labeled_pairs import GoldPairs
-    from litetext.features.store import FeatureCache
+    from litetext.features.store import FeatureStore
     from litetext.sam3.segmenter import Segmenter
     from litetext.sam3.text_projections import TextProjections
 
     paths = [Path(one) for one in recipe.images]
     pairs = GoldPairs.read([Path(one) for one in gold], paths) if gold else None  # before anything large is loaded
     segmenter = Segmenter.from_pretrained(
-        name, NullTextEncoder(FeatureCache.open(recipe.features).width), device=device
+        name, NullTextEncoder(FeatureStore.open(recipe.features).width), device=device
     )
     projections = TextProjections(segmenter.detector) if recipe.losses.kinds else None
     return Host(name, projections, None if pairs is None else HostEvaluator(segmenter, pairs).figures)
@@ -136,7 +142,7 @@ def _summary(report: "DistillReport") -> str:
     best = report.best
     names = ("cosine", "end_cosine", "retrieval", "order", "val_loss", "cgf1")
     figures = ", ".join(f"{name} {best[name]:.4f}" for name in names if name in best)
-    held = ", ".join(str(item['name']) for item in report.split.held_out) or "nothing"
+    held = ", ".join(str(item["name"]) for item in report.split.held_out) or "nothing"
     return (
         f"{report.path}: {report.parameters / 1e6:.2f} M parameters, best after epoch {best['epoch']:g}: {figures}\n"
         f"{report.growth} Held out: {held}."

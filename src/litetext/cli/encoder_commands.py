@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
 from litetext.cli._app import Result, command
 from litetext.cli._options import (
     PATH_OR_HUB,
@@ -16,11 +14,13 @@ from litetext.cli._options import (
     OutputFile,
     Positions,
     Sources,
+    argument,
     open_encoder,
+    option,
     read_corpus,
 )
 from litetext.cli._output import check_target, show_progress
-from litetext.errors import EncoderError, MissingExtraError, OptionError
+from litetext.errors import EncoderError, OptionError
 
 if TYPE_CHECKING:
     from litetext.features.protocol import TextEncoder
@@ -38,31 +38,21 @@ STAGE = "Encoders"
 def embed(
     output: Annotated[
         Path,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="CACHE",
-            show_default=False,
-            help="The folder to write; an existing cache is extended.",
-        ),
+        option("The folder to write; an existing cache is extended.", "-o", "--output", metavar="CACHE"),
     ],
     teacher: Annotated[
         str,
-        typer.Option(
-            metavar=PATH_OR_HUB,
-            show_default=False,
-            help="The teacher: any that `inspect` knows, or another Hugging Face text model.",
-        ),
+        option("The teacher: any that `inspect` knows, or another Hugging Face text model.", metavar=PATH_OR_HUB),
     ],
     sources: Sources = None,
     file_format: Format = None,
     column: Column = None,
     positions: Positions = "auto",
     context_length: ContextLength = None,
-    store_dtype: Annotated[Literal["fp16", "bf16"], typer.Option(help="What to store features in.")] = "fp16",
-    batch_tokens: Annotated[int, typer.Option(help="The most tokens that the teacher reads at once.")] = 2048,
+    store_dtype: Annotated[Literal["fp16", "bf16"], option("What to store features in.")] = "fp16",
+    batch_tokens: Annotated[int, option("The most tokens that the teacher reads at once.")] = 2048,
     shard_tokens: Annotated[
-        int, typer.Option(help="Tokens of a shard; after a crash at most one shard is computed again.")
+        int, option("Tokens of a shard; after a crash at most one shard is computed again.")
     ] = 16_384,
     device: Device = "auto",
 ) -> Result:
@@ -70,10 +60,8 @@ def embed(
 
     An interrupted run resumes automatically.
     """
-    try:
-        from litetext.features.embed import embed as run_embed
-    except ImportError as error:
-        raise MissingExtraError("features of a teacher", "sam3") from error
+    from litetext.features.embed import embed as run_embed
+
     check_target(output, models=[teacher], sources=sources, folder=True)
     corpus = read_corpus(sources, file_format, column)
     encoder = open_encoder(teacher, positions, context_length, device)
@@ -110,15 +98,13 @@ def bank(
     sources: Sources = None,
     text_encoder: Annotated[
         str | None,
-        typer.Option(metavar=PATH_OR_HUB, help="Encodes the phrases: SAM3, a student, micro, or a text model."),
+        option("Encodes the phrases: SAM3, a student, micro, or a text model.", metavar=PATH_OR_HUB),
     ] = None,
     features: Annotated[
         Path | None,
-        typer.Option(
-            metavar="CACHE", help="Instead: features of `litetext embed`; without SOURCE, of all its phrases."
-        ),
+        option("Instead: features of `litetext embed`; without SOURCE, of all its phrases.", metavar="CACHE"),
     ] = None,
-    store_dtype: Annotated[Literal["fp16", "int8"], typer.Option(help="What to store features in.")] = "fp16",
+    store_dtype: Annotated[Literal["fp16", "int8"], option("What to store features in.")] = "fp16",
     file_format: Format = None,
     column: Column = None,
     positions: Positions = "auto",
@@ -163,11 +149,10 @@ def bank(
 def inspect(
     file: Annotated[
         str,
-        typer.Argument(
-            metavar="FILE",
-            show_default=False,
-            help="A .pt or .safetensors file, a model folder, a name on the Hugging Face hub, a prompt bank, or what "
+        argument(
+            "A .pt or .safetensors file, a model folder, a name on the Hugging Face hub, a prompt bank, or what "
             "`litetext export` wrote.",
+            metavar="FILE",
         ),
     ],
 ) -> Result:
@@ -200,21 +185,18 @@ def inspect(
     "litetext convert s0.safetensors -o s0-transformers --to huggingface",
 )
 def convert(
-    file: Annotated[str, typer.Argument(metavar="FILE", show_default=False, help="What `litetext inspect` takes.")],
+    file: Annotated[str, argument("What `litetext inspect` takes.", metavar="FILE")],
     output: Annotated[
         Path,
-        typer.Option(
+        option(
+            "What to write: a file; for huggingface a folder, or a file that ends in .safetensors.",
             "-o",
             "--output",
             metavar="FILE",
-            show_default=False,
-            help="What to write: a file; for huggingface a folder, or a file that ends in .safetensors.",
         ),
     ],
-    to: Annotated[Literal["litetext", "upstream", "huggingface"], typer.Option(show_default=False, help="Format.")],
-    heads: Annotated[
-        int | None, typer.Option(help="Attention heads, where the sizes are of no released encoder.")
-    ] = None,
+    to: Annotated[Literal["litetext", "upstream", "huggingface"], option("Format.")],
+    heads: Annotated[int | None, option("Attention heads, where the sizes are of no released encoder.")] = None,
 ) -> Result:
     """Write a text encoder in another format, bit for bit.
 

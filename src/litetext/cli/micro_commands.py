@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from litetext.cli._app import Result, app, command, make_group
 from litetext.cli._options import (
     ContextLength,
@@ -17,9 +15,10 @@ from litetext.cli._options import (
     Seed,
     Split,
     TextEncoderOption,
+    option,
 )
 from litetext.cli._output import check_ours, check_target, echo, print_scores, show_progress
-from litetext.errors import MissingExtraError, OptionError
+from litetext.errors import OptionError
 
 if TYPE_CHECKING:
     from litetext.micro.phrases import Pair
@@ -29,10 +28,10 @@ STAGE = "Micro world"
 micro_group = make_group("The embedded micro SAM3: its world and its scores.")
 app.add_typer(micro_group, name="micro", rich_help_panel=STAGE)
 
-Size = Annotated[int, typer.Option(help="Pixels a side, 48 to 1024.")]
-SplitName = Annotated[Split, typer.Option(help="Part of the world; held-out words are not in train.")]
-MicroModel = Annotated[str, typer.Option(metavar="micro|PATH|HF_ID", help="What segments.")]
-PairCount = Annotated[int, typer.Option(help="(Picture, phrase) pairs, six of each picture; half are absent.")]
+Size = Annotated[int, option("Pixels a side, 48 to 1024.")]
+SplitName = Annotated[Split, option("Part of the world; held-out words are not in train.")]
+MicroModel = Annotated[str, option("What segments.", metavar="micro|PATH|HF_ID")]
+PairCount = Annotated[int, option("(Picture, phrase) pairs, six of each picture; half are absent.")]
 
 
 @command(None, "litetext micro scene -o scene.png --seed 187 --split test", group=micro_group)
@@ -41,7 +40,6 @@ def scene(output: OutputFile, seed: Seed = 0, size: Size = 160, split: SplitName
 
     Each phrase with the number of instances that it names.
     """
-    _need_pillow()
     from PIL import Image
 
     from litetext.micro.phrases import phrases_of
@@ -71,7 +69,6 @@ def world(
 
     The folder gets images/ and gold.json.
     """
-    _need_pillow()
     from litetext.micro.phrases import make_pairs
     from litetext.micro.saco import ANNOTATIONS, is_world, write_saco
     from litetext.micro.scenes import SceneOptions
@@ -102,14 +99,11 @@ def world(
     "litetext embed phrases.txt -o features --teacher micro",
     group=micro_group,
 )
-def phrases(
-    output: OutputFile, count: Annotated[int, typer.Option(help="Different phrases.")] = 20_000, seed: Seed = 0
-) -> Result:
+def phrases(output: OutputFile, count: Annotated[int, option("Different phrases.")] = 20_000, seed: Seed = 0) -> Result:
     """Write phrases of the micro world, one a line.
 
     To distill students from; held-out words are not among them.
     """
-    _need_transformers()
     from litetext.micro.phrases import sample_phrases
     from litetext.storage import write_text
 
@@ -137,13 +131,12 @@ def evaluate(
     context_length: ContextLength = None,
     split: SplitName = "test",
     shuffle: Annotated[
-        bool, typer.Option("--shuffle", help="Ask again with the content words in another order, where they have one.")
+        bool, option("Ask again with the content words in another order, where they have one.", "--shuffle")
     ] = False,
 ) -> Result:
     """Score a model on fresh pairs: cgF1, IL_MCC, pmF1."""
     if pairs < 1:
         raise OptionError(f"{pairs} pairs", where="--pairs", hint="ask for 1 or more")
-    _need_transformers()
     from litetext.evaluation.subsets import GoldScores
     from litetext.micro.evaluation import OUT_OF_DOMAIN, compare_orders, evaluate_pairs, refused_share
     from litetext.micro.model import SIZE
@@ -178,10 +171,7 @@ def evaluate(
 @command(STAGE, "litetext demo", "litetext demo -o shown --model micro-run/weights")
 def demo(output: OutputFolder = Path("demo"), model: MicroModel = "micro") -> Result:
     """Run the whole pipeline and write a page with pictures."""
-    try:
-        from litetext.micro.demo import DemoOptions, run_demo
-    except ImportError as error:
-        raise MissingExtraError("the demonstration", "sam3") from error
+    from litetext.micro.demo import DemoOptions, run_demo
     from litetext.storage import only_writer
 
     check_target(output, models=[model], folder=True)
@@ -204,17 +194,3 @@ def _with_progress(made: Iterable["Pair"], total: int, progress: Callable[[str, 
     for number, pair in enumerate(made, 1):
         progress("drawing", number / total)
         yield pair
-
-
-def _need_transformers() -> None:
-    try:
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("the micro model", "sam3") from error
-
-
-def _need_pillow() -> None:
-    try:
-        import PIL  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("drawing scenes", "sam3") from error

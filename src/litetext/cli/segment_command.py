@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from litetext.cli._app import Result, command
 from litetext.cli._options import (
     ContextLength,
@@ -18,9 +16,11 @@ from litetext.cli._options import (
     ModelChoice,
     Positions,
     TextEncoderOption,
+    argument,
+    option,
 )
 from litetext.cli._output import echo, show_progress
-from litetext.errors import LiteTextError, MissingExtraError, shortened
+from litetext.errors import LiteTextError, shortened
 
 if TYPE_CHECKING:
     from litetext.features.protocol import TextEncoder
@@ -40,19 +40,17 @@ _BETWEEN = re.compile(r"(?<!\d),|,(?!\d)|[;|/]|\s\.\s|\.\s+(?=.+\.\s*$)")
 def segment(
     images: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGE", show_default=False, help="Images, folders of images, or globs."),
+        argument("Images, folders of images, or globs.", metavar="IMAGE"),
     ],
     prompts: Annotated[
         list[str],
-        typer.Option("-p", "--prompt", metavar="PHRASE", show_default=False, help="What to find; may be repeated."),
+        option("What to find; may be repeated.", "-p", "--prompt", metavar="PHRASE"),
     ],
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--output", metavar="DIR", help="Write overlays (NAME.png) and annotations.json (COCO) there."
-        ),
+        option("Write overlays (NAME.png) and annotations.json (COCO) there.", "-o", "--output", metavar="DIR"),
     ] = None,
-    threshold: Annotated[float, typer.Option(help="Instances with a higher score are kept.")] = 0.5,
+    threshold: Annotated[float, option("Instances with a higher score are kept.")] = 0.5,
     model: Model = "facebook/sam3",
     text_encoder: TextEncoderOption = None,
     fallback: Fallback = None,
@@ -65,12 +63,9 @@ def segment(
 
     Masks, overlays, COCO annotations. An interrupted run resumes automatically.
     """
-    try:
-        from litetext.sam3.images import find_images
-        from litetext.sam3.segment_files import SegmentRun, check_failures, overlays_of, print_table
-        from litetext.sam3.segmenter import SegmentOptions
-    except ImportError as error:
-        raise MissingExtraError("segmentation", "sam3") from error
+    from litetext.sam3.images import find_images
+    from litetext.sam3.segment_files import SegmentRun, check_failures, overlays_of, print_table
+    from litetext.sam3.segmenter import SegmentOptions
 
     options = SegmentOptions(threshold=threshold)
     choice = ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback)
