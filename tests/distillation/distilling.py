@@ -40,7 +40,7 @@ def import_everything() -> None:
     import matplotlib.backends.backend_agg  # noqa: F401
     import torch
 
-    import litetext.distillation.distill  # noqa: F401
+    import litetext.distillation.train  # noqa: F401
     from litetext.tokenizer.bpe import clip_tokenizer
 
     clip_tokenizer().encode(["dog"])

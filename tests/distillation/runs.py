@@ -1,5 +1,6 @@
 """Tiny runs of distillation: a teacher of width 8, a student of width 32 with a token table of rank 2."""
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +28,22 @@ def make_cache(folder: Path, width: int = 8) -> Path:
     return folder
 
 
-def tables(cache: Path, **sections: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What a recipe of two epochs of four steps says."""
-    said: dict[str, dict[str, Any]] = {
-        "student": {"preset": "tiny", "rank": 2},
-        "data": {"cache": str(cache), "validation": 0.3},
-        "losses": {"consistency": 0.5},
-        "training": {"epochs": 2, "batch": 4, "rate": 0.01, "save_every": 2, "warm_up": 0.2},
-    }
-    return {name: {**said.get(name, {}), **sections.get(name, {})} for name in said | sections}
+RECIPE = """
+preset = "tiny"
+rank = 2
+validation_fraction = 0.3
+batch_size = 4
+lr = 0.01
+save_steps = 2
+[losses]
+consistency = 0.5
+"""
 
 
-def recipe_of(cache: Path, **sections: dict[str, Any]) -> DistillRecipe:
-    return DistillRecipe.of(tables(cache, **sections))
+def recipe_of(cache: Path, **changes: Any) -> DistillRecipe:
+    """A recipe of two epochs of four steps."""
+    values = {**tomllib.loads(RECIPE), "features": str(cache), "epochs": 2, "warmup_ratio": 0.2}
+    return DistillRecipe.of(values | changes)
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:

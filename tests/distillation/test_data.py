@@ -1,5 +1,6 @@
 """Phrases are parted by their hash, and every batch of every epoch follows from the seed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,39 +9,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
-from litetext.distillation.data import Data, epoch_batches  # noqa: E402
-from litetext.distillation.recipe import DataOptions  # noqa: E402
-from litetext.distillation.validator import retrieval  # noqa: E402
+from litetext.distillation.data import epoch_batches, split_phrases  # noqa: E402
+from litetext.distillation.recipe import DistillRecipe  # noqa: E402
+from litetext.distillation.validation import retrieval  # noqa: E402
 from litetext.errors import CacheError, OptionError  # noqa: E402
-from litetext.features.store import FeatureCache  # noqa: E402
+from litetext.features.store import FeatureStore  # noqa: E402
 from tests.distillation.runs import PHRASES, make_cache  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> FeatureCache:
-    return FeatureCache.open(make_cache(tmp_path_factory.mktemp("cache") / "features"))
+def cache(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    return FeatureStore.open(make_cache(tmp_path_factory.mktemp("cache") / "features"))
 
 
-def test_a_phrase_stays_in_its_part(cache: FeatureCache, tmp_path: Path) -> None:
+def test_a_phrase_stays_in_its_part(cache: FeatureStore, tmp_path: Path) -> None:
     (tmp_path / "some.txt").write_text("\n".join(PHRASES[:12]).upper())
-    options = DataOptions(validation=0.3)
-    whole = Data.read(cache, options, 0)
-    some = Data.read(cache, DataOptions(sources=(str(tmp_path / "some.txt"),), validation=0.3), 0)
+    recipe = DistillRecipe(validation_fraction=0.3)
+    whole = split_phrases(cache, recipe)
+    some = split_phrases(cache, replace(recipe, sources=(str(tmp_path / "some.txt"),)))
     assert sorted([*whole.train, *whole.validation]) == sorted(PHRASES)
     assert set(some.train) == set(whole.train) & set(PHRASES[:12])
     assert set(some.validation) == set(whole.validation) & set(PHRASES[:12])
-    assert set(Data.read(cache, options, 1).validation) != set(whole.validation)
+    assert set(split_phrases(cache, replace(recipe, seed=1)).validation) != set(whole.validation)
 
 
-def test_nothing_left_or_missing_is_said(cache: FeatureCache, tmp_path: Path) -> None:
+def test_nothing_left_or_missing_is_said(cache: FeatureStore, tmp_path: Path) -> None:
     (tmp_path / "all.txt").write_text("\n".join(PHRASES))
     (tmp_path / "more.txt").write_text("dog\nunicorn")
     with pytest.raises(OptionError, match="0 phrases to train on and 0 to validate with"):
-        Data.read(cache, DataOptions(hold_out=(str(tmp_path / "all.txt"),)), 0)
+        split_phrases(cache, DistillRecipe(hold_out=(str(tmp_path / "all.txt"),)))
     with pytest.raises(CacheError, match="no features of 1 phrases, the first is 'unicorn'"):
-        Data.read(cache, DataOptions(sources=(str(tmp_path / "more.txt"),)), 0)
+        split_phrases(cache, DistillRecipe(sources=(str(tmp_path / "more.txt"),)))
 
 
 @given(st.lists(st.integers(2, 16), min_size=1, max_size=300), st.integers(1, 20), st.integers(0, 3))

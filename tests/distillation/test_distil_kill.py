@@ -9,23 +9,10 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("torch")
-from tests.distillation.runs import assert_same, make_cache
+from tests.distillation.runs import RECIPE, assert_same, make_cache
 from tests.distillation.test_kill import environment
 
 pytestmark = [pytest.mark.torch, pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes")]
-RECIPE = """
-[student]
-preset = "tiny"
-rank = 2
-[data]
-validation = 0.3
-[losses]
-consistency = 0.5
-[training]
-batch = 4
-rate = 0.01
-save_every = 2
-"""
 
 
 def test_killed_while_it_writes(tmp_path: Path) -> None:

@@ -10,13 +10,12 @@ pytest.importorskip("torch")
 import torch
 
 from litetext.cli import run
-from litetext.distillation.trainer import Trainer
-from litetext.features.store import FeatureCache
+from litetext.distillation.train import Trainer
+from litetext.features.store import FeatureStore
 from tests.cli.helpers import failure
 from tests.distillation.corpora import files_of
 from tests.distillation.disks import clear, fill, small_disk
-from tests.distillation.runs import assert_same, make_cache
-from tests.distillation.test_distil_kill import RECIPE
+from tests.distillation.runs import RECIPE, assert_same, make_cache
 from tests.distillation.test_kill import arguments
 
 __all__ = ["arguments"]  # a fixture
@@ -44,7 +43,7 @@ def test_embed_at_every_block(capsys: pytest.CaptureFixture[str], arguments: lis
             assert left_over.items() - whole.items() == {
                 (name, data) for name, data in left_over.items() if name == "manifest.json"
             }
-            shards = [shard.path for shard in FeatureCache.open(out).shards] if left_over else []
+            shards = [shard.path for shard in FeatureStore.open(out).shards] if left_over else []
             kept.append(len(shards))
             before = [path.stat().st_ino for path in shards]
             assert run(command) == 0
@@ -116,7 +115,7 @@ def fill_before(patch: pytest.MonkeyPatch, what: str, act: Callable[[], None]) -
     real = getattr(Trainer, method)
 
     def do(self: Trainer, *arguments: Any) -> Any:
-        if not number or self.run.progress.step == int(number):
+        if not number or self.state.progress.step == int(number):
             act()
         return real(self, *arguments)
 

@@ -1,6 +1,7 @@
-"""Losses have the values computed by hand, and neither they nor their gradients know of padding."""
+"""Losses have the values computed by hand, and neither they nor their gradients depend on padding."""
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -8,22 +9,28 @@ import pytest
 torch = pytest.importorskip("torch")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+from torch import nn  # noqa: E402
 
-from litetext.distillation.decoder_losses import Reading  # noqa: E402
 from litetext.distillation.losses import (  # noqa: E402
-    Comparison,
+    KINDS,
+    Alignment,
+    Kind,
     LossWeights,
+    Projected,
     compute_losses,
     consistency,
+    decoder_losses,
     masked_cosine,
     masked_mse,
+    relative_error,
 )
 from litetext.errors import EncoderError, OptionError  # noqa: E402
 from litetext.features.protocol import TextFeatures  # noqa: E402
 from tests.distillation.features import features, gradient, random_features  # noqa: E402
+from tests.encoders.students import prefix_mask  # noqa: E402
 
 pytestmark = pytest.mark.torch
-NONE = LossWeights(mse=0, cosine=0, scoring=1)
+DECODER_ONLY = LossWeights(mse=0, cosine=0, scoring=1)
 STUDENT = [[[1.0, 0.0], [3.0, 4.0]], [[0.0, 2.0]]]
 TEACHER = [[[1.0, 1.0], [4.0, 3.0]], [[0.0, -1.0]]]
 # By token: squared errors (0 + 1) / 2, (1 + 1) / 2, (0 + 9) / 2; cosines 1 / sqrt 2, 24 / 25, -1.
@@ -51,19 +58,6 @@ def test_a_truncated_text_is_compared_at_its_end_token() -> None:
     assert masked_mse(features([[[1.0], [2.0], [3.0]]], 3), teacher).item() == pytest.approx(36 / 3)
 
 
-def test_weights_of_tokens() -> None:
-    student, teacher = features(STUDENT, 3), features(TEACHER, 2)
-    weights = torch.tensor([[1.0, 3.0], [0.0, torch.nan]])  # the last stands at padding
-    assert masked_mse(student, teacher, weights).item() == pytest.approx((0.5 + 3 * 1) / 4)
-    expected = (1 - math.sqrt(0.5) + 3 * 0.04) / 4
-    assert masked_cosine(student, teacher, weights).item() == pytest.approx(expected)
-    for bad in (torch.zeros(2, 2), torch.tensor([[1.0, -1.0], [1.0, 1.0]]), torch.full((2, 2), torch.nan)):
-        with pytest.raises(EncoderError, match="negative, or all of them 0"):
-            masked_mse(student, teacher, bad)
-    with pytest.raises(EncoderError, match=r"weights \[2, 3\] for tokens \[2, 2\]"):
-        masked_mse(student, teacher, torch.ones(2, 3))
-
-
 def test_the_teacher_gets_no_gradient() -> None:
     student, teacher = features(STUDENT, 3), features(TEACHER, 3)
     for loss in (masked_mse(student, teacher), masked_cosine(student, teacher)):
@@ -77,7 +71,7 @@ def test_padding_has_no_influence(lengths: list[int], more: int, other: int, see
     student = random_features(lengths, max(lengths) + more, 3, seed)
     teacher = random_features(lengths, max(lengths) + other, 3, seed + 1)
     bare = [random_features(lengths, max(lengths), 3, seed + n) for n in (0, 1)]
-    for loss in (masked_mse, masked_cosine, lambda a, b: consistency(a, b, detach_second=True)):
+    for loss in (masked_mse, masked_cosine, consistency):
         value, expected = loss(student, teacher), loss(*bare)
         assert value.item() == pytest.approx(expected.item(), rel=1e-5)
         found = gradient(value, student)
@@ -105,18 +99,14 @@ def test_consistency_by_hand() -> None:
     # Pooled: (2, 2) and (0, 1); (1, 0) and (0, -3). Cosines sqrt(1/2) and -1.
     first = features([[[1.0, 0.0], [3.0, 4.0]], [[0.0, 1.0]]], 3)
     second = features([[[1.0, 0.0]], [[0.0, -3.0], [0.0, -3.0]]], 4)
-    for detach in (True, False):
-        loss = consistency(first, second, detach_second=detach)
-        assert loss.item() == pytest.approx((1 - math.sqrt(0.5) + 2) / 2)
-        assert gradient(loss, first)[0, 0].abs().sum() > 0
-        if detach:
-            with pytest.raises(RuntimeError, match="to not have been used"):
-                gradient(loss, second)
-        else:
-            assert gradient(loss, second)[0, 0].abs().sum() > 0
+    loss = consistency(first, second)
+    assert loss.item() == pytest.approx((1 - math.sqrt(0.5) + 2) / 2)
+    assert gradient(loss, first)[0, 0].abs().sum() > 0
+    with pytest.raises(RuntimeError, match="to not have been used"):
+        gradient(loss, second)
 
 
-@pytest.mark.parametrize("loss", [masked_mse, masked_cosine, lambda a, b: consistency(a, b, detach_second=False)])
+@pytest.mark.parametrize("loss", [masked_mse, masked_cosine, consistency])
 def test_features_that_do_not_fit_are_refused(loss: Any) -> None:
     with pytest.raises(EncoderError, match=r"features \[2, 3, 2\] of a student and \[1, 1, 2\]"):
         loss(features(STUDENT, 3), features([[[1.0, 2.0]]], 1))
@@ -127,12 +117,12 @@ def test_features_that_do_not_fit_are_refused(loss: Any) -> None:
 @pytest.mark.parametrize(
     ("weights", "complaint"),
     [
-        ({"mse": -1.0}, "the weight mse is -1.0; give a number of at least 0"),
+        ({"mse": -1.0}, "mse is -1.0"),
         ({"cosine": math.nan}, "the weight cosine is nan"),
         ({"keys": math.inf}, "the weight keys is inf"),
         ({"values": True}, "the weight values is True"),
         ({"scoring": "1"}, "the weight scoring is '1'"),
-        ({"mse": 0, "cosine": 0}, "no loss ties the student to its teacher"),
+        ({"mse": 0, "cosine": 0}, "mse, cosine, keys"),
         ({"mse": 0, "cosine": 0, "consistency": 1}, "one of mse, cosine, keys, values, scoring"),
     ],
 )
@@ -148,17 +138,16 @@ class Doubling:
     def __init__(self) -> None:
         self.asked: list[tuple[str, ...]] = []
 
-    def __call__(self, features: TextFeatures, kinds: Any) -> Reading:
+    def __call__(self, features: TextFeatures, kinds: Any) -> Projected:
         self.asked.append(tuple(kinds))
-        assert set(kinds) == {"scoring"}
-        return Reading(scoring={"queries": 2 * features.pooled()})
+        return {"scoring": {"queries": 2 * features.pooled()}}
 
 
 def test_the_sum_is_weighted_and_named() -> None:
     student, teacher, permuted = features(STUDENT, 3), features(TEACHER, 3), features([[[1.0, 0.0], [0.0, 1.0]]], 2)
-    reader = Doubling()
-    batch = Comparison(student, teacher, permuted, torch.tensor([1]), reader)
-    losses = compute_losses(LossWeights(mse=2, cosine=3, consistency=5, scoring=7), batch)
+    weights = LossWeights(mse=2, cosine=3, consistency=5, scoring=7)
+    pair = (permuted, torch.tensor([1]))
+    total, losses = compute_losses(weights, student, teacher, permuted=pair, projections=Doubling())
     # Consistency of pooled (0.5, 0.5) with (0, 2). Scoring of (2, 2), (0, 2) with (2.5, 2), (0, -1).
     expected = {
         "mse": MSE,
@@ -166,62 +155,190 @@ def test_the_sum_is_weighted_and_named() -> None:
         "consistency": 1 - math.sqrt(0.5),
         "scoring": (0.25 + 9) / (6.25 + 4 + 1),
     }
-    assert {name: part.item() for name, part in losses.parts.items()} == pytest.approx(expected)
-    assert not any(part.requires_grad for part in losses.parts.values())
-    total = 2 * MSE + 3 * COSINE + 5 * expected["consistency"] + 7 * expected["scoring"]
-    assert losses.total.item() == pytest.approx(total)
-    assert gradient(losses.total, student).abs().sum() > 0
-    assert gradient(losses.total, permuted).abs().sum() > 0
+    assert {name: part.item() for name, part in losses.items()} == pytest.approx(expected)
+    assert not any(part.requires_grad for part in losses.values())
+    weighted = 2 * MSE + 3 * COSINE + 5 * expected["consistency"] + 7 * expected["scoring"]
+    assert total.item() == pytest.approx(weighted)
+    assert gradient(total, student).abs().sum() > 0
+    assert gradient(total, permuted).abs().sum() > 0
 
 
 def test_consistency_moves_the_permuted_texts_only() -> None:
     student, teacher, permuted = features(STUDENT, 3), features(TEACHER, 3), features([[[1.0, 0.0]]], 1)
-    plain = compute_losses(LossWeights(), Comparison(student, teacher))
-    both = compute_losses(LossWeights(consistency=9), Comparison(student, teacher, permuted, torch.tensor([0])))
-    torch.testing.assert_close(gradient(plain.total, student), gradient(both.total, student))
-    assert gradient(both.total, permuted).abs().sum() > 0
-    batch = Comparison(student, teacher, permuted, torch.tensor([0]))
-    through_both = compute_losses(LossWeights(consistency=9), batch, one_branch=False)
-    assert (gradient(through_both.total, student) - gradient(plain.total, student))[0, 0].abs().sum() > 0
+    plain, _ = compute_losses(LossWeights(), student, teacher)
+    pair = (permuted, torch.tensor([0]))
+    both, _ = compute_losses(LossWeights(consistency=9), student, teacher, permuted=pair)
+    torch.testing.assert_close(gradient(plain, student), gradient(both, student))
+    assert gradient(both, permuted).abs().sum() > 0
 
 
 def test_a_loss_of_weight_0_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("masked_mse", "masked_cosine", "consistency", "reader_loss"):
+    for name in ("masked_cosine", "consistency", "decoder_losses"):
         monkeypatch.setattr(f"litetext.distillation.losses.{name}", None)
-    monkeypatch.setattr("litetext.distillation.losses.masked_mse", masked_mse)
-    rows = torch.tensor([0])
-    batch = Comparison(features(STUDENT, 3), features(TEACHER, 3), features([[[1.0, 0.0]]], 1), rows, Doubling())
-    losses = compute_losses(LossWeights(cosine=0, consistency=0), batch)
-    assert losses.parts.keys() == {"mse"}
-    assert losses.total.item() == pytest.approx(MSE)
+    pair = (features([[[1.0, 0.0]]], 1), torch.tensor([0]))
+    weights = LossWeights(cosine=0, consistency=0)
+    student, teacher = features(STUDENT, 3), features(TEACHER, 3)
+    total, losses = compute_losses(weights, student, teacher, permuted=pair, projections=Doubling())
+    assert losses.keys() == {"mse"}
+    assert total.item() == pytest.approx(MSE)
 
 
-def test_of_the_decoder_only_what_is_weighed_is_computed() -> None:
-    reader = Doubling()
-    losses = compute_losses(NONE, Comparison(features(STUDENT, 3), features(TEACHER, 3), reader=reader))
-    assert losses.parts.keys() == {"scoring"}
-    assert reader.asked == [("scoring",), ("scoring",)]
+def test_of_the_decoder_only_what_has_a_weight_is_computed() -> None:
+    decoder = Doubling()
+    _, losses = compute_losses(DECODER_ONLY, features(STUDENT, 3), features(TEACHER, 3), projections=decoder)
+    assert losses.keys() == {"scoring"}
+    assert decoder.asked == [("scoring",), ("scoring",)]
 
 
 def test_a_batch_without_permuted_texts_has_no_consistency() -> None:
-    losses = compute_losses(LossWeights(consistency=1), Comparison(features(STUDENT, 3), features(TEACHER, 3)))
-    assert losses.parts.keys() == {"mse", "cosine"}
+    _, losses = compute_losses(LossWeights(consistency=1), features(STUDENT, 3), features(TEACHER, 3))
+    assert losses.keys() == {"mse", "cosine"}
 
 
 def test_weights_for_a_decoder_need_one() -> None:
-    with pytest.raises(OptionError, match="weights for scoring, but no decoder; give a host"):
-        compute_losses(NONE, Comparison(features(STUDENT, 3), features(TEACHER, 3)))
+    with pytest.raises(OptionError, match="scoring"):
+        compute_losses(DECODER_ONLY, features(STUDENT, 3), features(TEACHER, 3))
+
+
+def pairs(student: torch.Tensor, teacher: torch.Tensor) -> list[tuple[int, int, int]]:
+    found = Alignment.of(student, teacher)
+    return list(zip(found.text.tolist(), found.student.tolist(), found.teacher.tolist(), strict=True))
+
+
+def test_as_many_tokens_are_paired_in_order() -> None:
+    assert pairs(prefix_mask([3, 1], 4), prefix_mask([3, 1], 7)) == [(0, 0, 0), (0, 1, 1), (0, 2, 2), (1, 0, 0)]
+
+
+def test_the_end_token_of_a_truncated_text_meets_the_end_token() -> None:
+    assert pairs(prefix_mask([3, 2], 3), prefix_mask([6, 2], 8)) == [
+        (0, 0, 0),
+        (0, 1, 1),
+        (0, 2, 5),
+        (1, 0, 0),
+        (1, 1, 1),
+    ]
+    assert pairs(prefix_mask([4], 4), prefix_mask([2], 2)) == [(0, 0, 0), (0, 3, 1)]
+
+
+def test_valid_tokens_may_stand_anywhere() -> None:
+    scattered = torch.tensor([[False, True, False, True, True]])
+    assert pairs(scattered, prefix_mask([3], 3)) == [(0, 1, 0), (0, 3, 1), (0, 4, 2)]
+
+
+def test_rows_are_those_of_the_pairs() -> None:
+    alignment = Alignment.of(prefix_mask([2], 3), prefix_mask([3], 4))
+    student, teacher = torch.arange(3.0)[None, :, None], torch.arange(4.0)[None]
+    assert alignment.of_student(student).tolist() == [[0.0], [1.0]]
+    assert alignment.of_teacher(teacher).tolist() == [0.0, 2.0]
 
 
 @pytest.mark.parametrize(
-    ("rows", "complaint"),
+    ("student", "teacher", "complaint"),
     [
-        (None, "come together"),
-        (torch.tensor([0, 1]), r"1 permuted texts with rows \[2\]"),
-        (torch.tensor([2]), "not in a batch of 2"),
-        (torch.tensor([-1]), "not in a batch of 2"),
+        (torch.ones(2, 3), torch.ones(2, 3, dtype=torch.bool), "torch.float32"),
+        (torch.ones(3, dtype=torch.bool), torch.ones(3, dtype=torch.bool), r"\[3\], not bool \[B, L\]"),
+        (prefix_mask([1, 2], 2), prefix_mask([1], 2), "a student of 2 texts and a teacher of 1"),
+        (prefix_mask([], 2)[:0].reshape(0, 2), prefix_mask([], 2)[:0].reshape(0, 2), "a student of 0 texts"),
+        (prefix_mask([1, 0], 2), prefix_mask([1, 2], 2), "without a valid token"),
     ],
 )
-def test_rows_of_permuted_texts_are_checked(rows: Any, complaint: str) -> None:
+def test_masks_that_do_not_fit_are_refused(student: torch.Tensor, teacher: torch.Tensor, complaint: str) -> None:
     with pytest.raises(EncoderError, match=complaint):
-        Comparison(features(STUDENT, 3), features(TEACHER, 3), features([[[1.0, 0.0]]], 1), rows)
+        Alignment.of(student, teacher)
+
+
+class Linear:
+    """Two layers of keys, one of values and one pooled vector, of frozen weights."""
+
+    def __init__(self, width: int, *, scale: float = 1.0) -> None:
+        generator = torch.Generator().manual_seed(3)
+        self.layers = [nn.Linear(width, 5).requires_grad_(requires_grad=False) for _ in range(4)]
+        for layer in self.layers:
+            layer.weight.normal_(0.0, 1.0, generator=generator)
+            layer.bias.normal_(0.0, 1.0, generator=generator)
+        self.layers[1].weight.mul_(scale)
+        self.layers[1].bias.mul_(scale)
+
+    def __call__(self, features: TextFeatures, kinds: Collection[Kind]) -> Projected:
+        x = features.values
+        one, two, three, four = self.layers
+        outputs: Projected = {
+            "keys": {"one": one(x), "two": two(x)},
+            "values": {"one": three(x)},
+            "scoring": {"q": four(features.pooled())},
+        }
+        return {kind: layers for kind, layers in outputs.items() if kind in kinds}
+
+
+def identity(features: TextFeatures, kinds: Collection[Kind]) -> Projected:
+    keys = {"a": features.values, "b": 10 * features.values[:, :, :1]}
+    return {"keys": keys, "scoring": {"q": features.pooled()}}
+
+
+def test_decoder_losses_by_hand() -> None:
+    student, teacher = features([[[1.0, 0.0], [3.0, 4.0]]], 4), features([[[1.0, 2.0], [3.0, 3.0]]], 3)
+    # Layer a: (0 + 4 + 0 + 1) / (1 + 4 + 9 + 9); layer b: 0. Pooled (2, 2) and (2, 2.5).
+    assert {
+        kind: loss.item() for kind, loss in decoder_losses(identity, student, teacher, ("keys", "scoring")).items()
+    } == (pytest.approx({"keys": 5 / 23 / 2, "scoring": 0.25 / 10.25}))
+
+
+def test_the_decoder_reads_a_truncated_text_at_its_end_token() -> None:
+    teacher = features([[[1.0, 1.0], [2.0, 2.0], [3.0, 3.0], [9.0, 9.0]]], 5)
+    cut = features([[[1.0, 1.0], [9.0, 9.0]]], 2)
+    losses = decoder_losses(identity, cut, teacher, ["keys", "scoring"])
+    assert losses["keys"].item() == 0
+    assert losses["scoring"].item() == pytest.approx((5 - 15 / 4) ** 2 / (15 / 4) ** 2)
+
+
+def test_layers_weigh_alike() -> None:
+    student, teacher = random_features([3, 2], 4, 6), random_features([3, 2], 5, 6, seed=1)
+    plain, scaled = (decoder_losses(Linear(6, scale=scale), student, teacher) for scale in (1.0, 100.0))
+    for kind in KINDS:
+        torch.testing.assert_close(plain[kind], scaled[kind])
+    assert all(loss > 0.1 for loss in plain.values())
+
+
+def test_padding_has_no_influence_and_equals_cost_nothing() -> None:
+    decoder = Linear(6)
+    student, teacher = random_features([3, 2], 4, 6), random_features([3, 2], 7, 6, seed=1)
+    bare, bare_teacher = random_features([3, 2], 3, 6), random_features([3, 2], 3, 6, seed=1)
+    for kind, loss in decoder_losses(decoder, student, teacher).items():
+        expected = decoder_losses(decoder, bare, bare_teacher)[kind]
+        torch.testing.assert_close(loss, expected)
+        assert decoder_losses(decoder, student, random_features([3, 2], 7, 6))[kind] < 1e-12
+
+
+def test_the_gradient_goes_into_the_student_only() -> None:
+    decoder = Linear(6)
+    student, teacher = random_features([3, 2], 3, 6), random_features([3, 2], 3, 6, seed=1)
+    total = torch.stack(list(decoder_losses(decoder, student, teacher).values())).sum()
+    assert gradient(total, student)[student.mask].abs().sum() > 0
+    with pytest.raises(RuntimeError, match="to not have been used"):
+        gradient(total, teacher)
+    total.backward()
+    assert all(layer.weight.grad is None and layer.bias.grad is None for layer in decoder.layers)
+
+
+def test_the_gradient_is_that_of_the_formula() -> None:
+    decoder, teacher = Linear(3), random_features([2], 2, 3, seed=1)
+    student = random_features([2], 2, 3)
+    found = gradient(decoder_losses(decoder, student, teacher, ["values"])["values"], student)
+    layer = decoder.layers[2]
+    target = layer(teacher.values)[0]
+    error = layer(student.values)[0] - target
+    torch.testing.assert_close(found[0], 2 * error @ layer.weight / target.square().sum())
+
+
+def test_a_teacher_of_zeros_gives_a_finite_error() -> None:
+    assert relative_error(torch.zeros(2), torch.zeros(2)) == 0
+    assert relative_error(torch.ones(2), torch.zeros(2)).isfinite()
+    assert relative_error(torch.zeros(2), torch.ones(2)) == 1
+
+
+def test_what_the_decoder_does_not_have_is_an_error() -> None:
+    student = random_features([2], 2, 3)
+    with pytest.raises(EncoderError, match="values"):
+        decoder_losses(identity, student, student, ["values"])
+    with pytest.raises(EncoderError, match=r"\[1, 2, 3\]"):
+        decoder_losses(identity, student, random_features([2], 2, 4))

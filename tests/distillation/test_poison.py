@@ -17,12 +17,11 @@ from litetext.cli import run
 from litetext.encoders.teacher import TeacherConfig, TeacherEncoder, build_teacher
 from litetext.errors import CacheError
 from litetext.features.embed import embed
-from litetext.features.store import FeatureCache
+from litetext.features.store import FeatureStore
 from litetext.records import sealed, unsealed
 from tests.cli.helpers import failure
 from tests.distillation.corpora import corpus_of, files_of
-from tests.distillation.runs import PHRASES, make_cache
-from tests.distillation.test_distil_kill import RECIPE
+from tests.distillation.runs import PHRASES, RECIPE, make_cache
 from tests.encoders.students import generator
 
 pytestmark = pytest.mark.torch
@@ -165,8 +164,8 @@ def test_a_manifest_that_lies_of_its_teacher(cache: Path, told: dict[str, Any]) 
 
 
 def test_the_phrase_is_named(cache: Path) -> None:
-    rows = FeatureCache.open(cache).rows("old cat")  # start, old, cat, end
+    rows = FeatureStore.open(cache).rows("old cat")  # start, old, cat, end
     place = load_file(cache / SHARD)["values"].eq(rows[2]).all(dim=1).nonzero()[0, 0]
     rewrite(cache, put("values", (place, 2), torch.nan))
     with pytest.raises(CacheError, match=rf"features of 'old cat' that are not finite, .*{SHARD}; delete it"):
-        FeatureCache.open(cache).features(["red dog"])
+        FeatureStore.open(cache).features(["red dog"])

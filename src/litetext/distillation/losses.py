@@ -1,22 +1,32 @@
 """Losses: how far a student's features are from its teacher's. Pure functions; padding counts in none of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from math import isfinite
+from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from litetext.distillation.alignment import Alignment
-from litetext.distillation.decoder_losses import KINDS, Kind, TextReader, check_pair, reader_loss
 from litetext.errors import EncoderError, OptionError
 from litetext.features.protocol import TextFeatures
+
+Kind = Literal["keys", "values", "scoring"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+Projected = Mapping[Kind, Mapping[str, Tensor]]
+"""What a decoder makes of the features of B texts: for each kind the output of each of its layers by name. ``keys`` and
+``values`` of its cross-attentions are [B, L, K], where padding means nothing; ``scoring`` is [B, K], pooled over the
+valid tokens."""
+Projections = Callable[[TextFeatures, Collection[Kind]], Projected]
+"""The frozen layers of a decoder that read text; a gradient goes through them, none into them. Only the kinds that are
+asked for are computed."""
+TINY = 1e-12  # the least mean square that an error is divided by, for a layer that gives zeros
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """What each loss counts; one of weight 0 is not computed.
+    """The weight of each loss; one of weight 0 is not computed.
 
     Attributes:
         mse: mean squared error of the features.
@@ -28,7 +38,7 @@ class LossWeights:
         scoring: relative error of the pooled vector that the decoder scores with.
 
     Raises:
-        OptionError: a weight is negative or not a finite number, or nothing ties the student to its teacher.
+        OptionError: a weight is negative or not a finite number, or no loss compares the student with its teacher.
     """
 
     mse: float = 1.0
@@ -44,154 +54,202 @@ class LossWeights:
         for name, weight in weights.items():
             if type(weight) not in {int, float} or not isfinite(weight) or weight < 0:
                 raise OptionError(f"the weight {name} is {weight!r}", hint="give a number of at least 0")
-        del weights["consistency"]
+        del weights["consistency"]  # a student whose features are all the same is consistent too
         if not any(weights.values()):
             raise OptionError(
-                "no loss ties the student to its teacher: one that always says the same is consistent too",
+                "no loss compares the student with its teacher",
                 hint=f"give a weight above 0 to one of {', '.join(weights)}",
             )
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """What of the decoder is asked for."""
+        """What of the decoder is needed."""
         return tuple(kind for kind in KINDS if getattr(self, kind))
 
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """A batch of texts as the losses need it.
-
-    Attributes:
-        student: its features of B texts.
-        teacher: its features of the same texts.
-        permuted: the student's features of permutations of P of these texts; None where there are none.
-        rows: int64 [P], which texts these are; None with ``permuted`` only.
-        reader: the decoder's layers that read text; None where their weights are 0.
-
-    Raises:
-        EncoderError: the parts do not fit each other.
-    """
-
-    student: TextFeatures
-    teacher: TextFeatures
-    permuted: TextFeatures | None = None
-    rows: Tensor | None = None
-    reader: TextReader | None = None
-
-    def __post_init__(self) -> None:
-        """Check what would otherwise compare the wrong texts."""
-        check_pair(self.student, self.teacher)
-        permuted, rows = self.permuted, self.rows
-        if (permuted is None) != (rows is None):
-            raise EncoderError("permuted texts and their rows come together")
-        if permuted is None or rows is None:
-            return
-        if rows.shape != permuted.values.shape[:1] or not len(rows):
-            raise EncoderError(f"{len(permuted.values)} permuted texts with rows {list(rows.shape)}")
-        if not bool(((rows >= 0) & (rows < len(self.student.values))).all()):
-            raise EncoderError(f"rows of permuted texts that are not in a batch of {len(self.student.values)}")
+    def check_projections(self, projections: Projections | None) -> None:
+        """Raise an `OptionError` where a weight needs a decoder, but there is none."""
+        if self.kinds and projections is None:
+            raise OptionError(
+                f"weights for {', '.join(self.kinds)}, but no decoder", hint="give a SAM3 model, or weight 0"
+            )
 
 
 @dataclass(frozen=True, eq=False)
-class Losses:
-    """What a batch costs.
+class Alignment:
+    """T pairs of valid tokens of B texts, a student's and its teacher's; padding is in none.
 
     Attributes:
-        total: scalar, the sum of each part times its weight; the one to differentiate.
-        parts: scalars by the names of `LossWeights`, without gradient and before the weights; those computed only.
+        text: int64 [T], the row of the batch.
+        student: int64 [T], the student's token.
+        teacher: int64 [T], the teacher's token.
     """
 
-    total: Tensor
-    parts: Mapping[str, Tensor]
+    text: Tensor
+    student: Tensor
+    teacher: Tensor
+
+    @classmethod
+    def of(cls, student: Tensor, teacher: Tensor) -> Self:
+        """Pair the valid tokens of each text from the first on, and the last with the last.
+
+        Where both have n valid tokens these are n pairs. Where one truncates a text to its shorter context, its n
+        tokens are the first n - 1 of the text and the end token: they are paired with the other's first n - 1 and its
+        end token, and what was not read is left out.
+
+        Args:
+            student: bool [B, L], True at valid tokens, wherever in the row they stand.
+            teacher: bool [B, M], likewise.
+
+        Raises:
+            EncoderError: other shapes or types, no texts or different numbers, or a text without a valid token.
+        """
+        for mask in (student, teacher):
+            if mask.ndim != 2 or mask.dtype != torch.bool:
+                raise EncoderError(f"a mask is {mask.dtype} {list(mask.shape)}, not bool [B, L]")
+            if not bool(mask.any(dim=1).all()):
+                raise EncoderError("a text without a valid token", hint="drop empty texts")
+        if len(student) != len(teacher) or not len(student):
+            raise EncoderError(
+                f"a student of {len(student)} texts and a teacher of {len(teacher)}", hint="give the same texts"
+            )
+        lengths = torch.stack([student.sum(dim=1), teacher.sum(dim=1)])  # [2, B]
+        fewest = lengths.amin(dim=0)
+        place = torch.arange(int(fewest.max()), device=student.device)  # [N]
+        text, pair = (place < fewest[:, None]).nonzero(as_tuple=True)
+        last = pair == fewest[text] - 1
+        sides = (
+            _valid_first(mask)[text, torch.where(last, length[text] - 1, pair)]
+            for mask, length in zip((student, teacher), lengths, strict=True)
+        )
+        return cls(text, *sides)
+
+    def of_student(self, values: Tensor) -> Tensor:
+        """Rows [T, ...] of what the student has for each token, [B, L, ...]."""
+        return values[self.text, self.student]
+
+    def of_teacher(self, values: Tensor) -> Tensor:
+        """Rows [T, ...] of what the teacher has for each token, [B, M, ...]."""
+        return values[self.text, self.teacher]
 
 
-def compute_losses(weights: LossWeights, batch: Comparison, *, one_branch: bool = True) -> Losses:
-    """All losses of weight above 0, and their weighted sum.
+def compute_losses(
+    weights: LossWeights,
+    student: TextFeatures,
+    teacher: TextFeatures,
+    *,
+    permuted: tuple[TextFeatures, Tensor] | None = None,
+    projections: Projections | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum of all losses of weight above 0, a scalar to differentiate; and each of them by name.
 
     Args:
-        weights: what each counts.
-        batch: what to compare; without permuted texts consistency is left out.
-        one_branch: whether the gradient of consistency goes into the permuted texts only, so that what is said of the
-            texts as they are stays the teacher's business; else it goes into both.
+        weights: of the losses.
+        student: features of B texts.
+        teacher: features of the same texts; gets no gradient.
+        permuted: the student's features of permutations of P of these texts, and which texts these are, int64 [P];
+            consistency is left out without them. Its gradient goes into the permuted texts only, so that the features
+            of the texts themselves depend on the teacher alone.
+        projections: of the decoder; None where their weights are 0.
+
+    Returns:
+        The sum, and losses without gradient and before the weights.
 
     Raises:
-        OptionError: a weight asks for a decoder, but none is given.
+        OptionError: a weight needs a decoder, but none is given.
         EncoderError: the features do not fit each other.
     """
-    student, teacher = batch.student, batch.teacher
-    parts: dict[str, Tensor] = {}
+    losses: dict[str, Tensor] = {}
     if weights.mse:
-        parts["mse"] = masked_mse(student, teacher)
+        losses["mse"] = masked_mse(student, teacher)
     if weights.cosine:
-        parts["cosine"] = masked_cosine(student, teacher)
-    if weights.consistency and batch.permuted is not None and batch.rows is not None:
-        given = TextFeatures(student.values[batch.rows], student.mask[batch.rows])
-        parts["consistency"] = consistency(batch.permuted, given, detach_second=one_branch)
-    if weights.kinds:
-        if batch.reader is None:
-            raise OptionError(
-                f"weights for {', '.join(weights.kinds)}, but no decoder", hint="give a host, or weight 0"
-            )
-        parts.update(reader_loss(batch.reader, student, teacher, weights.kinds).items())
-    total = torch.stack([getattr(weights, name) * part for name, part in parts.items()]).sum()
-    return Losses(total, {name: part.detach() for name, part in parts.items()})
+        losses["cosine"] = masked_cosine(student, teacher)
+    if weights.consistency and permuted is not None:
+        features, rows = permuted
+        losses["consistency"] = consistency(features, TextFeatures(student.values[rows], student.mask[rows]))
+    weights.check_projections(projections)
+    if projections is not None and weights.kinds:
+        losses |= decoder_losses(projections, student, teacher, weights.kinds)
+    total = torch.stack([getattr(weights, name) * loss for name, loss in losses.items()]).sum()
+    return total, {name: loss.detach() for name, loss in losses.items()}
 
 
-def masked_mse(student: TextFeatures, teacher: TextFeatures, weights: Tensor | None = None) -> Tensor:
+def masked_mse(student: TextFeatures, teacher: TextFeatures) -> Tensor:
     """Squared error, the mean over the D numbers of a token and over all pairs of tokens of `Alignment`.
-
-    Args:
-        student: gets the gradient.
-        teacher: of the same texts; gets none.
-        weights: [B, M], what each of the teacher's tokens counts in the mean; None for all alike.
-
-    Raises:
-        EncoderError: features of different numbers of texts or different width, or weights that do not fit.
-    """
-    alignment, ours, theirs = _pairs(student, teacher)
-    return _mean((ours - theirs).square().mean(dim=1), alignment, teacher, weights)
-
-
-def masked_cosine(student: TextFeatures, teacher: TextFeatures, weights: Tensor | None = None) -> Tensor:
-    """1 - cosine, the mean over all pairs of tokens of `Alignment`; arguments and errors as of `masked_mse`."""
-    alignment, ours, theirs = _pairs(student, teacher)
-    return _mean(1.0 - cosine_similarity(ours, theirs, dim=1), alignment, teacher, weights)
-
-
-def consistency(first: TextFeatures, second: TextFeatures, *, detach_second: bool) -> Tensor:
-    """1 - cosine of the features pooled over the valid tokens, the mean over the texts.
-
-    Args:
-        first: of B texts.
-        second: of B texts that mean the same.
-        detach_second: whether the gradient goes into the first only.
 
     Raises:
         EncoderError: features of different numbers of texts or different width.
     """
-    check_pair(first, second)
-    anchor = second.pooled().detach() if detach_second else second.pooled()
-    return (1.0 - cosine_similarity(first.pooled(), anchor, dim=1)).mean()
+    ours, theirs = _pairs(student, teacher)
+    return (ours - theirs).square().mean()
 
 
-def _pairs(student: TextFeatures, teacher: TextFeatures) -> tuple[Alignment, Tensor, Tensor]:
-    """The pairs of tokens, and float32 [T, D] of the student and of the teacher."""
-    check_pair(student, teacher)
+def masked_cosine(student: TextFeatures, teacher: TextFeatures) -> Tensor:
+    """1 - cosine, the mean over all pairs of tokens of `Alignment`; errors as of `masked_mse`."""
+    ours, theirs = _pairs(student, teacher)
+    return (1.0 - cosine_similarity(ours, theirs, dim=1)).mean()
+
+
+def consistency(permuted: TextFeatures, original: TextFeatures) -> Tensor:
+    """1 - cosine of the features pooled over the valid tokens, the mean over the texts; no gradient of ``original``.
+
+    Raises:
+        EncoderError: features of different numbers of texts or different width.
+    """
+    _check_pair(permuted, original)
+    return (1.0 - cosine_similarity(permuted.pooled(), original.pooled().detach(), dim=1)).mean()
+
+
+def decoder_losses(
+    projections: Projections, student: TextFeatures, teacher: TextFeatures, kinds: Collection[Kind] = KINDS
+) -> dict[str, Tensor]:
+    """Relative squared error of what a decoder makes of a student's features: for each kind the mean over its layers.
+
+    A large difference of features may be small for the decoder, and a small one large: it reads them by the keys and
+    values of its cross-attentions, and by a pooled vector for its scores. Of each layer the squared error is divided by
+    the mean square of the teacher's output, so that all layers count the same. Tokens are those that `Alignment` pairs;
+    the pooled vectors are of all that either has read.
+
+    Raises:
+        EncoderError: features of different numbers of texts or different width, or no layer of a kind in the decoder.
+    """
+    _check_pair(student, teacher)
     alignment = Alignment.of(student.mask, teacher.mask)
-    return (
-        alignment,
-        alignment.of_student(student.values).float(),
-        alignment.of_teacher(teacher.values).detach().float(),
-    )
+    ours = projections(student, kinds)
+    with torch.no_grad():
+        theirs = projections(teacher, kinds)
+    losses: dict[str, Tensor] = {}
+    for kind in (kind for kind in KINDS if kind in kinds):
+        if not ours.get(kind):
+            raise EncoderError(f"no {kind} in what the decoder's layers make of the text", hint="set their weight to 0")
+        pairs = [(value, theirs[kind][name]) for name, value in ours[kind].items()]
+        if kind != "scoring":
+            pairs = [(alignment.of_student(first), alignment.of_teacher(second)) for first, second in pairs]
+        losses[kind] = torch.stack([relative_error(*pair) for pair in pairs]).mean()
+    return losses
 
 
-def _mean(errors: Tensor, alignment: Alignment, teacher: TextFeatures, weights: Tensor | None) -> Tensor:
-    """The weighted mean of errors [T]."""
-    if weights is None:
-        return errors.mean()
-    if weights.shape != teacher.mask.shape:
-        raise EncoderError(f"weights {list(weights.shape)} for tokens {list(teacher.mask.shape)} of the teacher")
-    shares = alignment.of_teacher(weights).float()
-    if not bool((shares >= 0).all() & (shares.sum() > 0)):
-        raise EncoderError("weights of tokens are negative, or all of them 0")
-    return (shares * errors).sum() / shares.sum()
+def relative_error(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference over the mean square of the teacher's, of any shape: 0 for equals, 1 for zeros."""
+    difference = (student.float() - teacher.float()).square().mean()
+    return difference / teacher.float().square().mean().clamp_min(TINY)
+
+
+def _pairs(student: TextFeatures, teacher: TextFeatures) -> tuple[Tensor, Tensor]:
+    """Float32 [T, D] of the student and of the teacher, of each pair of tokens."""
+    _check_pair(student, teacher)
+    alignment = Alignment.of(student.mask, teacher.mask)
+    return alignment.of_student(student.values).float(), alignment.of_teacher(teacher.values).detach().float()
+
+
+def _check_pair(student: TextFeatures, teacher: TextFeatures) -> None:
+    ours, theirs = student.values.shape, teacher.values.shape
+    if (ours[0], ours[2]) != (theirs[0], theirs[2]):
+        raise EncoderError(
+            f"features {list(ours)} of a student and {list(theirs)} of its teacher",
+            hint="give the same texts, and a student of the teacher's width",
+        )
+
+
+def _valid_first(mask: Tensor) -> Tensor:
+    """Places [B, L] of the tokens of each text in their order, the valid ones before the others."""
+    return (~mask).int().argsort(dim=1, stable=True)

@@ -1,43 +1,96 @@
-"""A recipe of distillation: what a TOML file says where it differs from the defaults, checked at birth."""
+"""A recipe of distillation: the keywords of `distill`, which are the keys of a TOML file, checked once."""
 
 import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from math import isfinite
+from math import inf
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 from litetext.checkpoints.load import Positions
-from litetext.device import DTYPES
 from litetext.distillation.losses import LossWeights
-from litetext.encoders.config import Padding, StudentConfig
+from litetext.encoders.config import PADDINGS, Padding, StudentConfig
 from litetext.errors import OptionError
 
-Best = Literal["cosine", "end_cosine", "retrieval", "loss", "cgf1"]
-NUMBERS = ("fp32", "bf16", "fp16")
-Table = Mapping[str, Any]
-Section = TypeVar("Section", "StudentOptions", "DataOptions", LossWeights, "TrainingOptions", "ValidationOptions")
+Monitor = Literal["cosine", "end_cosine", "retrieval", "loss", "cgf1"]
+Dtype = Literal["fp32", "bf16", "fp16"]
+
+# The least and the largest value of each number.
+_RANGES: dict[str, tuple[float, float]] = {
+    "context_length": (0, inf),
+    "width": (0, inf),
+    "rank": (-1, inf),
+    "epochs": (1, inf),
+    "batch_size": (1, inf),
+    "accumulation_steps": (1, inf),
+    "lr": (0, 1e6),
+    "min_lr_ratio": (0, 1),
+    "warmup_ratio": (0, 1),
+    "weight_decay": (0, 1e6),
+    "max_grad_norm": (0, 1e6),
+    "ema_decay": (0, 0.99999),
+    "seed": (0, inf),
+    "save_steps": (1, inf),
+    "validation_fraction": (0, 0.9),
+    "validation_phrases": (1, inf),
+    "patience": (0, inf),
+    "min_delta": (0, 1e6),
+}
+_ABOVE_ZERO = {"lr", "max_grad_norm", "validation_fraction"}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "padding": PADDINGS,
+    "positions": get_args(Positions),
+    "dtype": get_args(Dtype),
+    "monitor": get_args(Monitor),
+}
 
 
 @dataclass(frozen=True)
-class StudentOptions:
-    """What is trained.
+class DistillRecipe:
+    """All that decides what a distillation gives.
 
     Attributes:
-        preset: a name in `PRESETS`. The width of the features is that of the teacher's, whatever the preset says.
-        context_length: tokens that it reads, from the first step on; 0 for the preset's own.
+        features: the folder that `litetext embed` wrote.
+        sources: prompts to train on, as `litetext audit` reads them; none for all phrases of the features.
+        hold_out: prompts of evaluation sets, of which none may be trained on or validated with.
+        preset: of the student, a name in `PRESETS`; its features have the teacher's width, whatever the preset has.
+        context_length: tokens that the student reads; 0 for the preset's own.
         padding: "masked" or "attended".
         width: channels of a token, a multiple of the preset's heads; 0 for the preset's own.
         rank: rank of the token table, at most the width: 0 for a whole one, -1 for the preset's own.
         init: a file, folder or hub name of a LiteText student or a MobileCLIP to start from; "" for random weights.
-        positions: how its position table comes to ``context`` rows, as `load_encoder` takes it; with "auto" the table
-            of a MobileCLIP is sliced, since each of its rows was trained for its own place.
+        positions: how its position table gets ``context_length`` rows, as `load_encoder` takes it; with "auto" the
+            table of a MobileCLIP is sliced, since each of its rows was trained for its own place.
+        model: a SAM3 model whose decoder the losses ``keys``, ``values`` and ``scoring`` need; "" for none.
+        losses: the weight of each loss.
+        epochs: how often each phrase is seen.
+        batch_size: phrases of a step, of all processes together.
+        accumulation_steps: parts that a batch is computed in, one after another, where memory is short.
+        lr: the highest learning rate.
+        min_lr_ratio: the last learning rate, as a share of the highest.
+        warmup_ratio: share of all steps until the highest learning rate.
+        weight_decay: of matrices and convolutions; norms, biases, token and position tables have none.
+        max_grad_norm: gradients are clipped to this norm.
+        ema_decay: of the average of the weights, which is validated and kept; 0 for the weights themselves.
+        dtype: "fp32", "bf16" or "fp16", what the layers compute in; weights and losses are float32.
+        seed: of the weights, the split, the order and the permutations.
+        save_steps: steps between two checkpoints; there is one after each epoch besides.
+        validation_fraction: share of the phrases to validate with.
+        validation_phrases: at most so many of them are used.
+        monitor: the figure by which the best student is chosen: "cosine", "end_cosine", "retrieval", "loss", "cgf1".
+        patience: epochs without improvement until early stopping; 0 to train to the end.
+        min_delta: what counts as an improvement.
+        gold: annotations of (picture, phrase) pairs in SA-Co Gold's format, to validate the masks of ``model`` with.
+        images: folders with their pictures.
 
     Raises:
         OptionError: a value makes no sense.
     """
 
+    features: str = "features"
+    sources: tuple[str, ...] = ()
+    hold_out: tuple[str, ...] = ()
     preset: str = "s0"
     context_length: int = 0
     padding: Padding = "masked"
@@ -45,242 +98,117 @@ class StudentOptions:
     rank: int = -1
     init: str = ""
     positions: Positions = "auto"
-
-    def __post_init__(self) -> None:
-        """Check each value."""
-        check_least(0, context_length=self.context_length, width=self.width)
-        check_least(-1, rank=self.rank)
-        if self.positions not in get_args(Positions):
-            raise OptionError(f"positions '{self.positions}'", hint=f"give {', '.join(get_args(Positions))}")
-        self.config(1)
-
-    def config(self, output: int) -> StudentConfig:
-        """The student's configuration for features of a width."""
-        said = asdict(StudentConfig.of(self.preset, self.context_length or None, padding=self.padding)) | {
-            "output": output
-        }
-        if self.width:
-            said["width"] = self.width
-        if self.rank >= 0:
-            said["rank"] = self.rank or None
-        return StudentConfig(**said)
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """What it learns from.
-
-    Attributes:
-        cache: the folder that `litetext embed` wrote.
-        sources: prompts to train on, as `litetext audit` reads them; none for all phrases of the cache.
-        hold_out: prompts of evaluation sets, of which none may be trained on or validated with.
-        validation: share of the phrases to validate with, above 0 and below 1.
-        host: a SAM3 model whose decoder the losses ask, for ``keys``, ``values`` and ``scoring``; "" for none.
-
-    Raises:
-        OptionError: a value makes no sense.
-    """
-
-    cache: str = "features"
-    sources: tuple[str, ...] = ()
-    hold_out: tuple[str, ...] = ()
-    validation: float = 0.05
-    host: str = ""
-
-    def __post_init__(self) -> None:
-        """Check the share."""
-        if not 0 < self.validation < 1:
-            raise OptionError(f"a share of {self.validation} for validation", hint="give more than 0, less than 1")
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """How it learns.
-
-    Attributes:
-        epochs: how often each phrase is seen.
-        batch: phrases of a step, of all processes together.
-        accumulate: parts that a batch is computed in, one after another, where memory is short.
-        rate: the highest learning rate.
-        floor: the last learning rate, as a share of it.
-        warm_up: share of all steps until the rate is reached.
-        weight_decay: of matrices and convolutions; norms, biases, token and position tables have none.
-        most_norm: gradients are scaled down to this norm, those of the token table's rows included.
-        ema: decay of the average of the weights, which is what is validated and kept; 0 for the weights themselves.
-        dtype: "fp32", "bf16" or "fp16", what the student's layers compute in; weights and losses are float32.
-        seed: of the weights, the split, the order and the permutations.
-        save_every: steps between two checkpoints; there is one after each epoch besides.
-
-    Raises:
-        OptionError: a value makes no sense.
-    """
-
+    model: str = ""
+    losses: LossWeights = field(default_factory=LossWeights)
     epochs: int = 20
-    batch: int = 256
-    accumulate: int = 1
-    rate: float = 1e-3
-    floor: float = 0.01
-    warm_up: float = 0.05
+    batch_size: int = 256
+    accumulation_steps: int = 1
+    lr: float = 1e-3
+    min_lr_ratio: float = 0.01
+    warmup_ratio: float = 0.05
     weight_decay: float = 0.05
-    most_norm: float = 1.0
-    ema: float = 0.999
-    dtype: str = "fp32"
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.999
+    dtype: Dtype = "fp32"
     seed: int = 0
-    save_every: int = 500
-
-    def __post_init__(self) -> None:
-        """Check each value."""
-        check_least(1, epochs=self.epochs, batch=self.batch, accumulate=self.accumulate, save_every=self.save_every)
-        check_least(0, seed=self.seed)
-        if self.accumulate > self.batch:
-            raise OptionError(f"a batch of {self.batch} in {self.accumulate} parts", hint="give fewer parts")
-        for name, most in (("floor", 1.0), ("warm_up", 1.0), ("ema", 0.99999)):
-            if not 0 <= getattr(self, name) <= most:
-                raise OptionError(f"{name} is {getattr(self, name)}", hint=f"give 0 to {most:g}")
-        for name in ("rate", "most_norm", "weight_decay"):
-            value = getattr(self, name)
-            if not isfinite(value) or value < 0 or (value == 0 and name != "weight_decay"):
-                raise OptionError(f"{name} is {value}", hint="give a positive number")
-        if self.dtype not in NUMBERS:
-            raise OptionError(f"no number type is called '{self.dtype}'", hint=f"give {', '.join(NUMBERS)}")
-
-    @property
-    def number(self) -> str:
-        """The number type in PyTorch's words."""
-        return DTYPES[self.dtype]
-
-
-@dataclass(frozen=True)
-class ValidationOptions:
-    """How it is judged, after each epoch.
-
-    Attributes:
-        phrases: the most that are used.
-        best: the figure that says which student is kept: "cosine", "end_cosine", "retrieval", "cgf1", the higher the
-            better, or "loss".
-        patience: epochs without a gain after which training stops; 0 to go on to the end.
-        gain: what counts as one.
-        gold: files of annotators, of (picture, phrase) pairs that the host is asked with the student in it; none for no
-            figures of masks.
-        images: folders with their pictures.
-
-    Raises:
-        OptionError: a value makes no sense.
-    """
-
-    phrases: int = 2000
-    best: Best = "cosine"
+    save_steps: int = 500
+    validation_fraction: float = 0.05
+    validation_phrases: int = 2000
+    monitor: Monitor = "cosine"
     patience: int = 5
-    gain: float = 1e-4
+    min_delta: float = 1e-4
     gold: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check each value."""
-        check_least(1, phrases=self.phrases)
-        check_least(0, patience=self.patience)
-        if self.best not in get_args(Best):
-            raise OptionError(f"no figure is called '{self.best}'", hint=f"give {', '.join(get_args(Best))}")
-        if not isfinite(self.gain) or self.gain < 0:
-            raise OptionError(f"a gain of {self.gain}", hint="give a number of at least 0")
+        """Check each value, and those that depend on each other."""
+        for name, (least, largest) in _RANGES.items():
+            value = getattr(self, name)
+            if not least <= value <= largest or (value == 0 and name in _ABOVE_ZERO):
+                hint = f"{least:g} or more" if largest == inf else f"a number of {least:g} to {largest:g}"
+                raise OptionError(f"{name} is {value}", hint=f"give {'more than 0' if value == 0 else hint}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise OptionError(f"{name} is '{getattr(self, name)}'", hint=f"give {', '.join(choices)}")
+        if self.accumulation_steps > self.batch_size:
+            raise OptionError(
+                f"accumulation_steps is {self.accumulation_steps} for a batch of {self.batch_size}", hint="give fewer"
+            )
         if bool(self.gold) != bool(self.images):
             raise OptionError("gold and images come together", hint="give the annotations and where their pictures are")
-
-
-@dataclass(frozen=True)
-class DistillRecipe:
-    """All that decides what a distillation comes to, but the features; its attributes are the sections of a file."""
-
-    student: StudentOptions = field(default_factory=StudentOptions)
-    data: DataOptions = field(default_factory=DataOptions)
-    losses: LossWeights = field(default_factory=LossWeights)
-    training: TrainingOptions = field(default_factory=TrainingOptions)
-    validation: ValidationOptions = field(default_factory=ValidationOptions)
+        self.student_config(1)
 
     @classmethod
-    def of(cls, tables: Table, where: str = "the recipe") -> "DistillRecipe":
-        """A recipe from tables of what differs from the defaults.
+    def of(cls, values: Mapping[str, Any], where: str = "the recipe") -> "DistillRecipe":
+        """A recipe from the values that differ from the defaults.
 
         Raises:
-            OptionError: an unknown section or key (the nearest known one is named), a value of another type, or one
-                that makes no sense.
+            OptionError: an unknown key (the nearest known one is named), or a value of another type or without sense.
         """
-        kinds = {one.name: one.type for one in fields(cls)}
-        _refuse_unknown("section", tables, kinds, where)
-        for name, table in tables.items():
-            if not isinstance(table, Mapping):
-                raise OptionError(f"{name} is not a section", where=where, hint=f"write [{name}] and its keys below")
-        losses = _section(LossWeights, tables.get("losses", {}), f"{where}, [losses]")
-        training = _section(TrainingOptions, tables.get("training", {}), f"{where}, [training]")
-        validation = _section(ValidationOptions, tables.get("validation", {}), f"{where}, [validation]")
-        student = _section(StudentOptions, tables.get("student", {}), f"{where}, [student]")
-        data = _section(DataOptions, tables.get("data", {}), f"{where}, [data]")
-        return cls(student, data, losses, training, validation)
+        try:
+            losses = values.get("losses", {})
+            if isinstance(losses, Mapping):
+                _check_keys(losses, LossWeights)
+                losses = LossWeights(**losses)
+            _check_keys(values, cls)
+            defaults = cls()
+            typed = {name: _typed(name, value, getattr(defaults, name)) for name, value in values.items()}
+            return cls(**{**typed, "losses": losses})
+        except OptionError as error:
+            raise OptionError(error.what, where=where, hint=error.hint) from error
 
     def to_json(self) -> dict[str, Any]:
-        """Every value, by section."""
+        """Every value by its key."""
         return asdict(self)
 
+    def student_config(self, output: int) -> StudentConfig:
+        """The student's configuration for features of a width."""
+        preset = StudentConfig.of(self.preset, self.context_length or None, padding=self.padding)
+        changes: dict[str, Any] = {"output": output}
+        if self.width:
+            changes["width"] = self.width
+        if self.rank >= 0:
+            changes["rank"] = self.rank or None
+        return StudentConfig(**asdict(preset) | changes)
 
-def read_recipe(path: Path | None, changes: Mapping[str, Table] | None = None) -> DistillRecipe:
-    """A recipe from a TOML file; its paths are as from the current folder.
+
+def read_recipe(path: Path | None, changes: Mapping[str, Any] | None = None) -> DistillRecipe:
+    """A recipe from a TOML file; its paths are relative to the current folder.
 
     Args:
         path: the file; None for the defaults.
-        changes: by section, values that come before those of the file; a value of None changes nothing.
+        changes: values that override those of the file; None as a value changes nothing.
 
     Raises:
         OptionError: the file cannot be read, or what it says makes no sense.
     """
     try:
-        tables = {} if path is None else tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        values = {} if path is None else tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        what = (error.strerror or str(error)).lower()
-        raise OptionError(f"cannot read the recipe ({what})", where=str(path), hint="check the path") from error
+        reason = (error.strerror or str(error)).lower()
+        raise OptionError(f"cannot read the recipe ({reason})", where=str(path), hint="check the path") from error
     except ValueError as error:
         raise OptionError(f"not TOML ({error})", where=str(path), hint="see docs/distill.md for an example") from error
-    for section, values in (changes or {}).items():
-        said = {name: value for name, value in values.items() if value is not None}
-        found = tables.get(section, {})
-        if said and isinstance(found, Mapping):
-            tables[section] = {**found, **said}
-    return DistillRecipe.of(tables, "the options" if path is None else str(path))
+    values |= {name: value for name, value in (changes or {}).items() if value is not None}
+    return DistillRecipe.of(values, "the options" if path is None else str(path))
 
 
-def check_least(least: int, **values: int) -> None:
-    """Raise an `OptionError` unless each value is at least ``least``."""
-    for name, value in values.items():
-        if value < least:
-            raise OptionError(f"{name} is {value}", hint=f"give {least} or more")
+def _check_keys(values: Mapping[str, Any], kind: type[DistillRecipe] | type[LossWeights]) -> None:
+    known = [key.name for key in fields(kind)]
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0.0)[0]
+            raise OptionError(f"no key is called '{name}'", hint=f"did you mean '{near}'? All: {', '.join(known)}")
 
 
-def _section(kind: type[Section], table: Table, where: str) -> Section:
-    defaults = kind()
-    _refuse_unknown("key", table, asdict(defaults), where)
-    values = {name: _typed(name, value, getattr(defaults, name), where) for name, value in table.items()}
-    try:
-        return kind(**values)
-    except OptionError as error:
-        raise OptionError(error.what, where=where, hint=error.hint) from error
-
-
-def _typed(name: str, value: Any, default: Any, where: str) -> Any:
+def _typed(name: str, value: Any, default: Any) -> Any:
     """A value as the type of its default; a whole number will do for a fraction."""
     kind = type(default)
-    if kind is tuple and isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
+    if kind is tuple and isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return tuple(value)
     if kind is float and type(value) is int:
         return float(value)
-    if type(value) is not kind:
-        wanted = {tuple: "a list of texts", str: "a text", int: "a whole number", float: "a number"}[kind]
-        raise OptionError(f"{name} is {value!r}", where=where, hint=f"give {wanted}")
+    if type(value) is not kind and not (kind is LossWeights and isinstance(value, Mapping)):
+        expected = {tuple: "a list of texts", str: "a text", int: "a whole number", float: "a number"}
+        raise OptionError(f"{name} is {value!r}", hint=f"give {expected.get(kind, 'a table')}")
     return value
-
-
-def _refuse_unknown(what: str, given: Table, known: Mapping[str, Any], where: str) -> None:
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1, 0.0)
-            raise OptionError(
-                f"no {what} is called '{name}'", where=where, hint=f"did you mean '{near[0]}'? All: {', '.join(known)}"
-            )

@@ -6,16 +6,16 @@ from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory
 
-from litetext.distillation.curve import PICTURE
-from litetext.distillation.distill import distill
+from litetext.distillation.losses import LossWeights
 from litetext.distillation.recipe import DistillRecipe
-from litetext.distillation.report import CARD, STUDENT, DistillReport
-from litetext.distillation.validator import Host
-from litetext.features.embed import EmbedOptions, embed
+from litetext.distillation.train import train_student
+from litetext.distillation.training_report import CARD, PICTURE, STUDENT, DistillReport
+from litetext.distillation.validation import Host
+from litetext.features.embed import embed
 from litetext.micro.phrases import sample_phrases
 from litetext.prompts.corpus import Prompt, PromptCorpus
 from litetext.sam3.segmenter import Segmenter
-from litetext.sam3.text_projections import text_readers
+from litetext.sam3.text_projections import TextProjections
 
 Progress = Callable[[str, float], None]
 
@@ -44,21 +44,20 @@ class Lesson:
 
     def recipe(self, cache: Path) -> DistillRecipe:
         """The same as `litetext distill` takes it: what differs from its defaults."""
-        return DistillRecipe.of(
-            {
-                "student": {"preset": self.preset},
-                "data": {"cache": str(cache), "host": "micro"},
-                "losses": {"consistency": 0.0, "keys": 1.0, "values": 1.0, "scoring": 1.0},  # the reader waits
-                "training": {
-                    "epochs": self.epochs,
-                    "batch": self.batch,
-                    "rate": self.rate,
-                    "seed": self.seed,
-                    "ema": 0.98,
-                    "weight_decay": 0.0,
-                },
-                "validation": {"phrases": 400, "best": "loss", "patience": 0},
-            }
+        return DistillRecipe(
+            features=str(cache),
+            preset=self.preset,
+            model="micro",
+            losses=LossWeights(consistency=0.0, keys=1.0, values=1.0, scoring=1.0),  # consistency takes too long here
+            epochs=self.epochs,
+            batch_size=self.batch,
+            lr=self.rate,
+            weight_decay=0.0,
+            ema_decay=0.98,
+            seed=self.seed,
+            validation_phrases=400,
+            monitor="loss",
+            patience=0,
         )
 
 
@@ -75,9 +74,9 @@ def teach(folder: Path, host: Segmenter, lesson: Lesson, progress: Progress) -> 
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as name:
         cache, run = Path(name, "features"), Path(name, "run")
-        embed(corpus, host.encoder, cache, EmbedOptions(), progress)
-        reader = Host("micro", text_readers(host.detector))
-        report = distill(lesson.recipe(cache), run, reader, progress=progress)
+        embed(corpus, host.encoder, cache, progress=progress)
+        reader = Host("micro", TextProjections(host.detector))
+        report = train_student(lesson.recipe(cache), run, reader, progress=progress)
         for file in (STUDENT, PICTURE, CARD):
             copyfile(run / file, folder / file)
     return report

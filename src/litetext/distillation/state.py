@@ -1,0 +1,299 @@
+"""The state of a training between two steps: what the next step depends on, kept in one file."""
+
+import copy
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
+
+from litetext.checkpoints.load import CHOICES, read_student_tensors
+from litetext.checkpoints.tensors import listed
+from litetext.distillation.recipe import DistillRecipe
+from litetext.encoders.position_tables import resize_positions
+from litetext.encoders.student import TextStudent, build_student
+from litetext.encoders.token_tables import factorize_table
+from litetext.errors import EncoderError, TrainingError
+from litetext.records import record
+from litetext.storage import atomic_file
+from litetext.tokenizer.pruned import KeptTokens, kept_tokens
+
+CHECKPOINT = "last.ckpt"
+VERSION = 2
+BETAS, EPSILON = (0.9, 0.98), 1e-8
+TABLE, UP, POSITIONS = "token_table.weight", "token_table.up.weight", "positions"
+_HINT = "remove it to begin again"
+
+
+def start_student(recipe: DistillRecipe, output: int) -> TextStudent:
+    """The student that a training starts from, with random weights or those of a checkpoint, on the CPU in float32.
+
+    From a checkpoint every weight is taken, and none is made up: but the projector of a MobileCLIP, which has none, and
+    the factors of a token table, which are those nearest to the whole table of the file.
+
+    Args:
+        recipe: its size, and what it starts from.
+        output: width of the features.
+
+    Raises:
+        EncoderError: the checkpoint cannot be read, or is of other sizes.
+    """
+    config = recipe.student_config(output)
+    student = build_student(config, torch.Generator().manual_seed(recipe.seed))
+    if not recipe.init:
+        return student
+    source = read_student_tensors(recipe.init)
+    is_mobileclip = source.sizes.output is None
+    expected = student.state_dict()
+    given = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in source.tensors.items()}
+    given[POSITIONS] = _positions(given[POSITIONS], config.context_length, recipe, is_mobileclip=is_mobileclip)
+    if config.rank is not None and UP not in given and given[TABLE].shape[1] == config.width:
+        given[TABLE], given[UP] = factorize_table(given[TABLE], config.rank)
+    if is_mobileclip:
+        given |= {name: tensor for name, tensor in expected.items() if name.startswith("projector.")}
+    faults = [name for name in expected if name not in given or given[name].shape != expected[name].shape]
+    faults += [name for name in given if name not in expected]
+    if faults:
+        size = source.preset.name if source.preset else "other sizes"
+        raise EncoderError(
+            f"a student of {size} cannot start one of {config.name} ({len(faults)} tensors do not fit: "
+            f"{listed(faults)})",
+            where=recipe.init,
+            hint="give its preset and rank, or leave out init",
+        )
+    bad = [name for name, tensor in given.items() if not bool(tensor.isfinite().all())]
+    if bad:
+        raise EncoderError(f"NaN or infinity in {listed(bad)}", where=recipe.init, hint="give another checkpoint")
+    student.load_state_dict(given)
+    return student
+
+
+def _positions(table: Tensor, rows: int, recipe: DistillRecipe, *, is_mobileclip: bool) -> Tensor:
+    if recipe.positions != "auto":
+        return resize_positions(table, rows, recipe.positions)
+    if len(table) != rows and not is_mobileclip:
+        raise EncoderError(
+            f"a position table of {len(table)} rows for a context of {rows}", where=recipe.init, hint=CHOICES
+        )
+    return resize_positions(table, rows, "slice")
+
+
+def prune_table(student: TextStudent, texts: Sequence[str]) -> TextStudent:
+    """A copy of a student that has only the rows of the token table that some texts need.
+
+    Most of a small student is its table, and no other row gets a gradient: so neither the optimizer nor the average
+    has to pass over them. `restore_table` gives them back.
+    """
+    kept = KeptTokens.of_texts(texts)
+    pruned = copy.deepcopy(student)
+    pruned.token_table.weight = nn.Parameter(student.token_table.weight.detach()[list(kept.ids)])
+    pruned.token_table.num_embeddings = len(kept)
+    pruned.config = replace(student.config, vocabulary=len(kept), kept=kept.to_text())
+    return pruned
+
+
+def restore_table(pruned: TextStudent, start: TextStudent) -> TextStudent:
+    """A student in eval mode with the trained weights, and the rows of ``start`` that were not trained."""
+    weights = dict(pruned.state_dict())
+    table = start.token_table.weight.detach().clone()
+    table[list(kept_tokens(pruned.config.kept or "").ids)] = weights[TABLE].cpu()
+    student = copy.deepcopy(start).eval()
+    student.load_state_dict({**weights, TABLE: table})
+    return student.to(weights[TABLE].device)
+
+
+def make_optimizer(student: TextStudent, recipe: DistillRecipe) -> torch.optim.AdamW:
+    """AdamW; matrices and convolutions decay, norms, biases and the tables of tokens and positions do not."""
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for name, parameter in student.named_parameters():
+        groups[parameter.ndim > 1 and not name.startswith(("token_table", POSITIONS))].append(parameter)
+    options = [
+        {"params": some, "weight_decay": recipe.weight_decay * decays} for decays, some in groups.items() if some
+    ]
+    return torch.optim.AdamW(options, lr=recipe.lr, betas=BETAS, eps=EPSILON, fused=True)
+
+
+def ema_update(decay: float) -> Callable[[Any, Any, Any], None]:
+    """The update of an `AveragedModel`: its decay after t steps is at most (1 + t) / (10 + t).
+
+    So the first weights are soon forgotten, however short the training is.
+    """
+
+    @torch.no_grad()
+    def update(averaged: Any, current: Any, steps: Any) -> None:
+        if averaged[0].is_floating_point():
+            done = int(steps)
+            torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + done) / (10 + done)))
+        else:  # counters of batch norms
+            torch._foreach_copy_(averaged, current)
+
+    return update
+
+
+@dataclass(eq=False)
+class Progress:
+    """How far a run is. What is random (order, permutations) follows from the seed and the step: nothing else is kept.
+
+    Attributes:
+        step: steps done.
+        validated: the step of the last validation; -1 before the first.
+        seconds: spent so far.
+        sums: of each loss since the last validation.
+        since: steps since then.
+        rows: of the curve, one for each validation.
+        best: the highest score; None before the first validation.
+        best_row: the row of the student that is kept.
+        improved: the score of the last improvement, to which the next is compared.
+        improved_row: its row.
+    """
+
+    step: int = 0
+    validated: int = -1
+    seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+    since: int = 0
+    rows: list[dict[str, float]] = field(default_factory=list)
+    best: float | None = None
+    best_row: int = 0
+    improved: float | None = None
+    improved_row: int = 0
+
+    def add(self, losses: Mapping[str, float]) -> None:
+        """Count a step."""
+        self.step += 1
+        self.since += 1
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def add_validation(self, row: dict[str, float], score: float, min_delta: float) -> bool:
+        """Add the row of a validation; whether its student is the best so far."""
+        self.rows.append(row)
+        self.validated, self.sums, self.since = self.step, {}, 0
+        number = len(self.rows) - 1
+        if self.improved is None or score > self.improved + min_delta:
+            self.improved, self.improved_row = score, number
+        if self.best is None or score > self.best:
+            self.best, self.best_row = score, number
+            return True
+        return False
+
+    @property
+    def without_improvement(self) -> int:
+        """Validations since the last improvement."""
+        return len(self.rows) - 1 - self.improved_row
+
+
+@dataclass(eq=False)
+class TrainingState:
+    """A training between two steps.
+
+    Attributes:
+        student: what is trained, with a pruned token table.
+        averaged: the moving average of its weights and running statistics.
+        optimizer: of all its parameters.
+        schedule: of the learning rate.
+        scaler: of the loss, where float16 needs one.
+        progress: how far it is.
+    """
+
+    student: TextStudent
+    averaged: AveragedModel
+    optimizer: torch.optim.AdamW
+    schedule: LambdaLR
+    scaler: torch.amp.GradScaler
+    progress: Progress = field(default_factory=Progress)
+
+    @classmethod
+    def begin(cls, student: TextStudent, recipe: DistillRecipe, lr_at: Callable[[int], float]) -> Self:
+        """The state before the first step.
+
+        Args:
+            student: on the device of the training.
+            recipe: of the training.
+            lr_at: the share of the highest learning rate at a step, from 0.
+        """
+        optimizer = make_optimizer(student, recipe)
+        return cls(
+            student.train(),
+            AveragedModel(student, multi_avg_fn=ema_update(recipe.ema_decay), use_buffers=True),
+            optimizer,
+            LambdaLR(optimizer, lr_at),
+            torch.amp.GradScaler(student.positions.device.type, enabled=recipe.dtype == "fp16"),
+        )
+
+    def save(self, folder: Path, identity: Mapping[str, str]) -> None:
+        """Write the checkpoint in one step.
+
+        Args:
+            folder: of the run.
+            identity: what the run is of, by name.
+
+        Raises:
+            TrainingError: it cannot be written; the one before is whole.
+        """
+        state = {
+            "version": VERSION,
+            "identity": dict(identity),
+            **{name: part.state_dict() for name, part in self._parts().items()},
+            "progress": vars(self.progress),
+        }
+        with writing(folder), atomic_file(folder / CHECKPOINT) as file:
+            torch.save(state, file)
+
+    def load(self, folder: Path, identity: Mapping[str, str]) -> None:
+        """Resume from the checkpoint of a folder.
+
+        Raises:
+            TrainingError: it is damaged, or of another recipe, teacher or corpus.
+        """
+        path = folder / CHECKPOINT
+        try:
+            with zipfile.ZipFile(path) as parts:  # PyTorch writes the CRC-32 of each part, and does not compare it
+                is_whole = parts.testzip() is None
+            state = torch.load(path, weights_only=True, map_location="cpu") if is_whole else {}
+            kept, version = dict(state["identity"]), state["version"]
+        except Exception as error:  # whatever a damaged file makes of it
+            raise TrainingError("not a checkpoint", where=str(path), hint=_HINT) from error
+        if version != VERSION:
+            raise TrainingError(f"a checkpoint of version {version}, not {VERSION}", where=str(path), hint=_HINT)
+        different = [name for name in {**kept, **identity} if kept.get(name) != identity.get(name)]
+        if different:
+            changes = "; ".join(f"{name} was {kept.get(name)}, is {identity.get(name)}" for name in different[:3])
+            raise TrainingError(
+                f"a run of another recipe ({changes})", where=str(folder), hint="give another folder, or the old recipe"
+            )
+        try:
+            for name, part in self._parts().items():
+                part.load_state_dict(state[name])
+            self.progress = record(Progress, state["progress"])
+        except Exception as error:
+            raise TrainingError("a checkpoint that does not fit", where=str(path), hint=_HINT) from error
+
+    def _parts(self) -> dict[str, Any]:
+        return {name: part for name, part in vars(self).items() if name != "progress"}
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """While the block writes files of a run: say in one line what goes wrong.
+
+    Raises:
+        TrainingError: a file cannot be written.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        # PyTorch's writer raises a RuntimeError where the file that it writes to raises an OSError.
+        cause = error if isinstance(error, OSError) else error.__context__
+        reason = cause.strerror if isinstance(cause, OSError) else None
+        raise TrainingError(
+            (reason or str(error).splitlines()[0]).lower(),
+            where=str(folder),
+            hint="fix that and run it again: the last checkpoint is whole, and training resumes from it",
+        ) from error

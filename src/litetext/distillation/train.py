@@ -1,0 +1,475 @@
+"""Distillation: train a student by a recipe, resumable at any step, with validation and the best student kept."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, distributed
+from torch.nn import BatchNorm1d
+from torch.nn.utils import clip_grad_norm_
+
+from litetext.checkpoints.load import load_encoder
+from litetext.checkpoints.writer import save_student
+from litetext.device import DTYPES, collective_backend
+from litetext.distillation.data import PhraseSplit, Rows, count_batches, epoch_batches, split_phrases, token_lengths
+from litetext.distillation.losses import compute_losses
+from litetext.distillation.recipe import DistillRecipe
+from litetext.distillation.state import CHECKPOINT, TrainingState, prune_table, restore_table, start_student, writing
+from litetext.distillation.training_report import STUDENT, DistillReport, write_curve, write_events
+from litetext.distillation.validation import Host, to_device, validate_student
+from litetext.encoders.inputs import prepare_rows
+from litetext.encoders.student import StudentEncoder, TextStudent
+from litetext.errors import OptionError, TrainingError
+from litetext.features.fingerprint import fingerprint_encoder
+from litetext.features.protocol import TextEncoder, TextFeatures
+from litetext.features.store import FeatureStore
+from litetext.prompts.permutations import permute
+from litetext.storage import fingerprint, only_writer
+from litetext.tokenizer.batch import TokenBatch
+from litetext.tokenizer.clean import clean
+
+Progress = Callable[[str, float], None]
+TIMEOUT = timedelta(hours=6)  # of one process for another: the first one may evaluate a host meanwhile
+_PERMUTATIONS = 1  # beside the seed: another stream of numbers than the order of the batches
+
+
+def distill(
+    features: str | Path | FeatureStore | None = None,
+    *,
+    output_dir: str | Path,
+    host: Host | None = None,
+    device: torch.device | None = None,
+    progress: Progress = lambda *_: None,
+    **recipe: Any,
+) -> TextEncoder:
+    """Train a student on a teacher's features; in a folder with an unfinished run it resumes, bit for bit.
+
+    Args:
+        features: what `embed` wrote.
+        output_dir: of the run: the best student, checkpoint, curve, summary and model card.
+        host: for losses and figures of a segmenter.
+        device: where to compute; None for the CPU.
+        progress: called with the stage and the share of it that is done, 0..1.
+        recipe: attributes of `DistillRecipe` that differ from the defaults, such as ``preset="s0"``.
+
+    Returns:
+        The best student.
+
+    Raises:
+        LiteTextError: as `train_student` has it.
+    """
+    if features is not None:
+        recipe["features"] = str(features.path if isinstance(features, FeatureStore) else features)
+    report = train_student(DistillRecipe.of(recipe), Path(output_dir), host, device, progress)
+    return load_encoder(report.path / STUDENT, device=device)
+
+
+def train_student(
+    recipe: DistillRecipe,
+    folder: Path,
+    host: Host | None = None,
+    device: torch.device | None = None,
+    progress: Progress = lambda *_: None,
+) -> DistillReport:
+    """Train a student by a recipe, or resume the run in this folder; the weights come out the same.
+
+    Under ``torchrun`` the processes share each batch; process 0 alone writes.
+
+    Args:
+        recipe: what to do.
+        folder: of the run: ``student.safetensors`` (the best by validation), ``last.ckpt``, curve, summary, model card.
+        host: for losses and figures of a segmenter.
+        device: where to compute; None for the CPU.
+        progress: called with the stage and the share of it that is done, 0..1.
+
+    Raises:
+        OptionError: the recipe needs a host, or a figure, that is not there; or too little data.
+        OutputError: another process trains in this folder, or it cannot be one.
+        CacheError: the features are missing, damaged or not finite.
+        EncoderError: the student cannot start from what the recipe names.
+        TrainingError: a loss is not finite, a file cannot be written, or the folder holds a run of another recipe.
+    """
+    place = device or torch.device("cpu")
+    recipe.losses.check_projections(host.projections if host else None)
+    if recipe.monitor == "cgf1" and (host is None or host.evaluate is None):
+        raise OptionError(
+            "monitor is 'cgf1', but there is nothing to evaluate on", hint="give a model, gold and images"
+        )
+    cache = FeatureStore.open(recipe.features)
+    cache.verify()
+    split = split_phrases(cache, recipe)
+    with ExitStack() as stack:
+        stack.enter_context(process_group(place))
+        if is_main_process():
+            stack.enter_context(only_writer(folder, "this run"))
+        trainer = Trainer.prepare(recipe, folder, cache, split, device=place, host=host, progress=progress)
+        trainer.train()
+        return trainer.report()
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Phrases that are computed at once.
+
+    Attributes:
+        tokens: of B phrases.
+        teacher: features of the same phrases, on the CPU.
+        permuted: tokens of permutations of P of them; None where there are none.
+        rows: which phrases these are, int64 [P].
+    """
+
+    tokens: TokenBatch
+    teacher: TextFeatures
+    permuted: TokenBatch | None
+    rows: Rows
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What each loss is a mean over: pairs of tokens, phrases, or permutations."""
+        pairs = int(np.minimum(self.tokens.mask.sum(axis=1), self.teacher.mask.sum(dim=1).numpy()).sum())
+        by_token = dict.fromkeys(("mse", "cosine", "keys", "values"), pairs)
+        return {**by_token, "scoring": len(self.tokens.mask), "consistency": len(self.rows)}
+
+
+@dataclass(frozen=True, eq=False)
+class Trainer:
+    """A run and what it keeps at hand.
+
+    Attributes:
+        recipe: what to do.
+        folder: of the run.
+        cache: features of the teacher.
+        split: phrases.
+        device: what computes.
+        host: for losses and figures; None without one.
+        progress: called with the stage and the share of it that is done, 0..1.
+        start: the student before the first step, on the CPU, with its whole token table.
+        state: between two steps.
+        lengths: int64 [N], tokens of each phrase to train on.
+        identity: what must be as it was for the run to resume.
+    """
+
+    recipe: DistillRecipe
+    folder: Path
+    cache: FeatureStore
+    split: PhraseSplit
+    device: torch.device
+    host: Host | None
+    progress: Progress
+    start: TextStudent
+    state: TrainingState
+    lengths: Rows
+    identity: dict[str, str]
+
+    @classmethod
+    def prepare(
+        cls,
+        recipe: DistillRecipe,
+        folder: Path,
+        cache: FeatureStore,
+        split: PhraseSplit,
+        *,
+        device: torch.device,
+        host: Host | None = None,
+        progress: Progress = lambda *_: None,
+    ) -> "Trainer":
+        """Build the student and its optimizer, and load what was kept of the run; nothing is written.
+
+        Raises:
+            EncoderError: the student cannot start from what the recipe names.
+            TrainingError: what was kept is damaged, or of another recipe.
+        """
+        start = start_student(recipe, cache.width)
+        student = prune_table(start, split.train + split.validation).to(device)
+        steps = count_batches(len(split.train), recipe.batch_size) * recipe.epochs
+        state = TrainingState.begin(student, recipe, lambda step: lr_ratio(step, steps, recipe))
+        identity = {
+            **_settings(recipe),
+            "teacher": cache.teacher.fingerprint,
+            "training phrases": fingerprint(split.train),
+            "validation phrases": fingerprint(split.validation),
+            "excluded phrases": fingerprint(sorted(split.excluded)),
+            "weights before the first step": fingerprint_encoder(StudentEncoder(start, "")),
+        }
+        if (folder / CHECKPOINT).exists():
+            state.load(folder, identity)
+        if distributed.is_initialized():  # process 0 must not write a checkpoint before all have looked for one
+            distributed.barrier()
+        lengths = token_lengths(split.train, start.config.context_length)
+        return cls(recipe, folder, cache, split, device, host, progress, start, state, lengths, identity)
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps of an epoch."""
+        return count_batches(len(self.split.train), self.recipe.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole recipe."""
+        return self.epoch_steps * self.recipe.epochs
+
+    def train(self) -> None:
+        """Train to the end, from wherever the run is."""
+        progress, patience = self.state.progress, self.recipe.patience
+        self.begin()
+        while True:
+            if progress.step % self.epoch_steps == 0 and progress.validated < progress.step:
+                self.validate()
+            if progress.step >= self.steps or 0 < patience <= progress.without_improvement:
+                return
+            self.train_epoch()
+
+    def begin(self) -> None:
+        """Keep a first checkpoint where there is none; a folder that holds something else is refused."""
+        if (self.folder / CHECKPOINT).exists() or not is_main_process():
+            return
+        if (self.folder / STUDENT).exists():
+            raise TrainingError(
+                f"a folder with a student, but without {CHECKPOINT}", where=str(self.folder), hint="give another"
+            )
+        self.save()
+
+    def train_epoch(self) -> None:
+        """Train from where the run is to the end of its epoch."""
+        recipe, progress = self.recipe, self.state.progress
+        epoch, done = divmod(progress.step, self.epoch_steps)
+        batches = epoch_batches(self.lengths, recipe.batch_size, recipe.seed, epoch)
+        for number, rows in enumerate(batches[done:], done):
+            began = time.monotonic()
+            texts = [self.split.train[row] for row in rows]
+            progress.add(self.take_step(texts, self.permute(texts, epoch, number)))
+            progress.seconds += time.monotonic() - began
+            self.progress("distilling", progress.step / self.steps)
+            if progress.step % recipe.save_steps == 0 and number + 1 < len(batches):
+                self.save()
+
+    def permute(self, texts: Sequence[str], epoch: int, number: int) -> list[str | None]:
+        """A permutation of each phrase that has one, unless it is a phrase that training must not read."""
+        if not self.recipe.losses.consistency:
+            return [None] * len(texts)
+        generator = np.random.default_rng([self.recipe.seed, epoch, number, _PERMUTATIONS])
+        permuted = [permute(text, generator) for text in texts]
+        return [None if text is None or clean(text) in self.split.excluded else text for text in permuted]
+
+    def take_step(self, texts: Sequence[str], permuted: Sequence[str | None]) -> dict[str, float]:
+        """One step of the optimizer; each loss, and their weighted sum as ``loss``.
+
+        Raises:
+            TrainingError: a loss or a gradient is not finite.
+        """
+        state, scaler = self.state, self.state.scaler
+        state.optimizer.zero_grad(set_to_none=True)
+        losses = self.backward(self.assemble(texts, permuted))
+        if not np.isfinite(list(losses.values())).all():
+            raise self.not_finite("loss", losses["loss"])
+        scaler.unscale_(state.optimizer)
+        norm = float(clip_grad_norm_(state.student.parameters(), self.recipe.max_grad_norm))
+        if not math.isfinite(norm) and scaler.get_scale() <= 1:
+            raise self.not_finite("gradient", norm)
+        scaler.step(state.optimizer)
+        scaler.update()
+        if math.isfinite(norm):  # else the step was left out, and the next one has a smaller scale
+            state.averaged.update_parameters(state.student)
+        state.schedule.step()
+        return losses
+
+    def assemble(self, texts: Sequence[str], permuted: Sequence[str | None]) -> list[Part]:
+        """Tokens and features of a batch, in parts that are computed one after another, or by other processes.
+
+        Raises:
+            CacheError: features are missing, damaged or not finite.
+        """
+        number = min(len(texts), self.recipe.accumulation_steps * world_size())
+        parts = []
+        for rows in np.array_split(np.arange(len(texts)), number):
+            some = [texts[row] for row in rows]
+            others = {place: other for place, row in enumerate(rows) if (other := permuted[row]) is not None}
+            tokens = self.tokens(list(others.values())) if others else None
+            places = np.array(list(others), dtype=np.int64)
+            parts.append(Part(self.tokens(some), self.cache.features(some), tokens, places))
+        return parts
+
+    def backward(self, parts: Sequence[Part]) -> dict[str, float]:
+        """Compute the parts of this process, and add up the gradients of all; each loss and their weighted sum.
+
+        Means are over the whole batch, whatever its parts; only the relative errors of the decoder's layers are
+        relative to each part's own features, and batch statistics are a part's own.
+        """
+        weights = self.recipe.losses
+        totals = {name: sum(part.counts[name] for part in parts) for name in parts[0].counts}
+        sums = {name: torch.zeros((), device=self.device) for name in (*totals, "loss")}
+        for part in parts[rank() :: world_size()]:
+            shares = {name: count / max(1, totals[name]) for name, count in part.counts.items()}
+            total, losses = compute_losses(
+                replace(weights, **{name: getattr(weights, name) * share for name, share in shares.items()}),
+                self.forward(part.tokens),
+                to_device(part.teacher, self.device),
+                permuted=self.forward_permuted(part),
+                projections=self.host.projections if self.host else None,
+            )
+            self.state.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+            sums["loss"] += total.detach()
+            for name, loss in losses.items():
+                sums[name] += shares[name] * loss
+        values = torch.stack(list(sums.values()))
+        if distributed.is_initialized():
+            for parameter in self.state.student.parameters():
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                distributed.all_reduce(parameter.grad)
+            distributed.all_reduce(values)
+        named = dict(zip(sums, values.tolist(), strict=True))
+        return {name: value for name, value in named.items() if name == "loss" or getattr(weights, name)}
+
+    def tokens(self, texts: list[str]) -> TokenBatch:
+        """Rows of the pruned token table for some texts."""
+        return prepare_rows(texts, self.state.student.config)
+
+    def forward(self, tokens: TokenBatch) -> TextFeatures:
+        """The student's features, float32 with a gradient."""
+        device, dtype = self.device, getattr(torch, DTYPES[self.recipe.dtype])
+        ids, mask = torch.from_numpy(tokens.ids).to(device), torch.from_numpy(tokens.mask).to(device)
+        with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
+            values = self.state.student(ids, mask)
+        return TextFeatures(values.float(), mask)
+
+    def forward_permuted(self, part: Part) -> tuple[TextFeatures, Tensor] | None:
+        """Features of a part's permutations, which stay out of the running statistics: they are not real phrases."""
+        if part.permuted is None:
+            return None
+        norms = [module for module in self.state.student.modules() if isinstance(module, BatchNorm1d)]
+        for norm in norms:
+            norm.track_running_stats = False
+        try:
+            return self.forward(part.permuted), torch.from_numpy(part.rows).to(self.device)
+        finally:
+            for norm in norms:
+                norm.track_running_stats = True
+
+    def not_finite(self, what: str, value: float) -> TrainingError:
+        """The error of a number that is not finite."""
+        return TrainingError(
+            f"the {what} of step {self.state.progress.step + 1} is {value}",
+            where=str(self.folder),
+            hint="begin again in another folder with a lower lr or dtype fp32; the last checkpoint and the best "
+            "student are whole",
+        )
+
+    def validate(self) -> None:
+        """Validate the averaged student, keep it if it is the best, and write curve and checkpoint."""
+        recipe, progress = self.recipe, self.state.progress
+        began = time.monotonic()
+        row: dict[str, float] = {"step": progress.step, "epoch": progress.step / self.epoch_steps}
+        scores = [0.0]
+        student = restore_table(cast("TextStudent", self.state.averaged.module), self.start)
+        if is_main_process():
+            texts = self.split.validation[: recipe.validation_phrases]
+            figures = validate_student(StudentEncoder(student, str(self.folder)), self.cache, texts, recipe, self.host)
+            losses = {name: value / progress.since for name, value in progress.sums.items()}
+            lr = float(self.state.schedule.get_last_lr()[0])
+            row |= {"minutes": progress.seconds / 60, "lr": lr, **losses, **figures}
+            scores = [-figures["val_loss"] if recipe.monitor == "loss" else figures[recipe.monitor]]
+        if distributed.is_initialized():
+            distributed.broadcast_object_list(scores, device=self.device)
+        is_best = progress.add_validation(row, scores[0], recipe.min_delta)
+        progress.seconds += time.monotonic() - began
+        if is_main_process():
+            with writing(self.folder):
+                if is_best:
+                    save_student(student, self.folder / STUDENT)
+                write_curve(progress.rows, self.folder)
+                write_events(row, self.folder)
+            self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint, if this is the process that writes."""
+        if is_main_process():
+            self.state.save(self.folder, self.identity)
+
+    def report(self) -> DistillReport:
+        """The result of the run; process 0 writes it to the folder."""
+        progress = self.state.progress
+        report = DistillReport(
+            path=self.folder,
+            recipe=self.recipe,
+            teacher=self.cache.teacher,
+            split=self.split,
+            host=self.host.name if self.host else None,
+            parameters=sum(parameter.numel() for parameter in self.start.parameters()),
+            steps=(progress.step, self.steps),
+            seconds=progress.seconds,
+            rows=tuple(progress.rows),
+            best=progress.rows[progress.best_row],
+            last_improvement=progress.rows[progress.improved_row],
+        )
+        if is_main_process():
+            with writing(self.folder):
+                report.write()
+        return report
+
+
+def lr_ratio(step: int, steps: int, recipe: DistillRecipe) -> float:
+    """The learning rate of a step, from 0, as a share of the highest: linear warm-up, then half a cosine."""
+    warmup = round(recipe.warmup_ratio * steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    done = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return recipe.min_lr_ratio + (1 - recipe.min_lr_ratio) * (1 + math.cos(math.pi * done)) / 2
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Join the other processes that `torchrun` started; without it nothing happens.
+
+    Raises:
+        TrainingError: the others cannot be reached.
+    """
+    if world_size() == 1:
+        yield
+        return
+    try:
+        distributed.init_process_group(collective_backend(device), timeout=TIMEOUT)
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(
+            f"the processes do not find each other ({str(error).splitlines()[0]})", hint="start them with torchrun"
+        ) from error
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def world_size() -> int:
+    """How many processes train together, as `torchrun` has it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def local_rank() -> int:
+    """Number of this process on its machine, from 0."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def is_main_process() -> bool:
+    """Whether this is process 0, which alone writes and prints."""
+    return rank() == 0
+
+
+def _settings(recipe: DistillRecipe) -> dict[str, str]:
+    """What a run depends on, by key: where its files are does not matter, only what is in them."""
+    values: dict[str, Any] = recipe.to_json()
+    losses = {f"losses.{name}": value for name, value in values.pop("losses").items()}
+    locations = {"features", "sources", "hold_out", "model"}
+    return {name: str(value) for name, value in (values | losses).items() if name not in locations}
