@@ -1,4 +1,4 @@
-"""Features check themselves, pool only what is valid, and come back in the order of the texts."""
+"""Features check themselves, and pool only what is valid."""
 
 import subprocess
 import sys
@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from litetext.errors import EncoderError, OptionError
-from litetext.features.protocol import TextFeatures, pooled_features
-from tests.auditing.fakes import FakeEncoder, vector_of
+from litetext.errors import EncoderError
+from litetext.features.protocol import TextFeatures
 
 LIGHT = (
     "litetext.device",
-    "litetext.features.protocol",
+    "litetext.features.bank",
+    "litetext.features.compare",
+    "litetext.features.store",
     "litetext.checkpoints.huggingface",
     "litetext.auditing.order",
     "litetext.auditing.position_rank",
@@ -72,38 +73,3 @@ def test_a_text_without_a_token_is_refused_by_its_row(torch: Any) -> None:
     mask = torch.tensor([[True, False], [False, False]])
     with pytest.raises(EncoderError, match="without a valid token, row 1"):
         TextFeatures(torch.zeros(2, 2, 3), mask)
-
-
-@pytest.mark.torch
-def test_pooled_features_keep_the_order_and_batch_by_length(torch: Any) -> None:
-    encoder = FakeEncoder(whole=True)
-    texts = ["aa", "a", "aaaaa", "", "aaaa", "aaa", "a"]
-    shares: list[float] = []
-    features = pooled_features(encoder, texts, batch_size=3, progress=shares.append)
-    assert features.dtype == np.float32
-    np.testing.assert_array_equal(features, [vector_of(text, 256) for text in texts])
-    assert encoder.batches == [["aaaaa", "aaaa", "aaa"], ["aa", "a", "a"], [""]]
-    assert shares == [3 / 7, 6 / 7, 1.0]
-
-
-def test_no_texts_need_no_encoder() -> None:
-    encoder = FakeEncoder(whole=True)
-    assert pooled_features(encoder, []).shape == (0, 256)
-    assert not encoder.batches
-
-
-def test_an_empty_batch_is_refused() -> None:
-    with pytest.raises(OptionError, match="a batch of 0 texts; give a batch size of at least 1"):
-        pooled_features(FakeEncoder(whole=True), ["a"], batch_size=0)
-
-
-@pytest.mark.torch
-def test_features_that_are_not_finite_are_refused_with_their_text(torch: Any) -> None:
-    class Overflowing(FakeEncoder):
-        def encode(self, texts: Any) -> TextFeatures:
-            values = torch.zeros(len(texts), 1, self.width)
-            values[[text == "bad" for text in texts]] = torch.inf
-            return TextFeatures(values, torch.ones(len(texts), 1, dtype=torch.bool))
-
-    with pytest.raises(EncoderError, match="features of 1 texts are not finite, the first is 'bad'"):
-        pooled_features(Overflowing(whole=True), ["good", "bad"])

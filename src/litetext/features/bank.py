@@ -119,7 +119,7 @@ class PromptBank:
         places = [self.store.find(phrase) for phrase in phrases]
         if min(places) >= 0:
             return self.store.at(places)
-        unknown = {phrase: text for phrase, text, place in zip(phrases, texts, places, strict=True) if place < 0}
+        unknown = distinct_phrases(text for text, place in zip(texts, places, strict=True) if place < 0)
         if self.fallback is None:
             raise self._refusal(list(unknown.values()))
         others = dict(zip(unknown, array_rows(self.fallback, list(unknown.values())), strict=True))

@@ -263,8 +263,9 @@ class FeatureStore:
         for number in range(len(self.shards)):
             self._verify_shard(number)
         for index in np.flatnonzero(self._keys[1:] == self._keys[:-1]).tolist():
-            text = self._text(*self._locate(int(self._places[index]))).decode("utf-8", "surrogatepass")
-            if self.find(phrase_bytes(text)) != int(self._places[index]):
+            place = int(self._places[index + 1])
+            text = self._text(*self._locate(place)).decode("utf-8", "surrogatepass")
+            if self.find(phrase_bytes(text)) != place:
                 raise CacheError(f"'{text}' is there twice", where=self.name, hint="embed into a new folder")
 
     def to_json(self) -> dict[str, Any]:
@@ -451,7 +452,11 @@ def read_manifest(folder: Path) -> tuple[Teacher, str, dict[str, str]]:
         entries = read_json(path)
         _require(isinstance(entries, dict) and entries.get("format") == FORMAT, f"not of the format '{FORMAT}'")
         entries = unsealed(entries)
-        teacher, dtype, shards = record(Teacher, entries["teacher"], "teacher"), entries["dtype"], entries["shards"]
+        teacher, dtype, shards = (
+            record(Teacher, entries["teacher"], "teacher"),
+            entries["dtype"],
+            dict(sorted(entries["shards"].items())),
+        )
         check_dtype(dtype)
         # Names, not paths: nothing outside the folder is read.
         _require(all(map(SHARD_NAME.fullmatch, shards)), "names of shards")
@@ -459,7 +464,7 @@ def read_manifest(folder: Path) -> tuple[Teacher, str, dict[str, str]]:
         raise CacheError(
             f"a damaged or unknown manifest ({error})", where=str(path), hint="embed into a new folder"
         ) from error
-    return teacher, dtype, dict(sorted(shards.items()))
+    return teacher, dtype, shards
 
 
 def write_manifest(folder: Path, teacher: Teacher, dtype: str, shards: Mapping[str, str]) -> None:
