@@ -10,8 +10,6 @@ from litetext.device import (
     choose_dtype,
     choose_share,
     collective_backend,
-    peak_memory,
-    synchronize,
 )
 from litetext.errors import MissingExtraError, OptionError
 
@@ -58,7 +56,7 @@ def test_a_graphics_card_too_many_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("name", ["", "gpu", "CPU", "meta", "cuda:", "cuda:x", "cuda:-1"])
 def test_an_unknown_device_is_refused(name: str) -> None:
-    with pytest.raises(OptionError, match="no device is called"):
+    with pytest.raises(OptionError, match="unknown device"):
         choose_device(name)
 
 
@@ -85,7 +83,7 @@ def test_number_types_by_name(name: str | None, expected: Any) -> None:
 
 
 def test_an_unknown_number_type_is_refused() -> None:
-    with pytest.raises(OptionError, match="no number type is called 'int8'; give auto, float32, bfloat16, float16"):
+    with pytest.raises(OptionError, match="'int8'"):
         choose_dtype("int8", torch.device("cpu"))
 
 
@@ -98,20 +96,6 @@ def test_bfloat16_needs_a_card_that_computes_in_it(monkeypatch: pytest.MonkeyPat
     else:
         with pytest.raises(OptionError, match="'cuda' does not compute in bfloat16; give float32 or float16"):
             choose_dtype("bfloat16", card)
-
-
-def test_waiting_asks_the_device_that_computes(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: asked.append(str(device)))
-    monkeypatch.setattr(torch.mps, "synchronize", lambda: asked.append("mps"))
-    for name in ("cuda:1", "mps", "cpu"):
-        synchronize(torch.device(name))
-    assert asked == ["cuda:1", "mps"]
-
-
-def test_peak_memory_is_counted_on_cuda_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 123 if str(device) == "cuda:1" else 0)
-    assert [peak_memory(torch.device(name)) for name in ("cuda:1", "mps", "cpu")] == [123, None, None]
 
 
 @pytest.mark.torch

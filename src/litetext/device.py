@@ -1,6 +1,12 @@
-"""Devices: the only file that says "cuda" or "mps". Choose one, wait for it, ask for its peak memory."""
+"""Devices: the only file that says "cuda" or "mps"; and the machine: its processor, its versions, memory in use."""
 
-from typing import TYPE_CHECKING
+import ctypes
+import gc
+import os
+import platform
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from litetext.errors import MissingExtraError, OptionError
 
@@ -16,9 +22,14 @@ DTYPES = {
     "fp16": "float16",
 }
 
+PACKAGES = ("litetext", "numpy", "tokenizers", "torch", "transformers", "onnxruntime", "openvino")
+CPU_FLAGS = {
+    "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_bf16", "amx_int8", "asimd", "asimddp", "i8mm",
+}  # fmt: skip
+
 
 def choose_device(device: "str | torch.device | None" = None) -> "torch.device":
-    """The device called so; for None or "auto" the first that is there of CUDA, MPS and the CPU.
+    """A device by its name; for None or "auto" the first that is there of CUDA, MPS and the CPU.
 
     Args:
         device: "auto", "cpu", "mps", "cuda" or "cuda:N", or PyTorch's own device.
@@ -41,7 +52,7 @@ def choose_device(device: "str | torch.device | None" = None) -> "torch.device":
         return torch.device(next(kind for kind, count in counts.items() if count))
     kind, _, index = name.partition(":")
     if kind not in counts or (":" in name and not index.isdecimal()):
-        raise OptionError(f"no device is called '{name}'", hint="give auto, cpu, mps, cuda or cuda:N")
+        raise OptionError(f"unknown device '{name}'", hint="give auto, cpu, mps, cuda or cuda:N")
     if int(index or 0) >= counts[kind]:
         here = ", ".join(kind for kind, count in counts.items() if count)
         raise OptionError(f"the device '{name}' is not available", hint=f"PyTorch finds here: {here}")
@@ -49,7 +60,7 @@ def choose_device(device: "str | torch.device | None" = None) -> "torch.device":
 
 
 def choose_dtype(dtype: "str | torch.dtype | None", device: "torch.device") -> "torch.dtype":
-    """The number type called so (a key of `DTYPES`, or PyTorch's own type); for None or "auto" float32.
+    """A dtype by its name (a key of `DTYPES`) or PyTorch's own; for None or "auto" float32.
 
     Raises:
         OptionError: no such type, or the device does not compute in it.
@@ -61,7 +72,7 @@ def choose_dtype(dtype: "str | torch.dtype | None", device: "torch.device") -> "
         # Features are measured: in half precision the rounding would be measured with them.
         return torch.float32
     if name not in DTYPES:
-        raise OptionError(f"no number type is called '{name}'", hint=f"give auto, {', '.join(DTYPES)}")
+        raise OptionError(f"unknown dtype '{name}'", hint=f"give auto, {', '.join(DTYPES)}")
     chosen: torch.dtype = getattr(torch, DTYPES[name])
     if (
         chosen is torch.bfloat16
@@ -72,37 +83,64 @@ def choose_dtype(dtype: "str | torch.dtype | None", device: "torch.device") -> "
     return chosen
 
 
-def choose_share(device: "str | torch.device | None", number: int) -> "torch.device":
+def choose_share(device: "str | torch.device | None", local_rank: int) -> "torch.device":
     """The device of one of several processes on a machine: each has a CUDA device of its own, or all share another.
 
     Args:
-        device: as `choose_device` takes it; an index that is said is kept.
-        number: of the process on this machine, from 0.
+        device: as `choose_device` takes it; an index in it is kept.
+        local_rank: of the process on this machine, from 0.
 
     Raises:
         OptionError: as `choose_device` raises it, as where there are more processes than CUDA devices.
     """
     chosen = choose_device(device)
-    return choose_device(f"cuda:{number}") if chosen.type == "cuda" and chosen.index is None else chosen
+    return choose_device(f"cuda:{local_rank}") if chosen.type == "cuda" and chosen.index is None else chosen
 
 
 def collective_backend(device: "torch.device") -> str:
-    """What several processes talk by, in words of `torch.distributed`."""
+    """The backend of `torch.distributed` for processes on such devices."""
     return "nccl" if device.type == "cuda" else "gloo"
 
 
-def synchronize(device: "torch.device") -> None:
-    """Wait until the device has done what was asked of it, so that a clock read afterwards tells the truth."""
-    import torch
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores, memory, system, load, and versions of what is measured."""
+    file = Path("/proc/cpuinfo")
+    first = file.read_text(encoding="utf-8").split("\n\n", 1)[0] if file.exists() else ""
+    info = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first.splitlines())}
+    board = Path("/proc/device-tree/model")  # of a Raspberry Pi and the like
+    name = board.read_text(encoding="utf-8").rstrip("\0") if board.exists() else info.get("model name")
+    sizes = {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= getattr(os, "sysconf_names", {}).keys()
+    installed = {package.metadata["Name"]: package.version for package in distributions()}
+    return {
+        "cpu": name or platform.processor() or platform.machine(),
+        "features": sorted(CPU_FLAGS & set(info.get("flags", info.get("Features", "")).split())),
+        "cores": os.cpu_count(),
+        "usable_cores": usable_cores(),
+        "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10**6 if sizes else None,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {package: installed[package] for package in PACKAGES if package in installed},
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
 
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def peak_memory(device: "torch.device") -> int | None:
-    """The most bytes that tensors held at once on this device so far; None where nobody counts them."""
-    import torch
+def resident_bytes(*, trim: bool = False) -> int | None:
+    """Resident memory after a collection of garbage; None where the system does not say it (Linux does).
 
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    Pages of a mapped file count from the moment when they are first touched.
+
+    Args:
+        trim: give freed memory back to the system first, so that nothing that is loaded next hides in it (glibc).
+    """
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        return None
+    gc.collect()
+    if trim and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)
+    return int(statm.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")

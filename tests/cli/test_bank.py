@@ -69,7 +69,7 @@ def test_it_says_what_it_wrote(capsys: pytest.CaptureFixture[str], world: Path, 
     found = json.loads(capsys.readouterr().out)
     assert found["bytes"] == path.stat().st_size
     assert found["checked"] == found["phrases"]
-    assert (found["number"], found["encoder"]["width"], found["encoder"]["context_length"]) == ("fp16", 64, 32)
+    assert (found["dtype"], found["encoder"]["width"], found["encoder"]["context_length"]) == ("fp16", 64, 32)
     assert run(["inspect", str(path)]) == 0
     assert f"{path}: {found['phrases']} phrases, {found['tokens']} tokens in fp16" in capsys.readouterr().out
     assert run(["inspect", str(path), "--json"]) == 0
@@ -134,7 +134,7 @@ def test_gold_and_retention_take_a_bank(
 
 def test_a_bank_of_a_cache(capsys: pytest.CaptureFixture[str], world: Path, tmp_path: Path) -> None:
     cache, path = str(tmp_path / "cache"), str(tmp_path / "bank.safetensors")
-    assert run(["embed", str(world / "phrases.txt"), "-o", cache, "--model", "micro-student"]) == 0
+    assert run(["embed", str(world / "phrases.txt"), "-o", cache, "--teacher", "micro-student"]) == 0
     capsys.readouterr()
     assert run(["bank", "-o", path, "--features", cache, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -146,14 +146,14 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], world: Path, 
     made = ["bank", phrases, "-o", target]
     assert "give either --text-encoder or --features" in failure(capsys, *made)
     assert "give either" in failure(capsys, *made, "--text-encoder", "micro", "--features", str(world))
-    assert "give fp16 or int8" in failure(capsys, *made, "--text-encoder", "micro", "--store-dtype", "int4")
+    assert "int4" in failure(capsys, *made, "--text-encoder", "micro", "--store-dtype", "int4", status=2)
     assert "nowhere.txt" in failure(capsys, "bank", "nowhere.txt", "-o", target, "--text-encoder", "micro")
     assert "no cache of features" in failure(capsys, *made, "--features", str(world))
     assert "leave them out" in failure(capsys, *made, "--features", str(world), "--context-length", "16")
     assert "a bank of a bank" in failure(capsys, *made, "--text-encoder", str(bank))
     assert "nowhere.pt" in failure(capsys, *made, "--text-encoder", "nowhere.pt")
     assert not Path(target).exists()
-    assert "a context or positions for what has its own" in failure(
+    assert "for what has its own" in failure(
         capsys, *segment(world, str(bank), "--context-length", "16")
     )
     assert "--fallback for what is no prompt bank" in failure(

@@ -63,7 +63,6 @@ def test_convert_there_and_back(capsys: pytest.CaptureFixture[str], upstream: Pa
         (["inspect", "missing.pt"], "missing.pt"),
         (["inspect", "{text}"], "note.txt"),
         (["inspect", "{cut}"], "cut.pt"),
-        (["convert", "{good}", "-o", "{out}", "--to", "onnx"], "onnx"),
         (["convert", "{good}", "-o", "{good}", "--to", "litetext"], "the output is an input"),
         (["convert", "missing.pt", "-o", "{out}", "--to", "litetext"], "missing.pt"),
     ],

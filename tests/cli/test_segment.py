@@ -121,16 +121,16 @@ def test_a_run_that_was_interrupted_goes_on(
     arguments = found(host_folder, str(photos), "-p", "dog")
     assert run([*arguments, "-o", str(tmp_path / "whole")]) == 0
     capsys.readouterr()
-    segment, calls = Segmenter.segment, []
+    embed, calls = Segmenter.embed, []
 
     def interrupted(self: Segmenter, *others: Any) -> Any:
         calls.append(others)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return segment(self, *others)
+        return embed(self, *others)
 
     out = tmp_path / "out"
-    monkeypatch.setattr(Segmenter, "segment", interrupted)
+    monkeypatch.setattr(Segmenter, "embed", interrupted)
     assert run([*arguments, "-o", str(out)]) == 130
     told = capsys.readouterr().err
     assert "1 of 2" in told

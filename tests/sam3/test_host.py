@@ -179,7 +179,7 @@ def test_places_that_are_no_folder(tmp_path: Path, host_folder: Path) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(EncoderError, match="a 'sam3' model is not a SAM3 video host"):
         load_host(str(host_folder), video=True, device="cpu")
-    with pytest.raises(OptionError, match="no device is called 'toaster'"):
+    with pytest.raises(OptionError, match="toaster"):
         load_host(str(host_folder), device="toaster")
 
 

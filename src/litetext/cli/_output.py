@@ -13,7 +13,8 @@ from litetext.errors import OutputError, printable
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from litetext.evaluation.subsets import GoldScores, SubsetScores
+    from litetext.evaluation.cgf1 import CgF1
+    from litetext.evaluation.gold import SubsetScores
 
 _HEAD = 1024
 _LABELS = {
@@ -121,26 +122,23 @@ def score_table(*columns: str, caption: str) -> "Table":
     return table
 
 
-def print_scores(result: "GoldScores") -> None:
+def print_scores(scores: "CgF1") -> None:
     """One table: scores of masks to 100, averaged and at two IoU thresholds; scores of presence to 1."""
-    from dataclasses import asdict
-
     from rich.console import Console
 
-    scores = result.cgf1
     caption = f"{scores.to_json()['pairs']['all']} (image, phrase) pairs"
     table = score_table("score", "IoU 0.50:0.95", "0.50", "0.75", caption=caption)
-    levels = [asdict(level) for level in (scores.mean, scores.at_50, scores.at_75)]
+    levels = [scores.mean, scores.at(0.5), scores.at(0.75)]
     for name in levels[0]:
         table.add_row(_LABELS.get(name, name), *(_percent(level[name]) for level in levels))
-    if result.ap is not None:
+    if scores.ap is not None:
         table.add_section()
-        precisions = result.ap.to_json()
+        precisions = scores.ap
         table.add_row("AP", *(_percent(precisions[name]) for name in _AP_COLUMNS))
         for name, label in _AP_LABELS.items():
             table.add_row(label, _percent(precisions[name]), "", "")
     table.add_section()
-    for name, value in asdict(scores.presence).items():
+    for name, value in scores.presence.items():
         label = "IL F1" if name == "f1" else _LABELS.get(name, f"IL {name}")
         table.add_row(label, f"{value:.4f}", "", "")
     Console().print(table)
@@ -150,20 +148,20 @@ def print_subsets(result: "SubsetScores") -> None:
     """The papers' table: a row for each subset and one for their average; cgF1, pmF1 and AP to 100."""
     from rich.console import Console
 
-    from litetext.evaluation.subsets import SUBSETS
+    from litetext.evaluation.gold import SUBSETS
 
-    def cells(cgf1: float, il_mcc: float, pmf1: float, precisions: Mapping[str, float] | None) -> list[str]:
+    def cells(scores: "CgF1 | SubsetScores") -> list[str]:
+        figures, precisions = scores.headline, scores.ap
         listed = [] if precisions is None else [_percent(precisions[name]) for name in _AP_COLUMNS]
-        return [f"{cgf1:.2f}", f"{il_mcc:.4f}", f"{pmf1:.2f}", *listed]
+        return [f"{figures['cgf1']:.2f}", f"{figures['il_mcc']:.4f}", f"{figures['pmf1']:.2f}", *listed]
 
     caption = f"{len(result.scores)} of {len(SUBSETS)} subsets of SA-Co Gold"
     columns = list(_AP_COLUMNS.values()) if result.ap is not None else []
     table = score_table("subset", "cgF1", "IL_MCC", "pmF1", *columns, caption=caption)
-    for subset, scores in result.scores.items():
-        precisions = None if scores.ap is None else scores.ap.to_json()
-        table.add_row(subset.title, *cells(scores.cgf1.cgf1, scores.cgf1.il_mcc, scores.cgf1.pmf1, precisions))
+    for name, scores in result.scores.items():
+        table.add_row(SUBSETS[name][0], *cells(scores))
     table.add_section()
-    table.add_row("average", *cells(result.cgf1, result.il_mcc, result.pmf1, result.ap))
+    table.add_row("average", *cells(result))
     Console().print(table)
 
 

@@ -4,10 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
 from litetext.cli._app import Result, command
-from litetext.cli._options import PATH_OR_HUB, ContextLength, Device
+from litetext.cli._options import PATH_OR_HUB, ContextLength, Device, argument, option
 from litetext.cli._output import check_target, show_progress
 from litetext.errors import OptionError
 
@@ -31,46 +29,43 @@ if TYPE_CHECKING:
 def distill(
     recipe: Annotated[
         Path | None,
-        typer.Argument(metavar="RECIPE.toml", show_default=False, help="The recipe; none for the defaults."),
+        argument("The recipe; none for the defaults.", metavar="RECIPE.toml"),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            "Student, checkpoint, curve and model card; an existing run resumes. Default: the recipe's name.",
             "-o",
             "--output",
             metavar="DIR",
-            show_default=False,
-            help="Student, checkpoint, curve and model card; an existing run resumes. Default: the recipe's name.",
         ),
     ] = None,
-    features: Annotated[
-        str | None, typer.Option(metavar="CACHE", help="Features of the teacher, from `litetext embed`.")
-    ] = None,
-    preset: Annotated[str | None, typer.Option(metavar="NAME", help="Size of the student: s0, s1, l, xs, xxs.")] = None,
+    features: Annotated[str | None, option("Features of the teacher, from `litetext embed`.", metavar="CACHE")] = None,
+    preset: Annotated[str | None, option("Size of the student: s0, s1, l, xs, xxs.", metavar="NAME")] = None,
     init: Annotated[
-        str | None, typer.Option(metavar=PATH_OR_HUB, help="A MobileCLIP or LiteText checkpoint to start from.")
+        str | None, option("A MobileCLIP or LiteText checkpoint to start from.", metavar=PATH_OR_HUB)
     ] = None,
     context_length: ContextLength = None,
     model: Annotated[
         str | None,
-        typer.Option(metavar=PATH_OR_HUB, help="SAM3 model for the losses keys, values and scoring, and for --gold."),
+        option("SAM3 model for the losses keys, values and scoring, and for --gold.", metavar=PATH_OR_HUB),
     ] = None,
     hold_out: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="Prompts of an evaluation set, not to be trained on; may be repeated."),
+        option("Prompts of an evaluation set, not to be trained on; may be repeated.", metavar="FILE"),
     ] = None,
     gold: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="Pairs for validation: cgF1 of the model after each epoch; with --images."),
+        option("Pairs for validation: cgF1 of the model after each epoch; with --images.", metavar="FILE"),
     ] = None,
     images: Annotated[
-        list[str] | None, typer.Option(metavar="DIR", help="Where the pictures of --gold are; may be repeated.")
+        list[str] | None, option("Where the pictures of --gold are; may be repeated.", metavar="DIR")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="How often each phrase is seen.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Phrases of a step, of all processes together.")] = None,
-    lr: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
-    dtype: Annotated[Literal["fp32", "bf16", "fp16"] | None, typer.Option(help="What to compute in.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, split, order and permutations.")] = None,
+    epochs: Annotated[int | None, option("How often each phrase is seen.")] = None,
+    batch_size: Annotated[int | None, option("Phrases of a step, of all processes together.")] = None,
+    lr: Annotated[float | None, option("The highest learning rate.")] = None,
+    dtype: Annotated[Literal["fp32", "bf16", "fp16"] | None, option("What to compute in.")] = None,
+    seed: Annotated[int | None, option("Of weights, split, order and permutations.")] = None,
     device: Device = "auto",
 ) -> Result | None:
     """Train a student on a teacher's features by a recipe.
@@ -123,8 +118,7 @@ def _host(recipe: "DistillRecipe", device: "torch.device") -> "Host | None":
         return None
     if not recipe.losses.kinds and not gold:
         return Host(name)
-    from litetext.evaluation.host_eval import HostEvaluator, NullTextEncoder
-    from litetext.evaluation.labeled_pairs import GoldPairs
+    from litetext.evaluation.labeled_pairs import GoldPairs, NullTextEncoder, score_encoder
     from litetext.features.store import FeatureStore
     from litetext.sam3.segmenter import Segmenter
     from litetext.sam3.text_projections import TextProjections
@@ -135,7 +129,8 @@ def _host(recipe: "DistillRecipe", device: "torch.device") -> "Host | None":
         name, NullTextEncoder(FeatureStore.open(recipe.features).width), device=device
     )
     projections = TextProjections(segmenter.detector) if recipe.losses.kinds else None
-    return Host(name, projections, None if pairs is None else HostEvaluator(segmenter, pairs).figures)
+    figures = None if pairs is None else lambda encoder: score_encoder(segmenter, encoder, pairs).headline
+    return Host(name, projections, figures)
 
 
 def _summary(report: "DistillReport") -> str:

@@ -1,9 +1,9 @@
 """`litetext evaluate`: cgF1 of predictions, which a model may make first, and what of it a student keeps."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,9 +31,9 @@ from litetext.cli._output import echo, print_scores, print_subsets, score_table,
 from litetext.errors import EvaluationError, OptionError
 
 if TYPE_CHECKING:
+    from litetext.evaluation.cgf1 import CgF1
+    from litetext.evaluation.gold import GoldSet
     from litetext.evaluation.labeled_pairs import LabeledPair
-    from litetext.evaluation.retention import RetentionReport
-    from litetext.evaluation.subsets import GoldScores, GoldSet
 
 SCORE = 0.5
 PAIRS = 1000
@@ -109,7 +109,7 @@ def gold(
 
     if any(path.is_dir() for path in files):
         return _evaluate_subsets(files, predictions or Path("predictions"), predict, with_ap=ap)
-    from litetext.evaluation.subsets import GoldSet, score_set
+    from litetext.evaluation.gold import GoldSet, score_set
 
     whole = GoldSet("", tuple(files), predictions or Path("predictions.json"))
     predict([whole])
@@ -123,7 +123,7 @@ def _evaluate_subsets(
     files: list[Path], predictions: Path, predict: Callable[[Sequence["GoldSet"]], None], *, with_ap: bool
 ) -> Result:
     """Predict and score every subset of a folder."""
-    from litetext.evaluation.subsets import ANNOTATORS, SubsetScores, find_subsets, score_set
+    from litetext.evaluation.gold import ANNOTATORS, SUBSETS, SubsetScores, find_subsets, score_set
 
     if len(files) > 1:
         raise OptionError("a folder among several files", where="--gt", hint="give one folder, or the files of one set")
@@ -145,7 +145,7 @@ def _evaluate_subsets(
         _warn_of_misfits(subset, scores.scores[name])
     for missing in scores.missing:
         lacking = f"predictions ({sets[missing].predictions})" if missing in sets else f"annotations in {files[0]}"
-        echo(f"warning: not in the average: {missing.title} has no {lacking}", err=True)
+        echo(f"warning: not in the average: {SUBSETS[missing][0]} has no {lacking}", err=True)
     return Result(scores.to_json(), lambda: print_subsets(scores))
 
 
@@ -155,18 +155,17 @@ def _predict(choice: ModelChoice, images: Sequence[Path], sets: Sequence["GoldSe
     All files are looked at before the model is loaded, which is not loaded where nothing is left to do. Until the end
     no other process can make the same predictions.
     """
-    from litetext.evaluation.predict import PredictionJob, options_for, plan_predictions, predict
+    from litetext.evaluation.predict import options_for, plan_predictions, predict
     from litetext.features.encode import AsTextEncoder
 
     options = options_for(threshold)
     made_by = {**choice.describe(), "threshold": str(threshold)}
-    jobs = [PredictionJob(one.truths[0], tuple(images), one.predictions, made_by) for one in sets]
     with ExitStack() as held:
-        plans = [plan_predictions(job, held) for job in jobs]
-        for job, plan in zip(jobs, plans, strict=True):
+        plans = [plan_predictions(one.truths[0], images, one.predictions, made_by, held) for one in sets]
+        for plan in plans:
             state = f" (resuming after {plan.finished} of {len(plan.pictures)} pictures)" if plan.finished else ""
             state = " (complete already)" if plan.is_complete else state
-            echo(f"Predictions: {job.output}{state}", err=True)
+            echo(f"Predictions: {plan.output}{state}", err=True)
         if all(plan.is_complete for plan in plans):
             return
         phrases = [phrase for plan in plans for picture in plan.pictures for phrase in picture.phrases.values()]
@@ -174,12 +173,12 @@ def _predict(choice: ModelChoice, images: Sequence[Path], sets: Sequence["GoldSe
         segmenter.encoder = AsTextEncoder(segmenter.encoder, one_by_one=True)
         with show_progress() as progress:
             for one, plan in zip(sets, plans, strict=True):
-                predict(plan, segmenter, one.tells(progress))
+                predict(plan, segmenter, one.named(progress))
 
 
-def _warn_of_misfits(subset: "GoldSet", scores: "GoldScores") -> None:
+def _warn_of_misfits(subset: "GoldSet", scores: "CgF1") -> None:
     """Warn of predictions that match nothing by their size."""
-    count = scores.cgf1.tally.misfits
+    count = scores.tally.misfits
     if count:
         name = f"{subset.title}: " if subset.title else ""
         echo(f"warning: {name}predictions of another size than the true mask, which match nothing: {count}", err=True)
@@ -210,7 +209,7 @@ def retention(
     pairs: Annotated[
         int | None, option(f"(Picture, phrase) pairs of the micro world; {PAIRS} unless --gt is given.")
     ] = None,
-    seed: Annotated[int, option("Of the pairs of the micro world, and of the interval.")] = 0,
+    seed: Annotated[int, option("Of the pairs of the micro world, and of the interval.", min=0)] = 0,
     truths: Truths = None,
     more: MoreTruths = None,
     images: PictureFolders = None,
@@ -228,11 +227,9 @@ def retention(
 
     Both read the same phrases; masks, parameters and bytes are compared.
     """
-    from litetext.evaluation.comparison import compare
+    from litetext.evaluation.comparison import compare, report_retention
     from litetext.evaluation.predict import options_for
-    from litetext.evaluation.retention import Bootstrap, report_retention
 
-    bootstrap = Bootstrap(seed=seed)
     labeled, total = _choose_pairs(split_files([*(truths or ()), *(more or ())]), images or [], pairs, seed)
     if output is not None:
         from litetext.evaluation.worst_cases import check_page
@@ -245,17 +242,17 @@ def retention(
     with show_progress() as progress:
         both = reference, reference.with_encoder(encoder)
         comparison = compare(*both, labeled, worst, lambda stage, done: progress(stage, done / total))
-    report = report_retention(comparison, *sizes, bootstrap)
-    misfits = report.teacher.scores.tally.misfits + report.student.scores.tally.misfits
+    report = report_retention(comparison, *sizes, seed=seed)
+    misfits = sum(scores.tally.misfits for scores in comparison.scores)
     if misfits:
         echo(f"warning: masks of another size than the true mask, which match nothing: {misfits}", err=True)
-    if report.retention is None:
+    if report["retention"] is None:
         echo("warning: the teacher's cgF1 is not above 0 on these pairs: retention is undefined", err=True)
     if output is not None:
         from litetext.evaluation.worst_cases import write_retention
 
-        echo(f"Page: {write_retention(report, output)}", err=True)
-    return Result(report.to_json(), lambda: _print_retention(report))
+        echo(f"Page: {write_retention(report, comparison.worst, output)}", err=True)
+    return Result(report, lambda: _print_retention(report))
 
 
 def student_name(name: str) -> str:
@@ -296,27 +293,27 @@ def _choose_pairs(
     return known_pairs(make_pairs(seed, count, SceneOptions(size=SIZE, split="test"))), count
 
 
-def _print_retention(report: "RetentionReport") -> None:
+def _print_retention(report: Mapping[str, Any]) -> None:
     """One table: scores of both and what is kept of them, sizes of both, and how alike their masks are."""
     from rich.console import Console
 
-    caption = (
-        f"{len(report.comparison.agreements)} (picture, phrase) pairs of {len(report.comparison.teacher)} pictures"
-    )
+    caption = f"{report['pairs']} (picture, phrase) pairs of {report['pictures']} pictures"
     table = score_table("", "teacher", "student", "kept", caption=caption)
-    kept, both = report.retention, (report.teacher, report.student)
+    kept, both = report["retention"], (report["teacher"], report["student"])
     for name, label, form in _SCORES:
-        values = (format(getattr(contestant.scores, name), form) for contestant in both)
-        table.add_row(label, *values, "-" if kept is None else f"{getattr(kept, name):.1f} %")
+        values = (format(encoder[name], form) for encoder in both)
+        table.add_row(label, *values, "-" if kept is None else f"{kept[name]:.1f} %")
     if kept is not None:
-        ends = "too few pictures" if kept.interval is None else f"{kept.interval[0]:.1f} to {kept.interval[1]:.1f} %"
-        table.add_row(f"{100 * report.bootstrap.level:g} % interval", "", "", ends)
+        interval = kept["interval"]
+        ends = "too few pictures" if interval is None else f"{interval[0]:.1f} to {interval[1]:.1f} %"
+        table.add_row(f"{100 * report['level']:g} % interval", "", "", ends)
     table.add_section()
-    for label, sizes in (("parameters", report.parameters), ("bytes", report.bytes)):
-        table.add_row(label, f"{sizes['teacher']:,}", f"{sizes['student']:,}", f"{100 - sizes['reduction']:.1f} %")
+    for name in ("parameters", "bytes"):
+        sizes = report[name]
+        table.add_row(name, f"{sizes['teacher']:,}", f"{sizes['student']:,}", f"{100 - sizes['reduction']:.1f} %")
     table.add_section()
-    table.add_row("mask agreement", "", "", f"{report.agreement:.4f}")
-    found = report.agreement_found
+    table.add_row("mask agreement", "", "", f"{report['agreement']:.4f}")
+    found = report["agreement_found"]
     table.add_row("where either found some", "", "", "-" if found is None else f"{found:.4f}")
-    table.add_row("agree on presence", "", "", f"{100 * report.presence_agreement:.1f} %")
+    table.add_row("agree on presence", "", "", f"{100 * report['presence_agreement']:.1f} %")
     Console().print(table)

@@ -137,7 +137,6 @@ def evaluate(
     """Score a model on fresh pairs: cgF1, IL_MCC, pmF1."""
     if pairs < 1:
         raise OptionError(f"{pairs} pairs", where="--pairs", hint="ask for 1 or more")
-    from litetext.evaluation.subsets import GoldScores
     from litetext.micro.evaluation import OUT_OF_DOMAIN, compare_orders, evaluate_pairs, refused_share
     from litetext.micro.model import SIZE
     from litetext.micro.phrases import make_pairs, out_of_domain
@@ -154,7 +153,7 @@ def evaluate(
         refused = refused_share(segmenter, OUT_OF_DOMAIN, seed, SIZE)
 
     def show() -> None:
-        print_scores(GoldScores(scores.overall))
+        print_scores(scores.overall)
         for kind, share in scores.kinds.items():
             echo(f"presence right, {kind} phrases: {100 * share:.1f} %")
         if scores.held_out is not None:
