@@ -20,15 +20,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from litetext.prompts.bundled import bundled_corpus
 
-from litetext.checkpoints.writer import Identity, save_encoder
-from litetext.encoders.config import StudentConfig
+from litetext.checkpoints.writer import save_encoder
+from litetext.encoders.config import EncoderConfig
 from litetext.encoders.student import build_student
-from litetext.evaluation.subsets import SUBSETS
+from litetext.evaluation.gold import SUBSETS
 from litetext.micro.phrases import make_pairs
 from litetext.micro.saco import ANNOTATIONS, write_saco
 from litetext.micro.scenes import SceneOptions
-from litetext.prompts.bundled import bundled_corpus
 from litetext.storage import atomic_file, write_text
 
 SIDE, PATCH = 224, 14
@@ -71,11 +71,11 @@ def write_host(folder: Path, seed: int) -> int:
 
 def write_mobileclip(path: Path, seed: int) -> None:
     """Write what Apple's file holds of the text side: SAM3-LiteText's names below another root, and no projector."""
-    config = StudentConfig.of("s0", ROWS, padding="attended")
+    config = EncoderConfig.of("s0", ROWS, padding="attended")
     student = build_student(config, torch.Generator().manual_seed(seed))
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         whole = Path(folder) / "upstream.pt"
-        save_encoder(Identity("student", config), student.state_dict().items(), whole, "upstream")
+        save_encoder(config, student.state_dict().items(), whole, "upstream")
         found = torch.load(whole, weights_only=True)["model"]
     kept = {name.replace(THEIRS, "text_encoder."): one for name, one in found.items() if name.startswith(THEIRS)}
     kept["text_encoder.projection_layer"] = torch.zeros(config.width, config.width)
@@ -85,12 +85,12 @@ def write_mobileclip(path: Path, seed: int) -> None:
 
 def write_gold(folder: Path, pairs: int, seed: int) -> None:
     """Write pairs of the micro world for each subset; three annotators who agree."""
-    for number, subset in enumerate(SUBSETS):
-        write_saco(make_pairs(seed + number, pairs, SceneOptions()), folder / subset.name)
-        source = folder / subset.name / ANNOTATIONS
-        text = source.read_text(encoding="utf-8").replace('"images/', f'"{subset.name}/images/')
+    for number, (name, (_, stem)) in enumerate(SUBSETS.items()):
+        write_saco(make_pairs(seed + number, pairs, SceneOptions()), folder / name)
+        source = folder / name / ANNOTATIONS
+        text = source.read_text(encoding="utf-8").replace('"images/', f'"{name}/images/')
         for annotator in "abc":
-            write_text(folder / f"gold_{subset.stem}_merged_{annotator}_release_test.json", text)
+            write_text(folder / f"gold_{stem}_merged_{annotator}_release_test.json", text)
         source.unlink()
 
 

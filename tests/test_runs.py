@@ -160,18 +160,18 @@ def random_teacher() -> ModuleType:
 @pytest.mark.torch
 def test_stand_ins_are_what_the_commands_read(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from litetext.evaluation.predict import PredictionJob, plan_predictions
-    from litetext.evaluation.subsets import ANNOTATORS, SUBSETS, find_subsets
+    from litetext.evaluation.predict import plan_predictions
+    from litetext.evaluation.gold import ANNOTATORS, SUBSETS, find_subsets
     from litetext.prompts.corpus import PromptCorpus
     from litetext.prompts.readers import read_prompts
 
     stand_ins = random_teacher()
     stand_ins.write_gold(tmp_path / "gold", 6, 0)
     sets = find_subsets(tmp_path / "gold", tmp_path / "predictions")
-    assert tuple(sets) == SUBSETS
+    assert list(sets) == list(SUBSETS)
     for one in sets.values():
         assert len(one.truths) == ANNOTATORS
-        plan = plan_predictions(PredictionJob(one.truths[0], (tmp_path / "gold",), one.predictions, {}))
+        plan = plan_predictions(one.truths[0], [tmp_path / "gold"], one.predictions, {})
         assert len(plan.pictures) == 1
     stand_ins.write_prompts(tmp_path / "prompts.txt", 100, 0)
     assert len(PromptCorpus.build(read_prompts([str(tmp_path / "prompts.txt")]))) == 100

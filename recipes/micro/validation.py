@@ -20,10 +20,9 @@ import torch
 from scipy.special import expit  # type: ignore[import-untyped]
 from torch.nn.functional import normalize
 
-from litetext.checkpoints.pretrained import quiet
+from litetext.checkpoints.hub import quiet
 from litetext.errors import OptionError
-from litetext.evaluation.cgf1 import Tally, score
-from litetext.evaluation.matching import count_pair
+from litetext.evaluation.cgf1 import Tally, count_pair, score
 from litetext.micro.concepts import spoken_nouns
 from litetext.micro.evaluation import evaluate_pairs, overlaps
 from litetext.micro.model import SIZE

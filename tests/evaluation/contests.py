@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from litetext.evaluation.coco import encode_masks
 from litetext.evaluation.labeled_pairs import LabeledPair
 from litetext.sam3.images import read_image
-from litetext.sam3.masks import Masks
+from litetext.sam3.masks import Masks, encode_masks
 from litetext.sam3.segmenter import ImageEmbedding, SegmentOptions
 
 SIDE = 10

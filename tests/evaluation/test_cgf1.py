@@ -10,8 +10,7 @@ import pytest
 pytest.importorskip("pycocotools")
 pytest.importorskip("scipy")
 from litetext.errors import EvaluationError
-from litetext.evaluation.cgf1 import CgF1, Tally, evaluate_gold, score
-from litetext.evaluation.matching import PairCounts
+from litetext.evaluation.cgf1 import CgF1, PairCounts, Tally, evaluate_gold, score
 from tests.evaluation.files import stripe, write_predictions, write_truth
 
 A, B = stripe(0, 20), stripe(50, 70)
@@ -51,16 +50,16 @@ def test_all_four_outcomes_of_presence(tmp_path: Path) -> None:
     assert tally.misses.tolist() == [3 - one for one in hits]
     assert result.il_mcc == 0
     assert result.cgf1 == 0
-    assert result.at_50.precision == pytest.approx(1 / 2.0001, abs=1e-12)
-    assert result.at_50.pm_precision == pytest.approx(1 / 1.0001, abs=1e-12)
-    assert result.at_50.recall == pytest.approx(1 / 3.0001, abs=1e-12)
-    assert result.at_50.pmf1 == pytest.approx(f1(1, 1, 3), abs=1e-12)
-    assert result.at_75.f1 == pytest.approx(f1(1, 2, 3), abs=1e-12)
-    assert result.mean.f1 == pytest.approx(0.7 * f1(1, 2, 3), abs=1e-12)
-    assert result.mean.positive_macro_f1 == pytest.approx(0.7 * f1(1, 1, 1), abs=1e-12)  # over pair 1 only
-    assert result.presence.precision == pytest.approx(1 / (2 + 1e-6), abs=1e-12)
-    assert result.presence.recall == pytest.approx(1 / (2 + 1e-6), abs=1e-12)
-    assert result.presence.fpr == pytest.approx(1 / (2 + 1e-6), abs=1e-12)
+    assert result.at(0.5)["precision"] == pytest.approx(1 / 2.0001, abs=1e-12)
+    assert result.at(0.5)["pm_precision"] == pytest.approx(1 / 1.0001, abs=1e-12)
+    assert result.at(0.5)["recall"] == pytest.approx(1 / 3.0001, abs=1e-12)
+    assert result.at(0.5)["pmf1"] == pytest.approx(f1(1, 1, 3), abs=1e-12)
+    assert result.at(0.75)["f1"] == pytest.approx(f1(1, 2, 3), abs=1e-12)
+    assert result.mean["f1"] == pytest.approx(0.7 * f1(1, 2, 3), abs=1e-12)
+    assert result.mean["positive_macro_f1"] == pytest.approx(0.7 * f1(1, 1, 1), abs=1e-12)  # over pair 1 only
+    assert result.presence["precision"] == pytest.approx(1 / (2 + 1e-6), abs=1e-12)
+    assert result.presence["recall"] == pytest.approx(1 / (2 + 1e-6), abs=1e-12)
+    assert result.presence["fpr"] == pytest.approx(1 / (2 + 1e-6), abs=1e-12)
 
 
 def test_presence_told_wrongly_is_a_negative_score(tmp_path: Path) -> None:
@@ -73,7 +72,7 @@ def test_presence_told_wrongly_is_a_negative_score(tmp_path: Path) -> None:
 def test_no_ground_truth_and_no_prediction_at_all(tmp_path: Path) -> None:
     result = evaluate(tmp_path, {1: [], 2: []}, [])
     assert (result.cgf1, result.pmf1, result.il_mcc) == (0, 0, 0)
-    assert result.mean.positive_macro_f1 == -1  # undefined
+    assert result.mean["positive_macro_f1"] == -1  # undefined
     assert result.to_json()["pairs"]["true_negative"] == 2
 
 

@@ -24,12 +24,14 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from litetext.errors import EvaluationError, ImageError, OptionError, OutputError
+from litetext.evaluation import predict as module
 from litetext.evaluation.coco import read_predictions
-from litetext.evaluation.predict import PredictionJob, identify, options_for, plan_predictions, predict, read_pictures
+from litetext.evaluation.predict import Picture, PredictionPlan, finish_predictions, identify, options_for, predict
+from litetext.resume_log import ResumeLog
 from litetext.sam3.images import read_image
 from litetext.sam3.segmenter import Segmenter
 from tests.evaluation import worlds
-from tests.evaluation.worlds import PAIRS, FakeSegmenter, run, write_world
+from tests.evaluation.worlds import PAIRS, FakeSegmenter, Job, run, write_world
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,11 +51,11 @@ def stop() -> None:
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> PredictionJob:
+def job(tmp_path: Path) -> Job:
     return write_world(tmp_path)
 
 
-def change(job: PredictionJob, index: int, **fields: Any) -> None:
+def change(job: Job, index: int, **fields: Any) -> None:
     """Change an entry of the images; None removes a field."""
     document = json.loads(job.truth.read_bytes())
     entry = {**document["images"][index], **fields}
@@ -61,13 +63,13 @@ def change(job: PredictionJob, index: int, **fields: Any) -> None:
     job.truth.write_text(json.dumps(document), encoding="utf-8")
 
 
-def test_each_picture_is_seen_once_and_asked_everything(job: PredictionJob) -> None:
+def test_each_picture_is_seen_once_and_asked_everything(job: Job) -> None:
     segmenter = run(job)
     assert segmenter.embedded == [(6, 8), (5, 4), (3, 7)]
-    assert segmenter.asked == [["dog", "white dog"], ["dog"], ["cat", "né"], ["dog"]]  # at most two at once
+    assert segmenter.asked == [["dog", "white dog", "dog"], ["cat", "né"], ["dog"]]
 
 
-def test_what_is_written(job: PredictionJob) -> None:
+def test_what_is_written(job: Job) -> None:
     run(job)
     found = json.loads(job.output.read_bytes())
     fake = FakeSegmenter()
@@ -88,17 +90,17 @@ def test_what_is_written(job: PredictionJob) -> None:
 
 
 @pytest.mark.parametrize("stop_at", range(3))
-def test_stopped_at_a_picture_and_gone_on(job: PredictionJob, stop_at: int) -> None:
+def test_stopped_at_a_picture_and_gone_on(job: Job, stop_at: int) -> None:
     run(replace(job, output=job.output.with_name("other.json")))
     with pytest.raises(StopError):
         run(job, FakeSegmenter(stop_at, stop))
     assert not job.output.exists()
-    assert plan_predictions(job).finished == stop_at
+    assert job.plan().finished == stop_at
     assert len(run(job).embedded) == 3 - stop_at
     assert job.output.read_bytes() == job.output.with_name("other.json").read_bytes()
 
 
-def test_killed_at_each_picture_and_gone_on(job: PredictionJob) -> None:
+def test_killed_at_each_picture_and_gone_on(job: Job) -> None:
     run(replace(job, output=job.output.with_name("other.json")))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
     for fail_at in (1, 1):  # one picture further each time
@@ -106,7 +108,7 @@ def test_killed_at_each_picture_and_gone_on(job: PredictionJob) -> None:
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False)
         assert done.returncode == -signal.SIGKILL, done.stderr
         assert not job.output.exists()
-    assert plan_predictions(job).finished == 2
+    assert job.plan().finished == 2
     run(job)
     assert job.output.read_bytes() == job.output.with_name("other.json").read_bytes()
 
@@ -118,15 +120,15 @@ def test_cut_anywhere_again_and_again(tmp_path_factory: pytest.TempPathFactory, 
     run(replace(job, output=job.output.with_name("other.json")))
     for cut in cuts:
         with pytest.raises(StopError):
-            run(job, FakeSegmenter(3 - plan_predictions(job).finished - 1, stop))
-        path = plan_predictions(job).journal.path
+            run(job, FakeSegmenter(3 - job.plan().finished - 1, stop))
+        path = job.plan().log.path
         content = path.read_bytes()
         path.write_bytes(content[: round(cut * len(content))])
     run(job)
     assert job.output.read_bytes() == job.output.with_name("other.json").read_bytes()
 
 
-def test_a_second_process_is_refused_at_once_and_harms_nothing(job: PredictionJob) -> None:
+def test_a_second_process_is_refused_at_once_and_harms_nothing(job: Job) -> None:
     def second() -> None:
         with pytest.raises(OutputError, match=r"another process writes these predictions, .*found.json.journal"):
             run(job, other)
@@ -139,27 +141,27 @@ def test_a_second_process_is_refused_at_once_and_harms_nothing(job: PredictionJo
     assert not list(job.output.parent.glob("*.journal"))
 
 
-def test_an_empty_journal_of_a_killed_run_is_none(job: PredictionJob) -> None:
+def test_an_empty_journal_of_a_killed_run_is_none(job: Job) -> None:
     run(job)
     with ExitStack() as held:
-        plan = plan_predictions(replace(job, output=job.output.with_name("new.json")), held)
-        assert plan.journal.path.read_bytes() == b""
-    assert not plan.journal.path.exists()
+        plan = replace(job, output=job.output.with_name("new.json")).plan(held)
+        assert plan.log.path.read_bytes() == b""
+    assert not plan.log.path.exists()
     job.output.with_name("found.json.journal").touch()
-    assert plan_predictions(job).is_complete
+    assert job.plan().is_complete
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "/etc/secret.png", "sub/../../secret.png", "..\\secret.png"])
-def test_names_that_lead_out_of_the_folder(job: PredictionJob, name: str) -> None:
+def test_names_that_lead_out_of_the_folder(job: Job, name: str) -> None:
     (job.truth.parent / "secret.png").write_bytes((job.images[0] / "a.png").read_bytes())
     change(job, 2, file_name=name)
     with pytest.raises(EvaluationError, match=r"'file_name' is .*secret.png', .*gold.json, images\[2\]"):
-        plan_predictions(job)
+        job.plan()
 
 
-def test_done_is_done(job: PredictionJob) -> None:
+def test_done_is_done(job: Job) -> None:
     run(job)
-    plan = plan_predictions(job)
+    plan = job.plan()
     assert (plan.is_complete, plan.pictures) == (True, ())
     before = job.output.stat().st_mtime_ns
     assert run(job).embedded == []
@@ -167,7 +169,7 @@ def test_done_is_done(job: PredictionJob) -> None:
 
 
 @pytest.mark.parametrize("other", ["threshold", "annotations", "images"])
-def test_predictions_of_another_run_are_not_mixed_in(job: PredictionJob, tmp_path: Path, other: str) -> None:
+def test_predictions_of_another_run_are_not_mixed_in(job: Job, tmp_path: Path, other: str) -> None:
     with pytest.raises(StopError):
         run(job, FakeSegmenter(1, stop))
     if other == "threshold":
@@ -177,50 +179,50 @@ def test_predictions_of_another_run_are_not_mixed_in(job: PredictionJob, tmp_pat
     else:
         (tmp_path / "images").rename(tmp_path / "elsewhere")
         job = replace(job, images=(tmp_path / "elsewhere",))
-    with pytest.raises(EvaluationError, match=f"it belongs to another run: {other} was"):
-        plan_predictions(job)
+    with pytest.raises(OutputError, match=f"another run .*: {other} was"):
+        job.plan()
 
 
-def test_a_missing_picture_is_named_before_anything_is_done(job: PredictionJob) -> None:
+def test_a_missing_picture_is_named_before_anything_is_done(job: Job) -> None:
     (job.images[0] / "c.png").unlink()
     message = r"1 of 3 pictures are missing, the first is 'c.png' of the pair 'x', .*images; --images is the folder"
     with pytest.raises(ImageError, match=message):
-        plan_predictions(job)
+        job.plan()
     assert not plan_files(job)
 
 
-def plan_files(job: PredictionJob) -> list[str]:
+def plan_files(job: Job) -> list[str]:
     return [path.name for path in job.output.parent.iterdir() if path.name.startswith(job.output.name)]
 
 
-def test_pictures_in_two_folders(job: PredictionJob, tmp_path: Path) -> None:
+def test_pictures_in_two_folders(job: Job, tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     (job.images[0] / "c.png").rename(tmp_path / "more" / "c.png")
-    pictures = read_pictures(job.truth, [*job.images, tmp_path / "more"])
-    assert [one.file for one in pictures] == [
+    plan = replace(job, images=(*job.images, tmp_path / "more")).plan()
+    assert [one.file for one in plan.pictures] == [
         job.images[0] / "a.png",
         job.images[0] / "sub/b.png",
         tmp_path / "more/c.png",
     ]
     with pytest.raises(ImageError, match="no such folder, nowhere"):
-        read_pictures(job.truth, [*job.images, Path("nowhere")])
+        replace(job, images=(*job.images, Path("nowhere"))).plan()
 
 
-def test_a_picture_of_another_size(job: PredictionJob) -> None:
+def test_a_picture_of_another_size(job: Job) -> None:
     Image.new("RGB", (4, 6)).save(job.images[0] / "sub/b.png")
-    with pytest.raises(ImageError, match=r"4 x 6 pixels where the annotations say 4 x 5, .*b.png, pair 11; give"):
+    with pytest.raises(ImageError, match=r"4 x 6 pixels where the annotations have 4 x 5, .*b.png, pair 11; give"):
         run(job)
-    assert plan_predictions(job).finished == 1  # what came before is kept
+    assert job.plan().finished == 1  # what came before is kept
 
 
-def test_a_picture_whose_size_is_not_said(job: PredictionJob) -> None:
+def test_a_picture_whose_size_is_not_said(job: Job) -> None:
     for index in (1, 4):
         change(job, index, height=None)
     Image.new("RGB", (4, 6)).save(job.images[0] / "sub/b.png")
     assert run(job).embedded == [(6, 8), (6, 4), (3, 7)]
 
 
-def test_a_broken_picture(job: PredictionJob) -> None:
+def test_a_broken_picture(job: Job) -> None:
     (job.images[0] / "c.png").write_bytes(b"not an image")
     with pytest.raises(ImageError, match=r"not an image, .*c.png"):
         run(job)
@@ -238,20 +240,20 @@ def test_a_broken_picture(job: PredictionJob) -> None:
         ({"height": -7}, r"the size is -7 x 8"),
     ],
 )
-def test_annotations_that_cannot_be_asked(job: PredictionJob, fields: dict[str, Any], message: str) -> None:
+def test_annotations_that_cannot_be_asked(job: Job, fields: dict[str, Any], message: str) -> None:
     change(job, 2, **fields)
     with pytest.raises(EvaluationError, match=message):
-        plan_predictions(job)
+        job.plan()
 
 
-def test_files_that_are_not_there(job: PredictionJob, tmp_path: Path) -> None:
+def test_files_that_are_not_there(job: Job, tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match=r"no such file, nowhere.json"):
-        plan_predictions(replace(job, truth=Path("nowhere.json")))
-    with pytest.raises(EvaluationError, match="a folder where predictions are to be written"):
-        plan_predictions(replace(job, output=tmp_path))
+        replace(job, truth=Path("nowhere.json")).plan()
+    with pytest.raises(OutputError, match="a folder where predictions are to be written"):
+        replace(job, output=tmp_path).plan()
     job.truth.write_text("[]", encoding="utf-8")
     with pytest.raises(EvaluationError, match="not a COCO object"):
-        plan_predictions(job)
+        job.plan()
 
 
 def test_scores_of_exactly_the_threshold_are_kept() -> None:
@@ -284,17 +286,17 @@ def test_a_model_is_known_by_its_files(tmp_path: Path) -> None:
     assert identify(str(folder)) != names[1]
 
 
-def test_progress_is_told(job: PredictionJob) -> None:
+def test_progress_is_told(job: Job) -> None:
     told: list[tuple[str, float]] = []
-    predict(plan_predictions(job), FakeSegmenter(), lambda stage, share: told.append((stage, share)))
+    predict(job.plan(), FakeSegmenter(), lambda stage, share: told.append((stage, share)))
     assert told == [("predicting", 0.0), ("predicting", 1 / 3), ("predicting", 2 / 3), ("predicting", 1.0)]
 
 
 @pytest.mark.torch
 @pytest.mark.usefixtures("no_network")
-def test_a_real_segmenter(job: PredictionJob, host_folder: Path) -> None:
+def test_a_real_segmenter(job: Job, host_folder: Path) -> None:
     segmenter = Segmenter.from_pretrained(str(host_folder), device="cpu", options=options_for(0.05))
-    predict(plan_predictions(job), segmenter)
+    predict(job.plan(), segmenter)
     found = json.loads(job.output.read_bytes())
     assert found
     for pair, name, phrase in PAIRS:
@@ -303,3 +305,75 @@ def test_a_real_segmenter(job: PredictionJob, host_folder: Path) -> None:
         assert [one["score"] for one in ours] == pytest.approx(masks.scores.tolist(), abs=1e-5)
         for one, mask in zip(ours, masks.masks, strict=True):
             np.testing.assert_array_equal(decode(one["segmentation"]), mask)
+
+
+PICTURES: dict[str, list[dict[str, Any]]] = {
+    "a.png": [{"image_id": 1, "score": 0.9}, {"image_id": "n\u00e9\n", "score": 0.1}],
+    "b.png": [],
+    "c.png": [{"image_id": 3, "score": 0.75}],
+}
+
+
+def plan_of(output: Path, pictures: Any = PICTURES) -> PredictionPlan:
+    log = ResumeLog(output.with_name(f"{output.name}.journal"), module.TOOL, {"model": "caf\udce9"}, "")
+    return PredictionPlan(output, tuple(Picture(name, output, None, {}) for name in pictures), 0, log, False)
+
+
+def log_all(plan: PredictionPlan, names: Any = PICTURES) -> None:
+    for name in names:
+        plan.log.append({"picture": name, "predictions": PICTURES[name]})
+
+
+def test_finished_predictions_stand_one_a_line(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path / "deep" / "found.json")
+    log_all(plan)
+    finish_predictions(plan)
+    assert json.loads(plan.output.read_bytes()) == [one for some in PICTURES.values() for one in some]
+    assert len(plan.output.read_text(encoding="utf-8").splitlines()) == 2 + 3
+    assert sorted(path.name for path in plan.output.parent.iterdir()) == ["found.json", "found.json.run"]
+    empty = plan_of(tmp_path / "empty.json", {})
+    finish_predictions(empty)
+    assert json.loads(empty.output.read_bytes()) == []
+
+
+@pytest.mark.parametrize("step", ["atomic_file", "write_text", "unlink"])
+def test_stopped_while_it_finishes(job: Job, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if step == "unlink":
+            patch.setattr(Path, "unlink", interrupt)
+        else:
+            patch.setattr(module, step, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            predict(job.plan(), FakeSegmenter())
+    assert (job.plan().is_complete, job.plan().finished) == (False, 3)
+    assert run(job).embedded == []
+    assert job.plan().is_complete
+
+
+@pytest.mark.parametrize("names", [["a.png", *PICTURES], [*PICTURES, "c.png"], ["a.png", "b.png"]])
+def test_a_log_that_another_process_wrote_to(names: list[str], tmp_path: Path) -> None:
+    plan = plan_of(tmp_path / "found.json")
+    log_all(plan, names)
+    with pytest.raises(OutputError, match=r"the log was changed meanwhile, .*journal"):
+        finish_predictions(plan)
+    assert not plan.output.exists()
+
+
+def test_finished_predictions_of_another_run_are_not_overwritten(job: Job) -> None:
+    run(job)
+    with pytest.raises(OutputError, match=r"model was fake, and is other now, .*found.json; .*another --pred"):
+        replace(job, maker={**job.maker, "model": "other"}).plan()
+    job.output.write_text("[]", encoding="utf-8")
+    with pytest.raises(OutputError, match="changed since"):
+        job.plan()
+    made = job.output.with_name("found.json.run")
+    for text in ("{", "[]", "{}", '{"run": 3, "predictions": ""}', '{"run": "text", "predictions": ""}'):
+        made.write_text(text, encoding="utf-8")
+        with pytest.raises(OutputError, match=r"unknown run, .*found.json; give another --pred"):
+            job.plan()
+    job.output.unlink()
+    with pytest.raises(OutputError, match=r"would be overwritten, .*found.json.run"):
+        job.plan()

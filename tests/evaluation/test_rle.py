@@ -12,8 +12,8 @@ from pycocotools import mask as coco_mask
 
 from litetext.errors import EvaluationError
 from litetext.evaluation import rle as module
-from litetext.evaluation.coco import overlap
 from litetext.evaluation.rle import check_masks
+from litetext.sam3.masks import mask_ious
 from tests.evaluation.files import stripe
 from tests.evaluation.synthetic import rle
 
@@ -107,4 +107,4 @@ def test_long_polygons_of_short_steps_are_read() -> None:
 
 def test_runs_of_zero_at_the_ends_are_read() -> None:
     masks = check_masks([{"size": [10, 10], "counts": [0, 100]}, {"size": [10, 10], "counts": [40, 60, 0]}], str)
-    assert overlap(masks[:1], masks[1:])[0, 0] == pytest.approx(0.6)
+    assert mask_ious(masks[:1], masks[1:])[0, 0] == pytest.approx(0.6)

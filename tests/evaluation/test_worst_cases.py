@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +11,11 @@ from PIL import Image
 
 pytest.importorskip("pycocotools")
 pytest.importorskip("scipy")
-from litetext.checkpoints.size import EncoderSize
+from litetext.checkpoints.inspection import EncoderSize
 from litetext.errors import OutputError
 from litetext.evaluation import worst_cases as module
-from litetext.evaluation.comparison import Answers, compare
+from litetext.evaluation.comparison import Answers, Comparison, compare, report_retention
 from litetext.evaluation.labeled_pairs import LabeledPair
-from litetext.evaluation.retention import RetentionReport, report_retention
 from litetext.evaluation.worst_cases import draw_answers, write_retention
 from tests.evaluation.contests import Scripted, Stripes, known
 
@@ -23,15 +23,23 @@ A, B = (0, 20), (50, 70)
 ODD = "a <b>bold</b> \u201cd\u00f6g\u201d"
 
 
-def report(student: Stripes, phrase: str = ODD) -> RetentionReport:
+def contest(student: Stripes, phrase: str = ODD) -> Comparison:
     pairs = [known(90, phrase, [A, B], [A]), known(90, "cat", [])]
     teacher = Scripted({(90, phrase): [A]})
-    comparison = compare(teacher, Scripted({(90, phrase): student}), pairs, worst=12)  # type: ignore[arg-type]
+    return compare(teacher, Scripted({(90, phrase): student}), pairs, worst=12)  # type: ignore[arg-type]
+
+
+def report(comparison: Comparison) -> dict[str, Any]:
     return report_retention(comparison, EncoderSize("big & slow", 1000, 4000), EncoderSize("small", 120, 480))
 
 
+def write(folder: Path, student: Stripes, phrase: str = ODD) -> Path:
+    comparison = contest(student, phrase)
+    return write_retention(report(comparison), comparison.worst, folder)
+
+
 def test_three_panels() -> None:
-    (answers,) = report([B]).comparison.worst
+    (answers,) = contest([B]).worst
     drawn = np.asarray(draw_answers(answers))
     assert drawn.shape[2] == 3
     # Panels of 320 pixels, 12 apart; rows 0 and 1 of ten are A, 5 and 6 are B.
@@ -52,8 +60,7 @@ def test_sizes_of_panels(size: tuple[int, int], panel: tuple[int, int]) -> None:
 
 
 def test_the_page_stands_alone(tmp_path: Path) -> None:
-    found = report([B])
-    page = write_retention(found, tmp_path / "new" / "folder")
+    page = write(tmp_path / "new" / "folder", [B])
     folder = tmp_path / "new" / "folder"
     assert page == folder / "index.html"
     html = page.read_text("utf-8")
@@ -62,29 +69,29 @@ def test_the_page_stands_alone(tmp_path: Path) -> None:
     assert "a &lt;b&gt;bold&lt;/b&gt; \u201cd\u00f6g\u201d" in html
     assert "big &amp; slow" in html
     assert "<b>88.0 %</b>fewer parameters" in html
-    assert json.loads((folder / "retention.json").read_text("utf-8")) == found.to_json()
+    assert json.loads((folder / "retention.json").read_text("utf-8")) == report(contest([B]))
     with Image.open(folder / "disagreements" / "01.png") as image:
         assert image.width == 3 * 320 + 4 * 12
     assert sorted(path.name for path in folder.iterdir()) == ["disagreements", "index.html", "retention.json"]
 
 
 def test_a_page_without_a_disagreement(tmp_path: Path) -> None:
-    page = write_retention(report([A]), tmp_path)
+    page = write(tmp_path, [A])
     assert "No disagreement" in page.read_text("utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", "retention.json"]
 
 
 def test_a_page_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
     folder = tmp_path / "kept"
-    write_retention(report([B]), folder)
-    write_retention(report([A]), folder)  # without a disagreement
+    write(folder, [B])
+    write(folder, [A])  # without a disagreement
     assert sorted(path.name for path in folder.iterdir()) == ["index.html", "retention.json"]
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
 def test_stopped_while_it_is_written_the_old_page_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "kept"
-    write_retention(report([B]), folder)
+    write(folder, [B])
     before = {path: path.read_bytes() for path in folder.rglob("*.*")}
 
     def stop(*_: object) -> None:
@@ -92,7 +99,7 @@ def test_stopped_while_it_is_written_the_old_page_stays(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(module, "page_environment", stop)
     with pytest.raises(KeyboardInterrupt):
-        write_retention(report([(0, 5)]), folder)
+        write(folder, [(0, 5)])
     assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
 
 
@@ -101,7 +108,7 @@ def test_what_is_not_ours_stays(tmp_path: Path, name: str) -> None:
     (tmp_path / "kept" / name).parent.mkdir(parents=True)
     (tmp_path / "kept" / name).write_text("mine")
     with pytest.raises(OutputError, match=r"something else is there, .*kept"):
-        write_retention(report([B]), tmp_path / "kept")
+        write(tmp_path / "kept", [B])
     assert (tmp_path / "kept" / name).read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
@@ -109,12 +116,12 @@ def test_what_is_not_ours_stays(tmp_path: Path, name: str) -> None:
 def test_the_working_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OutputError, match="working folder"):
-        write_retention(report([B]), Path())
+        write(Path(), [B])
 
 
 @pytest.mark.parametrize("phrase", ["two\nlines", "\x1b[31mred", "dog " * 100_000])
 def test_odd_phrases_are_drawn(tmp_path: Path, phrase: str) -> None:
-    page = write_retention(report([B], phrase), tmp_path)
+    page = write(tmp_path, [B], phrase)
     assert "\x1b" not in page.read_text("utf-8")
 
 
@@ -122,5 +129,5 @@ def test_a_page_of_an_undefined_ratio(tmp_path: Path) -> None:
     pairs = [known(1, "dog", [A])]
     comparison = compare(Scripted({}), Scripted({}), pairs)  # type: ignore[arg-type]
     size = EncoderSize("x", 1, 1)
-    html = write_retention(report_retention(comparison, size, size), tmp_path).read_text("utf-8")
+    html = write_retention(report_retention(comparison, size, size), [], tmp_path).read_text("utf-8")
     assert "<b>undefined</b>" in html

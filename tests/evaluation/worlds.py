@@ -7,13 +7,14 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from litetext.evaluation.predict import PredictionJob, plan_predictions, predict
+from litetext.evaluation.predict import PredictionPlan, plan_predictions, predict
 from litetext.sam3.masks import Masks
 from litetext.sam3.segmenter import ImageEmbedding, SegmentOptions
 
@@ -29,7 +30,20 @@ PAIRS = (
 MAKER = {"model": "fake", "threshold": "0.5"}
 
 
-def write_world(folder: Path) -> PredictionJob:
+@dataclass(frozen=True)
+class Job:
+    """What `plan_predictions` takes."""
+
+    truth: Path
+    images: tuple[Path, ...]
+    output: Path
+    maker: dict[str, str] = field(default_factory=lambda: MAKER)
+
+    def plan(self, held: ExitStack | None = None) -> PredictionPlan:
+        return plan_predictions(self.truth, self.images, self.output, self.maker, held)
+
+
+def write_world(folder: Path) -> Job:
     """Pictures in ``images/``, ``gold.json``, and a job whose output is ``found.json``."""
     for seed, (name, size) in enumerate(SIZES.items()):
         path = folder / "images" / name
@@ -49,7 +63,7 @@ def write_world(folder: Path) -> PredictionJob:
     ]
     document = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "object"}]}
     (folder / "gold.json").write_text(json.dumps(document), encoding="utf-8")
-    return PredictionJob(folder / "gold.json", (folder / "images",), folder / "found.json", MAKER)
+    return Job(folder / "gold.json", (folder / "images",), folder / "found.json")
 
 
 class FakeSegmenter:
@@ -80,11 +94,11 @@ class FakeSegmenter:
         return Masks(rng.random((count, *embedding.size)) < 0.5, boxes, scores, prompt)
 
 
-def run(job: PredictionJob, segmenter: Any = None) -> FakeSegmenter:
+def run(job: Job, segmenter: Any = None) -> FakeSegmenter:
     """Plan and predict, as the command line does it."""
     segmenter = segmenter or FakeSegmenter()
     with ExitStack() as held:
-        predict(plan_predictions(job, held), segmenter)
+        predict(job.plan(held), segmenter)
     return segmenter
 
 
@@ -97,6 +111,6 @@ if __name__ == "__main__":  # of a subprocess that dies: FOLDER, and the picture
     world = write_world(Path(sys.argv[1])) if not (Path(sys.argv[1]) / "gold.json").exists() else None
     folder = Path(sys.argv[1])
     run(
-        world or PredictionJob(folder / "gold.json", (folder / "images",), folder / "found.json", MAKER),
+        world or Job(folder / "gold.json", (folder / "images",), folder / "found.json"),
         FakeSegmenter(int(sys.argv[2]), kill_self),
     )

@@ -11,8 +11,7 @@ from PIL import Image
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from litetext.evaluation.cgf1 import Tally, score
-from litetext.evaluation.matching import count_pair
+from litetext.evaluation.cgf1 import Tally, count_pair, score
 from litetext.micro.demo import Answer, Contestant, DemoOptions, DemoReport, run_demo
 from litetext.micro.evaluation import MicroScores
 from litetext.micro.live_distillation import Lesson

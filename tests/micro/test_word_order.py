@@ -59,7 +59,7 @@ def test_both_scores_are_of_the_same_pairs() -> None:
 
 
 def _count(segmenter: Any, pair: Any) -> Any:
-    from litetext.evaluation.matching import count_pair
+    from litetext.evaluation.cgf1 import count_pair
     from litetext.micro.evaluation import overlaps
 
     (masks,) = segmenter(pair.scene.pixels, [pair.phrase.text])

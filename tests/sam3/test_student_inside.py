@@ -16,7 +16,7 @@ from litetext import Segmenter, SegmentOptions
 from litetext.checkpoints.load import load_encoder
 from litetext.checkpoints.writer import save_student
 from litetext.cli import run
-from litetext.encoders.config import StudentConfig
+from litetext.encoders.config import EncoderConfig
 from litetext.encoders.student import TextStudent, build_student
 from tests.sam3.hosts import WIDTH
 
@@ -25,7 +25,7 @@ PHRASES = ["white dog", "the small red car on the left", "leash"]
 
 
 def make_student(seed: int) -> TextStudent:
-    config = replace(StudentConfig.of("tiny", 16, padding="attended"), name="custom", output=WIDTH)
+    config = replace(EncoderConfig.of("tiny", 16, padding="attended"), name="custom", output=WIDTH)
     return build_student(config, torch.Generator().manual_seed(seed)).eval()
 
 
@@ -83,7 +83,7 @@ def test_a_student_of_another_width_is_one_line(
     host_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "wide.safetensors"
-    config = StudentConfig.of("tiny", 16, padding="masked")
+    config = EncoderConfig.of("tiny", 16, padding="masked")
     save_student(build_student(config, torch.Generator().manual_seed(0)), path)
     Image.new("RGB", (20, 20)).save(tmp_path / "photo.png")
     arguments = ["segment", str(tmp_path / "photo.png"), "-p", "dog", "--model", str(host_folder), "--device", "cpu"]

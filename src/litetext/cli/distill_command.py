@@ -74,7 +74,7 @@ def distill(
     """
     from litetext.device import choose_share
     from litetext.distillation.recipe import read_recipe
-    from litetext.distillation.train import is_main_process, local_rank, train_student
+    from litetext.distillation.train import rank, train_student
 
     changes = {
         "features": features,
@@ -95,10 +95,10 @@ def distill(
     folder = _folder(recipe, output)
     read = (recipe, settings.features, settings.init, settings.model, *settings.gold, *settings.images)
     check_target(folder, models=read, sources=settings.hold_out, folder=True)
-    target = choose_share(device, local_rank())
+    target = choose_share(device, rank(local=True))
     with show_progress() as progress:
         report = train_student(settings, folder, _host(settings, target), target, progress)
-    return Result(report.to_json(), _summary(report)) if is_main_process() else None
+    return Result(report.to_json(), _summary(report)) if rank() == 0 else None
 
 
 def _folder(recipe: Path | None, output: Path | None) -> Path:

@@ -1,49 +1,112 @@
-"""cgF1: how well every instance of a phrase is found (pmF1), times how well presence is told (IL_MCC).
+"""cgF1: how well every instance of a phrase is found (pmF1), times how well presence is predicted (IL_MCC).
 
-Source: SAM 3 paper, the SA-Co benchmark; the sums, the small terms and the rule for several annotators are those of the
-official evaluator, and so are the numbers.
+Source: SAM 3 paper, the SA-Co benchmark; the sums, the small terms, the thresholds and the rule for several annotators
+are those of the official evaluator, and so are the numbers.
 """
 
 import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
 from litetext.errors import EvaluationError
-from litetext.evaluation.coco import (
-    Annotations,
-    Pair,
-    Predictions,
-    encode,
-    overlap,
-    read_annotations,
-    read_predictions,
-)
+from litetext.evaluation.coco import Annotations, Predictions, read_annotations, read_predictions
 from litetext.evaluation.coco_json import PairId
-from litetext.evaluation.matching import (
-    NO_HITS,
-    THRESHOLDS,
-    PairCounts,
-    choose_best,
-    count_pair,
-    f1_score,
-    harmonic,
-    ratio,
-)
-from litetext.evaluation.rle import Segmentation
+from litetext.sam3.masks import mask_ious
 
+# Through linspace as COCO does: 0.9 comes out as 0.8999999999999999, which decides ties.
+THRESHOLDS: npt.NDArray[np.float64] = np.linspace(0.5, 0.95, 10)
+THRESHOLDS.flags.writeable = False
+NO_HITS: npt.NDArray[np.int64] = np.zeros(len(THRESHOLDS), dtype=np.int64)
+NO_HITS.flags.writeable = False
 SCORE_THRESHOLD = 0.5
 UNDEFINED = -1.0
-_PRESENCE_EPSILON = 1e-6
+_EPSILON, _PRESENCE_EPSILON = 1e-4, 1e-6  # the official evaluator's
 _PROGRESS_STEP = 200
 
 Progress = Callable[[str, float], None]
+Array = npt.NDArray[np.float64]
+
+
+class PairCounts(NamedTuple):
+    """Counts of one (image, phrase) pair against one annotator.
+
+    Attributes:
+        hits: int64 [T], matched predictions of at least each IoU threshold: true positives.
+        predictions: the number of predictions P; P - hits are false positives.
+        truths: the number of true masks G; G - hits are false negatives.
+        misfits: predictions that lie over a true mask of another size; they match none of that size.
+    """
+
+    hits: npt.NDArray[np.int64]
+    predictions: int
+    truths: int
+    misfits: int = 0
+
+    @property
+    def mean_f1(self) -> float:
+        """The local F1, averaged over the thresholds; 1 for a pair that is empty on both sides."""
+        if not self.predictions or not self.truths:
+            return float(self.predictions == self.truths)
+        return _mean_f1(tuple(self.hits.tolist()), self.predictions, self.truths)
+
+
+@lru_cache(maxsize=4096)  # most pairs have one of a few outcomes
+def _mean_f1(hits: tuple[int, ...], predictions: int, truths: int) -> float:
+    return float(f1_score(np.array(hits), predictions, truths).mean())
+
+
+def match(ious: Array) -> Array:
+    """The IoUs of the one-to-one matching with the greatest sum.
+
+    Args:
+        ious: [P, G], predictions by truths; -1 where the masks have different sizes, as pycocotools gives it.
+
+    Returns:
+        [min(P, G)], in the order of the predictions.
+    """
+    rows, columns = linear_sum_assignment(ious, maximize=True)
+    matched: Array = ious[rows, columns]
+    return matched
+
+
+def count_pair(ious: Array) -> PairCounts:
+    """Match a pair and count its hits at every threshold, from IoUs [P, G]; either may be 0."""
+    predictions, truths = ious.shape
+    if not predictions or not truths:
+        return PairCounts(NO_HITS, predictions, truths)
+    hits = (match(ious)[:, None] >= THRESHOLDS).sum(axis=0, dtype=np.int64)
+    misfits = int((ious < 0).any(axis=1).sum()) if ious.min() < 0 else 0
+    return PairCounts(hits, predictions, truths, misfits)
+
+
+def choose_best(counts: Sequence[PairCounts]) -> PairCounts:
+    """The counts of the annotator with the highest F1, of at least one; the first of equals."""
+    return counts[0] if len(counts) == 1 else max(counts, key=lambda pair: pair.mean_f1)
+
+
+def ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Array:
+    """Divide part by (whole + 1e-4), elementwise: 0 where both are 0."""
+    return np.asarray(part, dtype=np.float64) / (np.asarray(whole, dtype=np.float64) + _EPSILON)
+
+
+def harmonic(precision: npt.ArrayLike, recall: npt.ArrayLike, epsilon: float = _EPSILON) -> Array:
+    """F1 = 2PR / (P + R + epsilon), elementwise."""
+    left, right = np.asarray(precision, dtype=np.float64), np.asarray(recall, dtype=np.float64)
+    return 2 * left * right / (left + right + epsilon)
+
+
+def f1_score(hits: npt.NDArray[np.int64], predictions: npt.ArrayLike, truths: npt.ArrayLike) -> Array:
+    """F1 at each threshold, [..., T], of hits [..., T] among so many predictions and truths."""
+    return harmonic(ratio(hits, predictions), ratio(hits, truths))
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +128,7 @@ class Tally:
     false_alarms: npt.NDArray[np.int64]
     paired_false_alarms: npt.NDArray[np.int64]
     misses: npt.NDArray[np.int64]
-    local_f1: npt.NDArray[np.float64]
+    local_f1: Array
     present: npt.NDArray[np.int64]
     misfits: int
 
@@ -73,9 +136,9 @@ class Tally:
     def of(cls, counts: Iterable[PairCounts]) -> Self:
         """Sum the counts of pairs; of none, zeros."""
         listed = list(counts)
-        hits = np.array([one.hits for one in listed], dtype=np.int64).reshape(-1, len(THRESHOLDS))
-        predictions = np.array([one.predictions for one in listed], dtype=np.int64)[:, None]
-        truths = np.array([one.truths for one in listed], dtype=np.int64)[:, None]
+        hits = np.array([pair.hits for pair in listed], dtype=np.int64).reshape(-1, len(THRESHOLDS))
+        predictions = np.array([pair.predictions for pair in listed], dtype=np.int64)[:, None]
+        truths = np.array([pair.truths for pair in listed], dtype=np.int64)[:, None]
         both = (predictions[:, 0] > 0) & (truths[:, 0] > 0)
         outcomes = (both, (predictions > 0) & (truths == 0), (predictions == 0) & (truths == 0))
         present = [int(outcome.sum()) for outcome in outcomes]
@@ -86,39 +149,12 @@ class Tally:
             misses=(truths - hits).sum(axis=0),
             local_f1=f1_score(hits, predictions, truths)[both].sum(axis=0),
             present=np.array([*present, len(listed) - sum(present)]),
-            misfits=sum(one.misfits for one in listed),
+            misfits=sum(pair.misfits for pair in listed),
         )
 
     def __add__(self, other: Self) -> Self:
         """The tally of the pairs of both."""
-        return type(self)(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
-
-
-@dataclass(frozen=True)
-class MaskScores:
-    """Scores of masks, each from 0 to 1 (cgf1 from -1), at one IoU threshold or averaged over all.
-
-    ``positive_macro_f1`` is -1 where no pair has both ground truth and predictions, as in the official evaluator.
-    """
-
-    cgf1: float
-    pmf1: float
-    pm_precision: float
-    precision: float
-    recall: float
-    f1: float
-    positive_macro_f1: float
-
-
-@dataclass(frozen=True)
-class PresenceScores:
-    """Image-level scores: is the phrase there or not; from 0 to 1, ``mcc`` (Matthews' correlation) from -1."""
-
-    mcc: float
-    precision: float
-    recall: float
-    f1: float
-    fpr: float
+        return type(self)(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,33 +162,44 @@ class CgF1:
     """The result of an evaluation on SA-Co Gold.
 
     Attributes:
-        mean: scores averaged over the IoU thresholds 0.50:0.05:0.95.
-        at_50: scores at the IoU threshold 0.5.
-        at_75: scores at the IoU threshold 0.75.
-        presence: scores of presence, over all pairs.
+        masks: scores of masks by name, float64 [T] at each IoU threshold: cgf1 (from -1), and from 0 pmf1,
+            pm_precision, precision, recall, f1 and positive_macro_f1, which is -1 where no pair has both ground truth
+            and predictions, as in the official evaluator.
+        presence: image-level scores, whether the phrase is there or not: mcc (Matthews' correlation, from -1), and
+            from 0 precision, recall, f1 and fpr.
         tally: the counts that they come from.
+        ap: COCO's average precision, if it was asked for; see `evaluate_ap`.
     """
 
-    mean: MaskScores
-    at_50: MaskScores
-    at_75: MaskScores
-    presence: PresenceScores
+    masks: Mapping[str, Array]
+    presence: Mapping[str, float]
     tally: Tally
+    ap: Mapping[str, float] | None = None
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """Scores of masks averaged over the IoU thresholds 0.50:0.05:0.95."""
+        return {name: float(curve.mean()) for name, curve in self.masks.items()}
+
+    def at(self, threshold: float) -> dict[str, float]:
+        """Scores of masks at an IoU threshold."""
+        index = int(np.argmin(np.abs(threshold - THRESHOLDS)))
+        return {name: float(curve[index]) for name, curve in self.masks.items()}
 
     @property
     def cgf1(self) -> float:
         """The official cgF1, from -100 to 100."""
-        return 100 * self.mean.cgf1
+        return 100 * float(self.masks["cgf1"].mean())
 
     @property
     def pmf1(self) -> float:
         """The official pmF1, from 0 to 100."""
-        return 100 * self.mean.pmf1
+        return 100 * float(self.masks["pmf1"].mean())
 
     @property
     def il_mcc(self) -> float:
         """The official IL_MCC, from -1 to 1."""
-        return self.presence.mcc
+        return self.presence["mcc"]
 
     @property
     def headline(self) -> dict[str, float]:
@@ -161,19 +208,17 @@ class CgF1:
 
     def to_json(self) -> dict[str, Any]:
         """``cgf1`` and ``pmf1`` on the official scale to 100; ``raw`` has every score of masks from 0 to 1."""
-        raw = asdict(self.mean)
-        for level, scores in (("0.5", self.at_50), ("0.75", self.at_75)):
-            raw |= {f"{name}@{level}": value for name, value in asdict(scores).items()}
-        presence = {f"il_{name}": value for name, value in asdict(self.presence).items()}
+        levels = {"": self.mean, "@0.5": self.at(0.5), "@0.75": self.at(0.75)}
         names = ("true_positive", "false_positive", "true_negative", "false_negative")
-        pairs = {"all": int(self.tally.present.sum()), **dict(zip(names, self.tally.present.tolist(), strict=True))}
+        counts = self.tally.present.tolist()
         return {
             "cgf1": self.cgf1,
             "pmf1": self.pmf1,
-            **presence,
-            "raw": raw,
-            "pairs": pairs,
+            **{f"il_{name}": value for name, value in self.presence.items()},
+            "raw": {f"{name}{level}": value for level, scores in levels.items() for name, value in scores.items()},
+            "pairs": {"all": sum(counts), **dict(zip(names, counts, strict=True))},
             "misfits": self.tally.misfits,
+            **({} if self.ap is None else {"ap": dict(self.ap)}),
         }
 
 
@@ -184,23 +229,31 @@ def score(tally: Tally) -> CgF1:
     pm_precision = ratio(tally.hits, tally.hits + tally.paired_false_alarms)
     recall = ratio(tally.hits, tally.hits + tally.misses)
     pmf1 = harmonic(pm_precision, recall)
-    found = int(tally.present[0])
-    curves = {
-        "cgf1": pmf1 * presence.mcc,
+    positives = int(tally.present[0])
+    masks = {
+        "cgf1": pmf1 * presence["mcc"],
         "pmf1": pmf1,
         "pm_precision": pm_precision,
         "precision": precision,
         "recall": recall,
         "f1": harmonic(precision, recall),
-        "positive_macro_f1": tally.local_f1 / found if found else np.full(len(THRESHOLDS), UNDEFINED),
+        "positive_macro_f1": tally.local_f1 / positives if positives else np.full(len(THRESHOLDS), UNDEFINED),
     }
+    return CgF1(masks, presence, tally)
 
-    def at(threshold: float) -> MaskScores:
-        index = int(np.argmin(np.abs(threshold - THRESHOLDS)))
-        return MaskScores(**{name: float(curve[index]) for name, curve in curves.items()})
 
-    mean = MaskScores(**{name: float(curve.mean()) for name, curve in curves.items()})
-    return CgF1(mean, at(0.5), at(0.75), presence, tally)
+def _score_presence(both: int, predicted: int, neither: int, missed: int) -> dict[str, float]:
+    """Scores of presence from true positives, false positives, true negatives and false negatives."""
+    epsilon = _PRESENCE_EPSILON
+    precision, recall = both / (both + predicted + epsilon), both / (both + missed + epsilon)
+    spread = float(both + predicted) * float(both + missed) * float(neither + predicted) * float(neither + missed)
+    return {
+        "mcc": (both * neither - predicted * missed) / (spread**0.5 + epsilon),
+        "precision": precision,
+        "recall": recall,
+        "f1": float(harmonic(precision, recall, epsilon)),
+        "fpr": predicted / (predicted + neither + epsilon),
+    }
 
 
 def evaluate_gold(truths: Sequence[Path], predictions: Path, progress: Progress | None = None) -> CgF1:
@@ -209,7 +262,7 @@ def evaluate_gold(truths: Sequence[Path], predictions: Path, progress: Progress 
     Args:
         truths: the ground truth of each annotator (SA-Co Gold has three), COCO JSON of (image, phrase) pairs.
         predictions: COCO results; ``image_id`` is the number of the pair, ``bbox`` may be missing.
-        progress: told the stage and the share done.
+        progress: called with the stage and the share done, 0..1.
 
     Raises:
         EvaluationError: a file cannot be read, or the files do not belong together.
@@ -218,13 +271,13 @@ def evaluate_gold(truths: Sequence[Path], predictions: Path, progress: Progress 
         raise EvaluationError("no ground truth", hint="give the file of an annotator or more")
     with _without_collector():
         annotators = [read_annotations(path) for path in truths]
-        found = read_predictions(predictions, SCORE_THRESHOLD, annotators[0])
-    chosen = choose_pairs(annotators, found)
+        predicted = read_predictions(predictions, SCORE_THRESHOLD, annotators[0])
+    pairs = choose_pairs(annotators, predicted)
     counts = []
-    for index, pair in enumerate(chosen):
-        counts.append(choose_best(_count(pair, annotators, found)))
+    for index, pair in enumerate(pairs):
+        counts.append(choose_best(_count(pair, annotators, predicted)))
         if progress is not None and index % _PROGRESS_STEP == 0:
-            progress("pairs", index / len(chosen))
+            progress("pairs", index / len(pairs))
     return score(Tally.of(counts))
 
 
@@ -255,76 +308,54 @@ def exhaustive_pairs(annotators: Sequence[Annotations]) -> list[PairId]:
                 where=f"{first.name} and {other.name}",
                 hint="give annotators of the same set",
             )
-    chosen = [pair for pair in first.pairs if all(one.pairs[pair].exhaustive for one in annotators)]
+    chosen = [pair for pair in first.pairs if all(pair in annotator.exhaustive for annotator in annotators)]
     if not chosen:
-        where = ", ".join(one.name for one in annotators)
+        where = ", ".join(annotator.name for annotator in annotators)
         raise EvaluationError("no pair is exhaustive for every annotator", where=where, hint="check the files")
     return chosen
 
 
-def choose_pairs(annotators: Sequence[Annotations], found: Predictions) -> list[PairId]:
+def choose_pairs(annotators: Sequence[Annotations], predictions: Predictions) -> list[PairId]:
     """As `exhaustive_pairs`, once it is sure that the predictions belong to them.
 
     Raises:
-        EvaluationError: the annotators have other pairs, no pair is left, or a prediction has an unknown pair or
+        EvaluationError: the annotators have other pairs, no pair is left, a prediction has an unknown pair or
             category, or a pair was not asked.
     """
     chosen = exhaustive_pairs(annotators)
     first = annotators[0]
-    unknown = found.pairs - first.pairs.keys()
+    unknown = predictions.pairs - first.pairs.keys()
     if unknown:
         raise EvaluationError(
             f"predictions for unknown pairs: {len(unknown)}, one is {min(unknown, key=repr)!r}",
-            where=found.name,
+            where=predictions.name,
             hint=f"image_id is the id of a pair in {first.name}",
         )
-    missing = [pair for pair in chosen if found.asked is not None and pair not in found.asked]
+    missing = [pair for pair in chosen if predictions.asked is not None and pair not in predictions.asked]
     if missing:
         raise EvaluationError(
             f"pairs whose picture or phrase is not in it: {len(missing)}, one is {missing[0]!r}",
-            where=found.name,
+            where=predictions.name,
             hint=f"segment every picture of {first.name} with each of its phrases",
         )
-    for one in annotators:
-        strange = found.categories - one.categories
-        if one.categories and strange:
+    for annotator in annotators:
+        unknown_categories = predictions.categories - annotator.categories
+        if annotator.categories and unknown_categories:
             raise EvaluationError(
-                f"the category_id {min(strange)} is not in {one.name}",
-                where=found.name,
-                hint=f"leave it out, or give {min(one.categories)}",
+                f"the category_id {min(unknown_categories)} is not in {annotator.name}",
+                where=predictions.name,
+                hint=f"leave it out, or give {min(annotator.categories)}",
             )
     return chosen
 
 
-def _count(pair: PairId, annotators: Sequence[Annotations], found: Predictions) -> list[PairCounts]:
+def _count(pair: PairId, annotators: Sequence[Annotations], predictions: Predictions) -> list[PairCounts]:
     """The counts of a pair against each annotator."""
-    masks = [one.masks.get(pair, ()) for one in annotators]
-    if pair not in found.masks:  # then nothing can match: only the number of true masks counts
-        return [PairCounts(NO_HITS, 0, len(some)) for some in masks]
-    predicted = _encode(found.masks[pair], annotators[0].pairs[pair], found.name)
-    true = [
-        code for one, some in zip(annotators, masks, strict=True) for code in _encode(some, one.pairs[pair], one.name)
-    ]
+    if pair not in predictions.masks:  # then nothing can match: only the number of true masks counts
+        return [PairCounts(NO_HITS, 0, len(annotator.masks.get(pair, ()))) for annotator in annotators]
+    predicted = predictions.codes(pair, annotators[0].size(pair))
+    true = [annotator.codes(pair) for annotator in annotators]
     # All annotators in one call: pycocotools decodes its arguments anew each time.
-    ious = overlap(predicted, true)
-    ends = accumulate(map(len, masks))
-    return [count_pair(ious[:, end - len(some) : end]) for some, end in zip(masks, ends, strict=True)]
-
-
-def _encode(masks: Sequence[Segmentation], pair: Pair, name: str) -> list[Mapping[str, Any]]:
-    where = f"{name}, pair {pair.entry.fields['id']!r}"
-    return [encode(mask, pair.size, where) for mask in masks]
-
-
-def _score_presence(both: int, predicted: int, neither: int, missed: int) -> PresenceScores:
-    """Scores of presence from true positives, false positives, true negatives and false negatives."""
-    epsilon = _PRESENCE_EPSILON
-    precision, recall = both / (both + predicted + epsilon), both / (both + missed + epsilon)
-    spread = float(both + predicted) * float(both + missed) * float(neither + predicted) * float(neither + missed)
-    return PresenceScores(
-        mcc=(both * neither - predicted * missed) / (spread**0.5 + epsilon),
-        precision=precision,
-        recall=recall,
-        f1=float(harmonic(precision, recall, epsilon)),
-        fpr=predicted / (predicted + neither + epsilon),
-    )
+    ious = mask_ious(predicted, [code for codes in true for code in codes])
+    ends = accumulate(map(len, true))
+    return [count_pair(ious[:, end - len(codes) : end]) for codes, end in zip(true, ends, strict=True)]

@@ -1,38 +1,23 @@
-"""Files of SA-Co Gold: an annotator's ground truth and COCO results, and the overlap of their masks.
+"""Files of SA-Co Gold: the ground truth of an annotator, and predictions as COCO results or as a COCO data set.
 
-An "image" of these files is an (image, phrase) pair: the same picture stands there once for each phrase.
+An "image" of Gold's files is an (image, phrase) pair: the same picture stands there once for each phrase. In a data set
+with scores, as `litetext segment` writes it, ``images`` are pictures and ``categories`` are phrases; the names tell
+which is which: ``file_name`` and ``text_input`` of the ground truth.
 """
 
-import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from reprlib import repr as shown
-from typing import Any, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
-from pycocotools import mask as coco_mask
+from typing import Any
 
 from litetext.errors import EvaluationError
 from litetext.evaluation.coco_json import Entry, PairId, by_id, entries, read_annotator, read_json
-from litetext.evaluation.datasets import match_names
-from litetext.evaluation.rle import Segmentation, check_masks, check_polygons, no_segmentation
+from litetext.evaluation.rle import Segmentation, check_masks, encode
+from litetext.sam3.masks import Code
 
-
-class Pair(NamedTuple):
-    """An (image, phrase) pair as an annotator describes it.
-
-    Attributes:
-        exhaustive: whether every instance is annotated as an instance of its own.
-        size: height and width of the image in pixels, where the file says them.
-        entry: where it stands; has the picture's ``file_name`` and the phrase, ``text_input``.
-    """
-
-    exhaustive: bool
-    size: tuple[int, int] | None
-    entry: Entry
+PairMasks = Mapping[PairId, Sequence[Segmentation]]  # no entry for a pair without any
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,17 +26,31 @@ class Annotations:
 
     Attributes:
         name: the file.
-        pairs: every pair by its number.
-        masks: the true masks of a pair, crowds left out; no entry where there are none.
-        crowds: the crowds of a pair: masks that cover several instances; no entry where there are none.
+        pairs: the entry of every pair by its number: ``file_name``, ``text_input`` (the phrase), size.
+        exhaustive: the pairs in which every instance is annotated as an instance of its own.
+        masks: the true masks of a pair, crowds left out.
+        crowds: the crowds of a pair: masks that cover several instances.
         categories: the category numbers of the file; empty if it lists none.
     """
 
     name: str
-    pairs: Mapping[PairId, Pair]
-    masks: Mapping[PairId, Sequence[Segmentation]]
-    crowds: Mapping[PairId, Sequence[Segmentation]]
+    pairs: Mapping[PairId, Entry]
+    exhaustive: frozenset[PairId]
+    masks: PairMasks
+    crowds: PairMasks
     categories: frozenset[int]
+
+    def size(self, pair: PairId) -> tuple[int, int] | None:
+        """Height and width of the image of a pair in pixels, if the file has them."""
+        return self.pairs[pair].size
+
+    def codes(self, pair: PairId) -> list[Code]:
+        """The true masks of a pair as compressed RLE."""
+        return _codes(self.masks, pair, self.size(pair), self.name)
+
+    def crowd_codes(self, pair: PairId) -> list[Code]:
+        """The crowds of a pair as compressed RLE."""
+        return _codes(self.crowds, pair, self.size(pair), self.name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,19 +59,23 @@ class Predictions:
 
     Attributes:
         name: the file.
-        masks: the predicted masks of a pair, those of the threshold's score or better; no entry where there are none.
+        masks: the predicted masks of a pair, those of the threshold's score or better.
         scores: the scores of those masks.
         pairs: the pairs of all predictions, poor ones too.
         categories: the category numbers of all predictions.
-        asked: the pairs that were asked; None where the file does not say it.
+        asked: the pairs that were asked; None if the file does not list them.
     """
 
     name: str
-    masks: Mapping[PairId, Sequence[Segmentation]]
+    masks: PairMasks
     scores: Mapping[PairId, Sequence[float]]
     pairs: frozenset[PairId]
     categories: frozenset[int]
     asked: frozenset[PairId] | None
+
+    def codes(self, pair: PairId, size: tuple[int, int] | None) -> list[Code]:
+        """The masks of a pair as compressed RLE; polygons need the size of the image."""
+        return _codes(self.masks, pair, size, self.name)
 
 
 def read_annotations(path: Path) -> Annotations:
@@ -83,24 +86,23 @@ def read_annotations(path: Path) -> Annotations:
             else there.
     """
     document = read_annotator(path)
-    pairs = {
-        pair: Pair(entry.flag("is_instance_exhaustive"), entry.size, entry)
-        for pair, entry in by_id(entries(document, "images", path)).items()
-    }
+    pairs = by_id(entries(document, "images", path))
+    exhaustive = frozenset(pair for pair, entry in pairs.items() if entry.flag("is_instance_exhaustive"))
+    sizes = {pair: entry.size for pair, entry in pairs.items()}
     listed = by_id(entries(document, "categories", path)) if "categories" in document else {}
     categories = frozenset(entry.integer("id") for entry in listed.values())
     annotations = _by_category(entries(document, "annotations", path))
     by_id(entry for entry in annotations if "id" in entry.fields)  # no id is there twice
-    masks: defaultdict[PairId, list[Segmentation]] = defaultdict(list)
-    crowds: defaultdict[PairId, list[Segmentation]] = defaultdict(list)
-    told = [(entry.number("image_id"), entry) for entry in annotations]
-    for pair, entry in told:
+    of_pairs = [(entry.pair_id("image_id"), entry) for entry in annotations]
+    for pair, entry in of_pairs:
         if pair not in pairs:
             raise EvaluationError(f"no image has the id {shown(pair)}", where=entry.place, hint="fix its image_id")
         if categories and "category_id" in entry.fields and entry.integer("category_id") not in categories:
             raise EvaluationError("no category has that category_id", where=entry.place, hint="fix it")
-    for (pair, entry), mask in zip(told, _masks(told), strict=True):
-        size = pairs[pair].size
+    masks: defaultdict[PairId, list[Segmentation]] = defaultdict(list)
+    crowds: defaultdict[PairId, list[Segmentation]] = defaultdict(list)
+    for (pair, entry), mask in zip(of_pairs, _masks(of_pairs), strict=True):
+        size = sizes[pair]
         if size is not None and isinstance(mask, dict) and tuple(mask["size"]) != size:
             raise EvaluationError(
                 f"a mask of {shown(mask['size'])} pixels where the image has {list(size)}",
@@ -109,17 +111,14 @@ def read_annotations(path: Path) -> Annotations:
             )
         is_crowd = "iscrowd" in entry.fields and entry.flag("iscrowd")
         (crowds if is_crowd else masks)[pair].append(mask)
-    return Annotations(str(path), pairs, dict(masks), dict(crowds), categories)
+    return Annotations(str(path), pairs, exhaustive, dict(masks), dict(crowds), categories)
 
 
 def read_predictions(path: Path, threshold: float, truth: Annotations | None = None) -> Predictions:
     """Read COCO results; a prediction without ``segmentation`` is the rectangle of its ``bbox``.
 
-    A COCO data set with scores, as ``litetext segment`` writes it, will do too where the ground truth is known: its
-    images and categories are those of a pair by their names.
-
     Args:
-        path: the JSON file.
+        path: the JSON file. If the ground truth is known, it may also be a COCO data set with scores.
         threshold: predictions of this score or a higher one are kept.
         truth: what the predictions are for.
 
@@ -131,63 +130,91 @@ def read_predictions(path: Path, threshold: float, truth: Annotations | None = N
     categories: frozenset[int] = frozenset()
     if isinstance(document, list):
         listed = _by_category(entries({"predictions": document}, "predictions", path))
-        told = [(entry.number("image_id"), entry) for entry in listed]
+        of_pairs = [(entry.pair_id("image_id"), entry) for entry in listed]
         categories = frozenset(entry.integer("category_id") for entry in listed if "category_id" in entry.fields)
     elif truth is not None and isinstance(document, dict) and "annotations" in document:
-        told, asked = match_names(document, path, {pair: one.entry for pair, one in truth.pairs.items()})
+        of_pairs, asked = match_names(document, path, truth.pairs)
     else:
         raise EvaluationError("not a list of COCO results", where=str(path), hint="give [{image_id, score, ...}, ...]")
-    kept = [(pair, entry) for pair, entry in told if entry.real("score") >= threshold]
+    kept = [(pair, entry) for pair, entry in of_pairs if entry.real("score") >= threshold]
     masks, scores = defaultdict(list), defaultdict(list)
     for (pair, entry), mask in zip(kept, _masks(kept), strict=True):
         masks[pair].append(mask)
         scores[pair].append(entry.fields["score"])
-    return Predictions(str(path), dict(masks), dict(scores), frozenset(pair for pair, _ in told), categories, asked)
+    pairs = frozenset(pair for pair, _ in of_pairs)
+    return Predictions(str(path), dict(masks), dict(scores), pairs, categories, asked)
 
 
-def encode(segmentation: Segmentation, size: tuple[int, int] | None, where: str) -> Mapping[str, Any]:
-    """A segmentation in any of COCO's notations as compressed RLE.
+def match_names(
+    document: Mapping[str, Any], path: Path, truth: Mapping[PairId, Entry]
+) -> tuple[list[tuple[PairId, Entry]], frozenset[PairId]]:
+    """Find the pairs of a data set by the names of its pictures and phrases.
+
+    A picture is that of a pair if its path is, or ends with, the pair's ``file_name``; a phrase is that of a pair if it
+    is its ``text_input``.
 
     Args:
-        segmentation: RLE or polygons. Counts that are bytes are pycocotools' own, and taken as they are.
-        size: height and width of the image in pixels, which polygons need.
-        where: the pair and the file, for the message.
+        document: the data set.
+        path: its file.
+        truth: the pairs of the ground truth.
+
+    Returns:
+        Its annotations, each with its pair, without those of no pair; and the pairs whose picture and phrase are in it.
 
     Raises:
-        EvaluationError: not a segmentation, or polygons without a size.
+        EvaluationError: a list or a field is missing or something else, or a pair is not the only one of its names.
     """
-    if isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), bytes):
-        return segmentation
-    if not isinstance(segmentation, list):
-        (code,) = check_masks([segmentation], lambda _: where)
-        return code  # type: ignore[no-any-return]
-    if size is None:
-        raise EvaluationError("polygons of an image without a size", where=where, hint="give height and width")
-    try:
-        return dict(coco_mask.merge(coco_mask.frPyObjects(check_polygons(segmentation), *size)))
-    except ValueError as error:
-        raise no_segmentation(str(error), where) from error
+    pairs: dict[tuple[str, str], PairId] = {}
+    for pair, entry in truth.items():
+        key = PurePath(entry.text("file_name")).as_posix(), entry.text("text_input")
+        if pairs.setdefault(key, pair) != pair:
+            raise _ambiguous(f"the pairs {shown(pairs[key])} and {shown(pair)} have one picture and phrase", entry)
+    names = {name for name, _ in pairs}
+    images, phrases = by_id(entries(document, "images", path)), by_id(entries(document, "categories", path))
+    image_of = _by_name((_ending(entry.text("file_name"), names), entry) for entry in images.values())
+    phrase_of = _by_name((entry.text("name"), entry) for entry in phrases.values())
+    pair_of = {
+        (image_of[name], phrase_of[phrase]): pair
+        for (name, phrase), pair in pairs.items()
+        if name in image_of and phrase in phrase_of
+    }
+    matched = []
+    for entry in entries(document, "annotations", path):
+        image, category = entry.pair_id("image_id"), entry.integer("category_id")
+        if image not in images or category not in phrases:
+            raise EvaluationError("no image or category has its id", where=entry.place, hint="fix its ids")
+        if (image, category) in pair_of:
+            matched.append((pair_of[image, category], entry))
+    return matched, frozenset(pair_of.values())
 
 
-def overlap(predictions: Sequence[Mapping[str, Any]], truths: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.float64]:
-    """IoU [P, G] of compressed RLE masks; at most 0 where two masks have different sizes."""
-    if not predictions or not truths:
-        return np.zeros((len(predictions), len(truths)))
-    ious: npt.NDArray[np.float64] = coco_mask.iou(list(predictions), list(truths), [0] * len(truths))
-    return ious
+def _codes(masks: PairMasks, pair: PairId, size: tuple[int, int] | None, name: str) -> list[Code]:
+    if pair not in masks:
+        return []
+    where = f"{name}, pair {pair!r}"
+    return [encode(mask, size, where) for mask in masks[pair]]
 
 
-def encode_masks(masks: npt.NDArray[np.bool_]) -> list[dict[str, Any]]:
-    """Masks, bool [N, H, W], as compressed RLE."""
-    return [dict(coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))) for mask in masks]
+def _ending(name: str, names: set[str]) -> str | None:
+    """The longest ending of a path that is among the names."""
+    parts = PurePath(name).parts
+    endings = (PurePath(*parts[start:]).as_posix() for start in range(len(parts)))
+    return next((ending for ending in endings if ending in names), None)
 
 
-def decode_masks(codes: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Compressed RLE of masks of that height and width as bool [N, H, W]."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools asks NumPy 2 in the manner of NumPy 1
-        decoded = [coco_mask.decode(code) for code in codes]
-    return np.array(decoded, dtype=np.bool_).reshape(len(codes), *size)
+def _by_name(named: Iterable[tuple[str | None, Entry]]) -> dict[str, PairId]:
+    """The id of each name; no two have the same name."""
+    ids: dict[str, PairId] = {}
+    for name, entry in named:
+        if name is not None:
+            if name in ids:
+                raise _ambiguous(f"two of its {entry.key} are {shown(name)}", entry)
+            ids[name] = entry.pair_id("id")
+    return ids
+
+
+def _ambiguous(what: str, entry: Entry) -> EvaluationError:
+    return EvaluationError(what, where=entry.place, hint="give COCO results, whose image_id is the id of a pair")
 
 
 def _by_category(listed: Iterable[Entry]) -> list[Entry]:
@@ -195,15 +222,15 @@ def _by_category(listed: Iterable[Entry]) -> list[Entry]:
     return sorted(listed, key=lambda entry: entry.integer("category_id") if "category_id" in entry.fields else 0)
 
 
-def _masks(listed: Sequence[tuple[PairId, Entry]]) -> list[Segmentation]:
+def _masks(of_pairs: Sequence[tuple[PairId, Entry]]) -> list[Segmentation]:
     """The checked masks of entries of pairs, in their order; an entry without one has the rectangle of its box."""
     given = [
         _rectangle(entry)
         if "segmentation" not in entry.fields and "bbox" in entry.fields
         else entry.take("segmentation")
-        for _, entry in listed
+        for _, entry in of_pairs
     ]
-    return check_masks(given, lambda index: _place(*listed[index]))
+    return check_masks(given, lambda index: _place(*of_pairs[index]))
 
 
 def _place(pair: PairId, entry: Entry) -> str:

@@ -1,4 +1,4 @@
-"""JSON files of COCO's kind: lists of objects, each of which names itself when it lacks something."""
+"""JSON files of COCO's kind: lists of objects with checked fields; errors name the file and the place in it."""
 
 import json
 import math
@@ -7,23 +7,16 @@ from pathlib import Path
 from reprlib import repr as shown
 from typing import Any, NamedTuple
 
-from litetext.errors import EvaluationError, PromptError
-from litetext.evaluation.rle import MOST_PIXELS
-from litetext.prompts.opening import Source, open_source
 from litetext.arrays import MOST_RATIO, MOST_UNPACKED
+from litetext.errors import EvaluationError, PromptError
+from litetext.evaluation.rle import MAX_PIXELS
+from litetext.prompts.opening import Source, open_source
 
 PairId = int | str
 
 
 class Entry(NamedTuple):
-    """An object in a list of a file.
-
-    Attributes:
-        file: the file.
-        key: the list's name.
-        position: the place in the list.
-        fields: what stands there.
-    """
+    """An object in the list ``key`` of a file. Each method raises an `EvaluationError` if a field is not as it says."""
 
     file: Path
     key: str
@@ -31,66 +24,42 @@ class Entry(NamedTuple):
     fields: Mapping[str, Any]
 
     def take(self, key: str) -> Any:
-        """A field, whatever it is.
-
-        Raises:
-            EvaluationError: there is none.
-        """
+        """A field, whatever it is."""
         try:
             return self.fields[key]
         except KeyError:
             raise EvaluationError(f"no '{key}'", where=self.place, hint="every entry of that list needs one") from None
 
-    def number(self, key: str) -> PairId:
-        """The number of a pair, which may be a string.
-
-        Raises:
-            EvaluationError: there is none.
-        """
-        value = self.take(key)
+    def pair_id(self, key: str) -> PairId:
+        """The number of a pair, which may be a string."""
+        value: PairId = self.take(key)
         if type(value) is not int and not (isinstance(value, str) and _is_text(value)):
             raise self.wrong(key, "give an integer or a string")
         return value
 
     def integer(self, key: str) -> int:
-        """A whole number.
-
-        Raises:
-            EvaluationError: there is none.
-        """
-        value = self.take(key)
+        """A whole number."""
+        value: int = self.take(key)
         if type(value) is not int:
             raise self.wrong(key, "give an integer")
         return value
 
     def real(self, key: str) -> float:
-        """A finite number.
-
-        Raises:
-            EvaluationError: there is none.
-        """
+        """A finite number."""
         value: float = self.take(key)
         if not _is_finite(value):
-            raise EvaluationError(f"the {key} is {shown(value)}", where=self.place, hint="give a finite number")
+            raise self.wrong(key, "give a finite number")
         return value
 
     def text(self, key: str) -> str:
-        """A string that is not blank.
-
-        Raises:
-            EvaluationError: there is none.
-        """
-        value = self.take(key)
+        """A string that is not blank."""
+        value: str = self.take(key)
         if not isinstance(value, str) or not value.strip() or not _is_text(value):
             raise self.wrong(key, "give a text")
         return value
 
     def flag(self, key: str) -> bool:
-        """A boolean, which COCO writes as 0 or 1.
-
-        Raises:
-            EvaluationError: there is none.
-        """
+        """A boolean, which COCO writes as 0 or 1."""
         value = self.take(key)
         if type(value) not in (int, bool) or value not in (0, 1):
             raise self.wrong(key, "give 0 or 1")
@@ -98,35 +67,27 @@ class Entry(NamedTuple):
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """Left, top, width and height of ``bbox`` in pixels.
-
-        Raises:
-            EvaluationError: it is something else.
-        """
+        """Left, top, width and height of ``bbox`` in pixels."""
         value = self.take("bbox")
         if not isinstance(value, list) or len(value) != 4 or not all(map(_is_finite, value)) or min(value[2:]) < 0:
-            raise EvaluationError("'bbox' is not x, y, width, height", where=self.place, hint="fix the box")
+            raise self.wrong("bbox", "give x, y, width, height")
         left, top, width, height = value
         return left, top, width, height
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Height and width in pixels, where they are said.
-
-        Raises:
-            EvaluationError: they are not pixels, or more than `MOST_PIXELS`.
-        """
+        """Height and width in pixels, at most `MAX_PIXELS`, if the entry has both."""
         height, width = self.fields.get("height"), self.fields.get("width")
         if height is None or width is None:
             return None
-        whole = type(height) is int and type(width) is int
-        if not whole or min(height, width) < 1 or height * width > MOST_PIXELS:
-            told = f"the size is {shown(height)} x {shown(width)}"
-            raise EvaluationError(told, where=self.place, hint=f"give pixels, {MOST_PIXELS} at most")
+        are_whole = type(height) is int and type(width) is int
+        if not are_whole or min(height, width) < 1 or height * width > MAX_PIXELS:
+            message = f"the size is {shown(height)} x {shown(width)}"
+            raise EvaluationError(message, where=self.place, hint=f"give pixels, {MAX_PIXELS} at most")
         return height, width
 
     def wrong(self, key: str, hint: str) -> EvaluationError:
-        """The error for a field that holds something else than it should."""
+        """The error for a field with a value that it should not have."""
         return EvaluationError(f"'{key}' is {shown(self.fields[key])}", where=self.place, hint=hint)
 
     @property
@@ -144,14 +105,14 @@ def read_json(path: Path) -> Any:
     """
     if not path.is_file():
         raise EvaluationError("no such file", where=str(path), hint="check the path")
-    most = max(MOST_UNPACKED, MOST_RATIO * path.stat().st_size)
+    limit = max(MOST_UNPACKED, MOST_RATIO * path.stat().st_size)
     try:
         with open_source(Source(str(path), path)) as opened:
-            data = opened.file.read(most + 1)
+            data = opened.file.read(limit + 1)
     except PromptError as error:
         raise EvaluationError(error.what, where=error.where, hint=error.hint) from error
-    if len(data) > most:
-        raise EvaluationError(f"it unpacks to more than {most} bytes", where=str(path), hint="unpack it yourself")
+    if len(data) > limit:
+        raise EvaluationError(f"it unpacks to more than {limit} bytes", where=str(path), hint="unpack it yourself")
     try:
         return json.loads(data, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
@@ -159,10 +120,10 @@ def read_json(path: Path) -> Any:
 
 
 def read_annotator(path: Path) -> Mapping[str, Any]:
-    """The document of an annotator: a COCO object.
+    """The document of an annotator.
 
     Raises:
-        EvaluationError: no such file, not JSON, or something else.
+        EvaluationError: as `read_json`, or it is not a COCO object.
     """
     document = read_json(path)
     if not isinstance(document, dict):
@@ -176,10 +137,10 @@ def entries(document: Mapping[str, Any], key: str, path: Path) -> Iterator[Entry
     Raises:
         EvaluationError: no such list, or something in it is not an object.
     """
-    found = document.get(key)
-    if not isinstance(found, list):
+    listed = document.get(key)
+    if not isinstance(listed, list):
         raise EvaluationError(f"no list '{key}'", where=str(path), hint="give a COCO file of SA-Co Gold")
-    for index, fields in enumerate(found):
+    for index, fields in enumerate(listed):
         if not isinstance(fields, dict):
             raise EvaluationError(f"{key}[{index}] is not an object", where=str(path), hint="write the file again")
         yield Entry(path, key, index, fields)
@@ -191,21 +152,21 @@ def by_id(listed: Iterable[Entry]) -> dict[PairId, Entry]:
     Raises:
         EvaluationError: one has none, or two have the same.
     """
-    found: dict[PairId, Entry] = {}
+    by_number: dict[PairId, Entry] = {}
     for entry in listed:
-        number = entry.number("id")
-        if number in found:
+        number = entry.pair_id("id")
+        if number in by_number:
             raise EvaluationError(f"the id {shown(number)} is there twice", where=entry.place, hint="give each its own")
-        found[number] = entry
-    return found
+        by_number[number] = entry
+    return by_number
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
         keys = [key for key, _ in pairs]
         raise ValueError(f"the key {shown(next(key for key in keys if keys.count(key) > 1))} is twice in one object")
-    return found
+    return fields
 
 
 def _is_finite(value: Any) -> bool:

@@ -1,56 +1,56 @@
-"""A teacher and a student on the same pairs: both read the phrases for one host, which sees each picture once."""
+"""A teacher and a student on the same pairs: their scores, and what of the teacher's is left with the student.
+
+Source: SAM3-LiteText (arXiv 2602.12173), where students keep 96 to 99 % of cgF1 on SA-Co Gold.
+"""
 
 import heapq
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
 from itertools import groupby
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from litetext.errors import EvaluationError
-from litetext.evaluation.cgf1 import Progress, Tally
-from litetext.evaluation.coco import encode_masks, overlap
-from litetext.evaluation.labeled_pairs import Code, LabeledPair
-from litetext.evaluation.matching import choose_best, count_pair, match
-from litetext.sam3.segmenter import ImageEmbedding, Segmenter
+from litetext.checkpoints.inspection import EncoderSize
+from litetext.errors import EvaluationError, OptionError
+from litetext.evaluation.cgf1 import CgF1, Tally, match, score
+from litetext.evaluation.labeled_pairs import LabeledPair, segment_pairs
+from litetext.sam3.masks import Code, encode_masks, mask_ious
+from litetext.sam3.segmenter import Segmenter
 
 
-@dataclass(frozen=True, eq=False)
-class Answers:
-    """What teacher and student found on one pair.
-
-    Attributes:
-        pair: what was asked.
-        teacher: its masks.
-        student: its masks.
-        agreement: of the two, from 0 to 1.
-    """
+class Answers(NamedTuple):
+    """The masks of teacher and student on one pair, and how much they agree, from 0 to 1."""
 
     pair: LabeledPair
-    teacher: tuple[Code, ...]
-    student: tuple[Code, ...]
+    teacher: Sequence[Code]
+    student: Sequence[Code]
     agreement: float
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What was counted on the same pairs with a teacher and with a student.
+    """Counts on the same pairs with a teacher and with a student.
 
     Attributes:
-        teacher: counts of each picture.
-        student: counts of each picture, in the same order.
+        tallies: (teacher's, student's) of each picture.
         agreements: float64 [N], of each pair.
         found: int64 [N, 2], masks of the teacher and of the student.
         worst: the pairs of the lowest agreement below 1, the lowest first.
     """
 
-    teacher: tuple[Tally, ...]
-    student: tuple[Tally, ...]
+    tallies: Sequence[tuple[Tally, Tally]]
     agreements: npt.NDArray[np.float64]
     found: npt.NDArray[np.int64]
-    worst: tuple[Answers, ...]
+    worst: Sequence[Answers]
+
+    @property
+    def scores(self) -> tuple[CgF1, CgF1]:
+        """Of the teacher and of the student."""
+        teacher, student = (score(sum(tallies, Tally.of([]))) for tallies in zip(*self.tallies, strict=True))
+        return teacher, student
 
 
 def compare(
@@ -58,7 +58,7 @@ def compare(
     student: Segmenter,
     pairs: Iterable[LabeledPair],
     worst: int = 0,
-    progress: Progress | None = None,
+    progress: Callable[[str, float], None] | None = None,
 ) -> Comparison:
     """Segment each pair with both and count.
 
@@ -67,7 +67,7 @@ def compare(
         student: the same host with another text encoder.
         pairs: at least one, those of a picture one after another.
         worst: how many of the worst disagreements to keep, with their pictures.
-        progress: told the stage and the number of pairs done.
+        progress: called with the stage and the number of pairs done.
 
     Raises:
         EvaluationError: no pairs.
@@ -78,20 +78,21 @@ def compare(
     agreements: list[float] = []
     found: list[tuple[int, int]] = []
     kept: list[Answers] = []
-    for _, group in groupby(pairs, key=lambda pair: pair.picture):
-        answers = _ask_both(teacher, student, list(group))
-        tallies.append(
-            (tally((one.pair, one.teacher) for one in answers), tally((one.pair, one.student) for one in answers))
-        )
-        agreements += [one.agreement for one in answers]
-        found += [(len(one.teacher), len(one.student)) for one in answers]
-        kept = heapq.nsmallest(worst, [*kept, *(one for one in answers if one.agreement < 1)], key=_by_agreement)
+    answered = (_answers(pair, masks) for pair, masks in segment_pairs([teacher, student], pairs))
+    for _, group in groupby(answered, key=lambda answers: answers.pair.picture):
+        listed = list(group)
+        counts = [(answers.pair.count(answers.teacher), answers.pair.count(answers.student)) for answers in listed]
+        of_teacher, of_student = zip(*counts, strict=True)
+        tallies.append((Tally.of(of_teacher), Tally.of(of_student)))
+        agreements += [answers.agreement for answers in listed]
+        found += [(len(answers.teacher), len(answers.student)) for answers in listed]
+        disagreements = [*kept, *(answers for answers in listed if answers.agreement < 1)]
+        kept = heapq.nsmallest(worst, disagreements, key=lambda answers: answers.agreement)
         if progress is not None:
             progress("segmenting", float(len(agreements)))
     if not tallies:
         raise EvaluationError("no pairs", hint="give one or more")
-    of_teacher, of_student = zip(*tallies, strict=True)
-    return Comparison(of_teacher, of_student, np.array(agreements), np.array(found), tuple(kept))
+    return Comparison(tallies, np.array(agreements), np.array(found), kept)
 
 
 def agree(ious: npt.NDArray[np.float64]) -> float:
@@ -105,35 +106,133 @@ def agree(ious: npt.NDArray[np.float64]) -> float:
     return float(match(ious).sum() / max(ious.shape)) if max(ious.shape) else 1.0
 
 
-def _ask_both(teacher: Segmenter, student: Segmenter, pairs: Sequence[LabeledPair]) -> list[Answers]:
-    """What both find on the pairs of one picture."""
-    embedding, phrases = teacher.embed(pairs[0].image), [pair.phrase for pair in pairs]
-    both = zip(pairs, ask(teacher, embedding, phrases), ask(student, embedding, phrases), strict=True)
-    return [Answers(pair, theirs, ours, agree(_overlap(theirs, ours))) for pair, theirs, ours in both]
+def report_retention(
+    comparison: Comparison,
+    teacher: EncoderSize,
+    student: EncoderSize,
+    *,
+    seed: int = 0,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> dict[str, Any]:
+    """Scores of both, and those of the student in percent of the teacher's, as plain values.
 
+    Args:
+        comparison: what was counted.
+        teacher: name and size of its encoder.
+        student: name and size of the other.
+        seed: of the interval, as of `retention_interval`.
+        resamples: of the interval.
+        level: of the interval.
 
-def ask(segmenter: Segmenter, embedding: ImageEmbedding, phrases: Sequence[str]) -> list[tuple[Code, ...]]:
-    """The masks of each phrase, in batches: those of all phrases of a large picture would fill the memory."""
-    step = segmenter.options.prompt_batch
-    return [
-        tuple(encode_masks(masks.masks))
-        for start in range(0, len(phrases), step)
-        for masks in segmenter.segment_embedding(embedding, phrases[start : start + step])
+    Returns:
+        ``retention`` is None if the teacher's cgF1 is not above 0, and its ``interval`` if there are too few pictures.
+        ``agreement`` is the mean over all pairs, ``agreement_found`` that over the pairs where at least one found
+        something, ``presence_agreement`` the share of pairs where both found something, or neither did.
+    """
+    scores, sizes = comparison.scores, (teacher, student)
+    kept: dict[str, Any] | None = None
+    if scores[0].cgf1 > 0:  # then so are the other two
+        kept = {name: _percent(ours, scores[0].headline[name]) for name, ours in scores[1].headline.items()}
+        interval = retention_interval(comparison.tallies, seed, resamples, level)
+        kept["interval"] = None if interval is None else list(interval)
+    found = comparison.found > 0
+    either = comparison.agreements[found.any(axis=1)]
+    encoders = [
+        {"name": size.name, **result.headline, "parameters": size.parameters, "bytes": size.bytes}
+        for size, result in zip(sizes, scores, strict=True)
     ]
+    return {
+        "teacher": encoders[0],
+        "student": encoders[1],
+        "retention": kept,
+        "agreement": float(comparison.agreements.mean()),
+        "agreement_found": float(either.mean()) if len(either) else None,
+        "presence_agreement": float((found[:, 0] == found[:, 1]).mean()),
+        "parameters": _reduction(teacher.parameters, student.parameters),
+        "bytes": _reduction(teacher.bytes, student.bytes),
+        "pairs": len(comparison.agreements),
+        "pictures": len(comparison.tallies),
+        "seed": seed,
+        "resamples": resamples,
+        "level": level,
+        "disagreements": [
+            {
+                "picture": answers.pair.picture,
+                "phrase": answers.pair.phrase,
+                "agreement": answers.agreement,
+                "true": len(answers.pair.truths[0]),
+                "teacher": len(answers.teacher),
+                "student": len(answers.student),
+            }
+            for answers in comparison.worst
+        ],
+    }
 
 
-def _overlap(theirs: Sequence[Code], ours: Sequence[Code]) -> npt.NDArray[np.float64]:
-    """IoU [P, Q]; two masks without a pixel are the same mask, which pycocotools does not know."""
-    ious = overlap(theirs, ours)
-    if ious.size:
-        ious[np.outer(coco_mask.area(list(theirs)) == 0, coco_mask.area(list(ours)) == 0)] = 1.0
-    return ious
+def retention_interval(
+    tallies: Sequence[tuple[Tally, Tally]], seed: int = 0, resamples: int = 2000, level: float = 0.95
+) -> tuple[float, float] | None:
+    """Percentile bootstrap interval of the student's cgF1 in percent of the teacher's.
+
+    Pictures are drawn, not pairs: the pairs of a picture depend on each other. Both are scored on the same draw. A draw
+    in which the teacher's cgF1 is not above 0 has no ratio, and counts as the worst on either side.
+
+    Args:
+        tallies: (teacher's, student's) of each picture.
+        seed: of the drawing.
+        resamples: how often pictures are drawn, with replacement.
+        level: share of the resamples that the interval holds.
+
+    Returns:
+        Lower and upper end; None if there is one picture only, or an end falls on a draw without a ratio.
+
+    Raises:
+        OptionError: a value makes no sense.
+    """
+    if seed < 0 or resamples < 1 or not 0 < level < 1:
+        message = f"{resamples} resamples at the level {level} from the seed {seed}"
+        raise OptionError(message, hint="give 2000, 0.95 and a seed of 0 or more")
+    pictures = len(tallies)
+    if pictures < 2:
+        return None
+    rng, even = np.random.default_rng(seed), np.full(pictures, 1 / pictures)
+    teacher, student = (_stack(listed) for listed in zip(*tallies, strict=True))
+    ratios = np.full(resamples, np.nan)
+    for number in range(resamples):
+        times = rng.multinomial(pictures, even)
+        whole = _weigh(teacher, times)
+        if whole > 0:
+            ratios[number] = _percent(_weigh(student, times), whole)
+    outside = (1 - level) / 2
+    undefined = np.isnan(ratios)
+    low = np.quantile(np.where(undefined, -np.inf, ratios), outside, method="lower")
+    high = np.quantile(np.where(undefined, np.inf, ratios), 1 - outside, method="higher")
+    return (float(low), float(high)) if np.isfinite([low, high]).all() else None
 
 
-def tally(found: Iterable[tuple[LabeledPair, Sequence[Code]]]) -> Tally:
-    """The counts of pairs, each against the annotator that is kindest."""
-    return Tally.of(choose_best([count_pair(overlap(masks, true)) for true in pair.truths]) for pair, masks in found)
+def _answers(pair: LabeledPair, masks: Sequence[Any]) -> Answers:
+    teacher, student = (encode_masks(found.masks) for found in masks)
+    ious = mask_ious(teacher, student)
+    if ious.size:  # two masks without a pixel are the same mask, which pycocotools does not know
+        ious[np.outer(coco_mask.area(teacher) == 0, coco_mask.area(student) == 0)] = 1.0
+    return Answers(pair, teacher, student, agree(ious))
 
 
-def _by_agreement(answers: Answers) -> float:
-    return answers.agreement
+def _stack(tallies: Sequence[Tally]) -> dict[str, npt.NDArray[Any]]:
+    """The counts of pictures, each field [N, ...]."""
+    return {field.name: np.array([getattr(tally, field.name) for tally in tallies]) for field in fields(Tally)}
+
+
+def _weigh(counts: dict[str, npt.NDArray[Any]], times: npt.NDArray[np.int64]) -> float:
+    """The cgF1 of pictures of which each counts so many times."""
+    whole: dict[str, Any] = {name: np.tensordot(times, values, 1) for name, values in counts.items()}
+    return score(Tally(**whole)).cgf1
+
+
+def _reduction(teacher: int, student: int) -> dict[str, float]:
+    return {"teacher": teacher, "student": student, "reduction": 100 - _percent(student, teacher)}
+
+
+def _percent(part: float, whole: float) -> float:
+    return 100 * (part / whole)  # in this order: of itself, everything is exactly 100

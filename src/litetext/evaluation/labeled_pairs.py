@@ -1,20 +1,21 @@
-"""(Picture, phrase) pairs whose truth is known, wherever they come from."""
+"""(Picture, phrase) pairs with known masks, wherever they come from, and what segmenters find on them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from PIL.Image import Image
-
-from litetext.errors import EvaluationError, ImageError
-from litetext.evaluation.cgf1 import exhaustive_pairs
-from litetext.evaluation.coco import Annotations, encode, read_annotations
+from litetext.errors import EncoderError, EvaluationError, ImageError
+from litetext.evaluation.cgf1 import CgF1, PairCounts, Tally, choose_best, count_pair, exhaustive_pairs, score
+from litetext.evaluation.coco import read_annotations
 from litetext.evaluation.coco_json import PairId
-from litetext.evaluation.predict import Picture, find_pictures, open_picture
+from litetext.evaluation.predict import Picture, find_pictures
+from litetext.features.protocol import TextEncoder, TextFeatures
 from litetext.sam3.images import ImageSource
+from litetext.sam3.masks import Code, Masks, encode_masks, mask_ious
+from litetext.sam3.segmenter import Segmenter
 
-Code = Mapping[str, Any]  # a mask as compressed RLE
 Truths = tuple[tuple[Code, ...], ...]
 
 
@@ -25,7 +26,7 @@ class LabeledPair:
     Attributes:
         picture: the name of the picture; those of one picture have the same.
         image: the picture, as `read_image` takes it.
-        phrase: what is asked.
+        phrase: what to find.
         truths: the true masks by each annotator, at least one, as compressed RLE of the picture's size.
     """
 
@@ -33,6 +34,10 @@ class LabeledPair:
     image: ImageSource
     phrase: str
     truths: Truths
+
+    def count(self, codes: Sequence[Code]) -> PairCounts:
+        """The counts of predicted masks, against the annotator with the highest F1."""
+        return choose_best([count_pair(mask_ious(codes, true)) for true in self.truths])
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +57,7 @@ class GoldPairs:
         """Read the annotations and look for every picture.
 
         Args:
-            annotators: the file of each annotator; the first one says the phrases.
+            annotators: the file of each annotator; the phrases are those of the first.
             images: folders that ``file_name`` starts in; the first that has the picture.
 
         Raises:
@@ -62,12 +67,14 @@ class GoldPairs:
         if not annotators:
             raise EvaluationError("no ground truth", hint="give the file of an annotator or more")
         listed = [read_annotations(path) for path in annotators]
-        truths = {pair: tuple(_codes(one, pair) for one in listed) for pair in exhaustive_pairs(listed)}
+        truths = {
+            pair: tuple(tuple(annotator.codes(pair)) for annotator in listed) for pair in exhaustive_pairs(listed)
+        }
         pictures = (
-            replace(one, phrases={pair: phrase for pair, phrase in one.phrases.items() if pair in truths})
-            for one in find_pictures({pair: one.entry for pair, one in listed[0].pairs.items()}, images)
+            replace(picture, phrases={pair: phrase for pair, phrase in picture.phrases.items() if pair in truths})
+            for picture in find_pictures(listed[0].pairs, images)
         )
-        return cls(tuple(one for one in pictures if one.phrases), truths)
+        return cls(tuple(picture for picture in pictures if picture.phrases), truths)
 
     def __len__(self) -> int:
         """The number of pairs."""
@@ -77,28 +84,65 @@ class GoldPairs:
         """The pairs, those of a picture one after another.
 
         Raises:
-            ImageError: a picture cannot be read, or has another size than the annotations say.
+            ImageError: a picture cannot be read, or has another size than its annotations or true masks.
         """
         for picture in self.pictures:
-            image = open_picture(picture)
+            image = picture.read()
             for pair, phrase in picture.phrases.items():
-                _check_sizes(self.truths[pair], picture, image)
+                for height, width in (code["size"] for codes in self.truths[pair] for code in codes):
+                    if (height, width) != (image.height, image.width):
+                        raise ImageError(
+                            f"{image.width} x {image.height} pixels where a true mask has {width} x {height}",
+                            where=str(picture.file),
+                            hint="give the picture that was annotated",
+                        )
                 yield LabeledPair(picture.name, image, phrase, self.truths[pair])
 
 
-def _check_sizes(truths: Truths, picture: Picture, image: Image) -> None:
-    """Refuse true masks of another size than the picture's, whose size the annotations may not say."""
-    for code in (code for some in truths for code in some):
-        height, width = code["size"]
-        if (height, width) != (image.height, image.width):
-            raise ImageError(
-                f"{image.width} x {image.height} pixels where a true mask has {width} x {height}",
-                where=str(picture.file),
-                hint="give the picture that was annotated",
-            )
+def segment_pairs(
+    segmenters: Sequence[Segmenter], pairs: Iterable[LabeledPair]
+) -> Iterator[tuple[LabeledPair, tuple[Masks, ...]]]:
+    """Each pair with the masks that each segmenter finds on it; only those of a batch of phrases are held at once.
+
+    Args:
+        segmenters: one host with several text encoders: the first one embeds each picture, for all.
+        pairs: those of a picture one after another.
+
+    Raises:
+        ImageError: a picture cannot be read.
+        EncoderError: an encoder fails.
+    """
+    for _, group in groupby(pairs, key=lambda pair: pair.picture):
+        listed = list(group)
+        embedding, phrases = segmenters[0].embed(listed[0].image), [pair.phrase for pair in listed]
+        found = (segmenter.segment_embedding(embedding, phrases) for segmenter in segmenters)
+        for pair, *masks in zip(listed, *found, strict=True):
+            yield pair, tuple(masks)
 
 
-def _codes(annotator: Annotations, pair: PairId) -> tuple[Code, ...]:
-    """The true masks of a pair by an annotator."""
-    size, where = annotator.pairs[pair].size, f"{annotator.name}, pair {pair!r}"
-    return tuple(encode(mask, size, where) for mask in annotator.masks.get(pair, ()))
+def score_encoder(host: Segmenter, encoder: TextEncoder, pairs: Iterable[LabeledPair]) -> CgF1:
+    """Scores of a host that reads the phrases with an encoder.
+
+    Raises:
+        EncoderError: the encoder's width is not that which the host reads, or it fails.
+        ImageError: a picture cannot be read.
+    """
+    found = segment_pairs([host.with_encoder(encoder)], pairs)
+    return score(Tally.of(pair.count(encode_masks(masks.masks)) for pair, (masks,) in found))
+
+
+@dataclass(frozen=True)
+class NullTextEncoder:
+    """Stands for a host's text encoder if only others are evaluated: a large one is then never loaded.
+
+    Attributes:
+        width: of the features that the host reads.
+    """
+
+    width: int
+    name: str = "no text encoder"
+    context_length: int = 2
+
+    def encode(self, texts: Sequence[str]) -> TextFeatures:
+        """Refuse."""
+        raise EncoderError(f"{len(texts)} texts for a host without a text encoder", hint="give it one")

@@ -1,7 +1,12 @@
-"""Predictions for the (image, phrase) pairs of SA-Co Gold: each picture is seen once, and what is finished stays."""
+"""Predictions for the (image, phrase) pairs of SA-Co Gold: each picture is seen once, and what is finished stays.
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+Beside the predictions ``P.json`` stands ``P.json.journal`` while they are made, a `ResumeLog` with a line for each
+finished picture. In the end it becomes ``P.json``, and ``P.json.run`` holds the run and a fingerprint of the file.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,44 +14,30 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from litetext.checkpoints.shipped import shipped_folder
-from litetext.errors import EvaluationError, ImageError, OptionError
+from litetext.checkpoints.hub import shipped_folder
+from litetext.errors import EvaluationError, ImageError, OptionError, OutputError
 from litetext.evaluation.cgf1 import SCORE_THRESHOLD, Progress
 from litetext.evaluation.coco_json import Entry, PairId, by_id, entries, read_annotator
-from litetext.evaluation.resume_log import Journal, file_fingerprint
+from litetext.resume_log import ResumeLog
 from litetext.sam3.images import read_image
 from litetext.sam3.segmenter import Segmenter, SegmentOptions
-from litetext.storage import checksum, inside
+from litetext.storage import atomic_file, checksum, fingerprint, inside, only_writer, to_json, write_text
 
+TOOL = "litetext predictions"
 _CATEGORY = 1
 _RESULT = ("category_id", "segmentation", "score", "bbox")
-
-
-@dataclass(frozen=True)
-class PredictionJob:
-    """What to predict, and where it goes.
-
-    Attributes:
-        truth: an annotator's file: COCO JSON of (image, phrase) pairs. All its pairs are asked.
-        images: folders that ``file_name`` starts in; the first that has the picture.
-        output: the predictions, COCO results.
-        maker: what makes them, name by name (model, text encoder, threshold): those of another are never mixed in.
-    """
-
-    truth: Path
-    images: tuple[Path, ...]
-    output: Path
-    maker: Mapping[str, str]
+_BLOCK = 2**20
+_HINT = "resume with the options of that run, give another --pred, or move the file away"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture and what is asked of it.
+    """A picture and the phrases to find in it.
 
     Attributes:
         name: ``file_name`` of its pairs.
         file: where it is.
-        size: height and width in pixels, where the annotations say them.
+        size: height and width in pixels, if the annotations have them.
         phrases: the phrase of each pair.
     """
 
@@ -55,21 +46,39 @@ class Picture:
     size: tuple[int, int] | None
     phrases: Mapping[PairId, str]
 
+    def read(self) -> Image.Image:
+        """Read the picture.
+
+        Raises:
+            ImageError: it cannot be read, or has another size than the annotations give.
+        """
+        image = read_image(self.file)
+        if self.size not in (None, (image.height, image.width)):
+            height, width = self.size or (0, 0)
+            raise ImageError(
+                f"{image.width} x {image.height} pixels where the annotations have {width} x {height}",
+                where=f"{self.file}, pair {next(iter(self.phrases))!r}",
+                hint="give the picture that was annotated",
+            )
+        return image
+
 
 @dataclass(frozen=True)
-class Plan:
-    """What is left of a job.
+class PredictionPlan:
+    """What is left to predict.
 
     Attributes:
-        pictures: all pictures of the job; none where it is complete.
-        finished: how many of them are in the journal.
-        journal: where finished pictures go.
-        is_complete: the predictions are there.
+        output: where the predictions go, COCO results.
+        pictures: all pictures; none where the predictions are complete.
+        finished: how many of them are in the log.
+        log: where finished pictures go.
+        is_complete: whether the predictions are there.
     """
 
+    output: Path
     pictures: tuple[Picture, ...]
     finished: int
-    journal: Journal
+    log: ResumeLog
     is_complete: bool
 
 
@@ -90,11 +99,7 @@ def options_for(threshold: float) -> SegmentOptions:
 
 
 def identify(spec: str) -> str:
-    """A name for a model or an encoder: of a path, with a short checksum of its files, wherever they lie.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
+    """A name for a model or an encoder: of a path, with a short checksum of its files, wherever they are."""
     path = shipped_folder(spec) or Path(spec)
     if not path.exists():
         return spec
@@ -103,48 +108,56 @@ def identify(spec: str) -> str:
     return f"{path.resolve().name} ({checksum(folder, [str(file.relative_to(folder)) for file in files])[:12]})"
 
 
-def plan_predictions(job: PredictionJob, held: ExitStack | None = None) -> Plan:
+def plan_predictions(
+    truth: Path, images: Sequence[Path], output: Path, made_by: Mapping[str, str], held: ExitStack | None = None
+) -> PredictionPlan:
     """What is left to do; everything that can be wrong without a model is found here, before hours of work.
 
     Args:
-        job: what to predict.
+        truth: an annotator's file: COCO JSON of (image, phrase) pairs. All its pairs are predicted.
+        images: folders that ``file_name`` starts in; the first that has the picture.
+        output: where the predictions go, COCO results.
+        made_by: what makes them, name by name (model, text encoder, threshold): those of another are never mixed in.
         held: keeps other processes off these predictions until it is closed; None: nothing does.
 
     Raises:
-        EvaluationError: the annotations cannot be read, or what stands at the output is of another run.
+        EvaluationError: the annotations cannot be read.
         ImageError: a picture is missing.
-        OutputError: another process makes these predictions, or their place is not writable.
+        OutputError: what stands at the output is of another run, another process makes these predictions, or their
+            place is not writable.
     """
-    if not job.truth.is_file():
-        raise EvaluationError("no such file", where=str(job.truth), hint="check the path")
-    folders = ", ".join(str(folder.resolve()) for folder in job.images)
-    run = {"annotations": file_fingerprint(job.truth)[:16], "images": folders, **job.maker}
-    if job.output.is_dir():
-        raise EvaluationError("a folder where predictions are to be written", where=str(job.output), hint="give a file")
-    journal = Journal(job.output, run)
-    if journal.is_complete():
-        return Plan((), 0, journal, is_complete=True)
-    pictures = read_pictures(job.truth, job.images)
+    if not truth.is_file():
+        raise EvaluationError("no such file", where=str(truth), hint="check the path")
+    if output.is_dir():
+        raise OutputError("a folder where predictions are to be written", where=str(output), hint="give a file")
+    folders = ", ".join(str(folder.resolve()) for folder in images)
+    run = {"annotations": _fingerprint(truth)[:16], "images": folders, **made_by}
+    log = ResumeLog(output.with_name(f"{output.name}.journal"), TOOL, run, _HINT)
+    if _is_complete(output, log):
+        return PredictionPlan(output, (), 0, log, is_complete=True)
+    pictures = find_pictures(by_id(entries(read_annotator(truth), "images", truth)), images)
     if held is not None:
-        held.enter_context(journal.only_writer())
-    return Plan(pictures, journal.recover([one.name for one in pictures]), journal, is_complete=False)
+        held.enter_context(_locked(log))
+    names = (picture.name for picture in pictures)
+    finished = log.recover(lambda item: _results(item, next(names, None)) is not None)
+    return PredictionPlan(output, pictures, finished, log, is_complete=False)
 
 
-def predict(plan: Plan, segmenter: Segmenter, progress: Progress | None = None) -> None:
+def predict(plan: PredictionPlan, segmenter: Segmenter, progress: Progress | None = None) -> None:
     """Do what is left of a plan and write the predictions.
 
-    Stopped at any point, it loses the picture under way: make the plan again and go on.
+    Stopped at any point, it loses the picture under way: make the plan again to resume.
 
     Args:
         plan: of `plan_predictions`.
-        segmenter: finds instances; its options say from which score on (`options_for`). With an encoder that reads
-            texts together, scores of a run that was stopped may differ in their last bits; `AsTextEncoder` with
-            ``one_by_one`` prevents that.
-        progress: told the stage and the share done.
+        segmenter: finds instances; its options have the lowest score to keep (`options_for`). With an encoder that
+            encodes texts in batches, scores of a run that was stopped may differ in their last bits.
+        progress: called with the stage and the share done, 0..1.
 
     Raises:
-        ImageError: a picture cannot be read, or has another size than the annotations say.
+        ImageError: a picture cannot be read, or has another size than the annotations give.
         EncoderError: the encoder fails.
+        OutputError: another process wrote to the log.
         OSError: the predictions cannot be written.
     """
     if plan.is_complete:
@@ -153,24 +166,52 @@ def predict(plan: Plan, segmenter: Segmenter, progress: Progress | None = None) 
         if progress is not None:
             progress("predicting", number / len(plan.pictures))
         picture = plan.pictures[number]
-        plan.journal.append(picture.name, find_instances(segmenter, picture))
-    plan.journal.finish([one.name for one in plan.pictures])
+        plan.log.append({"picture": picture.name, "predictions": find_instances(segmenter, picture)})
+    finish_predictions(plan)
     if progress is not None:
         progress("predicting", 1.0)
 
 
-def read_pictures(truth: Path, folders: Sequence[Path]) -> tuple[Picture, ...]:
-    """The pictures of an annotator's file in the order in which they first stand there, each with all its pairs.
+def find_instances(segmenter: Segmenter, picture: Picture) -> list[dict[str, Any]]:
+    """The COCO results of a picture: ``image_id`` is the pair, ``bbox`` is x, y, width, height in pixels."""
+    embedding = segmenter.embed(picture.read())
+    found = segmenter.segment_embedding(embedding, list(picture.phrases.values()))
+    return [
+        {"image_id": pair, **{key: annotation[key] for key in _RESULT}}
+        for pair, masks in zip(picture.phrases, found, strict=True)
+        for annotation in masks.to_coco(0, _CATEGORY)
+    ]
+
+
+def finish_predictions(plan: PredictionPlan) -> None:
+    """Make the predictions of the log, one a line, and remove it.
 
     Raises:
-        EvaluationError: the file cannot be read, or a pair lacks something.
-        ImageError: a picture is in none of the folders.
+        OutputError: the log does not hold each picture once: another process wrote to it.
+        OSError: the predictions cannot be written.
     """
-    return find_pictures(by_id(entries(read_annotator(truth), "images", truth)), folders)
+    items = plan.log.items()
+    hint = "run one process at a time, then run again"
+    changed = OutputError("the log was changed meanwhile", where=str(plan.log.path), hint=hint)
+    with atomic_file(plan.output) as file:
+        before = b"[\n"
+        for picture in plan.pictures:
+            results = _results(next(items, None), picture.name)
+            if results is None:
+                raise changed
+            for result in results:
+                file.write(before + json.dumps(result, ensure_ascii=False).encode())
+                before = b",\n"
+        if list(items):
+            raise changed
+        file.write(b"[]\n" if before == b"[\n" else b"\n]\n")
+    made = {"run": dict(plan.log.run), "predictions": _fingerprint(plan.output)}
+    write_text(_run_file(plan.output), to_json(made))
+    plan.log.path.unlink(missing_ok=True)
 
 
 def find_pictures(pairs: Mapping[PairId, Entry], folders: Sequence[Path]) -> tuple[Picture, ...]:
-    """As `read_pictures`, of the entries of pairs.
+    """The pictures of the entries of pairs, in the order in which they first stand there, each with all its pairs.
 
     Raises:
         EvaluationError: a pair lacks something, or a ``file_name`` leads out of the folders.
@@ -182,46 +223,9 @@ def find_pictures(pairs: Mapping[PairId, Entry], folders: Sequence[Path]) -> tup
         asked.setdefault(entry.text("file_name"), []).append(entry)
     files = _locate(asked, folders)
     return tuple(
-        Picture(name, files[name], _common_size(listed), {one.number("id"): one.text("text_input") for one in listed})
+        Picture(name, files[name], _common_size(listed), {one.pair_id("id"): one.text("text_input") for one in listed})
         for name, listed in asked.items()
     )
-
-
-def find_instances(segmenter: Segmenter, picture: Picture) -> list[dict[str, Any]]:
-    """The COCO results of a picture: ``image_id`` is the pair, ``bbox`` is x, y, width, height in pixels.
-
-    Raises:
-        ImageError: it cannot be read, or has another size than the annotations say.
-        EncoderError: the encoder fails.
-    """
-    embedding = segmenter.embed(open_picture(picture))
-    asked = list(picture.phrases.items())
-    results: list[dict[str, Any]] = []
-    # As many phrases at once as the decoder takes: with a low threshold the masks of all of them would fill the memory.
-    step = segmenter.options.prompt_batch
-    for start in range(0, len(asked), step):
-        pairs, phrases = zip(*asked[start : start + step], strict=True)
-        for pair, masks in zip(pairs, segmenter.segment_embedding(embedding, phrases), strict=True):
-            found = masks.to_coco(0, _CATEGORY)
-            results += [{"image_id": pair, **{key: one[key] for key in _RESULT}} for one in found]
-    return results
-
-
-def open_picture(picture: Picture) -> Image.Image:
-    """Read a picture.
-
-    Raises:
-        ImageError: it cannot be read, or has another size than the annotations say.
-    """
-    image = read_image(picture.file)
-    if picture.size not in (None, (image.height, image.width)):
-        height, width = picture.size or (0, 0)
-        raise ImageError(
-            f"{image.width} x {image.height} pixels where the annotations say {width} x {height}",
-            where=f"{picture.file}, pair {next(iter(picture.phrases))!r}",
-            hint="give the picture that was annotated",
-        )
-    return image
 
 
 def _locate(asked: Mapping[str, Sequence[Entry]], folders: Sequence[Path]) -> dict[str, Path]:
@@ -234,10 +238,10 @@ def _locate(asked: Mapping[str, Sequence[Entry]], folders: Sequence[Path]) -> di
             inside(Path(), name)
         except ValueError as error:
             raise entry.wrong("file_name", "give a path within the folder of the pictures") from error
-    files = {name: next((one / name for one in folders if (one / name).is_file()), None) for name in asked}
+    files = {name: next((path / name for path in folders if (path / name).is_file()), None) for name in asked}
     missing = [name for name, file in files.items() if file is None]
     if missing:
-        pair = asked[missing[0]][0].number("id")
+        pair = asked[missing[0]][0].pair_id("id")
         raise ImageError(
             f"{len(missing)} of {len(files)} pictures are missing, the first is '{missing[0]}' of the pair {pair!r}",
             where=", ".join(map(str, folders)),
@@ -247,7 +251,7 @@ def _locate(asked: Mapping[str, Sequence[Entry]], folders: Sequence[Path]) -> di
 
 
 def _common_size(listed: Sequence[Entry]) -> tuple[int, int] | None:
-    """The size that the pairs of a picture say."""
+    """The size in all entries of a picture that have one."""
     sizes: dict[tuple[int, int], Entry] = {}
     for entry in listed:
         if entry.size is not None:
@@ -260,3 +264,53 @@ def _common_size(listed: Sequence[Entry]) -> tuple[int, int] | None:
             hint="fix width and height",
         )
     return next(iter(sizes), None)
+
+
+def _is_complete(output: Path, log: ResumeLog) -> bool:
+    """Whether the predictions are there, made by this very run; others are not overwritten."""
+    hint = "give another --pred, move it away, or leave out --model to score it"
+    run_file = _run_file(output)
+    try:
+        made = json.loads(run_file.read_bytes())
+        run, made_predictions = dict(made["run"]), made["predictions"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        run = None
+    if log.is_begun() or not output.exists():
+        if run is None and run_file.exists():
+            raise OutputError("a file that would be overwritten", where=str(run_file), hint=hint)
+        return False
+    if run is None:
+        raise OutputError("predictions are there already, of an unknown run", where=str(output), hint=hint)
+    log.compare(run, output)
+    if made_predictions != _fingerprint(output):
+        raise OutputError("predictions that were changed since", where=str(output), hint=hint)
+    return True
+
+
+@contextmanager
+def _locked(log: ResumeLog) -> Iterator[None]:
+    """Keep other processes off these predictions while the block runs: a lock on the log."""
+    with only_writer(log.path, "these predictions", folder=False):
+        try:
+            yield
+        finally:
+            if log.path.exists() and not log.is_begun():
+                log.path.unlink()
+
+
+def _results(item: Any, name: str | None) -> list[dict[str, Any]] | None:
+    """The results in an item of the log; None if it is not that of the picture."""
+    if not isinstance(item, dict) or name is None or item.get("picture") != name:
+        return None
+    results = item.get("predictions")
+    return results if isinstance(results, list) else None
+
+
+def _run_file(output: Path) -> Path:
+    return output.with_name(f"{output.name}.run")
+
+
+def _fingerprint(path: Path) -> str:
+    """SHA-256 of a file, read in blocks."""
+    with path.open("rb") as file:
+        return fingerprint(iter(lambda: file.read(_BLOCK), b""))

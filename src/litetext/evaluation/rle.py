@@ -5,6 +5,7 @@ before, in groups of five bits with one bit that says whether more follow, and a
 pycocotools.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from reprlib import repr as shown
@@ -15,15 +16,40 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from litetext.errors import EvaluationError
+from litetext.sam3.masks import Code
 
 # Compressed RLE ({"size": [height, width], "counts": bytes}), or polygons, which need the size of the image.
 Segmentation = Mapping[str, Any] | list[Any]
 
-MOST_PIXELS = 2**31 - 1  # of a mask: pycocotools counts pixels in 32 bits
-_MOST_OUTLINE = 2**20  # pixels along the polygons of a mask: pycocotools keeps five points for each
-_FURTHEST = 2**24  # pixels from the origin to a point of a polygon: times five, it has to fit into 32 bits
-_LONGEST_NUMBER = 7  # characters of five bits, so many hold 32 bits and a sign
+MAX_PIXELS = 2**31 - 1  # of a mask: pycocotools counts pixels in 32 bits
+_MAX_OUTLINE = 2**20  # pixels along the polygons of a mask: pycocotools keeps five points for each
+_MAX_COORDINATE = 2**24  # pixels from the origin to a point of a polygon: times five, it has to fit into 32 bits
+_MAX_DIGITS = 7  # characters of five bits, so many hold 32 bits and a sign
 _BLOCK = 2**18  # characters that are decoded at once, to bound the memory
+
+
+def encode(segmentation: Segmentation, size: tuple[int, int] | None, where: str) -> Code:
+    """A segmentation in any of COCO's notations as compressed RLE.
+
+    Args:
+        segmentation: RLE or polygons. Counts that are bytes are pycocotools' own, and taken as they are.
+        size: height and width of the image in pixels, which polygons need.
+        where: the pair and the file, for the message.
+
+    Raises:
+        EvaluationError: not a segmentation, or polygons without a size.
+    """
+    if isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), bytes):
+        return segmentation
+    if not isinstance(segmentation, list):
+        (code,) = check_masks([segmentation], lambda _: where)
+        return code  # type: ignore[no-any-return]
+    if size is None:
+        raise EvaluationError("polygons of an image without a size", where=where, hint="give height and width")
+    try:
+        return dict(coco_mask.merge(coco_mask.frPyObjects(_check_polygons(segmentation), *size)))
+    except ValueError as error:
+        raise _not_a_mask(error, where) from error
 
 
 def check_masks(masks: Sequence[Any], where: Callable[[int], str]) -> list[Any]:
@@ -38,31 +64,28 @@ def check_masks(masks: Sequence[Any], where: Callable[[int], str]) -> list[Any]:
         For each mask compressed RLE whose counts are bytes, as pycocotools gives them, or its polygons.
 
     Raises:
-        EvaluationError: something else; a size that is not positive or beyond `MOST_PIXELS`; runs that are negative or
+        EvaluationError: something else; a size that is not positive or beyond `MAX_PIXELS`; runs that are negative or
             do not add up to height x width; polygons that are too long.
     """
     checked: list[Any] = []
     packed: list[int] = []
     for index, mask in enumerate(masks):
         try:
-            checked.append(check_polygons(mask) if isinstance(mask, list) else _check_rle(mask))
+            checked.append(_check_polygons(mask) if isinstance(mask, list) else _check_rle(mask))
         except ValueError as error:
-            raise no_segmentation(str(error), where(index)) from error
+            raise _not_a_mask(error, where(index)) from error
         if not isinstance(mask, list) and isinstance(mask["counts"], str):
             packed.append(index)
     for block in _blocks(packed, [len(masks[index]["counts"]) for index in packed]):
-        some = [masks[index] for index in block]
-        bad = _find_bad(
-            [checked[index]["counts"] for index in block], [one["size"][0] * one["size"][1] for one in some]
-        )
+        pixels = [masks[index]["size"][0] * masks[index]["size"][1] for index in block]
+        bad = _find_bad([checked[index]["counts"] for index in block], pixels)
         if bad is not None:
             place, reason = bad
-            raise no_segmentation(reason, where(block[place]))
+            raise _not_a_mask(reason, where(block[place]))
     return checked
 
 
-def no_segmentation(reason: str, where: str) -> EvaluationError:
-    """The error for what is no mask."""
+def _not_a_mask(reason: object, where: str) -> EvaluationError:
     return EvaluationError(f"not a segmentation ({reason})", where=where, hint="give RLE or polygons of COCO")
 
 
@@ -76,8 +99,8 @@ def _check_rle(mask: Any) -> dict[str, Any]:
     height, width = size
     if type(height) is not int or type(width) is not int or height < 1 or width < 1:
         raise ValueError(f"its size is {shown(size)}, not height and width in pixels")
-    if height * width > MOST_PIXELS:
-        raise ValueError(f"its size is {shown(size)}, more than {MOST_PIXELS} pixels")
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"its size is {shown(size)}, more than {MAX_PIXELS} pixels")
     if isinstance(counts, str):
         if not counts or not counts.isascii() or counts.startswith(("b'", 'b"')):
             raise ValueError(f"its counts are {shown(counts)}, not a string as pycocotools writes it, decoded as ASCII")
@@ -91,26 +114,22 @@ def _check_rle(mask: Any) -> dict[str, Any]:
     return dict(coco_mask.frPyObjects({"size": size, "counts": counts}, height, width))
 
 
-def check_polygons(polygons: list[Any]) -> list[Any]:
-    """Polygons, checked.
-
-    Raises:
-        ValueError: they are something else.
-    """
+def _check_polygons(polygons: list[Any]) -> list[Any]:
+    """The polygons, if pycocotools can read them; else a ValueError."""
     # pycocotools reads a list of fours as boxes and stops the process at some other shapes.
-    if not polygons or not all(isinstance(one, list) and len(one) >= 6 and len(one) % 2 == 0 for one in polygons):
+    if not polygons or not all(isinstance(item, list) and len(item) >= 6 and len(item) % 2 == 0 for item in polygons):
         raise ValueError("polygons are lists x1, y1, x2, y2, ... of three points or more")
     outline = 0.0
-    for one in polygons:
-        if not set(map(type, one)) <= {int, float}:
-            raise ValueError(f"a polygon has a coordinate that is not a number: {shown(one)}")
-        low, high = min(one), max(one)
-        if not -_FURTHEST <= low <= high <= _FURTHEST or sum(one) != sum(one):  # the sum is NaN where any is
-            raise ValueError(f"a polygon has a coordinate that is not finite or beyond {_FURTHEST}")
-        longest = (high - low) * len(one)
-        outline += longest if longest <= _MOST_OUTLINE else _outline(one)
-    if outline > _MOST_OUTLINE and sum(map(_outline, polygons)) > _MOST_OUTLINE:
-        raise ValueError(f"its outline is longer than {_MOST_OUTLINE} pixels")
+    for polygon in polygons:
+        if not set(map(type, polygon)) <= {int, float}:
+            raise ValueError(f"a polygon has a coordinate that is not a number: {shown(polygon)}")
+        low, high = min(polygon), max(polygon)
+        if not -_MAX_COORDINATE <= low <= high <= _MAX_COORDINATE or math.isnan(sum(polygon)):
+            raise ValueError(f"a polygon has a coordinate that is not finite or beyond {_MAX_COORDINATE}")
+        longest = (high - low) * len(polygon)
+        outline += longest if longest <= _MAX_OUTLINE else _outline(polygon)
+    if outline > _MAX_OUTLINE and sum(map(_outline, polygons)) > _MAX_OUTLINE:
+        raise ValueError(f"its outline is longer than {_MAX_OUTLINE} pixels")
     return polygons
 
 
@@ -154,8 +173,8 @@ def _find_bad(codes: Sequence[bytes], pixels: Sequence[int]) -> tuple[int, str] 
     lengths = np.diff(lasts, prepend=-1)
     stops = np.searchsorted(lasts, ends)
     starts = np.concatenate([[0], stops[:-1]])  # of each string, among the numbers
-    if lengths.max() > _LONGEST_NUMBER:
-        return _string_of(lengths > _LONGEST_NUMBER, starts), "its counts have a number of more than 32 bits"
+    if lengths.max() > _MAX_DIGITS:
+        return _string_of(lengths > _MAX_DIGITS, starts), "its counts have a number of more than 32 bits"
     runs = _undo_differences(_numbers(digits, lasts, lengths), starts)
     totals = np.add.reduceat(runs, starts, dtype=np.int64)
     wrong = totals != np.array(pixels)

@@ -3,18 +3,19 @@
 import base64
 import io
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from litetext.errors import OutputError, printable, shortened
-from litetext.evaluation.coco import decode_masks
 from litetext.evaluation.comparison import Answers
-from litetext.evaluation.retention import RetentionReport
 from litetext.pages import page_environment
 from litetext.sam3.drawing import draw_masks, label_font
 from litetext.sam3.images import read_image
+from litetext.sam3.masks import decode_masks
 from litetext.storage import atomic_folder, check_output, to_json, write_text
 
 PAGE, TABLE, PICTURES = "index.html", "retention.json", "disagreements"
@@ -23,7 +24,7 @@ _GAP, _TEXT = 12, 15
 _INK, _PAPER = (31, 41, 55), (255, 255, 255)
 _QUALITY = 85
 _LONGEST = 400  # characters of a line of text, before it is measured
-_COLOURS_LEFT = 0.4  # of the picture's, so that those of the masks are seen
+_SATURATION = 0.4  # of the picture's colors, so that those of the masks stand out
 
 
 def check_page(folder: Path) -> None:
@@ -48,10 +49,15 @@ def is_page(folder: Path) -> bool:
     return ours and (not names or {PAGE, TABLE} <= names)
 
 
-def write_retention(report: RetentionReport, folder: Path) -> Path:
+def write_retention(report: Mapping[str, Any], worst: Sequence[Answers], folder: Path) -> Path:
     """Write ``disagreements/*.png``, ``retention.json`` and ``index.html``, and return the page's path.
 
     They take the place of those of an earlier report in one step.
+
+    Args:
+        report: of `report_retention`.
+        worst: the pairs to show, of the same comparison.
+        folder: empty, or with an earlier report.
 
     Raises:
         OutputError: something else is in the folder.
@@ -60,14 +66,14 @@ def write_retention(report: RetentionReport, folder: Path) -> Path:
     check_page(folder)
     with atomic_folder(folder, is_ours=is_page) as new:
         drawn = []
-        for number, answers in enumerate(report.comparison.worst, start=1):
+        for number, answers in enumerate(worst, start=1):
             picture = draw_answers(answers)
             (new / PICTURES).mkdir(exist_ok=True)
             picture.save(new / PICTURES / f"{number:02d}.png", "PNG")
             drawn.append(_inline(picture))
-        write_text(new / TABLE, to_json(report.to_json()) + "\n")
+        write_text(new / TABLE, to_json(report) + "\n")
         template = page_environment("litetext.evaluation").get_template("retention.html")
-        shown = list(zip(report.comparison.worst, drawn, strict=True))
+        shown = list(zip(worst, drawn, strict=True))
         write_text(new / PAGE, printable(template.render(report=report, shown=shown)))
     return folder / PAGE
 
@@ -75,7 +81,7 @@ def write_retention(report: RetentionReport, folder: Path) -> Path:
 def draw_answers(answers: Answers) -> Image.Image:
     """The picture three times: with the masks of the (first) annotator, of the teacher and of the student.
 
-    Small pictures are drawn larger and large ones smaller; masks have colours in their own order, without a partner's.
+    Small pictures are drawn larger and large ones smaller; masks are colored in their order.
 
     Raises:
         ImageError: the picture cannot be read.
@@ -89,7 +95,7 @@ def draw_answers(answers: Answers) -> Image.Image:
         "student": answers.student,
     }
     resized = picture.resize(size, Image.Resampling.BICUBIC)
-    panel = Image.blend(resized.convert("L").convert("RGB"), resized, _COLOURS_LEFT)
+    panel = Image.blend(resized.convert("L").convert("RGB"), resized, _SATURATION)
     font = label_font(_TEXT)
     line = 2 * _TEXT
     whole = Image.new("RGB", (3 * size[0] + 4 * _GAP, size[1] + 2 * line + _GAP), _PAPER)

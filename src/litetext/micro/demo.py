@@ -9,9 +9,9 @@ from typing import Any
 from litetext.auditing.figures import draw_figures
 from litetext.auditing.rendering import write_report
 from litetext.auditing.run import AuditReport, audit
+from litetext.checkpoints.hub import SHIPPED
+from litetext.checkpoints.inspection import measure_encoder
 from litetext.checkpoints.load import load_encoder
-from litetext.checkpoints.shipped import SHIPPED
-from litetext.checkpoints.size import measure_encoder
 from litetext.distillation.training_report import STUDENT, DistillReport
 from litetext.micro.evaluation import MicroScores, evaluate_pairs, overlaps
 from litetext.micro.live_distillation import Lesson, teach
@@ -225,7 +225,7 @@ def _of_kind(pairs: Sequence[Pair], kind: str) -> list[Pair]:
 
 
 def _answer(pair: Pair, masks: Masks) -> Answer:
-    from litetext.evaluation.matching import match
+    from litetext.evaluation.cgf1 import match
 
     matched = match(overlaps(masks.masks, pair))
     return Answer(pair.phrase.text, len(pair.phrase.indices), len(masks), int((matched >= _GOOD).sum()))

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from litetext.evaluation.cgf1 import CgF1, Tally, score
-from litetext.evaluation.coco import encode_masks
+from litetext.evaluation.cgf1 import CgF1, PairCounts, Tally, count_pair, score
 from litetext.evaluation.labeled_pairs import LabeledPair
-from litetext.evaluation.matching import PairCounts, count_pair
 from litetext.micro.phrases import Pair, out_of_domain
 from litetext.micro.scenes import OUT_OF_DOMAIN_STREAM, SceneOptions, generator, make_scene
 from litetext.prompts.permutations import permute
+from litetext.sam3.masks import encode_masks
 from litetext.sam3.segmenter import Segmenter
 
 OUT_OF_DOMAIN = 200  # phrases

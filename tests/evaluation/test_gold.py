@@ -1,5 +1,6 @@
 """The table of Gold's subsets: which files belong together, and what the averages are."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,8 @@ import pytest
 pytest.importorskip("pycocotools")
 pytest.importorskip("scipy")
 from litetext.errors import EvaluationError
-from litetext.evaluation.cgf1 import evaluate_gold
-from litetext.evaluation.subsets import SUBSETS, GoldScores, SubsetScores, find_subsets, score_set
+from litetext.evaluation.cgf1 import CgF1, evaluate_gold
+from litetext.evaluation.gold import SUBSETS, SubsetScores, evaluate, find_subsets, score_set
 from tests.evaluation.files import stripe, write_predictions, write_truth
 
 A, B = stripe(0, 20), stripe(50, 70)
@@ -27,19 +28,19 @@ def touch(folder: Path, *names: str) -> Path:
 def test_all_seven(tmp_path: Path, ending: str) -> None:
     names = [f"gold_{stem}_merged_{letter}_{ending}.json" for stem in STEMS for letter in "bca"]
     found = find_subsets(touch(tmp_path, *names), Path("here"))
-    assert [subset.title for subset in found] == TITLES
+    assert [one.title for one in found.values()] == TITLES
     assert [[path.name for path in one.truths] for one in found.values()] == [
         [f"gold_{stem}_merged_{letter}_{ending}.json" for letter in "abc"] for stem in STEMS
     ]
-    assert [one.predictions for one in found.values()] == [Path("here") / f"{one.name}.json" for one in SUBSETS]
-    assert found[SUBSETS[3]].predictions == Path("here/food.json")
+    assert [one.predictions for one in found.values()] == [Path("here") / f"{name}.json" for name in SUBSETS]
+    assert found["food"].predictions == Path("here/food.json")
 
 
 def test_a_part_of_them_among_other_files(tmp_path: Path) -> None:
     touch(tmp_path, "gold_wiki_common_merged_c_release_test.json", "gold_sa1b_merged_b_release_test.json")
     touch(tmp_path, "silver_geode_merged_test.json", "gold_metaclip_merged_a_release_val.json", "sa1b.json")
     found = find_subsets(tmp_path, tmp_path)
-    assert [subset.name for subset in found] == ["sa1b", "wiki"]
+    assert list(found) == ["sa1b", "wiki"]
     assert [len(one.truths) for one in found.values()] == [1, 1]
 
 
@@ -84,6 +85,37 @@ def test_an_undefined_precision_is_not_averaged(tmp_path: Path) -> None:
     sets = find_subsets(tmp_path, tmp_path)
     scores = {subset: score_set(one, lambda *_: None, with_ap=True) for subset, one in sets.items()}
     assert SubsetScores(scores).to_json()["ap"]["ap"] == pytest.approx(1)
-    without = SubsetScores({subset: GoldScores(one.cgf1) for subset, one in scores.items()}).to_json()
+    without = SubsetScores({name: replace(one, ap=None) for name, one in scores.items()}).to_json()
     assert "ap" not in without
     assert "ap" not in without["subsets"]["sa1b"]
+
+
+def test_evaluate_takes_files_and_folders(tmp_path: Path) -> None:
+    truth = write_truth(tmp_path / "gold_sa1b_merged_a_test.json", {1: [A], 2: [], 3: [B]})
+    found = write_predictions(tmp_path / "sa1b.json", [(1, HALF, 0.9), (3, B, 0.4)])
+    one, subsets = evaluate(found, truth), evaluate(tmp_path, tmp_path)
+    assert isinstance(one, CgF1)
+    assert isinstance(subsets, SubsetScores)
+    assert one.to_json() == evaluate_gold([truth], found).to_json() == subsets.scores["sa1b"].to_json()
+    assert subsets.cgf1 == one.cgf1
+    with pytest.raises(EvaluationError, match="no predictions, nowhere"):
+        evaluate("nowhere", [truth])
+
+
+@pytest.mark.torch
+def test_evaluate_takes_a_segmenter(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    from litetext.micro.evaluation import evaluate_pairs
+    from litetext.micro.phrases import make_pairs
+    from litetext.micro.saco import ANNOTATIONS, write_saco
+    from litetext.micro.scenes import SceneOptions
+    from litetext.sam3.segmenter import Segmenter
+
+    pairs = list(make_pairs(5, 12, SceneOptions(split="test")))
+    write_saco(pairs, tmp_path)
+    segmenter = Segmenter.from_pretrained("micro")
+    stages: set[str] = set()
+    found = evaluate(segmenter, tmp_path / ANNOTATIONS, [tmp_path], lambda stage, _: stages.add(stage))
+    assert found.cgf1 == pytest.approx(evaluate_pairs(segmenter, pairs).overall.cgf1, abs=0.5)
+    assert found.cgf1 > 0
+    assert stages == {"predicting", "pairs"}

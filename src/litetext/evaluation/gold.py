@@ -1,0 +1,171 @@
+"""The seven subsets of SA-Co Gold in one table, as the papers print it, and the scores of a segmenter on them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from litetext.errors import EvaluationError
+from litetext.evaluation.average_precision import evaluate_ap
+from litetext.evaluation.cgf1 import SCORE_THRESHOLD, CgF1, Progress, evaluate_gold
+from litetext.evaluation.predict import options_for, plan_predictions, predict
+from litetext.sam3.segmenter import Segmenter
+
+ANNOTATORS = 3
+# By name, as in ``NAME.json`` of predictions, in the order of the papers' tables: the title there, and the STEM of files
+# ``gold_STEM_merged_a_release_test.json``, and so for the annotators b and c: those of the data set facebook/SACo-Gold
+# as `scripts/eval/gold/eval_sam3.py` of facebookresearch/sam3 names them (earlier ones without "release").
+SUBSETS = {
+    "metaclip": ("MetaCLIP", "metaclip"),
+    "sa1b": ("SA-1B", "sa1b"),
+    "crowded": ("Crowded", "crowded"),
+    "food": ("Food", "fg_food"),
+    "sport": ("Sport", "fg_sports_equipment"),
+    "attributes": ("Attributes", "attributes"),
+    "wiki": ("Wiki", "wiki_common"),
+}
+
+
+@dataclass(frozen=True)
+class GoldSet:
+    """Ground truth and predictions that belong together.
+
+    Attributes:
+        title: what it is called; empty for the only one.
+        truths: the files of its annotators, at least one.
+        predictions: COCO results.
+    """
+
+    title: str
+    truths: tuple[Path, ...]
+    predictions: Path
+
+    def named(self, progress: Progress) -> Progress:
+        """A progress that names the set in its stages."""
+        return lambda stage, share: progress(f"{self.title}: {stage}" if self.title else stage, share)
+
+
+@dataclass(frozen=True)
+class SubsetScores:
+    """The scores of several subsets by name, in the order of the table; at least one.
+
+    cgF1 and the others are the plain averages of the subsets, as in the papers' tables.
+    """
+
+    scores: Mapping[str, CgF1]
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """The three official scores by name."""
+        listed = [result.headline for result in self.scores.values()]
+        return {name: sum(scores[name] for scores in listed) / len(listed) for name in listed[0]}
+
+    @property
+    def cgf1(self) -> float:
+        """From -100 to 100."""
+        return self.headline["cgf1"]
+
+    @property
+    def ap(self) -> dict[str, float] | None:
+        """Averages of the subsets where they are defined, -1 where none is; None if not asked for."""
+        listed = [result.ap for result in self.scores.values() if result.ap is not None]
+        if not listed:
+            return None
+        defined = {name: [scores[name] for scores in listed if scores[name] >= 0] for name in listed[0]}
+        return {name: sum(values) / len(values) if values else -1.0 for name, values in defined.items()}
+
+    @property
+    def missing(self) -> list[str]:
+        """The subsets that are not in the average."""
+        return [name for name in SUBSETS if name not in self.scores]
+
+    def to_json(self) -> dict[str, Any]:
+        """The averages, the scores of each subset, and the names of those that are missing."""
+        return {
+            **self.headline,
+            **({} if self.ap is None else {"ap": self.ap}),
+            "subsets": {name: result.to_json() for name, result in self.scores.items()},
+            "missing": self.missing,
+        }
+
+
+def evaluate(
+    predictions: Segmenter | str | Path,
+    gold: str | Path | Sequence[str | Path],
+    images: Sequence[str | Path] = (),
+    progress: Progress = lambda _stage, _share: None,
+) -> CgF1 | SubsetScores:
+    """Score a segmenter, or what was predicted before, on SA-Co Gold, as the official evaluator does.
+
+    Args:
+        predictions: a segmenter, whose threshold is set to 0.5, as cgF1 wants it; or COCO results, of a folder of
+            subsets the folder with ``SUBSET.json``. A segmenter's predictions are not kept: for those that resume, use
+            `plan_predictions` and `predict`.
+        gold: a folder with the files of subsets, or the ground truth of one set, a file of each annotator.
+        images: with a segmenter, folders that the pictures' ``file_name`` starts in.
+        progress: called with the stage and the share done, 0..1.
+
+    Raises:
+        EvaluationError: a file cannot be read, or the files do not belong together.
+        ImageError: a picture is missing, or cannot be read.
+        EncoderError: the encoder fails.
+    """
+    paths = [Path(path) for path in ([gold] if isinstance(gold, str | Path) else gold)]
+    with TemporaryDirectory() as folder:
+        target = Path(folder) if isinstance(predictions, Segmenter) else Path(predictions)
+        if len(paths) == 1 and paths[0].is_dir():
+            sets = find_subsets(paths[0], target)
+        else:
+            sets = {"": GoldSet("", tuple(paths), target / "gold.json" if target.is_dir() else target)}
+        if isinstance(predictions, Segmenter):
+            options = replace(predictions.options, threshold=options_for(SCORE_THRESHOLD).threshold)
+            segmenter = type(predictions)(predictions.detector, predictions.encoder, predictions.processor, options)
+            for one_set in sets.values():
+                plan = plan_predictions(one_set.truths[0], list(map(Path, images)), one_set.predictions, {})
+                predict(plan, segmenter, one_set.named(progress))
+        scores = {name: score_set(one_set, progress) for name, one_set in sets.items() if one_set.predictions.is_file()}
+    if not scores:
+        raise EvaluationError("no predictions", where=str(target), hint="give a file, or a folder with SUBSET.json")
+    return scores[""] if "" in scores else SubsetScores(scores)
+
+
+def score_set(gold_set: GoldSet, progress: Progress, *, with_ap: bool = False) -> CgF1:
+    """Score a set.
+
+    Args:
+        gold_set: ground truth and predictions.
+        progress: called with the stage and the share done.
+        with_ap: average precision too, against the first annotator.
+
+    Raises:
+        EvaluationError: a file cannot be read, or the files do not belong together.
+    """
+    named = gold_set.named(progress)
+    result = evaluate_gold(gold_set.truths, gold_set.predictions, named)
+    return replace(result, ap=evaluate_ap(gold_set.truths[0], gold_set.predictions, named)) if with_ap else result
+
+
+def find_subsets(folder: Path, predictions: Path) -> dict[str, GoldSet]:
+    """The subsets of which a folder holds ground truth, by name, in the order of the table.
+
+    Args:
+        folder: annotations under the names of the release.
+        predictions: a folder where those of a subset are ``NAME.json``, or will be.
+
+    Raises:
+        EvaluationError: no such files, or two of one annotator.
+    """
+    sets = {}
+    for name, (title, stem) in SUBSETS.items():
+        files = sorted(folder.glob(f"gold_{stem}_merged_?_*test.json"))
+        annotators = {file.name.removeprefix(f"gold_{stem}_merged_")[0] for file in files}
+        if len(annotators) != len(files):
+            listed = ", ".join(file.name for file in files)
+            raise EvaluationError(f"two files of one annotator: {listed}", where=str(folder), hint="keep one of them")
+        if files:
+            sets[name] = GoldSet(title, tuple(files), predictions / f"{name}.json")
+    if not sets:
+        hint = "its files are named like gold_metaclip_merged_a_release_test.json"
+        raise EvaluationError("no annotations of SA-Co Gold", where=str(folder), hint=hint)
+    return sets
