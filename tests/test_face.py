@@ -1,6 +1,7 @@
 """What `import litetext` offers: the example of the README, on the micro model."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,11 @@ def test_few_names_each_documented() -> None:
         value = getattr(lt, name)
         assert value.__name__ == name
         assert value.__doc__
+
+
+def test_the_reference_has_each_name() -> None:
+    page = (NOTEBOOK.parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^::: litetext\.(\w+)$", page, re.MULTILINE)) == lt.__all__
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
