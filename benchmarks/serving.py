@@ -17,25 +17,23 @@ import torch
 
 from benchmarks.command import run
 from benchmarks.machine import saco_prompts
-from litetext.encoders.config import StudentConfig
+from litetext.encoders.config import EncoderConfig
 from litetext.encoders.student import StudentEncoder, TextStudent, build_student
-from litetext.export.calibrate import calibrate
-from litetext.export.exporter import ExportPlan, export_student
-from litetext.export.quantize import QuantizeOptions, quantize_student
+from litetext.export.exporter import export_student
+from litetext.export.quantize import KINDS, calibrate, quantize_student
 from litetext.export.runtime import TextRuntime
-from litetext.export.runtime_encoder import ServedEncoder
-from litetext.features.compare import compare_encoders
+from litetext.features.compare import compare
 
 CALIBRATED, COMPARED, ALONE = 1000, 5000, 100
 
 
 def s0(padding: Literal["attended", "masked"]) -> TextStudent:
-    config = StudentConfig.of("s0", padding=padding)
+    config = EncoderConfig.of("s0", padding=padding)
     return build_student(config, torch.Generator().manual_seed(0)).eval().fold()
 
 
 def exported(student: TextStudent, folder: Path, phrases: list[str], **options: int) -> TextRuntime:
-    export_student(StudentEncoder(student, "s0"), ExportPlan("onnx", folder, "s0"), phrases[:: len(phrases) // 500])
+    export_student(StudentEncoder(student, "s0"), folder, phrases[:: len(phrases) // 500])
     return TextRuntime.open(folder, cache=0, **options)  # type: ignore[arg-type]
 
 
@@ -65,9 +63,9 @@ def truth(student: TextStudent, folder: Path, phrases: list[str]) -> dict[str, o
     """Cosine of the int8 program with float32 PyTorch."""
     some = [phrases[row] for row in np.random.default_rng(2).permutation(len(phrases))]
     learn, check = some[:CALIBRATED], some[CALIBRATED:][:COMPARED]
-    small = quantize_student(student, QuantizeOptions(), calibrate(student, learn))
-    served = ServedEncoder(exported(small, folder, check))
-    return compare_encoders(StudentEncoder(student, "s0"), served, check).to_json()
+    small = quantize_student(student, KINDS["int8"], calibrate(student, learn))
+    served = exported(small, folder, check)
+    return compare(StudentEncoder(student, "s0"), served, check).to_json()
 
 
 def measure(count: int | None = None) -> dict[str, object]:

@@ -21,10 +21,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("no_network")]
 FILES = {
     "bank": ["bank", "{phrases}", "--text-encoder", "no/such-model", "-o"],
     "convert": ["convert", "no/such-model", "--to", "litetext", "-o"],
-    "prune": ["prune", "no/such-model", "{phrases}", "-o"],
-    "fold": ["fold", "no/such-model", "{phrases}", "-o"],
-    "lowrank": ["lowrank", "no/such-model", "{phrases}", "-o"],
-    "quantize": ["quantize", "no/such-model", "{phrases}", "--model", "no/such-model", "-o"],
+    "compress": ["compress", "no/such-model", "{phrases}", "-o"],
     "phrases": ["micro", "phrases", "--count", "10000000", "-o"],
     "scene": ["micro", "scene", "-o"],
 }
@@ -34,11 +31,9 @@ FOLDERS = {
     "export": ["export", "no/such-model", "{phrases}", "--to", "onnx", "-o"],
     "distill": ["distill", "--features", "{folder}/missing", "-o"],
     "embed": ["embed", "{phrases}", "--teacher", "no/such-model", "-o"],
-    "bench": ["bench", "{phrases}", "--student", "no/such-model", "-o"],
-    "work": ["bench", "{phrases}", "--student", "no/such-model", "--work"],
+    "bench": ["bench", "no/such-model", "--prompts", "{phrases}", "-o"],
     "demo": ["demo", "--model", "no/such-model", "-o"],
     "world": ["micro", "world", "--pairs", "10000000", "-o"],
-    "train": ["micro", "train", "-o"],
     "segment": ["segment", "{picture}", "-p", "dog", "--model", "no/such-model", "-o"],
 }
 
@@ -74,7 +69,7 @@ def test_a_file_where_a_folder_is_to_be(command: str, capsys: pytest.CaptureFixt
     assert output.read_text() == "dog\ncat\n"
 
 
-@pytest.mark.parametrize("command", ["bank", "prune", "fold", "lowrank", "quantize"])
+@pytest.mark.parametrize("command", ["bank", "compress"])
 def test_the_phrases_are_not_replaced(command: str, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     output = folder / "phrases.txt"
     assert "the output is an input" in failure(capsys, *filled(FILES[command], folder), str(output))
@@ -105,7 +100,7 @@ def test_a_device_is_not_replaced(capsys: pytest.CaptureFixture[str], tmp_path: 
     [
         (["audit", "--text-encoder", "no/such-model"], "report.html", "<title>LiteText audit</title>"),
         (["demo", "--model", "no/such-model"], "index.html", "<title>LiteText demo</title>"),
-        (["bench", "{phrases}", "--student", "no/such-model"], "bench.json", '{"machine": {}}'),
+        (["bench", "no/such-model", "--batches", "1"], "bench.json", '{"machine": {}}'),
     ],
 )
 def test_pages_of_the_user_are_not_replaced(

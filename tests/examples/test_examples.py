@@ -14,9 +14,9 @@ onnx = pytest.importorskip("onnx")
 
 from PIL import Image  # noqa: E402
 
+from litetext.checkpoints.hub import shipped_folder  # noqa: E402
 from litetext.checkpoints.load import load_encoder  # noqa: E402
-from litetext.checkpoints.shipped import shipped_folder  # noqa: E402
-from litetext.export.exporter import ExportPlan, export_student  # noqa: E402
+from litetext.export.exporter import export_student  # noqa: E402
 from litetext.export.runtime import TextRuntime  # noqa: E402
 from litetext.micro.phrases import make_pairs  # noqa: E402
 from litetext.micro.scenes import SceneOptions  # noqa: E402
@@ -39,7 +39,7 @@ def example(name: str) -> ModuleType:
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("text") / "bundle"
-    export_student(load_encoder("micro-student"), ExportPlan("onnx", folder, "micro-student"), PROMPTS)
+    export_student(load_encoder("micro-student"), folder, PROMPTS)
     return folder
 
 

@@ -12,22 +12,20 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from litetext import storage
 from litetext.encoders.student import StudentEncoder
 from litetext.errors import LiteTextError
-from litetext.export import exporter as exporting
 from litetext.export.bundle import open_bundle
-from litetext.export.exporter import ExportPlan, export_student
+from litetext.export.exporter import export_student
 from tests.export.serving import PHRASES, pruned
 
 STEPS = ((Path, "replace"), (Path, "rename"), (storage, "_exchange"), (shutil, "rmtree"))
 
 
 def export(target: Path, name: str) -> None:
-    export_student(StudentEncoder(pruned("masked"), name), ExportPlan("onnx", target, name), PHRASES[:2])
+    export_student(StudentEncoder(pruned("masked"), name), target, PHRASES[:2])
 
 
 def deadly(step: Callable[..., Any], countdown: list[int], is_after: bool) -> Callable[..., Any]:
@@ -96,7 +94,6 @@ if __name__ == "__main__":
     from litetext.tokenizer.pruned import kept_tokens
 
     torch.set_num_threads(1)
-    exporting.measure_order = lambda *_: SimpleNamespace(sensitivity=None)  # takes long, and moves nothing
     kept_tokens(pruned("masked").config.kept or "").tokenizer.encode(PHRASES)
     child = os.fork()  # ONNX Runtime is never started in the process that forks
     if child == 0:

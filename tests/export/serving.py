@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from litetext.encoders.config import Padding, StudentConfig
+from litetext.encoders.config import Activations, EncoderConfig, Padding, Table
 from litetext.encoders.student import StudentEncoder, TextStudent, build_student
-from litetext.export.calibrate import calibrate
-from litetext.export.quantize import QuantizeOptions, quantize_student
+from litetext.export.quantize import Kind, calibrate, quantize_student
 from litetext.tokenizer.pruned import KeptTokens
 from tests.encoders.students import disturb, generator
 
@@ -31,7 +30,7 @@ PHRASES = (
 @lru_cache
 def student(padding: Padding, **changes: Any) -> TextStudent:
     """A folded student with CLIP's whole vocabulary, whose weights hide no mistake."""
-    config = replace(StudentConfig.of("tiny", padding=padding), **changes)
+    config = replace(EncoderConfig.of("tiny", padding=padding), **changes)
     return disturb(build_student(config, generator()), 1).eval().fold()
 
 
@@ -46,10 +45,9 @@ def pruned(padding: Padding, phrases: tuple[str, ...] = PHRASES) -> TextStudent:
     return small
 
 
-def quantized(whole: TextStudent, activations: str = "int8", table: str = "int8") -> TextStudent:
-    options = QuantizeOptions(weights="int8", activations=activations, table=table)
+def quantized(whole: TextStudent, activations: Activations = "int8", table: Table = "int8") -> TextStudent:
     ranges = calibrate(whole, PHRASES) if activations == "int8" else None
-    return quantize_student(whole, options, ranges)
+    return quantize_student(whole, Kind("int8", activations, table), ranges)
 
 
 def reference(module: TextStudent, texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:

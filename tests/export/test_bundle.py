@@ -12,7 +12,7 @@ pytest.importorskip("onnx")
 from litetext.encoders.student import StudentEncoder  # noqa: E402
 from litetext.errors import EncoderError  # noqa: E402
 from litetext.export.bundle import MANIFEST, MERGES, TOKENIZER, Bundle, open_bundle  # noqa: E402
-from litetext.export.exporter import ExportPlan, export_student  # noqa: E402
+from litetext.export.exporter import export_student  # noqa: E402
 from litetext.export.runtime import TextRuntime  # noqa: E402
 from litetext.records import sealed, unsealed  # noqa: E402
 from tests.export.serving import PHRASES, student  # noqa: E402
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.torch
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    plan = ExportPlan("onnx", tmp_path / "served", "tiny")
-    return export_student(StudentEncoder(student("masked"), "tiny"), plan, PHRASES).folder
+    export_student(StudentEncoder(student("masked"), "tiny"), tmp_path / "served", PHRASES)
+    return tmp_path / "served"
 
 
 def changed(folder: Path, **values: object) -> None:
@@ -53,8 +53,8 @@ def edited(folder: Path, old: str, new: str) -> None:
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no manifest": (lambda folder: (folder / MANIFEST).unlink(), "no exported text encoder"),
     "not JSON": (lambda folder: (folder / MANIFEST).write_text("{"), "not a manifest"),
-    "a list": (lambda folder: (folder / MANIFEST).write_text("[]"), "not a manifest of version 2"),
-    "of tomorrow": (lambda folder: changed(folder, litetext=3), "not a manifest of version 2"),
+    "a list": (lambda folder: (folder / MANIFEST).write_text("[]"), "not a manifest of version 3"),
+    "of tomorrow": (lambda folder: changed(folder, litetext=4), "not a manifest of version 3"),
     "an entry too many": (lambda folder: changed(folder, more=1), "unknown fields: more"),
     "another program": (lambda folder: changed(folder, model="x"), "a program that is none of its files"),
     "a program elsewhere": (lambda folder: changed(folder, model="../x"), "not one within the folder"),
@@ -127,6 +127,6 @@ def test_every_field_is_checked(folder: Path) -> None:
 
 def test_numbers_that_are_not_finite(folder: Path) -> None:
     for number in ("NaN", "Infinity", "1e999"):
-        (folder / MANIFEST).write_text(f'{{"litetext": 2, "order": {number}}}', encoding="utf-8")
+        (folder / MANIFEST).write_text(f'{{"litetext": 3, "parameters": {number}}}', encoding="utf-8")
         with pytest.raises(EncoderError, match="no finite number"):
             open_bundle(folder)

@@ -15,9 +15,9 @@ from hypothesis import strategies as st  # noqa: E402
 
 from litetext.encoders.config import Padding  # noqa: E402
 from litetext.encoders.student import TextStudent  # noqa: E402
-from litetext.export.targets.target import TargetOptions  # noqa: E402
+from litetext.export.targets import TargetOptions  # noqa: E402
 from litetext.export.text_graph import activation_scale, student_graph  # noqa: E402
-from litetext.tokenizer.batch import TokenBatch  # noqa: E402
+from litetext.tokenizer.bpe import TokenBatch  # noqa: E402
 from litetext.tokenizer.vocabulary import END_ID  # noqa: E402
 from tests.export.serving import PHRASES, pruned, quantized, reference, student  # noqa: E402
 
@@ -141,20 +141,6 @@ def test_halves_are_near() -> None:
     wanted, seen = reference(student("masked"), PHRASES)
     np.testing.assert_allclose(features[mask], wanted[seen], atol=0.05)
     assert features.dtype == np.float32
-
-
-def test_openvino_reads_the_same_graph() -> None:
-    openvino = pytest.importorskip("openvino")
-    for padding in PADDINGS:
-        tensors = {name: tensor.numpy() for name, tensor in student(padding).state_dict().items()}
-        model = student_graph(student(padding).config, tensors, TargetOptions(), {})
-        settings_ = {"INFERENCE_PRECISION_HINT": "f32"}
-        compiled = openvino.Core().compile_model(
-            openvino.Core().read_model(model.SerializeToString()), "CPU", settings_
-        )
-        batch = TokenBatch.of_texts(PHRASES, 20)
-        found = compiled({"input_ids": batch.ids, "attention_mask": batch.mask.astype(np.int64)})
-        same((found["text_features"], found["text_mask"].astype(bool)), reference(student(padding), PHRASES), 2e-4)
 
 
 def test_activation_scale() -> None:

@@ -10,15 +10,15 @@ from typing import Any, Self
 
 import numpy as np
 
-from litetext.encoders.config import StudentConfig, check_sizes
+from litetext.arrays import read_npy
+from litetext.encoders.config import EncoderConfig, check_sizes
 from litetext.errors import EncoderError, LiteTextError, OptionError, shortened
 from litetext.export.targets import TARGETS, TargetOptions
 from litetext.features.compare import Fidelity
 from litetext.records import read_json, record, sealed, unsealed
-from litetext.arrays import read_npy
 from litetext.storage import atomic_file, checksum, inside, to_json, write_text
 from litetext.tokenizer.bpe import ClipTokenizer
-from litetext.tokenizer.portable import SmallMerges, kept_merges, portable_tokenizer
+from litetext.tokenizer.pruned import SmallMerges, kept_merges, portable_tokenizer
 
 MANIFEST, NOTICE = "litetext.json", "NOTICE.txt"
 TOKENIZER = "tokenizer.json"  # for programs in other languages
@@ -80,7 +80,7 @@ class Bundle:
     program: str
     tokenizer: str
     options: TargetOptions
-    config: StudentConfig
+    config: EncoderConfig
     pruned: bool
     name: str
     parameters: int

@@ -1,32 +1,32 @@
 """A student as a program for an engine, in a folder with all that serving takes; compared with PyTorch first."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
+from safetensors import safe_open
 
-from litetext.auditing.order import OrderOptions, measure_order
-from litetext.checkpoints.shapes import QUANTISED_LEAVES
 from litetext.encoders.student import StudentEncoder, TextStudent
 from litetext.errors import EncoderError, OptionError
 from litetext.export.bundle import (
     NOTICE,
     Bundle,
+    Origin,
     is_bundle,
     program_files,
     read_tokenizer,
     write_manifest,
     write_tokenizer,
 )
+from litetext.export.compress import count_parameters
 from litetext.export.runtime import TextRuntime, open_engine
-from litetext.export.targets.target import TARGETS, TargetOptions
-from litetext.features.compare import Fidelity, Pair, fidelity_of
+from litetext.export.targets import TARGETS, TargetOptions
+from litetext.features.compare import Fidelity, Pair, compare_rows
+from litetext.features.encode import array_rows
 from litetext.features.fingerprint import fingerprint_encoder
 from litetext.features.protocol import Progress, TextEncoder
+from litetext.records import parse_json, record
 from litetext.storage import atomic_folder, checksum, write_text
 from litetext.tokenizer.pruned import kept_tokens
 
@@ -38,117 +38,84 @@ single tokens of an int8 student say little."""
 NOTICE_TEXT = """\
 This folder was written by LiteText (Apache-2.0) from the student '{name}'.
 
-The program holds the student's weights. Their licence is that of what they were trained from: students that start from
-MobileCLIP are under Apple's licence for its models, students of SAM3's text encoder under Meta's SAM License as well.
-LiteText gives no right in them.
+The program holds the student's weights. Their license is that of what they were trained from: students that start from
+MobileCLIP are under Apple's license for its models, students of SAM3's text encoder under Meta's SAM License as well.
+LiteText grants no rights to them.
 
-tokenizer.json holds the vocabulary and the merges of CLIP's tokenizer (OpenAI, MIT licence).
+tokenizer.json holds the vocabulary and the merges of CLIP's tokenizer (OpenAI, MIT license).
 """
 
 Write = Callable[[TextStudent, Path, TargetOptions], str]
 BATCH = 32  # texts that are compared at once
-ORDERS = OrderOptions(permutations=1, sample=300)
-ELSEWHERE = {"coreml"}  # targets whose programs run on one system only, and are not compared
-
-
-@dataclass(frozen=True)
-class ExportPlan:
-    """What is to be written.
-
-    Attributes:
-        target: one of `TARGETS`.
-        folder: where to; a bundle that is there is replaced when all of the new one is written and checked.
-        name: what the student is called.
-        options: lengths that are fixed, and the number type of float weights.
-
-    Raises:
-        OptionError: no such target.
-    """
-
-    target: str
-    folder: Path
-    name: str
-    options: TargetOptions = field(default_factory=TargetOptions)
-
-    def __post_init__(self) -> None:
-        """Check the target."""
-        if self.target not in TARGETS:
-            raise OptionError(f"no target is called '{self.target}'", hint=f"give {', '.join(TARGETS)}")
-
-
-@dataclass(frozen=True)
-class Export:
-    """What was written.
-
-    Attributes:
-        folder: the bundle's.
-        bundle: its manifest.
-        bytes: of all files in it.
-    """
-
-    folder: Path
-    bundle: Bundle
-    bytes: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return self.bundle.to_json() | {"folder": str(self.folder), "bytes": self.bytes}
 
 
 def export_student(
-    encoder: TextEncoder, plan: ExportPlan, texts: Sequence[str], progress: Progress | None = None
-) -> Export:
+    encoder: TextEncoder,
+    folder: Path,
+    texts: Sequence[str],
+    *,
+    target: str = "onnx",
+    options: TargetOptions | None = None,
+    name: str | None = None,
+    origin: Origin | None = None,
+    progress: Progress | None = None,
+) -> Bundle:
     """Write a student as a program with its tokenizer, manifest and notice, and compare it with PyTorch.
 
     Args:
-        encoder: a student in float32 on the CPU, or one that is quantized, which stays so; it is folded first.
-        plan: what to write.
+        encoder: a student in float32 on the CPU, or one that is quantized, which stays so; the program has it folded.
+        folder: where to; a bundle that is there is replaced when all of the new one is written and checked.
         texts: real phrases to compare on, at least one.
+        target: one of `TARGETS`.
+        options: lengths that are fixed, and the number type of float weights.
+        name: what the student is called; None for the name of its file.
+        origin: the student that it was compressed from, for the manifest.
         progress: called with the share of the comparison that is done, 0..1.
 
     Raises:
-        EncoderError: not a student, the target cannot hold it, or its program answers otherwise than PyTorch.
-        OptionError: options that make no sense, no phrases, or something else stands at the folder.
+        EncoderError: not a student, the target cannot hold it, or its program differs from PyTorch.
+        OptionError: no such target, options that make no sense, no phrases, or something else stands at the folder.
         MissingExtraError: the target's packages are not installed.
         OSError: it cannot be written.
     """
+    if target not in TARGETS:
+        raise OptionError(f"no target is called '{target}'", hint=f"give {', '.join(TARGETS)}")
     if not isinstance(encoder, StudentEncoder):
         raise EncoderError("not a student", where=encoder.name, hint="export a student of it, or make a prompt bank")
     student = encoder.module if encoder.module.config.folded else encoder.module.fold()
-    served = StudentEncoder(student, encoder.name)
-    config, options = student.config, _precise(student, plan.options)
-    write: Write = import_module(f"litetext.export.targets.{plan.target}").write
-    with atomic_folder(plan.folder, is_ours=is_bundle) as work:
-        name = write(student, work, options)
+    config, options = student.config, _with_precision(student, options or TargetOptions())
+    name = name or Path(encoder.name).name
+    write: Write = import_module(f"litetext.export.targets.{target}").write
+    with atomic_folder(folder, is_ours=is_bundle) as work:
+        model = write(student, work, options)
         files = program_files(work)
-        write_text(work / NOTICE, NOTICE_TEXT.format(name=plan.name))
+        write_text(work / NOTICE, NOTICE_TEXT.format(name=name))
         bundle = Bundle(
-            target=plan.target,
-            model=name,
+            target=target,
+            model=model,
             files=files,
             program=checksum(work, files),
             tokenizer=write_tokenizer(work, None if config.kept is None else kept_tokens(config.kept).ids),
             options=options,
             config=replace(config, kept=None),
             pruned=config.kept is not None,
-            name=plan.name,
-            parameters=_parameters(student),
-            fingerprint=fingerprint_encoder(served),
-            order=measure_order(served, texts, ORDERS).sensitivity,
+            name=name,
+            parameters=count_parameters(student),
+            fingerprint=fingerprint_encoder(StudentEncoder(student, name)),
             checked=None,
+            origin=origin,
         )
-        if plan.target not in ELSEWHERE:
-            engine = open_engine(work, bundle, None, 1)
-            runtime = TextRuntime(bundle, read_tokenizer(work), engine, cache=0)
-            bundle = replace(bundle, checked=compare_with_program(served, runtime, texts, progress))
+        if target != "coreml":  # whose programs run on Apple's systems only
+            runtime = TextRuntime(bundle, read_tokenizer(work), open_engine(work, bundle, None, 1), cache=0)
+            bundle = replace(bundle, checked=compare_with_program(encoder, runtime, texts, progress))
         write_manifest(work, bundle)
-    return Export(plan.folder, bundle, sum(file.stat().st_size for file in plan.folder.rglob("*") if file.is_file()))
+    return bundle
 
 
 def compare_with_program(
     encoder: StudentEncoder, runtime: TextRuntime, texts: Sequence[str], progress: Progress | None = None
 ) -> Fidelity:
-    """Compare what a program makes of texts with what PyTorch makes of them; each batch has texts of mixed lengths.
+    """Compare a program with the student in PyTorch, in batches of mixed lengths, so that there is real padding.
 
     Raises:
         EncoderError: a token's features differ more than rounding explains.
@@ -158,42 +125,46 @@ def compare_with_program(
 
     def pairs() -> Iterator[Pair]:
         for start in range(0, len(distinct), BATCH):
-            some = distinct[start : start + BATCH]
-            expected = encoder.encode(some)
-            values, mask = runtime.encode(some)
-            wanted = expected.mask.numpy()[:, : mask.shape[1]]
-            if not np.array_equal(mask, wanted):
-                raise EncoderError("the program reads other tokens than PyTorch", where=runtime.bundle.target)
-            for row, seen, other in zip(expected.values.float().numpy(), wanted, values, strict=True):
-                yield row[: len(seen)][seen], other[seen]
+            batch = distinct[start : start + BATCH]
+            yield from zip(array_rows(encoder, batch), array_rows(runtime, batch), strict=True)
             if progress is not None:
-                progress((start + len(some)) / len(distinct))
+                progress((start + len(batch)) / len(distinct))
 
-    fidelity = fidelity_of(pairs(), where=runtime.bundle.target)
+    target = runtime.bundle.target
+    fidelity = compare_rows(pairs(), where=target)
+    if fidelity.skipped:
+        raise EncoderError("the program reads other tokens than PyTorch", where=target)
     figure, least = LEAST[runtime.bundle.options.precision]
-    found = fidelity.to_json()[figure]
-    if found < least:
+    cosine = getattr(fidelity, figure)
+    if cosine < least:
         raise EncoderError(
-            f"the program answers otherwise than PyTorch (cosine, {figure}: {found:.4f}, not {least})",
-            where=runtime.bundle.target,
+            f"the program differs from PyTorch (cosine, {figure}: {cosine:.4f}, not {least})",
+            where=target,
             hint="give another precision or target",
         )
     return fidelity
 
 
-def _precise(student: TextStudent, options: TargetOptions) -> TargetOptions:
+def read_origin(path: str) -> Origin | None:
+    """Which student a file of `litetext compress` says that it was made of; None for any other file.
+
+    Raises:
+        EncoderError: what it says makes no sense.
+    """
+    if Path(path).suffix != ".safetensors" or not Path(path).is_file():
+        return None
+    with safe_open(path, framework="numpy") as file:
+        origin = (file.metadata() or {}).get("origin")
+    try:
+        return None if origin is None else record(Origin, parse_json(origin))
+    except ValueError as error:
+        raise EncoderError(f"its origin makes no sense ({error})", where=path, hint="compress it again") from error
+
+
+def _with_precision(student: TextStudent, options: TargetOptions) -> TargetOptions:
     """The options with the precision that the student has."""
     if student.config.weights == "int8":
         return replace(options, precision="int8")
     if options.precision == "int8":
-        raise OptionError("int8 for a student that is not quantized", hint="quantize it first: litetext quantize")
+        raise OptionError("int8 for a student that is not quantized", hint="litetext compress --quantize int8 first")
     return options
-
-
-def _parameters(student: TextStudent) -> int:
-    """Numbers that a folded student learnt; two of an int4 table share a byte."""
-    return sum(
-        tensor.numel() * (2 if tensor.dtype == torch.uint8 else 1)
-        for name, tensor in student.state_dict().items()
-        if name.rpartition(".")[2] not in QUANTISED_LEAVES
-    )

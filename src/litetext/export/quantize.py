@@ -1,179 +1,80 @@
-"""Quantization after training: int8 weights and activations, int8 and int4 token tables, halves."""
+"""Quantization after training: int8 weights and activations, int8 and int4 token tables, halves.
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+The range of each linear layer's input is chosen on what the layer reads for real texts: at valid tokens, and at padding
+too where a student attends to it. Of many ranges the one with the least squared error is taken, so that a few far
+numbers may be clipped for a finer step.
+"""
 
-from litetext.checkpoints.shapes import LINEAR_LAYERS, TABLE
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from litetext.checkpoints.schema import LINEAR_LAYERS, TABLE
 from litetext.encoders.config import Activations, Table, Weights
-from litetext.errors import OptionError
-from litetext.export.compress_io import CHECKED, Reduction, StudentFiles, draw_texts, write_smaller
+from litetext.encoders.encoder import evaluating, prepare_rows
+from litetext.encoders.layers import meta_init
+from litetext.encoders.quantized import (
+    dequantize_activation,
+    quantize_activation,
+    quantize_table,
+    quantize_weight,
+)
+from litetext.encoders.student import TextStudent
+from litetext.errors import EncoderError, OptionError
+from litetext.features.protocol import Progress
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from litetext.encoders.student import TextStudent
-
-CALIBRATED = 1000
-HALVES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
-CHOICES = {
-    "weights": ("int8", *HALVES),
-    "activations": ("auto", "int8", "float"),
-    "table": ("auto", "int8", "int4", *HALVES, "same"),
-}
-StageProgress = Callable[[str, float], None]
+BINS = 4096  # 16 for each step of the widest range
+SHARES = tuple(number / 20 for number in range(20, 5, -1))  # of the lowest and of the highest number
+BATCH = 64
 
 
-@dataclass(frozen=True)
-class QuantizeOptions:
+class Kind(NamedTuple):
     """What becomes of a student's numbers.
 
     Attributes:
-        weights: "int8" for those of the linear layers, in which case other tensors keep their type; or "fp16", "bf16",
-            "fp32" for all that is not the token table.
-        activations: "int8" for what the linear layers read, only with int8 weights; "float"; "auto" is int8 with int8
-            weights, else float.
-        table: of the token table: "int8", "int4", "fp16", "bf16", "fp32", "same" as in the file; "auto" is int8 with
-            int8 weights, else as the weights.
-        calibrate: the most phrases that ranges of activations are chosen on.
-        check: the most phrases that the two students are compared on.
-
-    Raises:
-        OptionError: an unknown word, or a value that makes no sense.
+        weights: of the linear layers, if "int8" (other tensors keep their type).
+        activations: what the linear layers read.
+        table: the token table.
+        dtype: of the rest, and of what is "float" above; None keeps it.
     """
 
-    weights: str = "int8"
-    activations: str = "auto"
-    table: str = "auto"
-    calibrate: int = CALIBRATED
-    check: int = CHECKED
-
-    def __post_init__(self) -> None:
-        """Check each value, and those that depend on each other."""
-        for name, known in CHOICES.items():
-            said = getattr(self, name)
-            if said not in known:
-                raise OptionError(f"--{name} '{said}'", hint=f"give {', '.join(known)}")
-        if self.activations == "int8" and self.weights != "int8":
-            raise OptionError(f"int8 activations with {self.weights} weights", hint="give --weights int8 too")
-        if self.calibrate < 1 or self.check < 1:
-            raise OptionError(f"{self.calibrate} and {self.check} phrases", hint="give numbers of at least 1")
-
-    @property
-    def activation_type(self) -> str:
-        """Of what the linear layers read: "int8" or "float"."""
-        return self.activations if self.activations != "auto" else "int8" if self.weights == "int8" else "float"
-
-    @property
-    def table_type(self) -> str:
-        """The number type of the token table, with "auto" decided."""
-        return self.weights if self.table == "auto" else self.table
+    weights: Weights = "float"
+    activations: Activations = "float"
+    table: Table = "float"
+    dtype: torch.dtype | None = None
 
 
-@dataclass(frozen=True)
-class Quantization:
-    """A student that was quantized.
-
-    Attributes:
-        reduction: sizes and features before and after.
-        weights: number type of the linear layers' weights.
-        activations: number type of what they read.
-        table: number type of the token table; "same" as it was.
-        calibrated: phrases that ranges of activations were chosen on.
-        held_out: whether the two were compared on other phrases than these.
-    """
-
-    reduction: Reduction
-    weights: str
-    activations: str
-    table: str
-    calibrated: int
-    held_out: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        own = {name: value for name, value in vars(self).items() if name != "reduction"}
-        return own | self.reduction.to_json()
-
-    def lines(self) -> list[str]:
-        """For people."""
-        first, *others = self.reduction.lines()
-        table = "its token table as it was" if self.table == "same" else f"its token table {self.table}"
-        said = f"weights {self.weights}, activations {self.activations}, {table}"
-        if self.calibrated:
-            on = "others" if self.held_out else "the same, there are too few"
-            said += f"; calibrated on {self.calibrated:,} phrases, compared on {on}"
-        return [first, said, *others]
+KINDS: dict[str, Kind] = {
+    "int8": Kind("int8", "int8", "int8"),
+    "int4": Kind("int8", "int8", "int4"),
+    "int8-weight-only": Kind("int8", "float", "int8"),
+    "int4-weight-only": Kind("int8", "float", "int4"),
+    "fp16": Kind(dtype=torch.float16),
+    "bf16": Kind(dtype=torch.bfloat16),
+    "fp32": Kind(dtype=torch.float32),
+}
+"""The ways to quantize by name. "int4" is the token table only: linear layers stay int8, as engines want it."""
 
 
-def quantize_checkpoint(
-    files: StudentFiles, texts: Sequence[str], options: QuantizeOptions, progress: StageProgress | None = None
-) -> Quantization:
-    """Fold a student if it is not, write it in smaller numbers, and compare it with what it was.
-
-    Args:
-        files: from where, and where to.
-        texts: at least one phrase, to calibrate with and to compare on.
-        options: what becomes of its numbers.
-        progress: called with a stage and its share done, 0..1.
-
-    Raises:
-        EncoderError: not a student, one that is quantized already, or a number too large for fp16.
-        OptionError: no phrases, the target is the source, or an option makes no sense.
-        MissingExtraError: PyTorch is not installed.
-        OSError: the file cannot be written.
-    """
-
-    def tell(stage: str) -> Callable[[float], None]:
-        return lambda share: None if progress is None else progress(stage, share)
-
-    student = files.read()
-    folded = student if student.config.folded else student.fold()
-    learn, check = part_texts(texts, options)
-    ranges: dict[str, Tensor] = {}
-    if options.activation_type == "int8":
-        import copy
-
-        from litetext.export.calibrate import calibrate
-
-        ranges = calibrate(copy.deepcopy(folded).float(), learn, tell("calibrating"))
-    smaller = quantize_student(folded, options, ranges)
-    reduction = write_smaller(files, student, smaller, check, tell("comparing"))
-    return Quantization(
-        reduction=reduction,
-        weights=options.weights,
-        activations=options.activation_type,
-        table=options.table_type,
-        calibrated=len(learn),
-        held_out=not set(learn) & set(check),
-    )
-
-
-def quantize_student(
-    student: "TextStudent", options: QuantizeOptions, ranges: "dict[str, Tensor] | None" = None
-) -> "TextStudent":
+def quantize_student(student: TextStudent, kind: Kind, ranges: Mapping[str, Tensor] | None = None) -> TextStudent:
     """A student with smaller numbers, in eval mode on the CPU.
 
     Args:
         student: folded, in floating point.
-        options: what becomes of its numbers.
+        kind: a row of `KINDS`, or another combination.
         ranges: of each linear layer's input, as `calibrate` gives them; needed for int8 activations.
 
     Raises:
         OptionError: the student is not folded, or its token table has an odd number of columns for int4.
     """
-    from litetext.encoders.meta_init import meta_init
-    from litetext.encoders.student import TextStudent
-
-    weights: Weights = "int8" if options.weights == "int8" else "float"
-    activations: Activations = "int8" if options.activation_type == "int8" else "float"
-    table: Table = {"int8": "int8", "int4": "int4"}.get(options.table_type, "float")  # type: ignore[assignment]
-    config = replace(student.config, weights=weights, activations=activations, table=table)
+    config = replace(student.config, weights=kind.weights, activations=kind.activations, table=kind.table)
     state: dict[str, Tensor] = {}
     for name, tensor in student.state_dict().items():
-        state |= _stored(name, tensor.detach().cpu(), options)
-    if activations == "int8":
+        state |= _store(name, tensor.detach().cpu(), kind)
+    if kind.activations == "int8":
         state |= {f"{name}.input_range": ends for name, ends in (ranges or {}).items()}
     with meta_init():
         smaller = TextStudent(config)
@@ -181,38 +82,107 @@ def quantize_student(
     return smaller.eval()
 
 
-def part_texts(texts: Sequence[str], options: QuantizeOptions) -> tuple[list[str], list[str]]:
-    """Phrases to calibrate with, and others to compare on, each phrase in one part only where there are two or more.
-
-    Without int8 activations nothing is calibrated.
-    """
-    if options.activation_type != "int8":
-        return [], draw_texts(texts, options.check)
-    every = draw_texts(texts, options.calibrate + options.check)
-    learn = every[: min(options.calibrate, max(len(every) - options.check, (len(every) + 1) // 2))]
-    return learn, every[len(learn) :][: options.check] or learn
-
-
-def _stored(name: str, tensor: "Tensor", options: QuantizeOptions) -> "dict[str, Tensor]":
-    """What a tensor becomes in the file, by name."""
-    from litetext.encoders.quantized import quantize_table, quantize_weight
-
+def _store(name: str, tensor: Tensor, kind: Kind) -> dict[str, Tensor]:
+    """What a tensor becomes, by name."""
     layer, _, leaf = name.rpartition(".")
-    kind = options.table_type
-    if name == TABLE and kind in {"int8", "int4"}:
-        weight, scale = quantize_table(tensor, "int8" if kind == "int8" else "int4")
-        return {name: weight, f"{layer}.scale": scale}
-    if name == TABLE:
-        return {name: tensor.to(_number(kind, tensor))}
-    if options.weights == "int8" and leaf == "weight" and layer.rpartition(".")[2] in LINEAR_LAYERS:
+    if name == TABLE and kind.table != "float":
+        weight, scale = quantize_table(tensor, kind.table)
+    elif kind.weights == "int8" and leaf == "weight" and layer.rpartition(".")[2] in LINEAR_LAYERS:
         weight, scale = quantize_weight(tensor)
-        return {name: weight, f"{layer}.scale": scale}
-    return {name: tensor.to(_number(options.weights, tensor))}
+    else:
+        return {name: tensor.to(kind.dtype or tensor.dtype)}
+    return {name: weight, f"{layer}.scale": scale}
 
 
-def _number(word: str, tensor: "Tensor") -> "torch.dtype":
-    """The type for a word of `HALVES`, else that of the tensor."""
-    import torch
+def calibrate(student: TextStudent, texts: Sequence[str], progress: Progress | None = None) -> dict[str, Tensor]:
+    """The input range of each linear layer.
 
-    number: torch.dtype = getattr(torch, HALVES[word]) if word in HALVES else tensor.dtype
-    return number
+    The texts are read twice: for the widest ranges, then for the distribution within them. The same texts give the same
+    ranges, whatever their order.
+
+    Args:
+        student: in floating point.
+        texts: at least one.
+        progress: called with the share done, 0..1.
+
+    Returns:
+        float32 [2] by the layer's name: low <= 0 <= high, not both 0.
+
+    Raises:
+        OptionError: no texts.
+        EncoderError: a layer reads numbers that are not finite.
+    """
+    if not texts:
+        raise OptionError("no phrases to calibrate with", hint="give at least one")
+    order = sorted(texts, key=lambda text: (len(text), text), reverse=True)
+    widest: dict[str, Tensor] = {}
+    counts: dict[str, Tensor] = {}
+
+    def widen(name: str, values: Tensor) -> None:
+        ends = torch.stack(values.aminmax())
+        before = widest.get(name, torch.zeros(2))
+        widest[name] = torch.stack((torch.minimum(before[0], ends[0]), torch.maximum(before[1], ends[1])))
+
+    def count(name: str, values: Tensor) -> None:
+        low, high = widest[name].tolist()
+        counts[name] = counts.get(name, 0) + torch.histc(values, BINS, low, high).double()
+
+    def half(first: float) -> Progress:
+        return lambda share: None if progress is None else progress(first + share / 2)
+
+    _read_inputs(student, order, widen, half(0.0))
+    for name, ends in widest.items():
+        if not bool(ends.isfinite().all()):
+            raise EncoderError(f"what '{name}' reads is not finite", hint="give a student whose features are")
+        if ends[0] == ends[1]:  # both 0
+            widest[name] = torch.tensor([0.0, 1.0])
+    _read_inputs(student, order, count, half(0.5))
+    return {name: best_range(counts[name], widest[name]) for name in widest}
+
+
+def best_range(counts: Tensor, widest: Tensor) -> Tensor:
+    """The range with the least squared error of quantization, float32 [2].
+
+    Args:
+        counts: [N], how many numbers are in each of N equal bins of the widest range.
+        widest: float32 [2], low <= 0 <= high, not both 0: the range that clips nothing.
+    """
+    low, high = widest.tolist()
+    edges = torch.linspace(low, high, len(counts) + 1, dtype=torch.float64)
+    centers = ((edges[:-1] + edges[1:]) / 2).float()
+
+    def error(ends: Tensor) -> float:
+        rounded = dequantize_activation(quantize_activation(centers, ends), ends)
+        return float((counts * (rounded - centers).square()).sum())
+
+    candidates = [torch.tensor([low * first, high * second]) for first in SHARES for second in SHARES]
+    return min(candidates, key=error)  # of equals the first, which is the widest
+
+
+def linear_layers(student: TextStudent) -> dict[str, nn.Module]:
+    """The layers that can be quantized, by name."""
+    return {name: module for name, module in student.named_modules() if name.rpartition(".")[2] in LINEAR_LAYERS}
+
+
+def _read_inputs(
+    student: TextStudent, texts: Sequence[str], observe: Callable[[str, Tensor], None], progress: Progress
+) -> None:
+    """Call `observe` with the name of each linear layer and what it reads, float32 [N], batch by batch."""
+    config = student.config
+    valid = torch.ones(0)
+
+    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor]], None]:
+        return lambda _, inputs: observe(name, inputs[0][valid].float().flatten())
+
+    handles = [module.register_forward_pre_hook(hook(name)) for name, module in linear_layers(student).items()]
+    try:
+        with torch.no_grad(), evaluating(student):
+            for start in range(0, len(texts), BATCH):
+                batch = prepare_rows(texts[start : start + BATCH], config)
+                ids, mask = torch.from_numpy(batch.ids), torch.from_numpy(batch.mask)
+                valid = mask if config.padding == "masked" else torch.ones_like(mask)
+                student(ids, mask)
+                progress(min(1.0, (start + BATCH) / len(texts)))
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -7,8 +7,8 @@ features, mask = runtime.encode(["white dog", "leash"])  # float32 [B, L, D], bo
 """
 
 import os
-from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
@@ -18,23 +18,26 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from litetext.errors import EncoderError, OptionError
-from litetext.export.bundle import Bundle, open_bundle, read_tokenizer
-from litetext.export.targets.target import TARGETS, Engine
-from litetext.prompts.permutations import is_permutable
-from litetext.prompts.words import split_words
-from litetext.tokenizer.batch import TokenBatch
-from litetext.tokenizer.bpe import ClipTokenizer
-from litetext.tokenizer.clean import clean
-from litetext.tokenizer.texts import as_texts
+from litetext.errors import OptionError
+from litetext.export.bundle import Bundle, is_bundle, open_bundle, read_tokenizer
+from litetext.export.targets import Engine
+from litetext.features.encode import AsTextEncoder, check_features
+from litetext.features.protocol import Arrays, TextEncoder
+from litetext.features.ragged import pad
+from litetext.features.store import is_bank
+from litetext.tokenizer.bpe import ClipTokenizer, TokenBatch
+from litetext.tokenizer.clean import as_texts
 from litetext.tokenizer.vocabulary import END_ID, START_ID
 
 Rows = npt.NDArray[np.float32]  # [T, D], features of the valid tokens of one text
 
-ORDERLESS = 0.1  # greatest sensitivity to word order of a student whose features may be shared by all orders
-PARALLEL = "onnx"  # the engine that computes several batches at a time
+ENGINES = {
+    "onnx": ("onnx", "litetext.export.targets.onnx", "open_engine"),
+    "openvino": ("onnx", "litetext.export.targets.onnx", "open_openvino"),
+    "executorch": ("executorch", "litetext.export.targets.executorch", "open_engine"),
+}
+"""By the name of an engine: the target whose programs it runs, and the function that opens one."""
 LEAST_SHARE = 4  # texts that are worth a thread of their own
-CACHED = 256  # texts that are remembered unless something else is said
 
 
 class TextRuntime:
@@ -44,12 +47,11 @@ class TextRuntime:
     remembered. Use [`TextRuntime.open`][litetext.export.runtime.TextRuntime.open].
 
     Args:
-        bundle: what it is.
+        bundle: its manifest.
         tokenizer: its own.
         engine: runs its program.
         batch_size: texts that are computed at once.
         cache: texts that are remembered; 0 for none.
-        any_order: whether phrases with the same content words in any order share their features.
         workers: batches that are computed side by side.
     """
 
@@ -60,18 +62,17 @@ class TextRuntime:
         engine: Engine,
         *,
         batch_size: int = 32,
-        cache: int = CACHED,
-        any_order: bool = False,
+        cache: int = 256,
         workers: int = 1,
     ) -> None:
         if batch_size < 1 or cache < 0:
             raise OptionError(f"batches of {batch_size} texts and a cache of {cache}", hint="give 1 and 0 at least")
         self.bundle = bundle
         self._tokenizer, self._engine = tokenizer, engine
-        self._batch_size, self._any_order = batch_size, any_order
-        self._cache = Cache(cache)
-        self._workers = workers
-        self._pool = ThreadPoolExecutor(workers - 1, "litetext") if workers > 1 else None
+        self._batch_size, self._cache_size, self._workers = batch_size, cache, workers
+        self._cache: OrderedDict[bytes, Rows] = OrderedDict()
+        self._lock = Lock()
+        self._pool = ThreadPoolExecutor(workers, "litetext") if workers > 1 else None
 
     @classmethod
     def open(
@@ -80,10 +81,8 @@ class TextRuntime:
         *,
         engine: str | None = None,
         threads: int | None = None,
-        within: int = 1,
         batch_size: int = 32,
-        cache: int = CACHED,
-        any_order: bool = False,
+        cache: int = 256,
         warm: bool = True,
     ) -> Self:
         """Open what `litetext export` wrote, once its checksums are right.
@@ -91,13 +90,10 @@ class TextRuntime:
         Args:
             path: the folder.
             engine: "openvino" runs an ONNX graph in OpenVINO; None runs what it was exported for.
-            threads: that a call may use; None for as many as there are cores.
-            within: of these, how many work on one batch; the others work on other texts of the call, which is faster
-                where there are some. Engines but ONNX Runtime put all of them on one batch.
+            threads: that a call may use; None for as many as there are cores. ONNX Runtime computes a batch on each,
+                which is faster than all of them on one batch; the other engines do the latter.
             batch_size: texts that are computed at once.
             cache: texts that are remembered; 0 for none.
-            any_order: whether phrases with the same content words in any order share features, those of the first that
-                came. Relations ("left of") keep their order. Only for students that hardly tell orders apart.
             warm: run it once, so that the first text waits for nothing.
 
         Raises:
@@ -107,21 +103,13 @@ class TextRuntime:
         """
         folder = Path(path)
         bundle = open_bundle(folder)
-        if any_order and (bundle.order is None or bundle.order > ORDERLESS):
-            found = "was not measured" if bundle.order is None else f"is {bundle.order:.3f}"
-            raise OptionError(
-                f"any order, for a student whose sensitivity to order {found}, more than {ORDERLESS}",
-                where=str(folder),
-                hint="leave any_order out, or train the student with consistency",
-            )
         count = (os.cpu_count() or 1) if threads is None else threads
-        if count < 1 or not 1 <= within <= count:
-            raise OptionError(f"{count} threads, {within} of them within a batch", hint="give at least 1, and no more")
-        chosen = bundle.target if engine is None else engine
-        workers = count // within if chosen == PARALLEL else 1
-        program = open_engine(folder, bundle, engine, within if chosen == PARALLEL else count)
-        options = {"batch_size": batch_size, "cache": cache, "workers": workers}
-        runtime = cls(bundle, read_tokenizer(folder), program, any_order=any_order, **options)
+        if count < 1:
+            raise OptionError(f"{count} threads", hint="give at least 1")
+        side_by_side = (engine or bundle.target) == "onnx"
+        program = open_engine(folder, bundle, engine, 1 if side_by_side else count)
+        workers = count if side_by_side else 1
+        runtime = cls(bundle, read_tokenizer(folder), program, batch_size=batch_size, cache=cache, workers=workers)
         if warm:
             runtime.warm_up()
         return runtime
@@ -143,9 +131,9 @@ class TextRuntime:
 
     def warm_up(self) -> None:
         """Run once, on two tokens; nothing is remembered of it."""
-        self._engine.run(np.array([[START_ID, END_ID]], dtype=np.int64), np.ones((1, 2), dtype=np.bool_))
+        self._engine(np.array([[START_ID, END_ID]], dtype=np.int64), np.ones((1, 2), dtype=np.bool_))
 
-    def encode(self, texts: Iterable[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def encode(self, texts: Iterable[str]) -> Arrays:
         """Features of texts.
 
         Args:
@@ -163,100 +151,45 @@ class TextRuntime:
         sequences = self._tokenizer.encode(texts)
         batch = TokenBatch.of_sequences(sequences, min(self.context_length, int(sequences.lengths.max())))
         lengths = batch.mask.sum(axis=1)
-        keys = [self._key(text, ids[:length]) for text, ids, length in zip(texts, batch.ids, lengths, strict=True)]
-        known = self._cache.find(keys)
-        first = {key: row for row, key in reversed(list(enumerate(keys))) if key not in known}
-        for part, values in self._compute(texts, batch, lengths, list(first.values())):
-            known |= {keys[row]: values[place, : lengths[row]] for place, row in enumerate(part)}
-        features = np.zeros((*batch.mask.shape, self.width), dtype=np.float32)
-        features[batch.mask] = np.concatenate([known[key] for key in keys])
-        self._cache.keep(first, known)
-        return features, batch.mask
-
-    def _compute(
-        self, texts: Sequence[str], batch: TokenBatch, lengths: npt.NDArray[np.int64], rows: Sequence[int]
-    ) -> Iterator[tuple[list[int], npt.NDArray[np.float32]]]:
-        """Rows of a batch in parts, and the features of each part."""
+        keys = [ids[:length].tobytes() for ids, length in zip(batch.ids, lengths, strict=True)]
+        rows = self._known(keys)
         # The longest come first, so that texts of similar length share a part.
-        order = sorted(rows, key=lambda row: -lengths[row])
+        missing = {key: place for place, key in enumerate(keys) if key not in rows}
+        order = sorted(missing.values(), key=lambda place: -lengths[place])
         parts = list(parts_of(order, self._batch_size, self._workers))
 
-        def run(part: list[int]) -> npt.NDArray[np.float32]:
+        def run(part: list[int]) -> list[Rows]:
             length = lengths[part[0]]
             mask = batch.mask[part, :length]
-            values = self._engine.run(batch.ids[part, :length], mask)
-            self._check(values, mask, texts, part)
-            return values
-
-        found: dict[int, npt.NDArray[np.float32]] = {}
-        waiting = deque(range(len(parts)))
-
-        def work() -> None:
-            while waiting:
-                try:
-                    place = waiting.popleft()
-                except IndexError:  # another thread took the last one
-                    return
-                found[place] = run(parts[place])
-
-        # The caller's thread works too: a batch that is alone waits for no other.
-        helpers = min(self._workers, len(parts)) - 1
-        hands = [self._pool.submit(work) for _ in range(helpers)] if self._pool is not None else []
-        work()
-        for hand in hands:
-            if not hand.cancel():  # one that waits behind other calls has nothing left to do
-                hand.result()
-        return ((part, found[place]) for place, part in enumerate(parts))
-
-    def _key(self, text: str, ids: npt.NDArray[np.int64]) -> Hashable:
-        """What tells texts apart: their tokens, or where orders are not told apart and may change, these as a set."""
-        if self._any_order and is_permutable(split_words(clean(text))):
-            return tuple(sorted(ids.tolist()))
-        return ids.tobytes()
-
-    def _check(
-        self, values: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], texts: Sequence[str], part: Sequence[int]
-    ) -> None:
-        if values.shape != (*mask.shape, self.width):
-            raise EncoderError(
-                f"features {list(values.shape)} for {list(mask.shape)} tokens and width {self.width}", where=self.name
+            return check_features(
+                self._engine(batch.ids[part, :length], mask), mask, [texts[row] for row in part], self
             )
-        if not np.isfinite(values.sum()):  # cheaper than to look at each
-            bad = int(np.isfinite(values).all(axis=(1, 2)).argmin())
-            raise EncoderError(f"the features of '{texts[part[bad]]}' are not finite", where=self.name)
 
+        results = self._pool.map(run, parts) if self._pool is not None and len(parts) > 1 else map(run, parts)
+        for part, features in zip(parts, results, strict=True):
+            rows |= {keys[place]: row for place, row in zip(part, features, strict=True)}
+        self._remember(missing, rows)
+        return pad([rows[key] for key in keys])
 
-class Cache:
-    """Features of the texts that were asked for last; several threads may use it.
-
-    Args:
-        size: texts that are kept.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size, self._lock = size, Lock()
-        self._rows: OrderedDict[Hashable, Rows] = OrderedDict()
-
-    def __len__(self) -> int:
-        """Texts that are kept now."""
-        return len(self._rows)
-
-    def find(self, keys: Iterable[Hashable]) -> dict[Hashable, Rows]:
-        """Those of the keys that are known."""
+    def _known(self, keys: Iterable[bytes]) -> dict[bytes, Rows]:
+        """Features of those of the keys that are remembered."""
+        if not self._cache_size:
+            return {}
         with self._lock:
-            found = {key: self._rows[key] for key in keys if key in self._rows}
-            for key in found:
-                self._rows.move_to_end(key)
-            return found
+            known = {key: self._cache[key] for key in keys if key in self._cache}
+            for key in known:
+                self._cache.move_to_end(key)
+            return known
 
-    def keep(self, keys: Iterable[Hashable], known: dict[Hashable, Rows]) -> None:
-        """Remember new ones, in memory of their own; the oldest are forgotten."""
-        wanted = list(keys)[-self._size :] if self._size else []
-        rows = [(key, known[key].copy()) for key in wanted]
+    def _remember(self, keys: Iterable[bytes], rows: dict[bytes, Rows]) -> None:
+        """Remember new features, in memory of their own; the oldest are forgotten."""
+        if not self._cache_size:
+            return
+        new = {key: rows[key].copy() for key in list(keys)[-self._cache_size :]}
         with self._lock:
-            self._rows.update(rows)
-            while len(self._rows) > self._size:
-                self._rows.popitem(last=False)
+            self._cache.update(new)
+            while len(self._cache) > self._cache_size:
+                self._cache.popitem(last=False)
 
 
 def parts_of(order: Sequence[int], size: int, workers: int) -> Iterator[list[int]]:
@@ -281,14 +214,47 @@ def open_engine(folder: Path, bundle: Bundle, engine: str | None, threads: int |
     """The engine that runs a bundle's program.
 
     Raises:
-        EncoderError: it cannot be read, or runs elsewhere only.
+        EncoderError: it cannot be read.
         OptionError: no such engine, or not for this program.
         MissingExtraError: it is not installed.
     """
-    chosen = bundle.target if engine is None else engine
-    if chosen not in TARGETS:
-        raise OptionError(f"no engine is called '{chosen}'", hint=f"give {', '.join(TARGETS)}")
-    if chosen != bundle.target and (chosen, bundle.target) != ("openvino", "onnx"):
-        raise OptionError(f"the engine '{chosen}' for a program for {bundle.target}", where=str(folder))
-    opener: Callable[[Path, str, int | None], Engine] = import_module(f"litetext.export.targets.{chosen}").open_engine
-    return opener(folder, bundle.model, threads)
+    name = engine or bundle.target
+    if name not in ENGINES:
+        hint = f"give {', '.join(ENGINES)}"
+        raise OptionError(f"no engine is called '{name}'", where=str(folder), hint=hint)
+    target, module, function = ENGINES[name]
+    if target != bundle.target:
+        raise OptionError(f"the engine '{name}' for a program for {bundle.target}", where=str(folder))
+    opener: Callable[[Path, int | None], Engine] = getattr(import_module(module), function)
+    return opener(folder / bundle.model, threads)
+
+
+def is_served(spec: str) -> bool:
+    """Whether it is a file or folder that `open_served` opens; cheap, and nothing is raised where nothing is."""
+    return is_bank(spec) or is_bundle(Path(spec))
+
+
+def open_served(
+    spec: str, fallback: Callable[[], TextEncoder] | None = None, asked: Sequence[str] = ()
+) -> AsTextEncoder:
+    """A prompt bank, or a folder that `litetext export` wrote, as a text encoder.
+
+    Args:
+        spec: its path.
+        fallback: loads the encoder of phrases that a bank does not know; None refuses them.
+        asked: phrases that it will be asked, as far as they are known: better refused now than after an hour.
+
+    Raises:
+        EncoderError: it is damaged, the other encoder has another width, or a phrase is not known.
+        OptionError: another encoder for what is no bank.
+    """
+    if not is_bank(spec):
+        if fallback is not None:
+            raise OptionError("--fallback for what is no prompt bank", where=spec, hint="leave it out")
+        runtime = TextRuntime.open(spec)
+        return AsTextEncoder(runtime, bytes=sum(runtime.bundle.files.values()), parameters=runtime.bundle.parameters)
+    from litetext.features.bank import PromptBank
+
+    bank = PromptBank.open(spec, None if fallback is None else fallback())
+    bank.check(asked)
+    return AsTextEncoder(bank, bytes=Path(spec).stat().st_size)

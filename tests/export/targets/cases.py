@@ -8,9 +8,8 @@ import numpy as np
 import torch
 
 from litetext.encoders.student import StudentEncoder, TextStudent
-from litetext.prompts.bundled import bundled_corpus
-from litetext.tokenizer.batch import TokenBatch
-from litetext.tokenizer.bpe import clip_tokenizer
+from litetext.prompts.corpus import bundled_corpus
+from litetext.tokenizer.bpe import TokenBatch, clip_tokenizer
 from litetext.tokenizer.pruned import KeptTokens, kept_tokens
 from litetext.tokenizer.vocabulary import END_ID, VOCABULARY_SIZE, clip_vocabulary
 from tests.encoders.students import tiny_student

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from litetext.errors import EncoderError, OptionError
-from litetext.export.targets.shapes import Features, Ids, Mask, ProgramShape
-from litetext.export.targets.target import TargetOptions
+from litetext.export.targets import Features, Ids, Mask, TargetOptions, any_shape
 
 
 @given(
@@ -25,7 +24,7 @@ def test_each_text_has_its_own_answer(rows: int, asked: int, batch: int | None, 
         assert seen.dtype == np.bool_
         return np.where(seen, some, 0)[:, :, None].astype(np.float32) + np.array([0, 1000], np.float32)
 
-    found = ProgramShape(length, batch, whole=whole and batch is not None).run(program, ids, mask)
+    found = any_shape(program, length, batch, fill_batch=whole)(ids, mask)
     assert np.array_equal(found[:, :, 0], np.where(mask, ids, 0))
     assert found.shape == (rows, asked, 2)
     assert {shape[1] for shape in calls} == {length or asked}
@@ -36,12 +35,12 @@ def test_each_text_has_its_own_answer(rows: int, asked: int, batch: int | None, 
 
 
 def test_what_does_not_fit_is_said() -> None:
-    shape = ProgramShape(length=4)
-    with pytest.raises(EncoderError, match="5 tokens for a program of 4; cut the texts"):
-        shape.run(lambda *_: np.zeros(0, np.float32), np.zeros((1, 5), np.int64), np.ones((1, 5), np.bool_))
+    engine = any_shape(lambda *_: np.zeros(0, np.float32), 4, None)
+    with pytest.raises(EncoderError, match="5 tokens for a program of 4"):
+        engine(np.zeros((1, 5), np.int64), np.ones((1, 5), np.bool_))
     for ids, mask in (((2, 3), (2, 2)), ((3,), (3,)), ((0, 3), (0, 3))):
-        with pytest.raises(EncoderError, match="are not both"):
-            shape.run(lambda *_: np.zeros(0, np.float32), np.zeros(ids, np.int64), np.ones(mask, np.bool_))
+        with pytest.raises(EncoderError):
+            engine(np.zeros(ids, np.int64), np.ones(mask, np.bool_))
 
 
 def test_options_that_make_no_sense() -> None:

@@ -1,20 +1,20 @@
-"""ONNX: written with the `onnx` package, run by ONNX Runtime, neither of which needs PyTorch."""
+"""ONNX: written with the `onnx` package, run by ONNX Runtime or OpenVINO; none of them needs PyTorch."""
 
+import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from litetext.errors import EncoderError, MissingExtraError
-from litetext.export.targets.shapes import Features, Ids, Mask, ProgramShape
-from litetext.export.targets.target import INPUTS, OUTPUTS, TargetOptions
+from litetext.export.targets import INPUTS, OUTPUTS, Engine, Features, Ids, Mask, TargetOptions, any_shape
 
 if TYPE_CHECKING:
-    import onnxruntime
-
     from litetext.encoders.student import TextStudent
 
 MODEL, WEIGHTS = "model.onnx", "model.onnx.data"
+AGAIN = "export the student again"
 
 
 def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
@@ -31,11 +31,11 @@ def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
         from litetext.export.text_graph import student_graph
     except ImportError as error:
         raise MissingExtraError("the export to ONNX", "onnx") from error
+    import onnx
+
     tensors = {name: tensor.detach().cpu().numpy() for name, tensor in student.state_dict().items()}
     notes = {"litetext": "a text encoder for SAM3", "config": student.config.to_json()}
     model = student_graph(student.config, tensors, options, notes)
-    import onnx
-
     mode = folder.stat().st_mode & 0o666
     onnx.save_model(model, folder / MODEL, save_as_external_data=True, location=WEIGHTS, size_threshold=1024)
     for name in (MODEL, WEIGHTS):
@@ -43,37 +43,11 @@ def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
     return MODEL
 
 
-class OnnxEngine:
-    """A graph in ONNX Runtime, on the CPU; several threads may run it at a time.
+def open_engine(path: Path, threads: int | None = None) -> Engine:
+    """Open an ONNX graph that we wrote in ONNX Runtime, on the CPU; several threads may run it at a time.
 
     Args:
-        session: has our inputs and outputs.
-    """
-
-    def __init__(self, session: "onnxruntime.InferenceSession") -> None:
-        self._session = session
-        batch, length = (size if isinstance(size, int) else None for size in session.get_inputs()[0].shape)
-        self.shape = ProgramShape(length, batch, whole=True)
-
-    def run(self, ids: Ids, mask: Mask) -> Features:
-        """Features [B, L, D] of CLIP's ids [B, L], zero at padding.
-
-        Raises:
-            EncoderError: not both [B, L], or longer than the program.
-        """
-        return self.shape.run(self._call, ids, mask)
-
-    def _call(self, ids: Ids, mask: Mask) -> Features:
-        features: Features = self._session.run([OUTPUTS[0]], {INPUTS[0]: ids, INPUTS[1]: mask.astype(np.int64)})[0]
-        return features
-
-
-def open_engine(folder: Path, file: str, threads: int | None = None) -> OnnxEngine:
-    """Open an ONNX graph that we wrote.
-
-    Args:
-        folder: where it is.
-        file: its name.
+        path: its file.
         threads: that one run may use; None for as many as there are cores.
 
     Raises:
@@ -85,18 +59,62 @@ def open_engine(folder: Path, file: str, threads: int | None = None) -> OnnxEngi
     options.intra_op_num_threads = threads or 0
     options.enable_mem_pattern = False  # patterns are of one shape, and every batch has another
     options.log_severity_level = 3  # errors only: each is raised as well
-    path = folder / file
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no common class
-        raise EncoderError(
-            f"ONNX Runtime cannot read it ({error})", where=str(path), hint="export the student again"
-        ) from error
-    names = [tuple(value.name for value in values) for values in (session.get_inputs(), session.get_outputs())]
-    if names != [INPUTS, OUTPUTS]:
-        raise EncoderError(
-            f"inputs {', '.join(names[0])} and outputs {', '.join(names[1])} are not a text encoder's",
-            where=str(path),
-            hint="export the student again",
-        )
-    return OnnxEngine(session)
+        raise EncoderError(f"ONNX Runtime cannot read it ({error})", where=str(path), hint=AGAIN) from error
+    _check_ports(path, *([value.name for value in values] for values in (session.get_inputs(), session.get_outputs())))
+
+    def run(ids: Ids, mask: Mask) -> Features:
+        features: Features = session.run([OUTPUTS[0]], {INPUTS[0]: ids, INPUTS[1]: mask.astype(np.int64)})[0]
+        return features
+
+    batch, length = (size if isinstance(size, int) else None for size in session.get_inputs()[0].shape)
+    return any_shape(run, length, batch)
+
+
+def open_openvino(path: Path, threads: int | None = None) -> Engine:
+    """Compile an ONNX graph that we wrote with OpenVINO, for the CPU; calls of several threads wait for each other.
+
+    It computes in float32, but for what the graph has as integers.
+
+    Args:
+        path: its file.
+        threads: that one run may use; None for as many as there are cores.
+
+    Raises:
+        EncoderError: OpenVINO cannot read it, or it has other inputs or outputs.
+        MissingExtraError: OpenVINO is not installed.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingExtraError("running a program in OpenVINO", "openvino") from error
+    # On processors with bfloat16 its default is to compute in that, with errors of 1e-2 against PyTorch.
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    try:
+        model = openvino.Core().read_model(path)
+        _check_ports(path, *([port.get_any_name() for port in ports] for ports in (model.inputs, model.outputs)))
+        compiled = openvino.Core().compile_model(model, "CPU", settings)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if "Exception" not in line and line.strip()]
+        reason = lines[0] if lines else "damaged"
+        raise EncoderError(f"OpenVINO cannot read it ({reason})", where=str(path), hint=AGAIN) from error
+    request, lock = compiled.create_infer_request(), threading.Lock()
+
+    def run(ids: Ids, mask: Mask) -> Features:
+        with lock:
+            request.infer({0: np.ascontiguousarray(ids), 1: mask.astype(np.int64)}, share_inputs=True)
+            features: Features = request.get_output_tensor(0).data.copy()  # the next call writes there
+        return features
+
+    batch, length = (size.get_length() if size.is_static else None for size in compiled.inputs[0].partial_shape)
+    return any_shape(run, length, batch)
+
+
+def _check_ports(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    if (tuple(inputs), tuple(outputs)) != (INPUTS, OUTPUTS):
+        names = f"inputs {', '.join(inputs)} and outputs {', '.join(outputs)}"
+        raise EncoderError(f"{names} are not a text encoder's", where=str(path), hint=AGAIN)

@@ -1,18 +1,23 @@
 """The program that mobile engines run: a student behind the inputs and outputs that SAM3 pipelines use."""
 
 import copy
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.nn.functional import pad
 
-from litetext.encoders.inputs import evaluating
+from litetext.encoders.encoder import evaluating
+from litetext.encoders.layers import token_table
 from litetext.encoders.quantized import QuantizedLinear, QuantizedTable, dequantize_table, dequantize_weight
 from litetext.encoders.student import TextStudent
-from litetext.encoders.token_tables import token_table
 from litetext.errors import OptionError
-from litetext.export.targets.target import INPUTS
+from litetext.export.targets import INPUTS
 from litetext.tokenizer.pruned import kept_tokens
 from litetext.tokenizer.vocabulary import END_ID, PAD_ID, VOCABULARY_SIZE
 
@@ -93,35 +98,28 @@ def _at_length(x: Tensor, length: int) -> Tensor:
 def with_float_linears(student: TextStudent) -> TextStudent:
     """A copy whose quantized linear layers are floating-point ones of the same weights.
 
-    Mobile engines have their own integers for inputs. Weights that are quantized again by output channel are the same.
+    Mobile engines quantize inputs in their own way. Weights that are quantized again by output channel are the same.
     """
     plain = copy.deepcopy(student)
     for part in [plain, *plain.modules()]:
         for name, layer in part.named_children():
             if isinstance(layer, QuantizedLinear):
-                setattr(part, name, _float_linear(layer))
+                linear = nn.Linear(layer.weight.shape[1], layer.weight.shape[0])
+                weight = dequantize_weight(layer.weight, layer.scale)
+                linear.load_state_dict({"weight": weight, "bias": layer.bias})
+                setattr(part, name, linear)
     return plain
 
 
 def with_float_table(student: TextStudent) -> TextStudent:
     """A copy whose token table, if quantized, is a floating-point one of the same numbers."""
-    plain = copy.deepcopy(student)
-    table = plain.token_table
-    if not isinstance(table, QuantizedTable):
-        return plain
-    config = plain.config
-    rank = None if table.up is None else config.rank
-    whole = token_table(config.vocabulary, rank, config.width)
-    state = {"weight": dequantize_table(table.weight, table.scale)}
-    whole.load_state_dict(state if table.up is None else {**state, "up.weight": table.up.weight})
-    plain.token_table = whole
+    plain, table = copy.deepcopy(student), student.token_table
+    if isinstance(table, QuantizedTable):
+        config = plain.config
+        plain.token_table = token_table(config.vocabulary, None if table.up is None else config.rank, config.width)
+        up = {} if table.up is None else {"up.weight": table.up.weight}
+        plain.token_table.load_state_dict({"weight": dequantize_table(table.weight, table.scale), **up})
     return plain
-
-
-def _float_linear(layer: QuantizedLinear) -> nn.Linear:
-    linear = nn.Linear(layer.weight.shape[1], layer.weight.shape[0])
-    linear.load_state_dict({"weight": dequantize_weight(layer.weight, layer.scale), "bias": layer.bias})
-    return linear
 
 
 def export_program(program: ServedProgram, batch: int | None, most: int = 2) -> ExportedProgram:
@@ -146,3 +144,20 @@ def example_inputs(batch: int, length: int) -> tuple[Tensor, Tensor]:
 def open_axes(most: int) -> tuple[dict[int, torch.export.Dim], ...]:
     """For each input, its first axis as a batch of 1 to ``most``."""
     return ({0: torch.export.Dim("batch", min=1, max=most)},) * len(INPUTS)
+
+
+@contextmanager
+def quiet_converter() -> Iterator[None]:
+    """No warnings, log lines or progress bars within the block; errors come through.
+
+    What PyTorch's, ExecuTorch's and Core ML's packages warn of while they are imported and while they convert (untested
+    versions, deprecated functions) is not for our users to fix.
+    """
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,306 @@
+"""Make a student smaller: prune its token table, fold it, factorize the table, quantize; each step is measured."""
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from litetext.checkpoints.schema import QUANTIZED_LEAVES
+from litetext.checkpoints.writer import save_student
+from litetext.encoders.student import StudentEncoder, TextStudent
+from litetext.errors import EncoderError, OptionError
+from litetext.export.bundle import Origin
+from litetext.export.quantize import KINDS, Kind, calibrate, quantize_student
+from litetext.export.table_compression import lower_rank, prune_table
+from litetext.features.compare import Fidelity, compare
+from litetext.features.fingerprint import fingerprint_encoder
+from litetext.prompts.corpus import bundled_corpus
+from litetext.prompts.corpus import Prompt, PromptCorpus
+from litetext.prompts.readers import as_corpus
+from litetext.storage import to_json
+
+if TYPE_CHECKING:
+    from litetext.export.runtime import TextRuntime
+
+CHECKED, CALIBRATED = 1000, 1000  # phrases
+CLOSE = {"mean": 0.999, "p1": 0.995}
+"""Cosines that count as close. Not the least: that of the shipped student's int8 is 0.971 on 4,014 tokens, where it
+keeps all of cgF1 (docs/quantize.md), and it falls with the number of tokens that are compared."""
+
+Prompts = PromptCorpus | str | Path | Iterable[Prompt | Path | str] | None
+StageProgress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A student after a step, compared with the student before all steps.
+
+    Attributes:
+        name: "input", or what was done.
+        parameters: that were learnt; scales of integers are not counted.
+        bytes: of the tensors.
+        fidelity: of its features to those of the input, both computed in float32; None for the input.
+        note: what else there is to say.
+    """
+
+    name: str
+    parameters: int
+    bytes: int
+    fidelity: Fidelity | None = None
+    note: str = ""
+
+    def line(self) -> str:
+        """For people."""
+        line = f"{self.name:<22} {self.parameters / 1e6:>6.2f} M parameters {self.bytes / 1e6:>7.2f} MB"
+        if self.fidelity is not None:
+            cosine = self.fidelity
+            line += f"  cosine mean {cosine.mean:.5f}, 1st percentile {cosine.p1:.5f}, least {cosine.min:.5f}"
+        return f"{line}; {self.note}" if self.note else line
+
+
+@dataclass(frozen=True)
+class CompressionReport:
+    """What each step made smaller, and how close the features stay to those of the student before all steps.
+
+    Attributes:
+        source: what the student was called.
+        steps: the first is the input.
+        calibrated: phrases that the ranges of activations were chosen on.
+        held_out: whether the students were compared on other phrases than these.
+    """
+
+    source: str = ""
+    steps: tuple[Step, ...] = ()
+    calibrated: int = 0
+    held_out: bool = True
+
+    @property
+    def fidelity(self) -> Fidelity:
+        """Of the last step."""
+        fidelity = self.steps[-1].fidelity
+        assert fidelity is not None  # noqa: S101 - there is no report without a step
+        return fidelity
+
+    @property
+    def is_close(self) -> bool:
+        """Whether the cosines of the last step are at least those of `CLOSE`."""
+        return all(getattr(self.fidelity, name) >= least for name, least in CLOSE.items())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For people."""
+        counts = f"compared on {self.fidelity.tokens:,} tokens of {self.fidelity.phrases:,} phrases"
+        if self.calibrated:
+            others = "others" if self.held_out else "the same, there are too few"
+            counts += f"; calibrated on {self.calibrated:,} {others}"
+        return [*(step.line() for step in self.steps), counts]
+
+
+@dataclass(frozen=True, eq=False)
+class Student(StudentEncoder):
+    """A student encoder with the methods that make it smaller; each returns another one, with a report.
+
+    Attributes:
+        report: how it compares with the student that all steps began with; without a step for that one.
+        original: that student; None for itself.
+        corpus: the phrases of the last step, which the next one reads unless it is given others.
+    """
+
+    report: CompressionReport = CompressionReport()
+    original: StudentEncoder | None = None
+    corpus: PromptCorpus | None = None
+
+    @classmethod
+    def of(cls, encoder: Any) -> "Student":
+        """A student as one with these methods.
+
+        Raises:
+            EncoderError: not a student.
+        """
+        if isinstance(encoder, Student):
+            return encoder
+        if not isinstance(encoder, StudentEncoder):
+            raise EncoderError("not a student", where=encoder.name, hint="give a student; distill one of a teacher")
+        return cls(encoder.module, encoder.name)
+
+    def prune(self, prompts: Prompts = None) -> "Student":
+        """With the rows of the token table that phrases need; see `compress`."""
+        return compress(self, prompts, prune=True)
+
+    def fold(self, prompts: Prompts = None) -> "Student":
+        """With RepMixer blocks and their norms as two convolutions each; see `compress`."""
+        return compress(self, prompts, fold=True)
+
+    def low_rank(self, rank: float, prompts: Prompts = None) -> "Student":
+        """With a factorized token table; see `compress`."""
+        return compress(self, prompts, low_rank=rank)
+
+    def quantize(self, kind: str = "int8", prompts: Prompts = None) -> "Student":
+        """With smaller numbers, one of `KINDS`; see `compress`."""
+        return compress(self, prompts, quantize=kind)
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file in our own format, which names the original.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        origin = self.origin()
+        save_student(self.module, path, notes={} if origin is None else {"origin": to_json(asdict(origin))})
+
+    def origin(self) -> Origin | None:
+        """Which student it was made of; None for the original."""
+        if self.original is None:
+            return None
+        return Origin(self.original.name, fingerprint_encoder(self.original), self.report.fidelity)
+
+    def export(self, folder: str | Path, target: str = "onnx", prompts: Prompts = None) -> "TextRuntime":
+        """Write it as a program that needs no PyTorch, and open that; see `export_student`."""
+        from litetext.export.exporter import export_student
+        from litetext.export.runtime import TextRuntime
+
+        texts = draw_texts(_corpus(self, prompts).texts, 500)
+        export_student(self, Path(folder), texts, target=target, origin=self.origin())
+        return TextRuntime.open(folder)
+
+
+def compress(
+    encoder: StudentEncoder,
+    prompts: Prompts = None,
+    *,
+    prune: bool = False,
+    fold: bool = False,
+    low_rank: float | None = None,
+    quantize: str | Kind | None = None,
+    check: int = CHECKED,
+    calibrated: int = CALIBRATED,
+    progress: StageProgress | None = None,
+) -> Student:
+    """Make a student smaller, in the order of the options; after each step compare it with the student given.
+
+    Args:
+        encoder: a student that is not quantized, in any number type; tensors keep it unless they are quantized.
+        prompts: phrases: those whose tokens a pruned table keeps, that weigh the tokens of a factorized one, that
+            ranges of activations are chosen on, and that students are compared on. None for those of the step before,
+            else the bundled corpus.
+        prune: keep only the rows of the token table that the phrases need; they keep their tokens, and so their
+            features bit for bit. Other words fall into smaller pieces.
+        fold: turn RepMixer blocks and their batch norms into two convolutions each, computed in float64.
+        low_rank: factorize the token table: a rank, or below 1 the share of its variance to keep. Of that rank no
+            other table has a smaller error, where each token counts as often as it occurs.
+        quantize: one of `KINDS`; the student is folded first.
+        check: the most phrases that the students are compared on.
+        calibrated: the most phrases that ranges of activations are chosen on; others than these are compared.
+        progress: called with a stage and the share of it that is done, 0..1.
+
+    Raises:
+        EncoderError: not a student, one that is quantized or pruned already, or of that rank already.
+        OptionError: no phrases, no step, or an option makes no sense.
+    """
+    source = Student.of(encoder)
+    if source.module.config.quantized:
+        quantized = source.module.config.describe_quantized()
+        raise EncoderError(f"a quantized student ({quantized})", where=source.name, hint="compress the one before")
+    kind = _kind(quantize)
+    corpus = _corpus(source, prompts)
+    learn, texts = _split(corpus.texts, calibrated if kind is not None and kind.activations == "int8" else 0, check)
+
+    def tell(stage: str) -> Callable[[float], None]:
+        return lambda share: None if progress is None else progress(stage, share)
+
+    steps: list[tuple[str, Callable[[TextStudent], tuple[TextStudent, str]]]] = []
+    if prune:
+        steps.append(("prune", lambda module: prune_table(module, corpus.texts)))
+    if fold:
+        steps.append(("fold", lambda module: (_folded(module), "")))
+    if low_rank is not None:
+        steps.append((f"low rank {low_rank:g}", lambda module: lower_rank(module, corpus, low_rank)))
+    if kind is not None:
+        name = quantize if isinstance(quantize, str) else "quantize"
+        steps.append((name, lambda module: (_quantized(module, kind, learn, tell("calibrating")), "")))
+    if not steps:
+        raise OptionError("nothing to do", hint="prune, fold, low_rank or quantize")
+    original, module = source.original or encoder, source.module
+    reference = _exact(original.module, original.name)
+    rows = list(source.report.steps) or [_step("input", module)]
+    for name, step in steps:
+        module, note = step(module)
+        _check_finite(module, source.name)
+        fidelity = compare(reference, _exact(module, f"{source.name}, {name}"), texts, tell(f"after {name}"))
+        rows.append(_step(name, module, fidelity, note))
+    report = CompressionReport(original.name, tuple(rows), len(learn), not set(learn) & set(texts))
+    return Student(module, source.name, report, original, corpus)
+
+
+def _step(name: str, student: TextStudent, fidelity: Fidelity | None = None, note: str = "") -> Step:
+    size = sum(tensor.nbytes for tensor in student.state_dict().values())
+    return Step(name, count_parameters(student), size, fidelity, note)
+
+
+def count_parameters(student: TextStudent) -> int:
+    """Numbers that a student learnt; two of an int4 table share a byte, and scales of integers are not counted."""
+    return sum(
+        tensor.numel() * (2 if tensor.dtype == torch.uint8 else 1)
+        for name, tensor in student.state_dict().items()
+        if name.rpartition(".")[2] not in QUANTIZED_LEAVES
+    )
+
+
+def draw_texts(texts: Sequence[str], count: int) -> list[str]:
+    """At most so many texts; which ones depends on the texts alone, not on their order.
+
+    Raises:
+        OptionError: the count is not positive.
+    """
+    if count < 1:
+        raise OptionError(f"{count} phrases", hint="give a number of at least 1")
+    return sorted(texts, key=lambda text: hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())[:count]
+
+
+def _corpus(student: Student, prompts: Prompts) -> PromptCorpus:
+    return as_corpus(prompts) if prompts is not None else student.corpus or bundled_corpus()
+
+
+def _split(texts: Sequence[str], learn: int, check: int) -> tuple[list[str], list[str]]:
+    """Phrases to calibrate with and others to compare on; the same only where there is but one."""
+    drawn = draw_texts(texts, learn + check if check > 0 else check)
+    count = min(learn, max(len(drawn) - check, (len(drawn) + 1) // 2))
+    return drawn[:count], drawn[count:][:check] or drawn[:count]
+
+
+def _kind(quantize: str | Kind | None) -> Kind | None:
+    if not isinstance(quantize, str):
+        return quantize
+    if quantize not in KINDS:
+        raise OptionError(f"no way to quantize is called '{quantize}'", hint=f"give {', '.join(KINDS)}")
+    return KINDS[quantize]
+
+
+def _folded(student: TextStudent) -> TextStudent:
+    return student if student.config.folded else student.fold()
+
+
+def _quantized(
+    student: TextStudent, kind: Kind, learn: Sequence[str], progress: Callable[[float], None]
+) -> TextStudent:
+    folded = _folded(student)
+    ranges = calibrate(copy.deepcopy(folded).float(), learn, progress) if kind.activations == "int8" else {}
+    return quantize_student(folded, kind, ranges)
+
+
+def _exact(student: TextStudent, name: str) -> StudentEncoder:
+    """It computes in float32, whatever its number type; integers stay as they are."""
+    return StudentEncoder(copy.deepcopy(student).float(), name)
+
+
+def _check_finite(student: TextStudent, where: str) -> None:
+    for name, tensor in student.state_dict().items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise EncoderError(f"'{name}' is too large for {tensor.dtype}", where=where, hint="give bf16 or fp32")
