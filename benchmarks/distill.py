@@ -14,7 +14,7 @@ depends on their values; each round is one epoch of the same phrases, first the 
   array by row number. It neither clips gradients nor averages weights. Its layers are ours: what makes a layer fast
   makes it fast for both.
 - Ours is `Trainer.take_step` as `litetext distill` runs it: batches of nearly one length, whose padding is masked and
-  not computed; features from a `FeatureCache` on disk (fp16); a second pass only for phrases that have a permutation;
+  not computed; features from a `FeatureStore` on disk (fp16); a second pass only for phrases that have a permutation;
   only token rows that occur are moved; gradients are clipped and weights averaged.
 """
 
@@ -27,23 +27,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from litetext.distillation.distill import prepare_run
+from litetext.distillation.parallel import World
+from litetext.distillation.trainer import RunContext, Trainer
+from litetext.features.manifest import Manifest, Teacher
+from litetext.features.shards import write_shard
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, mse_loss
 
 from benchmarks.command import run
 from benchmarks.machine import saco_prompts
 from litetext.distillation.data import Data, batches_of, epoch_batches, token_lengths
-from litetext.distillation.distill import prepare_run
-from litetext.distillation.parallel import World
 from litetext.distillation.recipe import DistillRecipe
-from litetext.distillation.trainer import RunContext, Trainer
-from litetext.encoders.config import OUTPUT_WIDTH, StudentConfig
+from litetext.encoders.config import OUTPUT_WIDTH, EncoderConfig
 from litetext.encoders.student import TextStudent, build_student
-from litetext.features.manifest import Manifest, Teacher
-from litetext.features.shards import write_shard
-from litetext.features.store import FeatureCache
+from litetext.features.store import FeatureStore
 from litetext.prompts.corpus import Prompt, PromptCorpus
-from litetext.tokenizer.batch import TokenBatch
+from litetext.tokenizer.bpe import TokenBatch
 
 ROUNDS, PHRASES, BATCH = 3, 2048, 256
 CONTEXT, TEACHER_CONTEXT = 16, 32
@@ -64,7 +64,7 @@ class Reference:
 
     @classmethod
     def of(cls, texts: Sequence[str], batch: int) -> "Reference":
-        config = StudentConfig.of("s0", CONTEXT, padding="attended")
+        config = EncoderConfig.of("s0", CONTEXT, padding="attended")
         student = build_student(config, torch.Generator().manual_seed(0))
         features = torch.randn(len(texts), CONTEXT, OUTPUT_WIDTH, generator=torch.Generator().manual_seed(1))
         optimizer = torch.optim.AdamW(student.parameters(), lr=RATE, weight_decay=WEIGHT_DECAY)
@@ -126,7 +126,7 @@ class Ours:
         self.epoch += 1
 
 
-def write_features(texts: Sequence[str], folder: Path) -> FeatureCache:
+def write_features(texts: Sequence[str], folder: Path) -> FeatureStore:
     """A cache of random features of the teacher's true shape, one row for each token."""
     teacher = Teacher("random", "0" * 64, "0" * 64, TEACHER_CONTEXT, OUTPUT_WIDTH)
     manifest = Manifest(teacher, "float16")
@@ -136,7 +136,7 @@ def write_features(texts: Sequence[str], folder: Path) -> FeatureCache:
     folder.mkdir()
     entry = write_shard(folder / manifest.next_name(), texts, rows, teacher.fingerprint)
     manifest.with_shard(entry).write(folder)
-    cache = FeatureCache.open(folder)
+    cache = FeatureStore.open(folder)
     cache.verify()
     return cache
 

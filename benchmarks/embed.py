@@ -12,29 +12,31 @@ import random
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from benchmarks.command import run
 from benchmarks.machine import real_prompts
-from litetext.encoders.teacher import TeacherConfig, TeacherEncoder, build_teacher
+from litetext.encoders.config import PRESETS
+from litetext.encoders.encoder import ModuleEncoder, encode_batch
+from litetext.encoders.teacher import build_teacher
 from litetext.features.embed import embed
-from litetext.features.store import FeatureCache
+from litetext.features.store import FeatureStore
 from litetext.prompts.corpus import Prompt, PromptCorpus
+from litetext.tokenizer.bpe import TokenBatch
 
 PROMPTS, ROUNDS, BATCH = 512, 3, 32
 BLOCKS = 6
 
 
-def naive(teacher: TeacherEncoder, texts: list[str]) -> tuple[float, list[torch.Tensor]]:
+def naive(teacher: ModuleEncoder, texts: list[str]) -> tuple[float, list[torch.Tensor]]:
     """Seconds, and the features [L_i, D] of each text in fp16."""
-    padded = TeacherEncoder(teacher.module, "naive", to_longest=False)
     rows: list[torch.Tensor] = []
     start = time.perf_counter()
     for first in range(0, len(texts), BATCH):
-        features = padded.encode(texts[first : first + BATCH])
-        assert features.values.shape[1] == 32
+        features = encode_batch(teacher.module, TokenBatch.of_texts(texts[first : first + BATCH], 32))
         rows += [values[mask].half() for values, mask in zip(features.values, features.mask, strict=True)]
     return time.perf_counter() - start, rows
 
@@ -44,8 +46,8 @@ def measure(rounds: int = ROUNDS) -> dict[str, object]:
     random.Random(0).shuffle(prompts)
     corpus = PromptCorpus.build(Prompt(prompt) for prompt in prompts[:PROMPTS])
     texts = list(corpus.texts)
-    config = TeacherConfig(blocks=BLOCKS)
-    teacher = TeacherEncoder(build_teacher(config, torch.Generator().manual_seed(0)), "random")
+    config = replace(PRESETS["teacher"], encoder_blocks=BLOCKS)
+    teacher = ModuleEncoder(build_teacher(config, torch.Generator().manual_seed(0)), "random")
     teacher.encode(texts[:BATCH])  # warm
     theirs, ours, worst = [], [], 0.0
     for _ in range(rounds):
@@ -53,7 +55,7 @@ def measure(rounds: int = ROUNDS) -> dict[str, object]:
         theirs.append(len(texts) / seconds)
         with tempfile.TemporaryDirectory() as folder:
             report = embed(corpus, teacher, Path(folder) / "cache")
-            cache = FeatureCache.open(Path(folder) / "cache")
+            cache = FeatureStore.open(Path(folder) / "cache")
             for text, rows in zip(texts, expected, strict=True):
                 difference = (cache.rows(text).float() - rows.float()).abs() / rows.float().abs().clamp(min=1)
                 worst = max(worst, float(difference.max()))

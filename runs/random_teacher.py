@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from litetext.prompts.bundled import bundled_corpus
 
 from litetext.checkpoints.writer import save_encoder
 from litetext.encoders.config import EncoderConfig
@@ -29,6 +28,7 @@ from litetext.evaluation.gold import SUBSETS
 from litetext.micro.phrases import make_pairs
 from litetext.micro.saco import ANNOTATIONS, write_saco
 from litetext.micro.scenes import SceneOptions
+from litetext.prompts.corpus import bundled_corpus
 from litetext.storage import atomic_file, write_text
 
 SIDE, PATCH = 224, 14

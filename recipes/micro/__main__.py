@@ -11,8 +11,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from litetext.checkpoints.pretrained import locate_folder
 from litetext.cli.app import show_progress
+
+from litetext.checkpoints.hub import locate_folder
 from litetext.errors import LiteTextError
 from litetext.storage import only_writer
 from recipes.micro.training import MicroRecipe, train

@@ -13,7 +13,8 @@ import pytest
 
 from litetext.checkpoints.huggingface import HuggingFaceEncoder, load_huggingface
 from litetext.errors import EncoderError, MissingExtraError, OptionError
-from litetext.features.protocol import TextEncoder, pooled_features
+from litetext.features.encode import pooled_features
+from litetext.features.protocol import TextEncoder
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -109,13 +110,13 @@ def test_minilm_satisfies_the_protocol(minilm: HuggingFaceEncoder, minilm_folder
 def test_pooled_features_equal_sentence_transformers(minilm: HuggingFaceEncoder, minilm_folder: Path) -> None:
     sentences = pytest.importorskip("sentence_transformers")
     expected = sentences.SentenceTransformer(str(minilm_folder), device="cpu").encode(TEXTS)
-    features = pooled_features(minilm, TEXTS, batch_size=2)
+    features = pooled_features(minilm, TEXTS, batch_tokens=24)
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     np.testing.assert_allclose(unit, expected, atol=1e-5)
 
 
 def test_padding_changes_nothing(minilm: HuggingFaceEncoder) -> None:
-    together, alone = pooled_features(minilm, TEXTS), pooled_features(minilm, TEXTS, batch_size=1)
+    together, alone = pooled_features(minilm, TEXTS), pooled_features(minilm, TEXTS, batch_tokens=1)
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
@@ -263,7 +264,7 @@ def only_pickled_weights(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "complaint"),
     [
-        (shutil.rmtree, "no such folder"),
+        (shutil.rmtree, "no such file or folder"),
         (without("config.json"), "not a model folder: no config.json in it"),
         (with_config("{"), "is not a valid JSON file"),
         (with_config('{"model_type": "bert", "hidden_size": "wide"}'), "hidden_size"),
@@ -272,7 +273,7 @@ def only_pickled_weights(folder: Path) -> None:
         (only_pickled_weights, r"no file named model\.safetensors"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"1234"), "header too small"),
         (with_changed_config(intermediate_size=48), r"of another shape \(.*intermediate.*\), .*; check config\.json"),
-        (with_changed_config(num_hidden_layers=3), r"16 weights are missing .*layer\.2.*, \.\.\.\)"),
+        (with_changed_config(num_hidden_layers=3), r"16 weights are missing .*layer\.2.* and 13 more\)"),
         (without("*token*"), "tokenizer's files are missing"),
         (
             with_tokenizer(lambda t: t.add_tokens([f"w{n}" for n in range(60)])),
@@ -302,7 +303,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["./some/model", "../model", "a/b/c"])
 def test_a_path_is_not_looked_up_on_the_hub(name: str) -> None:
-    with pytest.raises(EncoderError, match="no such folder"):
+    with pytest.raises(EncoderError, match="no such file or folder"):
         load_huggingface(name, device="cpu")
 
 

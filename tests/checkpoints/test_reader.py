@@ -2,18 +2,19 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from litetext.checkpoints.reader import Checkpoint, open_checkpoint, own_metadata
-from litetext.encoders.config import StudentConfig
+from litetext.checkpoints.reader import Checkpoint, open_checkpoint
+from litetext.encoders.config import EncoderConfig
 from litetext.errors import EncoderError
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
-from litetext.encoders.meta_init import meta_init  # noqa: E402
+from litetext.encoders.layers import meta_init  # noqa: E402
 from tests.encoders.synthetic import (  # noqa: E402
     Student,
     Teacher,
@@ -64,14 +65,11 @@ def test_every_format_is_recognized_and_whole(
     writers: dict[str, Writer], tmp_path: Path, writer: str, want: tuple[str, str, int]
 ) -> None:
     checkpoint = open_checkpoint(writers[writer](tmp_path))
-    assert (checkpoint.format.name, checkpoint.root, checkpoint.sizes.rows) == want
-    assert checkpoint.faults().describe() == ""
-    assert checkpoint.sizes.width == 32
-    assert checkpoint.sizes.vocabulary == 49_408
-    assert ("mixer" in checkpoint.sizes.kinds) == (writer in {"litetext77", "litetext16", "hf-litetext", "mobileclip"})
-    if writer in {"litetext77", "hf-litetext", "mobileclip"}:
-        assert checkpoint.preset is not None
-        assert checkpoint.preset.name == "tiny"
+    layout, is_tiny = checkpoint.layout, writer in {"litetext77", "litetext16", "hf-litetext", "mobileclip"}
+    assert (checkpoint.format.name, checkpoint.root, layout.context_length) == want
+    assert checkpoint.faults() == ""
+    assert (layout.width, layout.vocabulary) == (32, 49_408)
+    assert (layout.name, layout.mixer_blocks) == (("tiny", 2) if is_tiny else ("custom", 0))
 
 
 def test_formats_of_one_student_read_alike(writers: dict[str, Writer], tmp_path: Path) -> None:
@@ -139,7 +137,7 @@ def put(name: str, value: Any) -> Harm:
         (put(f"{ENCODER}transformer.999999.x", torch.ones(2)), ["unexpected (1)", "transformer.999999.x"]),
         (put(f"{ENCODER}transformer.2.pre_norm_ffn.0.bias", torch.ones(2)), ["is [2], not [32]"]),
         (put(f"{ENCODER}positional_embedding.pos_embed.pos_embed", torch.ones(77, 32)), ["not [1, 1, 77, 32]"]),
-        (put(f"{ENCODER}positional_embedding.pos_embed.pos_embed", torch.ones(77)), ["is [77], not [1, 1, 1, 32]"]),
+        (put(f"{ENCODER}positional_embedding.pos_embed.pos_embed", torch.ones(77)), ["is [77], not [1, 1, 2, 32]"]),
         (put(f"{ENCODER}transformer.0.convffn.fc1.weight", torch.ones(128, 32)), ["is [128, 32], not [128, 32, 1, 1]"]),
         (put(f"{ENCODER}final_layer_norm.bias", torch.ones(32).to(torch.int8)), ["is int8, not floating point"]),
     ],
@@ -231,7 +229,7 @@ def test_heads_are_read_from_the_configuration_of_transformers(teacher: Teacher,
         open_checkpoint(tmp_path)
 
 
-OWN = StudentConfig.of("tiny", 77, padding="attended")
+OWN = EncoderConfig.of("tiny", 77, padding="attended")
 
 
 def own_state(student: Student, tmp_path: Path) -> dict[str, Any]:
@@ -239,20 +237,20 @@ def own_state(student: Student, tmp_path: Path) -> dict[str, Any]:
 
 
 def test_our_own_file_says_what_it_is(student: Student, tmp_path: Path) -> None:
-    path = save_safetensors(own_state(student, tmp_path), tmp_path / "x.safetensors", own_metadata(OWN, "student"))
+    path = save_safetensors(own_state(student, tmp_path), tmp_path / "x.safetensors", OWN.metadata())
     checkpoint = open_checkpoint(path)
     assert checkpoint.config() == OWN
-    assert checkpoint.faults().describe() == ""
+    assert checkpoint.faults() == ""
 
 
 @pytest.mark.parametrize(
     ("metadata", "word"),
     [
         ({"format": "pt"}, "without its metadata"),
-        (own_metadata(OWN, "student") | {"litetext": "2"}, "of another version"),
-        (own_metadata(OWN, "student") | {"model": "x"}, "without its metadata"),
-        (own_metadata(OWN, "student") | {"config": "{"}, "configuration makes no sense"),
-        (own_metadata(OWN, "student") | {"config": '{"width": 3}'}, "configuration makes no sense"),
+        (OWN.metadata() | {"litetext": "2"}, "of another version"),
+        (OWN.metadata() | {"model": "teacher"}, "teacher"),
+        (OWN.metadata() | {"config": "{"}, "configuration"),
+        (OWN.metadata() | {"config": '{"width": 3}'}, "configuration"),
     ],
 )
 def test_our_own_file_without_a_good_configuration(
@@ -267,8 +265,8 @@ def test_our_own_file_without_a_good_configuration(
 def test_our_own_configuration_must_agree_with_the_tensors(
     student: Student, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    config = StudentConfig(**{**OWN.__dict__, **changes})
-    path = save_safetensors(own_state(student, tmp_path), tmp_path / "x.safetensors", own_metadata(config, "student"))
+    config = replace(OWN, **changes)
+    path = save_safetensors(own_state(student, tmp_path), tmp_path / "x.safetensors", config.metadata())
     assert "not a whole student in the format 'litetext'" in complaint(open_checkpoint(path))
 
 
@@ -298,5 +296,5 @@ def test_whole_models_of_transformers_are_recognized(tmp_path: Path, name: str, 
     checkpoint = open_checkpoint(path)
     path.unlink()
     assert (checkpoint.format.name, checkpoint.root) == (format_name, root)
-    assert checkpoint.faults().describe() == ""
+    assert checkpoint.faults() == ""
     assert checkpoint.source.size > 2_000_000_000

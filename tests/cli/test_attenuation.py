@@ -14,7 +14,7 @@ from PIL import Image
 
 from litetext.checkpoints.writer import save_student
 from litetext.cli import run
-from litetext.encoders.config import StudentConfig
+from litetext.encoders.config import EncoderConfig
 from litetext.encoders.student import build_student
 from tests.cli.helpers import failure
 from tests.sam3.hosts import WIDTH
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("no_network")]
 
 
 def write_student(path: Path, width: int) -> str:
-    config = replace(StudentConfig.of("tiny", 16, padding="masked"), name="custom", output=width)
+    config = replace(EncoderConfig.of("tiny", 16, padding="masked"), name="custom", output=width)
     save_student(build_student(config, torch.Generator().manual_seed(0)).eval(), path)
     return str(path)
 

@@ -11,12 +11,12 @@ pytest.importorskip("pycocotools")
 import torch
 from PIL import Image
 
-from litetext.checkpoints import shipped
-from litetext.checkpoints.shipped import shipped_folder
+from litetext.checkpoints import hub
+from litetext.checkpoints.hub import shipped_folder
 from litetext.checkpoints.writer import save_student
 from litetext.cli import run
 from litetext.cli.evaluate_commands import student_name
-from litetext.encoders.config import StudentConfig
+from litetext.encoders.config import EncoderConfig
 from litetext.encoders.student import build_student
 from litetext.micro.phrases import make_pairs
 from litetext.micro.saco import write_saco
@@ -42,7 +42,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def save(preset: str, folder: Path) -> Path:
-    config = StudentConfig.of(preset, 16, padding="masked")
+    config = EncoderConfig.of(preset, 16, padding="masked")
     save_student(build_student(config, torch.Generator().manual_seed(0)), folder / "student.safetensors")
     return folder
 
@@ -152,7 +152,7 @@ def test_a_page_takes_the_place_of_ours_only(capsys: pytest.CaptureFixture[str],
 
 
 def test_names_of_shipped_students(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shipped, "SHIPPED", ("toy", "toy-student"))
+    monkeypatch.setattr(hub, "SHIPPED", ("toy", "toy-student"))
     assert student_name("toy") == "toy-student"
     assert student_name("toy-student") == "toy-student"
     assert student_name("./toy") == "./toy"
@@ -167,8 +167,8 @@ def test_the_shipped_student_is_meant(
 ) -> None:
     """`--student toy` opens the shipped toy-student."""
     (student.parent / "toy-student").symlink_to(student)
-    monkeypatch.setattr(shipped, "FOLDER", student.parent)
-    monkeypatch.setattr(shipped, "SHIPPED", ("toy-student",))
+    monkeypatch.setattr(hub, "FOLDER", student.parent)
+    monkeypatch.setattr(hub, "SHIPPED", ("toy-student",))
     assert run(typed(host_folder, "toy", "--pairs", "6", "--json")) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["student"]["name"] == "toy-student"

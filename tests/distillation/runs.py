@@ -8,10 +8,11 @@ import torch
 from safetensors import safe_open
 
 from litetext.distillation.recipe import DistillRecipe
-from litetext.encoders.teacher import TeacherConfig, TeacherEncoder, build_teacher
+from litetext.encoders.encoder import ModuleEncoder
+from litetext.encoders.teacher import build_teacher
 from litetext.features.embed import embed
 from tests.distillation.corpora import corpus_of
-from tests.encoders.students import generator
+from tests.encoders.students import generator, teacher_config
 
 ADJECTIVES, NOUNS = ("red", "big", "old"), ("dog", "cat", "car", "cup")
 PHRASES = [
@@ -23,7 +24,7 @@ PHRASES = [
 
 def make_cache(folder: Path, width: int = 8) -> Path:
     """Features of 17 phrases."""
-    teacher = TeacherEncoder(build_teacher(TeacherConfig(16, 2, 1, output=width), generator()), "tiny")
+    teacher = ModuleEncoder(build_teacher(teacher_config(16, 2, 1, output=width), generator()), "tiny")
     embed(corpus_of(PHRASES), teacher, folder)
     return folder
 

@@ -1,17 +1,25 @@
 """Students and teachers with weights that hide no mistake, for the tests of everything that runs or loads them."""
 
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from litetext.encoders.config import Padding, StudentConfig
+from litetext.checkpoints.formats import FORMATS
+from litetext.checkpoints.schema import UNUSED
+from litetext.encoders.config import PRESETS, EncoderConfig, Padding
 from litetext.encoders.student import TextStudent, build_student
-from litetext.encoders.teacher import TeacherConfig
 
 Module = TypeVar("Module", bound=nn.Module)
 VOCABULARY = 600
-TINY_TEACHER = TeacherConfig(width=32, heads=4, blocks=3)
+
+
+def teacher_config(width: int, heads: int, blocks: int, **changes: Any) -> EncoderConfig:
+    return replace(PRESETS["teacher"], width=width, heads=heads, encoder_blocks=blocks, projection=0, **changes)
+
+
+TINY_TEACHER = teacher_config(32, 4, 3)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -33,9 +41,8 @@ def disturb(module: Module, seed: int = 0) -> Module:
 
 
 def tiny_student(padding: Padding, seed: int = 0, **changes: Any) -> TextStudent:
-    config = StudentConfig.of("tiny", padding=padding, vocabulary=VOCABULARY)
-    sizes = {**config.__dict__, **changes}
-    return disturb(build_student(StudentConfig(**sizes), generator(seed)), seed).eval()
+    config = replace(EncoderConfig.of("tiny", padding=padding, vocabulary=VOCABULARY), **changes)
+    return disturb(build_student(config, generator(seed)), seed).eval()
 
 
 def random_ids(batch: int, length: int, vocabulary: int, seed: int = 0) -> Tensor:
@@ -48,47 +55,9 @@ def prefix_mask(lengths: list[int], length: int) -> Tensor:
 
 def state_of_huggingface(model: nn.Module, projector: nn.Linear) -> dict[str, Tensor]:
     """The weights of transformers' `Sam3LiteTextTextModel` and SAM3's projector under our names."""
-    state = dict(model.state_dict())
-    ours = {f"projector.{name}": tensor for name, tensor in projector.state_dict().items()}
-    ours["token_table.weight"] = state["embeddings.token_embedding.weight"]
-    ours["positions"] = state["embeddings.position_embedding.position_embedding"][0, 0]
-    parts = {
-        "layer_norm1": "attention_norm",
-        "layer_norm2": "ffn_norm",
-        "self_attn.out_proj": "out",
-        "mlp.fc1": "fc1",
-        "mlp.fc2": "fc2",
-        "token_mixer.reference_batchnorm": "mixer_norm",
-        "token_mixer.mixer.batchnorm_skip": "mixer_skip",
-        "token_mixer.mixer.conv": "mixer_conv",
-        "token_mixer.mixer.batchnorm_conv": "mixer_conv_norm",
-        "token_mixer.layer_scale": "mixer_scale",
-        "conv_feed_forward.depthwise_conv": "ffn_conv",
-        "conv_feed_forward.depthwise_batchnorm": "ffn_conv_norm",
-        "conv_feed_forward.mlp.fc1": "fc1",
-        "conv_feed_forward.mlp.fc2": "fc2",
-        "layer_scale": "ffn_scale",
-    }
-    for key, tensor in state.items():
-        if key.startswith("final_layer_norm"):
-            ours[key.replace("final_layer_norm", "final_norm")] = tensor
-        elif key.startswith("layers."):
-            _, index, rest = key.split(".", 2)
-            part, _, leaf = (rest, "", "") if rest.endswith("layer_scale") else rest.rpartition(".")
-            if part in parts:
-                ours[".".join(filter(None, ("blocks", index, parts[part], leaf)))] = _shaped(part, tensor)
-    for index in range(model.config.num_hidden_layers):
-        for leaf in ("weight", "bias"):
-            keys = [f"layers.{index}.self_attn.{name}_proj.{leaf}" for name in "qkv"]
-            if keys[0] in state:
-                ours[f"blocks.{index}.qkv.{leaf}"] = torch.cat([state[key] for key in keys])
-    return ours
-
-
-def _shaped(part: str, tensor: Tensor) -> Tensor:
-    """Two-dimensional convolutions over one row of tokens, as the one-dimensional ones and linear layers they are."""
-    if part.endswith("layer_scale"):
-        return tensor.flatten()
-    if tensor.ndim == 4:
-        return tensor[:, :, 0, 0] if part.startswith("conv_feed_forward.mlp") else tensor[:, :, 0]
-    return tensor
+    row = next(row for row in FORMATS if row.name == "sam3-litetext-transformers")
+    state = {f"text_encoder.{name}": tensor for name, tensor in model.state_dict().items()}
+    state |= {f"text_projection.{name}": tensor for name, tensor in projector.state_dict().items()}
+    kinds = ["encoder" if hasattr(layer, "self_attn") else "mixer" for layer in model.layers]
+    rules = [rule for rule in row.rules(kinds) if rule.ours != UNUSED]
+    return {rule.ours: rule.change.load([state[name] for name in rule.theirs]) for rule in rules}

@@ -4,22 +4,26 @@ import importlib
 import importlib.util
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from litetext.checkpoints.schema import count_parameters
 from litetext.encoders.config import PRESETS
 from litetext.errors import OptionError
 from litetext.features.protocol import TextEncoder
-from litetext.tokenizer.batch import TokenBatch
+from litetext.tokenizer.bpe import TokenBatch
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 from torch import nn  # noqa: E402
 
-from litetext.encoders.teacher import TeacherConfig, TeacherEncoder, TextTeacher, build_teacher  # noqa: E402
-from tests.encoders.students import TINY_TEACHER, disturb, generator, random_ids  # noqa: E402
+from litetext.encoders.encoder import ModuleEncoder, encode_batch  # noqa: E402
+from litetext.encoders.layers import meta_init  # noqa: E402
+from litetext.encoders.teacher import TextTeacher, build_teacher  # noqa: E402
+from tests.encoders.students import TINY_TEACHER, disturb, generator, random_ids, teacher_config  # noqa: E402
 
 pytestmark = pytest.mark.torch
 TEXTS = ["dog", "a white dog on the left of a red car", "", "two cats"]
@@ -31,18 +35,17 @@ def teacher() -> TextTeacher:
 
 
 def test_the_real_teacher_has_the_parameters_of_the_table_without_the_unused() -> None:
-    with torch.device("meta"):
-        teacher = TextTeacher.of(TeacherConfig())
-    unused = PRESETS["teacher"].parts()["unused_projection"]
-    assert sum(parameter.numel() for parameter in teacher.parameters()) == PRESETS["teacher"].parameters() - unused
-    assert teacher.config == TeacherConfig(1024, 16, 24, 32, 49_408, 256)
+    with meta_init():
+        teacher = TextTeacher(PRESETS["teacher"])
+    assert sum(parameter.numel() for parameter in teacher.parameters()) == count_parameters(teacher.config)
+    assert teacher.config == replace(PRESETS["teacher"], projection=0)
 
 
 def test_a_teacher_made_on_meta_is_whole_once_its_weights_are_loaded(teacher: TextTeacher) -> None:
     with torch.device("meta"):
-        other = TextTeacher.of(TINY_TEACHER)
+        other = TextTeacher(TINY_TEACHER)
     other.load_state_dict(teacher.state_dict(), strict=True, assign=True)
-    got, want = (TeacherEncoder(module, "tiny").encode(TEXTS) for module in (other.to("cpu"), teacher))
+    got, want = (ModuleEncoder(module, "tiny").encode(TEXTS) for module in (other.to("cpu"), teacher))
     assert torch.equal(got.values, want.values)
 
 
@@ -56,14 +59,14 @@ def test_equals_the_text_side_of_a_sam3_host(teacher: TextTeacher) -> None:
     batch = TokenBatch.of_texts(TEXTS, 32)
     ids, mask = torch.from_numpy(batch.ids), torch.from_numpy(batch.mask)
     want = teacher.projector(tower.eval()(input_ids=ids, attention_mask=mask).last_hidden_state)
-    got = TeacherEncoder(teacher, "tiny").encode(TEXTS)
+    got = ModuleEncoder(teacher, "tiny").encode(TEXTS)
     for row, length in enumerate(got.mask.sum(1).tolist()):
         torch.testing.assert_close(got.values[row, :length], want[row, :length], atol=1e-5, rtol=0)
 
 
 def test_the_longest_prompt_is_as_good_as_the_whole_context(teacher: TextTeacher) -> None:
-    shorter: TextEncoder = TeacherEncoder(teacher, "tiny")
-    got, want = shorter.encode(TEXTS), TeacherEncoder(teacher, "tiny", to_longest=False).encode(TEXTS)
+    shorter: TextEncoder = ModuleEncoder(teacher, "tiny")
+    got, want = shorter.encode(TEXTS), encode_batch(teacher, TokenBatch.of_texts(TEXTS, 32))
     assert (shorter.name, shorter.context_length, shorter.width) == ("tiny", 32, 256)
     assert got.values.shape == (4, 12, 256)
     assert want.values.shape == (4, 32, 256)
@@ -74,30 +77,17 @@ def test_the_longest_prompt_is_as_good_as_the_whole_context(teacher: TextTeacher
 
 
 def test_long_texts_are_cut_off(teacher: TextTeacher) -> None:
-    assert TeacherEncoder(teacher, "tiny").encode(["dog " * 50]).values.shape == (1, 32, 256)
+    assert ModuleEncoder(teacher, "tiny").encode(["dog " * 50]).values.shape == (1, 32, 256)
 
 
-@pytest.mark.parametrize("texts", [[], "dog", ["dog", 3]])
+@pytest.mark.parametrize("texts", [[], 3, ["dog", 3]])
 def test_what_is_no_list_of_texts_is_refused(teacher: TextTeacher, texts: Any) -> None:
     with pytest.raises(OptionError):
-        TeacherEncoder(teacher, "tiny").encode(texts)
-
-
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        ({"width": 100}, "a width of 100 for 16 heads"),
-        ({"context_length": 1}, "context_length is 1"),
-        ({"blocks": -1}, "blocks is -1"),
-    ],
-)
-def test_sizes_without_sense_are_refused(change: dict[str, int], complaint: str) -> None:
-    with pytest.raises(OptionError, match=complaint):
-        TeacherConfig(**change)
+        ModuleEncoder(teacher, "tiny").encode(texts)
 
 
 def test_the_generator_is_the_only_source_of_randomness() -> None:
-    config = TeacherConfig(width=16, heads=2, blocks=1, vocabulary=99)
+    config = teacher_config(16, 2, 1, vocabulary=99)
     before = torch.random.get_rng_state()
     first, second, other = (build_teacher(config, generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(before, torch.random.get_rng_state())
@@ -131,7 +121,7 @@ def load_teacher(oracle: nn.Module, teacher: TextTeacher) -> None:
     for leaf in ("weight", "bias"):
         state[f"resizer.{leaf}"] = teacher.projector.state_dict()[leaf]
         state[f"encoder.ln_final.{leaf}"] = ours[f"final_layer_norm.{leaf}"]
-        for index in range(teacher.config.blocks):
+        for index in range(teacher.config.encoder_blocks):
             from_, to = f"encoder.layers.{index}", f"encoder.transformer.resblocks.{index}"
             fused = [ours[f"{from_}.self_attn.{name}_proj.{leaf}"] for name in "qkv"]
             state[f"{to}.attn.in_proj_{leaf}"] = torch.cat(fused)
@@ -147,7 +137,7 @@ def load_teacher(oracle: nn.Module, teacher: TextTeacher) -> None:
 @torch.no_grad()
 def test_equals_the_sam3_package(monkeypatch: pytest.MonkeyPatch) -> None:
     module = sam3_text_encoder(monkeypatch)
-    config = TeacherConfig(width=128, heads=4, blocks=6)
+    config = teacher_config(128, 4, 6)
     teacher = disturb(build_teacher(config, generator()))
     batch = TokenBatch.of_texts([*TEXTS, "dog " * 50], 32)
     with torch.random.fork_rng():
@@ -157,7 +147,7 @@ def test_equals_the_sam3_package(monkeypatch: pytest.MonkeyPatch) -> None:
     load_teacher(oracle, teacher)
     padding, memory, _ = oracle([*TEXTS, "dog " * 50], device=torch.device("cpu"))
     want = memory.transpose(0, 1)
-    got = TeacherEncoder(teacher, "tiny", to_longest=False).encode(batch)
+    got = encode_batch(teacher, batch)
     assert torch.equal(got.mask, ~padding)
     torch.testing.assert_close(got.values, want, atol=1e-5, rtol=0)
     ids = random_ids(3, 32, 49_408)

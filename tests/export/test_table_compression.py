@@ -7,8 +7,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from litetext.prompts.corpus import bundled_corpus  # noqa: E402
-
 from litetext.encoders.config import EncoderConfig  # noqa: E402
 from litetext.encoders.student import StudentEncoder  # noqa: E402
 from litetext.errors import EncoderError, OptionError  # noqa: E402
@@ -25,9 +23,8 @@ from litetext.export.table_compression import (  # noqa: E402
     split_rows,
     whole_table,
 )
-from litetext.prompts.corpus import Prompt, PromptCorpus  # noqa: E402
-from litetext.tokenizer.bpe import TokenBatch  # noqa: E402
-from litetext.tokenizer.bpe import clip_tokenizer  # noqa: E402
+from litetext.prompts.corpus import Prompt, PromptCorpus, bundled_corpus  # noqa: E402
+from litetext.tokenizer.bpe import TokenBatch, clip_tokenizer  # noqa: E402
 from litetext.tokenizer.pruned import KeptTokens  # noqa: E402
 from litetext.tokenizer.vocabulary import END_ID, START_ID, VOCABULARY_SIZE  # noqa: E402
 from tests.encoders.students import tiny_student  # noqa: E402

@@ -10,17 +10,18 @@ import pytest
 pytest.importorskip("torch")
 import torch
 
+from litetext.encoders.encoder import ModuleEncoder, encode_batch
 from litetext.encoders.student import StudentEncoder
-from litetext.encoders.teacher import TeacherConfig, TeacherEncoder, build_teacher
+from litetext.encoders.teacher import build_teacher
 from litetext.errors import CacheError, EncoderError, OptionError, OutputError
 from litetext.features import embed as module
 from litetext.features.embed import embed
 from litetext.features.protocol import TextEncoder, TextFeatures
 from litetext.features.store import FeatureStore
 from litetext.prompts.corpus import Prompt, PromptCorpus
-from litetext.tokenizer.bpe import clip_tokenizer
+from litetext.tokenizer.bpe import TokenBatch, clip_tokenizer
 from tests.distillation.corpora import corpus_of, files_of, letters, open_folder
-from tests.encoders.students import generator, tiny_student
+from tests.encoders.students import generator, teacher_config, tiny_student
 
 pytestmark = pytest.mark.torch
 
@@ -29,8 +30,8 @@ WORDS = ["a", "dog", "white dog", "a red car", "the man to the left of the woman
 
 
 @pytest.fixture(scope="module")
-def teacher() -> TeacherEncoder:
-    return TeacherEncoder(build_teacher(TeacherConfig(16, 2, 2, output=8), generator()), "tiny")
+def teacher() -> ModuleEncoder:
+    return ModuleEncoder(build_teacher(teacher_config(16, 2, 2, output=8), generator()), "tiny")
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,10 @@ class Spy:
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
-def test_the_same_features_as_the_naive_loop_padded_to_32(teacher: TeacherEncoder, tmp_path: Path, dtype: str) -> None:
+def test_the_same_features_as_the_naive_loop_padded_to_32(teacher: ModuleEncoder, tmp_path: Path, dtype: str) -> None:
     corpus = corpus_of(WORDS)
     store = embed(corpus, teacher, tmp_path / "cache", dtype=dtype, **SMALL)
-    naive = TeacherEncoder(teacher.module, "naive", to_longest=False).encode(WORDS)
+    naive = encode_batch(teacher.module, TokenBatch.of_texts(WORDS, teacher.context_length))
     cache = FeatureStore.open(tmp_path / "cache")
     found = cache.features(WORDS)
     lengths = np.minimum(clip_tokenizer().encode(WORDS).lengths, 32)
@@ -72,7 +73,7 @@ def test_the_same_features_as_the_naive_loop_padded_to_32(teacher: TeacherEncode
     assert found.values.abs().max() > 0.1
 
 
-def test_padding_costs_nothing(teacher: TeacherEncoder, tmp_path: Path) -> None:
+def test_padding_costs_nothing(teacher: ModuleEncoder, tmp_path: Path) -> None:
     spy = Spy(teacher, teacher.module)
     texts = letters(200)
     embed(corpus_of(texts), spy, tmp_path / "cache", **SMALL)
@@ -98,7 +99,7 @@ def test_an_encoder_that_reads_its_padding_is_asked_for_the_whole_context(tmp_pa
     torch.testing.assert_close(found.values[found.mask], expected.values[expected.mask], atol=2e-3, rtol=2e-3)
 
 
-def test_the_order_of_the_corpus_changes_no_byte(teacher: TeacherEncoder, tmp_path: Path) -> None:
+def test_the_order_of_the_corpus_changes_no_byte(teacher: ModuleEncoder, tmp_path: Path) -> None:
     texts = letters(60)
     embed(corpus_of(texts), teacher, tmp_path / "a", **SMALL)
     embed(corpus_of(texts[::-1]), teacher, tmp_path / "b", **SMALL)
@@ -106,7 +107,7 @@ def test_the_order_of_the_corpus_changes_no_byte(teacher: TeacherEncoder, tmp_pa
     assert len(files_of(tmp_path / "a")) > 4
 
 
-def test_a_second_time_nothing_is_done(teacher: TeacherEncoder, tmp_path: Path) -> None:
+def test_a_second_time_nothing_is_done(teacher: ModuleEncoder, tmp_path: Path) -> None:
     corpus = corpus_of(WORDS)
     assert embed(corpus, teacher, tmp_path / "cache", **SMALL).report["embedded"] == len(WORDS)
     before = files_of(tmp_path / "cache")
@@ -118,7 +119,7 @@ def test_a_second_time_nothing_is_done(teacher: TeacherEncoder, tmp_path: Path) 
     assert files_of(tmp_path / "cache") == before
 
 
-def test_a_corpus_that_has_grown_adds_only_what_is_new(teacher: TeacherEncoder, tmp_path: Path) -> None:
+def test_a_corpus_that_has_grown_adds_only_what_is_new(teacher: ModuleEncoder, tmp_path: Path) -> None:
     embed(corpus_of(letters(20)), teacher, tmp_path / "cache", **SMALL)
     old = files_of(tmp_path / "cache")
     store = embed(corpus_of(letters(50)), teacher, tmp_path / "cache", **SMALL)
@@ -130,7 +131,7 @@ def test_a_corpus_that_has_grown_adds_only_what_is_new(teacher: TeacherEncoder, 
     assert sorted(cache.phrases) == sorted(letters(50))
 
 
-def test_progress_ends_at_one(teacher: TeacherEncoder, tmp_path: Path) -> None:
+def test_progress_ends_at_one(teacher: ModuleEncoder, tmp_path: Path) -> None:
     shares: list[float] = []
     embed(
         corpus_of(letters(60)), teacher, tmp_path / "cache", **SMALL, progress=lambda stage, share: shares.append(share)
@@ -140,10 +141,10 @@ def test_progress_ends_at_one(teacher: TeacherEncoder, tmp_path: Path) -> None:
     assert len(shares) > 2
 
 
-def test_another_teacher_is_refused(teacher: TeacherEncoder, tmp_path: Path) -> None:
+def test_another_teacher_is_refused(teacher: ModuleEncoder, tmp_path: Path) -> None:
     embed(corpus_of(WORDS[:3]), teacher, tmp_path / "cache", **SMALL)
     before = files_of(tmp_path / "cache")
-    other = TeacherEncoder(build_teacher(TeacherConfig(16, 2, 2, output=8), generator(1)), "other")
+    other = ModuleEncoder(build_teacher(teacher_config(16, 2, 2, output=8), generator(1)), "other")
     with pytest.raises(CacheError, match=r"'tiny', context 32, .*'other'"):
         embed(corpus_of(WORDS), other, tmp_path / "cache", **SMALL)
     with pytest.raises(CacheError, match="fp16, not bf16"):
@@ -151,13 +152,13 @@ def test_another_teacher_is_refused(teacher: TeacherEncoder, tmp_path: Path) -> 
     assert files_of(tmp_path / "cache") == before
 
 
-def test_the_same_teacher_by_another_name_goes_on(teacher: TeacherEncoder, tmp_path: Path) -> None:
+def test_the_same_teacher_by_another_name_goes_on(teacher: ModuleEncoder, tmp_path: Path) -> None:
     embed(corpus_of(WORDS[:3]), teacher, tmp_path / "cache", **SMALL)
-    renamed = TeacherEncoder(teacher.module, "renamed")
+    renamed = ModuleEncoder(teacher.module, "renamed")
     assert embed(corpus_of(WORDS), renamed, tmp_path / "cache", **SMALL).report["embedded"] == len(WORDS) - 3
 
 
-def test_a_folder_with_other_files_is_refused_and_left_alone(teacher: TeacherEncoder, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused_and_left_alone(teacher: ModuleEncoder, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     (tmp_path / ".manifest.json.abc").write_text("")
     with pytest.raises(CacheError, match="other files"):
@@ -167,7 +168,7 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(teacher: TeacherEnc
         embed(corpus_of(WORDS), teacher, tmp_path / "thesis.txt", **SMALL)
 
 
-def test_leftovers_of_a_kill_are_removed(teacher: TeacherEncoder, tmp_path: Path) -> None:
+def test_leftovers_of_a_kill_are_removed(teacher: ModuleEncoder, tmp_path: Path) -> None:
     embed(corpus_of(letters(60)), teacher, tmp_path, **SMALL)
     whole = files_of(tmp_path)
     for name in (".manifest.json.x1", ".shard-00001.safetensors.y2", "shard-00077.safetensors"):
@@ -177,7 +178,7 @@ def test_leftovers_of_a_kill_are_removed(teacher: TeacherEncoder, tmp_path: Path
     assert files_of(tmp_path) == whole | {"notes.txt": b"mine"}
 
 
-def test_a_deleted_shard_is_computed_anew_bit_for_bit(teacher: TeacherEncoder, tmp_path: Path) -> None:
+def test_a_deleted_shard_is_computed_anew_bit_for_bit(teacher: ModuleEncoder, tmp_path: Path) -> None:
     embed(corpus_of(letters(60)), teacher, tmp_path, **SMALL)
     whole = files_of(tmp_path)
     (tmp_path / "shard-00001.safetensors").unlink()
@@ -187,7 +188,7 @@ def test_a_deleted_shard_is_computed_anew_bit_for_bit(teacher: TeacherEncoder, t
     assert files_of(tmp_path) == whole
 
 
-def test_a_damaged_shard_is_refused_before_anything_is_added(teacher: TeacherEncoder, tmp_path: Path) -> None:
+def test_a_damaged_shard_is_refused_before_anything_is_added(teacher: ModuleEncoder, tmp_path: Path) -> None:
     embed(corpus_of(letters(60)), teacher, tmp_path, **SMALL)
     path = tmp_path / "shard-00001.safetensors"
     data = bytearray(path.read_bytes())
@@ -199,7 +200,7 @@ def test_a_damaged_shard_is_refused_before_anything_is_added(teacher: TeacherEnc
     assert files_of(tmp_path) == before
 
 
-def test_a_second_writer_is_refused(teacher: TeacherEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_writer_is_refused(teacher: ModuleEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fcntl = pytest.importorskip("fcntl")
     with open_folder(tmp_path) as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -214,7 +215,7 @@ def test_a_second_writer_is_refused(teacher: TeacherEncoder, tmp_path: Path, mon
 
 
 def test_a_file_system_without_locks_does(
-    teacher: TeacherEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    teacher: ModuleEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise OSError(95, "Operation not supported")
@@ -224,7 +225,7 @@ def test_a_file_system_without_locks_does(
 
 
 def test_a_full_disk_keeps_what_is_done(
-    teacher: TeacherEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    teacher: ModuleEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import os
 
@@ -311,7 +312,7 @@ def test_options_that_make_no_sense_are_refused(tmp_path: Path, changes: dict, m
     assert not (tmp_path / "cache").exists()
 
 
-def test_prompts_count_once_however_often_they_occur(teacher: TeacherEncoder, tmp_path: Path) -> None:
+def test_prompts_count_once_however_often_they_occur(teacher: ModuleEncoder, tmp_path: Path) -> None:
     corpus = PromptCorpus.build([Prompt("White  Dog", 3, "a"), Prompt("white dog", 1, "b"), Prompt("cat", 1, "a")])
     report = embed(corpus, teacher, tmp_path, **SMALL).report
     assert (report["corpus"], report["embedded"]) == (2, 2)

@@ -11,14 +11,15 @@ import torch
 from torch import nn
 
 from litetext.checkpoints.huggingface import load_huggingface
+from litetext.encoders.encoder import ModuleEncoder
 from litetext.encoders.student import StudentEncoder
-from litetext.encoders.teacher import TeacherConfig, TeacherEncoder, build_teacher
+from litetext.encoders.teacher import build_teacher
 from litetext.errors import EncoderError
 from litetext.features.fingerprint import fingerprint_encoder, fingerprint_tokenizer
 from litetext.features.protocol import TextFeatures
 from tests.auditing.fakes import FakeEncoder
 from tests.checkpoints.test_huggingface import bert, clip_text, letters_tokenizer, save, words_tokenizer
-from tests.encoders.students import generator, tiny_student
+from tests.encoders.students import generator, teacher_config, tiny_student
 
 pytestmark = pytest.mark.torch
 
@@ -71,8 +72,8 @@ def test_what_weights_do_not_say_counts() -> None:
 
 
 def test_the_teacher_by_heads() -> None:
-    configs = (TeacherConfig(16, 2, 2, output=8), TeacherConfig(16, 4, 2, output=8))
-    assert len({fingerprint_encoder(TeacherEncoder(build_teacher(c, generator()), "t")) for c in configs}) == 2
+    configs = (teacher_config(16, 2, 2, output=8), teacher_config(16, 4, 2, output=8))
+    assert len({fingerprint_encoder(ModuleEncoder(build_teacher(c, generator()), "t")) for c in configs}) == 2
 
 
 def test_context_and_tokenizer_of_a_hugging_face_model_count(tmp_path: Path) -> None:

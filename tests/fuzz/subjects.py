@@ -143,7 +143,7 @@ def _load_array(folder: Path) -> str:
 
 
 def _make_checkpoints(folder: Path) -> None:
-    from litetext.checkpoints.shipped import shipped_folder
+    from litetext.checkpoints.hub import shipped_folder
     from tests.encoders.synthetic import TINY, TINY_TEACHER, Student, Teacher, every_format
 
     student = shipped_folder("micro-student-xs")
@@ -163,7 +163,9 @@ def _make_bank(folder: Path) -> None:
     (folder / "phrases.txt").write_text("\n".join(PHRASES), "utf-8")
     for number in ("fp16", "int8"):
         name = str(folder / f"{number}.safetensors")
-        _check(run(["bank", str(folder / "phrases.txt"), "-o", name, "--text-encoder", "micro", "--store-dtype", number]))
+        _check(
+            run(["bank", str(folder / "phrases.txt"), "-o", name, "--text-encoder", "micro", "--store-dtype", number])
+        )
 
 
 def _read_bank(folder: Path) -> str:
@@ -189,16 +191,16 @@ def _make_store(folder: Path) -> None:
 
 
 def _read_store(folder: Path) -> str:
-    from litetext.features.store import FeatureCache
+    from litetext.features.store import FeatureStore
 
-    features = FeatureCache.open(folder / "store").features(PHRASES)
+    features = FeatureStore.open(folder / "store").features(PHRASES)
     return digest(features.values.float().numpy(), features.mask.numpy())
 
 
 def _make_recipes(folder: Path) -> None:
     (folder / "a.toml").write_text(
-        '[student]\npreset = "xs"\ncontext_length = 16\n[data]\ncache = "store"\nsources = ["a.txt"]\n'
-        "[losses]\nmse = 1.0\ncosine = 0.5\n[training]\nbatch = 8\nepochs = 2\n",
+        'preset = "xs"\ncontext_length = 16\nfeatures = "store"\nsources = ["a.txt"]\n'
+        "batch_size = 8\nepochs = 2\n[losses]\nmse = 1.0\ncosine = 0.5\n",
         "utf-8",
     )
 

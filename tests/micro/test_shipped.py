@@ -7,10 +7,10 @@ pytest.importorskip("transformers")
 pytest.importorskip("pycocotools")
 
 
-from litetext.checkpoints import shipped
+from litetext.checkpoints import hub
+from litetext.checkpoints.hub import shipped_folder
+from litetext.checkpoints.inspection import measure_encoder
 from litetext.checkpoints.load import load_encoder
-from litetext.checkpoints.shipped import shipped_folder
-from litetext.checkpoints.size import measure_encoder
 from litetext.micro.evaluation import compare_orders, evaluate_pairs, refused_share
 from litetext.micro.model import SIZE, micro_config
 from litetext.micro.phrases import make_pairs
@@ -18,7 +18,7 @@ from litetext.micro.scenes import SceneOptions
 from litetext.sam3.segmenter import Segmenter
 
 pytestmark = pytest.mark.torch
-FOLDER = shipped.FOLDER / "micro"
+FOLDER = hub.FOLDER / "micro"
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,14 @@
 """Advice: what the measured figures say about the size of a text encoder, each sentence with the figures behind it."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from litetext.auditing.attenuation import KINDS, AttenuationStats
 from litetext.auditing.counting import Counts, VocabularyUse, smallest_context, use_of_context
 from litetext.auditing.geometry import GeometryStats
 from litetext.auditing.paper import GOLD_CGF1
+from litetext.checkpoints.schema import count_parameters
 from litetext.encoders.config import PRESETS, STUDENTS
 
 RELEASED_CONTEXT = 16
@@ -104,8 +105,8 @@ def _context(lengths: Counts, limit: float) -> Advice:
 def _vocabulary(use: VocabularyUse) -> Advice:
     saved = use.closure_saves
     parts = ", ".join(
-        f"{_millions(saved[preset.name])} of {preset.name.upper()}'s {_millions(preset.parameters())}"
-        f" ({percent(saved[preset.name] / preset.parameters())})"
+        f"{_millions(saved[preset.name])} of {preset.name.upper()}'s {_millions(count_parameters(preset))}"
+        f" ({percent(saved[preset.name] / count_parameters(preset))})"
         for preset in STUDENTS
     )
     text = (
@@ -174,22 +175,23 @@ def _attenuation(stats: AttenuationStats) -> Iterator[Advice]:
 
 
 def _student(lengths: Counts, limit: float, vocabulary: VocabularyUse) -> Advice:
-    teacher, student = PRESETS["teacher"], PRESETS["s0"]
+    teacher = count_parameters(PRESETS["teacher"])
     truncated = {value: use_of_context(lengths, value).truncated for value in (RELEASED_CONTEXT, TEACHER_CONTEXT)}
     fitting = [value for value, share in truncated.items() if share <= limit]
     context = fitting[0] if fitting else TEACHER_CONTEXT
-    whole, pruned = student.parameters(context), student.parameters(context, vocabulary=vocabulary.closure)
+    student = replace(PRESETS["s0"], context_length=context)
+    whole, pruned = count_parameters(student), count_parameters(replace(student, vocabulary=vocabulary.closure))
     text = (
-        f"Start from S0 ({student.title}) at context {context}, which truncates {percent(truncated[context])}: "
-        f"{_millions(whole)} parameters against the teacher's {_millions(teacher.parameters())} "
-        f"({percent(1 - whole / teacher.parameters())} fewer), {_millions(pruned)} with the vocabulary pruned. On "
+        f"Start from S0 (MobileCLIP-S0) at context {context}, which truncates {percent(truncated[context])}: "
+        f"{_millions(whole)} parameters against the teacher's {_millions(teacher)} "
+        f"({percent(1 - whole / teacher)} fewer), {_millions(pruned)} with the vocabulary pruned. On "
         f"SA-Co Gold its authors measured cgF1 {GOLD_CGF1['s0']} for it, {GOLD_CGF1['teacher']} for SAM3; S1 and L "
         f"gain {GOLD_CGF1['s1'] - GOLD_CGF1['s0']:.2f} and {GOLD_CGF1['l'] - GOLD_CGF1['s0']:.2f}."
     )
     if not fitting:
         text += f" More than {percent(limit)} of these prompts are longer than SAM3 itself reads: shorten them."
     figures = {f"truncated at {context}": truncated[context], "vocabulary.closure": vocabulary.closure}
-    saves = {"parameters": teacher.parameters() - whole, "parameters_pruned": teacher.parameters() - pruned}
+    saves = {"parameters": teacher - whole, "parameters_pruned": teacher - pruned}
     return Advice("student", text, figures, saves)
 
 

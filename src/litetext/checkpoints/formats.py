@@ -1,28 +1,204 @@
-"""The formats of checkpoints as rows of one table, and which of them a file is in."""
+"""How files call and shape the tensors of a text encoder, and the formats of checkpoints as rows of one table.
 
-from collections.abc import Iterable, Mapping, Sequence
+"Ours" are the names of [`TextStudent`][litetext.encoders.student.TextStudent]'s parameters (the teacher's are alike),
+besides `unused_projection`. "Theirs" are the names in a file below a root, which is whatever stands before them there
+("detector.", "model.detector.", nothing, ...).
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING
 
-from litetext.checkpoints.rules import (
-    TABLE,
-    TURNED,
-    Rule,
-    mobileclip_blocks,
-    mobileclip_stem,
-    openclip_blocks,
-    openclip_stem,
-    own_blocks,
-    same,
-    transformers_encoder,
-    transformers_mixer,
-    transformers_tower,
-)
-from litetext.checkpoints.shapes import UNUSED, Kind
+from litetext.checkpoints.schema import NORM_LEAVES, UNUSED, Shape, block_shapes, with_quantized
 from litetext.checkpoints.tensors import listed
+from litetext.encoders.config import BlockKind, Kind
 from litetext.errors import EncoderError
 
-Model = Literal["student", "teacher"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BACKBONE = "backbone.language_backbone."
+Blocks = Mapping[BlockKind, tuple["Rule", ...]]
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a tensor of ours changes to tensors of a file (`save`) and back (`load`), exactly; and the file's shapes."""
+
+    shapes: Callable[[Shape], tuple[Shape, ...]]
+    load: "Callable[[Sequence[Tensor]], Tensor]"
+    save: "Callable[[Tensor], tuple[Tensor, ...]]"
+
+
+def _join(parts: "Sequence[Tensor]") -> "Tensor":
+    import torch
+
+    return torch.cat(list(parts))
+
+
+SAME = Change(lambda s: (s,), lambda t: t[0], lambda x: (x,))
+# [T, C] is [1, 1, T, C], [C] is [C, 1, 1], [D, C] is [D, C, 1, 1], [C, 1, K] is [C, 1, 1, K], [C, P] is [P, C].
+TABLE = Change(lambda s: ((1, 1, *s),), lambda t: t[0][0, 0], lambda x: (x[None, None],))
+SCALE = Change(lambda s: ((*s, 1, 1),), lambda t: t[0][:, 0, 0], lambda x: (x[:, None, None],))
+POINTS = Change(lambda s: ((*s, 1, 1),), lambda t: t[0][:, :, 0, 0], lambda x: (x[:, :, None, None],))
+TAPS = Change(lambda s: ((s[0], s[1], 1, s[2]),), lambda t: t[0][:, :, 0], lambda x: (x[:, :, None],))
+TRANSPOSED = Change(lambda s: (s[::-1],), lambda t: t[0].T, lambda x: (x.T,))
+# Queries, keys and values apart in the file, one after another in ours.
+THIRDS = Change(lambda s: ((s[0] // 3, *s[1:]),) * 3, _join, lambda x: tuple(x.chunk(3)))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One tensor of ours, its tensor or tensors in a file below the root, and the change between them.
+
+    ``{n}`` stands for the number of a block.
+    """
+
+    ours: str
+    theirs: tuple[str, ...]
+    change: Change = SAME
+
+    def numbered(self, number: int) -> "Rule":
+        """The rule for the block of that number."""
+        theirs = tuple(name.replace("{n}", str(number)) for name in self.theirs)
+        return Rule(self.ours.replace("{n}", str(number)), theirs, self.change)
+
+    def below(self, root: str) -> "Rule":
+        """The rule for a file with that before the names."""
+        return Rule(self.ours, tuple(root + name for name in self.theirs), self.change)
+
+
+def same(ours: str, theirs: str, leaves: Iterable[str] = ("weight", "bias")) -> tuple[Rule, ...]:
+    """Rules of tensors that differ by name only."""
+    return tuple(Rule(f"{ours}.{leaf}", (f"{theirs}.{leaf}",)) for leaf in leaves)
+
+
+def _points(ours: str, theirs: str) -> tuple[Rule, ...]:
+    """Rules of a linear layer that the file holds as a 1x1 convolution."""
+    return Rule(f"{ours}.weight", (f"{theirs}.weight",), POINTS), Rule(f"{ours}.bias", (f"{theirs}.bias",))
+
+
+def _thirds(ours: str, theirs: str) -> tuple[Rule, ...]:
+    """Rules of queries, keys and values that the file holds apart."""
+    return tuple(
+        Rule(f"{ours}.{leaf}", tuple(f"{theirs}.{third}_proj.{leaf}" for third in "qkv"), THIRDS)
+        for leaf in ("weight", "bias")
+    )
+
+
+def mobileclip_stem(root: str) -> tuple[Rule, ...]:
+    """What is not in a block, as Apple's MobileCLIP and the authors of SAM3-LiteText name it."""
+    return (
+        Rule("token_table.weight", (f"{root}embedding_layer.weight",)),
+        Rule("positions", (f"{root}positional_embedding.pos_embed.pos_embed",), TABLE),
+        *same("final_norm", f"{root}final_layer_norm"),
+        Rule(UNUSED, (f"{root}projection_layer",)),
+    )
+
+
+def mobileclip_blocks(root: str) -> Blocks:
+    """Blocks as Apple's MobileCLIP and the authors of SAM3-LiteText name them."""
+    block, theirs = "blocks.{n}", f"{root}transformer.{{n}}"
+    return {
+        "encoder": (
+            *same(f"{block}.attention_norm", f"{theirs}.pre_norm_mha.0"),
+            *same(f"{block}.qkv", f"{theirs}.pre_norm_mha.1.qkv_proj"),
+            *same(f"{block}.out", f"{theirs}.pre_norm_mha.1.out_proj"),
+            *same(f"{block}.ffn_norm", f"{theirs}.pre_norm_ffn.0"),
+            *same(f"{block}.fc1", f"{theirs}.pre_norm_ffn.1"),
+            *same(f"{block}.fc2", f"{theirs}.pre_norm_ffn.4"),
+        ),
+        "mixer": (
+            *same(f"{block}.mixer_norm", f"{theirs}.token_mixer.norm.rbr_skip", NORM_LEAVES),
+            *same(f"{block}.mixer_skip", f"{theirs}.token_mixer.mixer.rbr_skip", NORM_LEAVES),
+            Rule(f"{block}.mixer_conv.weight", (f"{theirs}.token_mixer.mixer.rbr_conv.0.conv.weight",), TAPS),
+            *same(f"{block}.mixer_conv_norm", f"{theirs}.token_mixer.mixer.rbr_conv.0.bn", NORM_LEAVES),
+            Rule(f"{block}.mixer_scale", (f"{theirs}.token_mixer.layer_scale",), SCALE),
+            Rule(f"{block}.ffn_conv.weight", (f"{theirs}.convffn.conv.conv.weight",), TAPS),
+            *same(f"{block}.ffn_conv_norm", f"{theirs}.convffn.conv.bn", NORM_LEAVES),
+            *_points(f"{block}.fc1", f"{theirs}.convffn.fc1"),
+            *_points(f"{block}.fc2", f"{theirs}.convffn.fc2"),
+            Rule(f"{block}.ffn_scale", (f"{theirs}.layer_scale",), SCALE),
+        ),
+    }
+
+
+def openclip_stem(root: str) -> tuple[Rule, ...]:
+    """What is not in a block, as OpenCLIP and SAM3 name it."""
+    return (
+        Rule("token_table.weight", (f"{root}token_embedding.weight",)),
+        Rule("positions", (f"{root}positional_embedding",)),
+        *same("final_norm", f"{root}ln_final"),
+        Rule(UNUSED, (f"{root}text_projection",)),
+    )
+
+
+def openclip_blocks(root: str) -> Blocks:
+    """Blocks as OpenCLIP and SAM3 name them."""
+    block, theirs = "blocks.{n}", f"{root}transformer.resblocks.{{n}}"
+    return {
+        "encoder": (
+            *same(f"{block}.attention_norm", f"{theirs}.ln_1"),
+            Rule(f"{block}.qkv.weight", (f"{theirs}.attn.in_proj_weight",)),
+            Rule(f"{block}.qkv.bias", (f"{theirs}.attn.in_proj_bias",)),
+            *same(f"{block}.out", f"{theirs}.attn.out_proj"),
+            *same(f"{block}.ffn_norm", f"{theirs}.ln_2"),
+            *same(f"{block}.fc1", f"{theirs}.mlp.c_fc"),
+            *same(f"{block}.fc2", f"{theirs}.mlp.c_proj"),
+        )
+    }
+
+
+def transformers_encoder(theirs: str) -> tuple[Rule, ...]:
+    """An encoder block as `transformers` names it, in CLIP and in SAM3-LiteText."""
+    block = "blocks.{n}"
+    return (
+        *same(f"{block}.attention_norm", f"{theirs}.layer_norm1"),
+        *_thirds(f"{block}.qkv", f"{theirs}.self_attn"),
+        *same(f"{block}.out", f"{theirs}.self_attn.out_proj"),
+        *same(f"{block}.ffn_norm", f"{theirs}.layer_norm2"),
+        *same(f"{block}.fc1", f"{theirs}.mlp.fc1"),
+        *same(f"{block}.fc2", f"{theirs}.mlp.fc2"),
+    )
+
+
+def transformers_mixer(theirs: str) -> tuple[Rule, ...]:
+    """A RepMixer block as `transformers` names it, in SAM3-LiteText."""
+    block = "blocks.{n}"
+    return (
+        *same(f"{block}.mixer_norm", f"{theirs}.token_mixer.reference_batchnorm", NORM_LEAVES),
+        *same(f"{block}.mixer_skip", f"{theirs}.token_mixer.mixer.batchnorm_skip", NORM_LEAVES),
+        Rule(f"{block}.mixer_conv.weight", (f"{theirs}.token_mixer.mixer.conv.weight",), TAPS),
+        *same(f"{block}.mixer_conv_norm", f"{theirs}.token_mixer.mixer.batchnorm_conv", NORM_LEAVES),
+        Rule(f"{block}.mixer_scale", (f"{theirs}.token_mixer.layer_scale",), SCALE),
+        Rule(f"{block}.ffn_conv.weight", (f"{theirs}.conv_feed_forward.depthwise_conv.weight",), TAPS),
+        *same(f"{block}.ffn_conv_norm", f"{theirs}.conv_feed_forward.depthwise_batchnorm", NORM_LEAVES),
+        *_points(f"{block}.fc1", f"{theirs}.conv_feed_forward.mlp.fc1"),
+        *_points(f"{block}.fc2", f"{theirs}.conv_feed_forward.mlp.fc2"),
+        Rule(f"{block}.ffn_scale", (f"{theirs}.layer_scale",), SCALE),
+    )
+
+
+def own_blocks() -> Blocks:
+    """Blocks by our own names, those of quantized layers among them."""
+    kinds: tuple[BlockKind, ...] = ("encoder", "mixer", "folded")
+    return {
+        kind: tuple(
+            Rule(f"blocks.{{n}}.{name}", (f"blocks.{{n}}.{name}",))
+            for plain in block_shapes(kind, 1)
+            for name in with_quantized(plain)
+        )
+        for kind in kinds
+    }
+
+
+def transformers_tower(root: str) -> tuple[Rule, ...]:
+    """What of `transformers`' CLIP text tower is not in a block."""
+    return (
+        Rule("token_table.weight", (f"{root}embeddings.token_embedding.weight",)),
+        Rule("positions", (f"{root}embeddings.position_embedding.weight",)),
+        *same("final_norm", f"{root}final_layer_norm"),
+    )
 
 
 @dataclass(frozen=True)
@@ -33,44 +209,43 @@ class Format:
         name: what `litetext inspect` calls it.
         title: what it is, for people.
         family: what `litetext convert --to` calls it; "" where it cannot be written.
-        model: whether it holds a student or the teacher; None where the file says which.
+        kind: whether it holds a student or the teacher; None where the file says which.
         scopes: how names of the text side begin below the root; every name there must be known.
         stem: rules of what is not in a block. The first is the token table, by which the format is recognized.
         blocks: rules of each kind of block that it can hold.
         ignored: names in its scopes that carry nothing.
         root: what `litetext convert` writes before the names.
-        whole: whether the projector to SAM3's decoder is in it.
+        has_projector: whether the projector to SAM3's decoder is in it.
     """
 
     name: str
     title: str
     family: str
-    model: Model | None
+    kind: Kind | None
     scopes: tuple[str, ...]
     stem: tuple[Rule, ...]
-    blocks: Mapping[Kind, tuple[Rule, ...]]
+    blocks: Blocks
     ignored: tuple[str, ...] = ()
     root: str = ""
-    whole: bool = True
+    has_projector: bool = True
 
     @property
     def anchor(self) -> str:
         """The name of the token table below the root."""
         return self.stem[0].theirs[0]
 
-    def rules(self, kinds: Sequence[Kind]) -> list[Rule]:
+    def rules(self, kinds: Sequence[BlockKind]) -> list[Rule]:
         """The rule of every tensor of an encoder with these blocks; those of kinds that it cannot hold are left out."""
         blocks = [rule.numbered(n) for n, kind in enumerate(kinds) for rule in self.blocks.get(kind, ())]
         return [*self.stem, *blocks]
 
 
-BACKBONE = "backbone.language_backbone."
 FORMATS = (
     Format(
         name="litetext",
         title="LiteText's own",
         family="litetext",
-        model=None,
+        kind=None,
         scopes=("",),
         stem=(
             *same("token_table", "token_table", ("weight", "scale", "up.weight")),
@@ -84,7 +259,7 @@ FORMATS = (
         name="sam3-litetext",
         title="SAM3-LiteText of its authors (efficientsam3)",
         family="upstream",
-        model="student",
+        kind="student",
         scopes=(BACKBONE,),
         stem=(*mobileclip_stem(f"{BACKBONE}encoder."), *same("projector", f"{BACKBONE}projector")),
         blocks=mobileclip_blocks(f"{BACKBONE}encoder."),
@@ -94,7 +269,7 @@ FORMATS = (
         name="sam3",
         title="SAM3 of Meta (sam3.pt)",
         family="upstream",
-        model="teacher",
+        kind="teacher",
         scopes=(BACKBONE,),
         stem=(*openclip_stem(f"{BACKBONE}encoder."), *same("projector", f"{BACKBONE}resizer")),
         blocks=openclip_blocks(f"{BACKBONE}encoder."),
@@ -104,13 +279,13 @@ FORMATS = (
         name="sam3-litetext-transformers",
         title="SAM3-LiteText of transformers",
         family="huggingface",
-        model="student",
+        kind="student",
         scopes=("text_encoder.", "text_projection."),
         stem=(
             Rule("token_table.weight", ("text_encoder.embeddings.token_embedding.weight",)),
             Rule("positions", ("text_encoder.embeddings.position_embedding.position_embedding",), TABLE),
             *same("final_norm", "text_encoder.final_layer_norm"),
-            Rule(UNUSED, ("text_encoder.projection.weight",), TURNED),
+            Rule(UNUSED, ("text_encoder.projection.weight",), TRANSPOSED),
             *same("projector", "text_projection"),
         ),
         blocks={
@@ -122,11 +297,11 @@ FORMATS = (
         name="sam3-transformers",
         title="SAM3 of transformers (facebook/sam3)",
         family="huggingface",
-        model="teacher",
+        kind="teacher",
         scopes=("text_encoder.", "text_projection."),
         stem=(
             *transformers_tower("text_encoder.text_model."),
-            Rule(UNUSED, ("text_encoder.text_projection.weight",), TURNED),
+            Rule(UNUSED, ("text_encoder.text_projection.weight",), TRANSPOSED),
             *same("projector", "text_projection"),
         ),
         blocks={"encoder": transformers_encoder("text_encoder.text_model.encoder.layers.{n}")},
@@ -137,21 +312,21 @@ FORMATS = (
         name="mobileclip",
         title="MobileCLIP of Apple",
         family="",
-        model="student",
+        kind="student",
         scopes=("text_encoder.",),
         stem=mobileclip_stem("text_encoder."),
         blocks=mobileclip_blocks("text_encoder."),
-        whole=False,
+        has_projector=False,
     ),
     Format(
         name="openclip",
         title="MobileCLIP in OpenCLIP",
         family="",
-        model="student",
+        kind="student",
         scopes=("text.",),
         stem=openclip_stem("text."),
         blocks=openclip_blocks("text."),
-        whole=False,
+        has_projector=False,
     ),
 )
 """Every format that is recognized."""
@@ -160,11 +335,11 @@ TOWER = Format(
     name="transformers-clip",
     title="the CLIP text tower of transformers",
     family="",
-    model="teacher",
+    kind="teacher",
     scopes=("",),
     stem=transformers_tower(""),
     blocks={"encoder": transformers_encoder("encoder.layers.{n}")},
-    whole=False,
+    has_projector=False,
 )
 """Not a file but the module in [`TextTeacher`][litetext.encoders.teacher.TextTeacher]; its names vary by a root too."""
 
@@ -175,43 +350,35 @@ FAMILIES = tuple(dict.fromkeys(row.family for row in FORMATS if row.family))
 def find_format(names: Iterable[str], where: str, formats: Sequence[Format] = FORMATS) -> tuple[Format, str]:
     """The format that tensors are named in, and the root before their names.
 
-    Args:
-        names: of all tensors of a file.
-        where: the file, for errors.
-        formats: those to choose from.
-
     Raises:
         EncoderError: no text encoder is known by these names, or there are several.
     """
-    everything = list(names)
-    ends = {f".{row.anchor}": row for row in formats}
-    found = [
-        (row, dotted[1 : -len(row.anchor)])
-        for dotted in (f".{name}" for name in everything)
-        for end, row in ends.items()
-        if dotted.endswith(end)
+    names = list(names)
+    matches = [
+        (row, name.removesuffix(row.anchor))
+        for name in names
+        for row in formats
+        if f".{name}".endswith(f".{row.anchor}")
     ]
-    if len(found) == 1:
-        return found[0]
-    if not found:
+    if len(matches) == 1:
+        return matches[0]
+    if not matches:
         raise EncoderError(
-            f"none of the known text encoders is in it; it has: {listed(everything) or 'no tensors'}",
+            f"none of the known text encoders is in it; it has: {listed(names) or 'no tensors'}",
             where=where,
             hint="see docs/checkpoints.md for the formats",
         )
-    roots = listed(f"{root}{row.anchor}" for row, root in found)
-    raise EncoderError(
-        f"{len(found)} text encoders are in it ({roots})", where=where, hint="save the one that is meant"
-    )
+    roots = listed(f"{root}{row.anchor}" for row, root in matches)
+    raise EncoderError(f"{len(matches)} text encoders are in it ({roots})", where=where, hint="keep one of them")
 
 
-def writable(family: str, model: Model) -> Format:
+def writable(family: str, kind: Kind) -> Format:
     """The format of a family (`FAMILIES`) that holds a student or the teacher.
 
     Raises:
         EncoderError: no such family.
     """
     for row in FORMATS:
-        if row.family == family and row.model in {model, None}:
+        if row.family == family and row.kind in {kind, None}:
             return row
     raise EncoderError(f"no format is called '{family}'", hint=f"give {', '.join(FAMILIES)}")

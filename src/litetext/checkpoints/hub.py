@@ -1,48 +1,75 @@
-"""Where a model is: a path as the user wrote it, or a name on the Hugging Face hub, fetched into the hub's cache."""
+"""Where a model is: a path, a name in this package, or a name on the Hugging Face hub, fetched into the hub's cache."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from litetext.checkpoints.shipped import shipped_folder
 from litetext.checkpoints.tensors import AGAIN, CONFIG, SHARD_INDEX, SINGLE_FILE
 from litetext.errors import EncoderError, MissingExtraError
 from litetext.records import read_json
 
 FILE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 NEEDED = "give a file, a folder with safetensors, or a model's name on the Hugging Face hub"
+NOT_FOUND = "not found locally and could not be downloaded from the Hub"
+GATED = "accept the licence on the model's page with your account, then run 'hf auth login'"
+# Models that come with the package, folders in `FOLDER`. A folder of the user's that is called so is given as ./NAME.
+SHIPPED = ("micro", "micro-student", "micro-student-xs")
+FOLDER = Path(__file__).parents[1] / "weights"
 
 
-def locate(spec: str) -> Path:
+def shipped_folder(name: str) -> Path | None:
+    """The folder of a model that comes with the package; None if it is another name."""
+    return FOLDER / name if name in SHIPPED else None
+
+
+def locate(path_or_id: str | Path) -> Path:
     """The file or folder; a name on the hub is fetched unless it is in the local cache.
 
     Raises:
         EncoderError: nothing is there, or the hub cannot be reached and the cache has not got it.
     """
-    path = shipped_folder(spec) or Path(spec).expanduser()
+    path = _path_or_hub_name(path_or_id, NEEDED)
     if path.exists():
         return path
-    _check_hub_name(spec, path)
-    with _one_line_errors(spec):
+    with one_line_errors(path_or_id, NEEDED, NOT_FOUND):
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(spec, allow_patterns=[CONFIG, SINGLE_FILE, SHARD_INDEX, "model-*.safetensors"]))
+        patterns = [CONFIG, SINGLE_FILE, SHARD_INDEX, "model-*.safetensors"]
+        return Path(snapshot_download(str(path_or_id), allow_patterns=patterns))
 
 
-def is_other_model(spec: str) -> bool:
+def locate_folder(path_or_id: str | Path, needed: str) -> str:
+    """The folder of a model of `transformers`, or its name on the hub, which `transformers` fetches itself.
+
+    Args:
+        path_or_id: what the user gave.
+        needed: what to give instead, for the error.
+
+    Raises:
+        EncoderError: neither.
+    """
+    path = _path_or_hub_name(path_or_id, needed)
+    if path.is_dir() and not (path / CONFIG).is_file():
+        raise EncoderError(f"not a model folder: no {CONFIG} in it", where=str(path_or_id), hint=needed)
+    if path.is_file():
+        raise EncoderError("not a model folder but a file", where=str(path_or_id), hint=needed)
+    return str(path)
+
+
+def is_other_model(path_or_id: str | Path) -> bool:
     """Whether it is a model of `transformers` of another kind than SAM3, by its `config.json`.
 
     Raises:
         EncoderError: nothing is there, it is out of reach, or `config.json` is broken.
     """
-    path = shipped_folder(spec) or Path(spec).expanduser()
+    path = _path_or_hub_name(path_or_id, NEEDED)
     file = path / CONFIG
     if not path.exists():
-        _check_hub_name(spec, path)
-        with _one_line_errors(spec):
+        with one_line_errors(path_or_id, NEEDED, NOT_FOUND):
             from huggingface_hub import hf_hub_download
 
-            file = Path(hf_hub_download(spec, CONFIG))
+            file = Path(hf_hub_download(str(path_or_id), CONFIG))
     if not file.is_file():
         return False
     try:
@@ -52,21 +79,48 @@ def is_other_model(spec: str) -> bool:
     return isinstance(kind, str) and not kind.startswith("sam3")
 
 
-def _check_hub_name(spec: str, path: Path) -> None:
-    """Refuse a path that is not there, before the hub is asked for it."""
-    if path.is_absolute() or spec.startswith((".", "~")) or len(path.parts) > 2 or path.suffix in FILE_SUFFIXES:
-        raise EncoderError("no such file or folder", where=spec, hint=NEEDED)
+@contextmanager
+def one_line_errors(where: str | Path, needed: str, what: str = "cannot load the model") -> Iterator[None]:
+    """Raise an `EncoderError` of one line for whichever exception `transformers` or the hub's client chose."""
+    try:
+        from huggingface_hub.errors import GatedRepoError, StrictDataclassError
+        from safetensors import SafetensorError
+    except ImportError as error:
+        raise MissingExtraError("a model of the Hugging Face hub", "sam3") from error
+    try:
+        yield
+    except (
+        AttributeError, ImportError, KeyError, OSError, RuntimeError, SafetensorError, StrictDataclassError, TypeError,
+        ValueError,
+    ) as error:  # fmt: skip
+        if isinstance(error, GatedRepoError) or isinstance(error.__cause__, GatedRepoError):
+            raise EncoderError("the model is gated", where=str(where), hint=GATED) from error
+        first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .:")
+        raise EncoderError(f"{what} ({first})", where=str(where), hint=needed) from error
 
 
 @contextmanager
-def _one_line_errors(where: str) -> Iterator[None]:
-    """Say in one line what the hub's client says in many."""
-    try:
-        from huggingface_hub.errors import HfHubHTTPError
-    except ImportError as error:
-        raise MissingExtraError("fetching from the Hugging Face hub", "sam3") from error
+def quiet() -> Iterator[None]:
+    """No progress bar and no table of unread weights from `transformers`; its settings come back afterwards."""
+    from transformers import utils
+
+    logging: Any = utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         yield
-    except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .:")
-        raise EncoderError(f"not here, and not to be had from the hub ({first})", where=where, hint=NEEDED) from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _path_or_hub_name(path_or_id: str | Path, needed: str) -> Path:
+    """The path of what is here, or a hub name as a path; what can only be a path, and is not there, is refused."""
+    name = str(path_or_id)
+    path = shipped_folder(name) or Path(name).expanduser()
+    looks_like_path = path.is_absolute() or name.startswith((".", "~")) or path.suffix in FILE_SUFFIXES
+    if not path.exists() and (looks_like_path or len(path.parts) not in (1, 2)):
+        raise EncoderError("no such file or folder", where=name, hint=needed)
+    return path

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from litetext.checkpoints.pretrained import locate_folder, one_line_errors, quiet
+from litetext.checkpoints.hub import locate_folder, one_line_errors, quiet
+from litetext.checkpoints.tensors import listed
 from litetext.device import choose_device, choose_dtype
 from litetext.errors import EncoderError, MissingExtraError, OptionError
 from litetext.features.protocol import TextFeatures
-from litetext.tokenizer.texts import as_texts
+from litetext.tokenizer.clean import as_texts
 
 if TYPE_CHECKING:
     import torch
@@ -51,11 +52,11 @@ class HuggingFaceEncoder:
         """D, the size of a feature vector."""
         return int(self.model.config.hidden_size)
 
-    def encode(self, texts: Iterable[str]) -> TextFeatures:
-        """The last hidden states of at least one text, [B, L, D] in the model's number type, on its device.
+    def encode(self, texts: str | Iterable[str]) -> TextFeatures:
+        """The last hidden states of a text, or of at least one, [B, L, D] in the model's number type, on its device.
 
-        L is the number of tokens of the longest text, at most ``context``; what is beyond is cut off, and the end token
-        kept.
+        L is the number of tokens of the longest text, at most the context length; what is too long is cut off before
+        its end token.
 
         Raises:
             OptionError: no texts, or something that is not a string.
@@ -64,7 +65,11 @@ class HuggingFaceEncoder:
         import torch
 
         batch = self.tokenizer(
-            as_texts(texts), padding=True, truncation=True, max_length=self.context_length, return_tensors="pt"
+            [texts] if isinstance(texts, str) else as_texts(texts),
+            padding=True,
+            truncation=True,
+            max_length=self.context_length,
+            return_tensors="pt",
         ).to(self.model.device)
         mask = batch["attention_mask"]
         with torch.inference_mode():
@@ -103,7 +108,7 @@ def load_huggingface(
     target = choose_device(device)
     number = choose_dtype(dtype, target)
     name = str(path_or_id)
-    source = locate_folder(name, NEEDED)
+    source = locate_folder(path_or_id, NEEDED)
     with one_line_errors(name, NEEDED), quiet():
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         chosen = _text_model_class(config, name)
@@ -143,13 +148,14 @@ def _text_model_class(config: "PreTrainedConfig", where: str) -> Any:
 
 def _check_weights(report: Mapping[str, Any], where: str) -> None:
     """Refuse weights that `transformers` had to make up."""
-    made_up = [*report["missing_keys"], *(entry[0] for entry in report["mismatched_keys"])]
+    made_up = [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]
     # Sentence encoders are often saved without the pooler, which comes after the states that are read here.
-    bad = sorted(key for key in made_up if "pooler" not in key.split("."))
+    bad = [key for key in made_up if "pooler" not in key.split(".")]
     if bad:
-        listed = ", ".join(bad[:3]) + (", ..." if len(bad) > 3 else "")
         raise EncoderError(
-            f"{len(bad)} weights are missing or of another shape ({listed})", where=where, hint="check config.json"
+            f"{len(bad)} weights are missing or of another shape ({listed(bad, 3)})",
+            where=where,
+            hint="check config.json",
         )
 
 

@@ -1,18 +1,16 @@
 """Loading a text encoder from any checkpoint that is known: a file, a folder, or a name on the Hugging Face hub."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
-from litetext.checkpoints.formats import TOWER, find_format
+from litetext.checkpoints.formats import TOWER, Rule, find_format, same
 from litetext.checkpoints.hub import is_other_model, locate
 from litetext.checkpoints.reader import Checkpoint, open_checkpoint
-from litetext.checkpoints.rules import SAME, Rule, same
-from litetext.checkpoints.shapes import UNUSED, Sizes, exact_types
+from litetext.checkpoints.schema import UNUSED, exact_types
 from litetext.device import choose_device, choose_dtype
-from litetext.encoders.config import Preset, StudentConfig
-from litetext.encoders.position_tables import Resize, resize_positions
+from litetext.encoders.config import MIN_CONTEXT, EncoderConfig
 from litetext.errors import EncoderError, OptionError
 from litetext.features.protocol import TextEncoder
 
@@ -20,28 +18,14 @@ if TYPE_CHECKING:
     import torch
 
     from litetext.encoders.student import TextStudent
+    from litetext.encoders.teacher import TextTeacher
 
 Positions = Literal["auto", "slice", "interpolate", "keep"]
 PRETRAINED_ROWS = 77  # of CLIP's and MobileCLIP's position tables, whatever context a student was trained for
 CHOICES = (
-    "say positions='slice' (the first rows, as the authors' deployed model reads them) or positions='interpolate' (the "
-    "whole table stretched, as their training and transformers do); the wrong one ruins a student"
+    "give positions='slice' (the first rows, as the authors' deployed model reads them) or positions='interpolate' "
+    "(the whole table stretched, as their training and transformers do); the wrong one ruins a student"
 )
-
-
-@dataclass(frozen=True, eq=False)
-class StudentTensors:
-    """Tensors to start a student's training from.
-
-    Attributes:
-        sizes: of the encoder; ``output`` is None where there is no projector to SAM3's decoder.
-        preset: the row of `PRESETS` that it is; None for other sizes.
-        tensors: our names to values in the file's number type, on the CPU; the position table as it is.
-    """
-
-    sizes: Sizes
-    preset: Preset | None
-    tensors: "dict[str, torch.Tensor]"
 
 
 def load_encoder(
@@ -60,9 +44,9 @@ def load_encoder(
         path_or_id: a .pt or .safetensors file, a folder with config.json and safetensors, the folder of a run of
             `litetext distill`, the name of a model in the package, or a name on the hub, which is downloaded unless it
             is in the local cache.
-        positions: how the file's position table becomes one of ``context`` rows. "auto" keeps a table that already has
-            them, and refuses to guess otherwise; "slice" takes the first rows; "interpolate" stretches the whole table;
-            "keep" takes the table as it is. Which one a file needs is said in docs/checkpoints.md.
+        positions: how the file's position table becomes one of ``context_length`` rows. "auto" keeps a table that
+            already has them, and refuses to guess otherwise; "slice" takes the first rows; "interpolate" stretches the
+            whole table; "keep" takes the table as it is. docs/checkpoints.md says which one a file needs.
         context_length: tokens to read of a text, start and end token counted; None for the rows of the table, unless
             they are 77: released students carry such a table, but were trained for another context.
         dtype: as `choose_dtype` takes it.
@@ -76,72 +60,118 @@ def load_encoder(
     _check_positions(positions)
     target = choose_device(device)
     number = choose_dtype(dtype, target)
-    name = str(path_or_id)
-    if is_other_model(name):
+    if is_other_model(path_or_id):
         from litetext.checkpoints.huggingface import load_huggingface
 
         if positions not in {"auto", "keep"}:
             raise OptionError(
-                f"positions '{positions}' for a model that is not SAM3's", where=name, hint="leave it out"
+                f"positions '{positions}' for a model that is not SAM3's", where=str(path_or_id), hint="leave it out"
             )
-        return load_huggingface(name, device=device, dtype=dtype, context_length=context_length)
-    checkpoint = open_checkpoint(locate(name))
-    plan = _plan(checkpoint, positions, context_length)
-    if checkpoint.model == "teacher":
-        return _teacher(checkpoint, plan, number, target)
-    from litetext.encoders.student import StudentEncoder
+        return load_huggingface(path_or_id, device=device, dtype=dtype, context_length=context_length)
+    checkpoint = open_checkpoint(locate(path_or_id))
+    config, how = _plan(checkpoint, positions, context_length)
+    module = _module(checkpoint, config, how, number).to(target)
+    from litetext.encoders.encoder import ModuleEncoder
+    from litetext.encoders.student import StudentEncoder, TextStudent
 
-    return StudentEncoder(_student(checkpoint, plan, number).to(target), checkpoint.where)
+    if isinstance(module, TextStudent):
+        return StudentEncoder(module, checkpoint.where)
+    return ModuleEncoder(module, checkpoint.where)
 
 
-def load_stored_student(
-    path_or_id: str | Path, *, positions: Positions = "auto", context_length: int | None = None
-) -> "TextStudent":
-    """A student in the number types of its file, on the CPU, in eval mode: for what makes a smaller one of it.
+def open_student(path_or_id: str | Path, *, output: Path | None = None) -> Checkpoint:
+    """A student's checkpoint that is floating point, not yet read: what something smaller can be made of.
 
     Args:
         path_or_id: as `load_encoder` takes it.
-        positions: as `load_encoder` takes it.
-        context_length: as `load_encoder` takes it.
+        output: what is going to be written, which must not be the student itself.
 
     Raises:
-        EncoderError: nothing there, not whole, not a student, or the position table does not fit.
+        EncoderError: nothing there, not a student's, or quantized.
+        OptionError: the output is the student.
+    """
+    path = locate(path_or_id)
+    if output is not None and output.exists() and output.resolve() == path.resolve():
+        raise OptionError("the output is the input", where=str(output), hint="give another file")
+    checkpoint = open_checkpoint(path)
+    if checkpoint.layout.kind == "teacher":
+        raise EncoderError("a teacher, not a student", where=checkpoint.where, hint="distill a student of it")
+    if checkpoint.layout.quantized:
+        raise EncoderError(
+            f"a quantized student ({checkpoint.layout.describe_quantized()})",
+            where=checkpoint.where,
+            hint="give the student that it was made of",
+        )
+    return checkpoint
+
+
+def load_stored_student(
+    path_or_id: str | Path,
+    *,
+    positions: Positions = "auto",
+    context_length: int | None = None,
+    output: Path | None = None,
+) -> "TextStudent":
+    """A student as `open_student` takes it, in the dtypes of its file, on the CPU, in eval mode.
+
+    Raises:
+        EncoderError: nothing there, not whole, not a student, quantized, or the position table does not fit.
         OptionError: an option makes no sense.
         MissingExtraError: PyTorch is not installed.
     """
     _check_positions(positions)
-    checkpoint = open_checkpoint(locate(str(path_or_id)))
-    if checkpoint.model != "student":
-        raise EncoderError("a teacher, not a student", where=checkpoint.where, hint="distill a student of it")
-    return _student(checkpoint, _plan(checkpoint, positions, context_length), None)
+    checkpoint = open_student(path_or_id, output=output)
+    config, how = _plan(checkpoint, positions, context_length)
+    return cast("TextStudent", _module(checkpoint, config, how, None))
 
 
-def read_student_tensors(path_or_id: str | Path) -> StudentTensors:
+def read_student_tensors(path_or_id: str | Path) -> "tuple[EncoderConfig, dict[str, torch.Tensor]]":
     """Tensors to start a student's training from: of a trained student, or of Apple's MobileCLIP without a projector.
 
+    Returns:
+        The configuration, and our names to values in the file's number type on the CPU; the position table as it is.
+
     Raises:
-        EncoderError: nothing there, not whole, or not a student's.
+        EncoderError: nothing there, not whole, not a student's, or quantized.
         MissingExtraError: PyTorch is not installed.
     """
-    checkpoint = open_checkpoint(locate(str(path_or_id)))
-    if checkpoint.model != "student":
-        raise EncoderError("a teacher, not a student", where=checkpoint.where, hint="give a student or a MobileCLIP")
-    if checkpoint.own is not None and checkpoint.own.quantized:
-        raise EncoderError(
-            "a quantized student, which cannot start a training",
-            where=checkpoint.where,
-            hint="give the student that it was made of",
+    checkpoint = open_student(path_or_id)
+    return checkpoint.layout, {name: tensor for name, tensor in checkpoint.read() if name != UNUSED}
+
+
+def resize_positions(table: "torch.Tensor", rows: int, how: str) -> "torch.Tensor":
+    """A position table with the wanted number of rows, in the way that the file's weights were trained.
+
+    Which way is right cannot be seen in the table: SAM3-LiteText's training interpolates 77 rows, its deployed model
+    reads the first, and a student fails where the two are mixed.
+
+    Args:
+        table: floating point [T, C].
+        rows: L, those wanted.
+        how: "slice", the first L rows; "interpolate", linearly over the whole table (half-pixel centres, without
+            smoothing), computed in float32; "keep", the table as it is, which must have L rows.
+
+    Returns:
+        [L, C] in the type and on the device of the table, its own memory.
+
+    Raises:
+        OptionError: not a table, no such way, or the way does not lead to L rows.
+    """
+    from torch.nn.functional import interpolate
+
+    if table.ndim != 2 or rows < 1:
+        raise OptionError(f"a position table {list(table.shape)} to {rows} rows", hint="give [T, C] and at least 1")
+    have, width = table.shape
+    fits = {"slice": rows <= have, "interpolate": True, "keep": rows == have}
+    if not fits.get(how, False):
+        raise OptionError(
+            f"cannot make {rows} rows of a position table of {have} by '{how}'",
+            hint="give 'slice' for its first rows, 'interpolate' to stretch it, or 'keep' where the numbers are equal",
         )
-    tensors = {name: tensor for name, tensor in checkpoint.read() if name != UNUSED}
-    return StudentTensors(checkpoint.sizes, checkpoint.preset, tensors)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What to build: the configuration, with the rows wanted of the position table, and how to get them."""
-
-    config: StudentConfig
-    how: Resize
+    if how == "interpolate":
+        stretched = interpolate(table[None, None].float(), size=(rows, width), mode="bilinear")
+        return stretched[0, 0].to(table.dtype)
+    return table[:rows].clone()
 
 
 def _check_positions(positions: str) -> None:
@@ -149,69 +179,62 @@ def _check_positions(positions: str) -> None:
         raise OptionError(f"positions '{positions}'", hint=f"give {', '.join(get_args(Positions))}")
 
 
-def _plan(checkpoint: Checkpoint, positions: Positions, context_length: int | None) -> _Plan:
-    """Decide what becomes of the position table; what is not said is not guessed."""
+def _plan(checkpoint: Checkpoint, positions: Positions, context_length: int | None) -> tuple[EncoderConfig, Positions]:
+    """The configuration with the rows wanted of the position table, and how to get them; nothing is guessed."""
     config = checkpoint.config()
     rows = config.context_length
     if positions in {"slice", "interpolate"}:
         if context_length is None:
             raise OptionError(
-                f"positions '{positions}' to how many rows", where=checkpoint.where, hint="give a context"
+                f"positions '{positions}' without a context length", where=checkpoint.where, hint="give a context"
             )
-        how: Resize = "slice" if positions == "slice" else "interpolate"
-        if context_length < 2 or (how == "slice" and context_length > rows):
-            raise OptionError(f"a context of {context_length} of {rows} rows by '{how}'", where=checkpoint.where)
-        return _Plan(replace(config, context_length=context_length), how)
+        if context_length < MIN_CONTEXT or (positions == "slice" and context_length > rows):
+            raise OptionError(f"a context of {context_length} of {rows} rows by '{positions}'", where=checkpoint.where)
+        return replace(config, context_length=context_length), positions
     wanted = rows if context_length is None else context_length
     if wanted != rows or (positions == "auto" and context_length is None and rows == PRETRAINED_ROWS):
-        goal = "without a context said" if context_length is None else f"for a context of {context_length}"
+        goal = "without a context length" if context_length is None else f"for a context of {context_length}"
         raise EncoderError(f"a position table of {rows} rows {goal}", where=checkpoint.where, hint=CHOICES)
-    return _Plan(config, "keep")
+    return config, "keep"
 
 
-def _student(checkpoint: Checkpoint, plan: _Plan, number: "torch.dtype | None") -> "TextStudent":
-    from litetext.encoders.meta_init import meta_init
+def _module(
+    checkpoint: Checkpoint, config: EncoderConfig, how: Positions, dtype: "torch.dtype | None"
+) -> "TextStudent | TextTeacher":
+    """The module with the checkpoint's weights, on the CPU in eval mode."""
+    from litetext.encoders.layers import meta_init
     from litetext.encoders.student import TextStudent
+    from litetext.encoders.teacher import TextTeacher
 
     with meta_init():
-        module = TextStudent(plan.config)
-    rules = {name: Rule(name, (name,), SAME) for name in module.state_dict()}
-    module.load_state_dict(dict(_weights(checkpoint, plan, rules, number)), strict=True, assign=True)
+        module = TextStudent(config) if config.kind == "student" else TextTeacher(config)
+    rules = {name: Rule(name, (name,)) for name in module.state_dict()}
+    if config.kind == "teacher":
+        row, root = find_format(module.state_dict(), "transformers", [TOWER])
+        rules = {rule.ours: rule.below(root) for rule in row.rules(config.block_kinds)}
+        rules |= {rule.ours: rule for rule in same("projector", "projector")}
+    module.load_state_dict(dict(_weights(checkpoint, config, how, rules, dtype)), strict=True, assign=True)
     return module.eval()
 
 
-def _teacher(checkpoint: Checkpoint, plan: _Plan, number: "torch.dtype", target: "torch.device") -> TextEncoder:
-    from litetext.encoders.meta_init import meta_init
-    from litetext.encoders.teacher import TeacherConfig, TeacherEncoder, TextTeacher
-
-    said = plan.config
-    with meta_init():
-        module = TextTeacher.of(
-            TeacherConfig(
-                said.width, said.heads, said.encoder_blocks, said.context_length, said.vocabulary, said.output
-            )
-        )
-    row, root = find_format(module.state_dict(), "transformers", [TOWER])
-    rules = {rule.ours: rule.below(root) for rule in row.rules(checkpoint.sizes.kinds)}
-    rules |= {rule.ours: rule for rule in same("projector", "projector")}
-    module.load_state_dict(dict(_weights(checkpoint, plan, rules, number)), strict=True, assign=True)
-    return TeacherEncoder(module.to(target).eval(), checkpoint.where)
-
-
 def _weights(
-    checkpoint: Checkpoint, plan: _Plan, rules: Mapping[str, Rule], number: "torch.dtype | None"
+    checkpoint: Checkpoint,
+    config: EncoderConfig,
+    how: Positions,
+    rules: Mapping[str, Rule],
+    dtype: "torch.dtype | None",
 ) -> "Iterator[tuple[str, torch.Tensor]]":
-    """Names and values of a module's weights, in the number type wanted; of the file one tensor at a time is held.
+    """Names and values of a module's weights; of the file one tensor at a time is held.
 
-    Without one they keep theirs, as integers and what makes numbers of them always do.
+    If the dtype is None, tensors keep theirs; quantized weights and their scales always do.
     """
-    exact = exact_types(checkpoint.sizes)
+    exact = exact_types(config)
     for name, tensor in checkpoint.read():
         if name == UNUSED:
             continue
-        value = resize_positions(tensor, plan.config.context_length, plan.how) if name == "positions" else tensor
+        value = resize_positions(tensor, config.context_length, how) if name == "positions" else tensor
         if value.is_floating_point():
-            value = value.to(value.dtype if name in exact else number or value.dtype)
+            value = value.to(value.dtype if name in exact else dtype or value.dtype)
             low, high = value.aminmax()  # unlike isfinite, without a copy of a table of 200 MB
             if not (low.isfinite() and high.isfinite()):
                 raise EncoderError(f"NaN or infinity in '{name}' as {value.dtype}", where=checkpoint.where)

@@ -4,45 +4,24 @@ Everything is strict: a tensor of the text side that is missing, unknown, of ano
 that names it, and nothing is ever filled in.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from litetext.checkpoints.formats import Format, Model, find_format
-from litetext.checkpoints.rules import Rule
-from litetext.checkpoints.shapes import UNUSED, Kind, Shape, Sizes, exact_types, tensor_shapes
+from litetext.checkpoints.formats import Format, Rule, find_format
+from litetext.checkpoints.schema import UNUSED, Shape, exact_types, tensor_shapes
 from litetext.checkpoints.tensors import AGAIN, CONFIG, TensorEntry, TensorSource, listed, open_tensors
-from litetext.encoders.config import OUTPUT_WIDTH, Preset, StudentConfig
+from litetext.encoders.config import FORMAT_VERSION, MIN_CONTEXT, OUTPUT_WIDTH, BlockKind, EncoderConfig, find_preset
 from litetext.errors import EncoderError, LiteTextError, shortened
 from litetext.records import read_json
 
 if TYPE_CHECKING:
     import torch
 
-VERSION = "1"  # of our own format
 FLOATING = ("float64", "float32", "float16", "bfloat16")
 COUNTER = "num_batches_tracked"  # the only tensor that is a whole number
-
-
-@dataclass(frozen=True)
-class Faults:
-    """What is wrong with the tensors of a text encoder, each by its name in the file.
-
-    Attributes:
-        missing: tensors that should be there.
-        unexpected: tensors of the text side that nobody knows.
-        wrong: tensors of another shape or number type, with both.
-    """
-
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    wrong: tuple[str, ...]
-
-    def describe(self) -> str:
-        """All faults in one line; "" if there are none."""
-        kinds = (("missing", self.missing), ("unexpected", self.unexpected), ("wrong", self.wrong))
-        return "; ".join(f"{kind} ({len(names)}): {listed(names)}" for kind, names in kinds if names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,78 +32,65 @@ class Checkpoint:
         source: the file's tensors.
         format: how they are named.
         root: what stands before the names of the format in this file.
-        model: "student" or "teacher".
-        sizes: of the encoder.
+        layout: the encoder by the shapes of a few tensors, or by the configuration in a file of our own. Its heads mean
+            nothing: see `heads`.
         heads: attention heads; None where neither the file nor `PRESETS` says.
-        own: the configuration in a file of our own format, else None.
     """
 
     source: TensorSource
     format: Format
     root: str
-    model: Model
-    sizes: Sizes
+    layout: EncoderConfig
     heads: int | None
-    own: StudentConfig | None
 
     @property
     def where(self) -> str:
         """The file or folder, for messages."""
         return str(self.source.path)
 
-    @property
-    def preset(self) -> Preset | None:
-        """The row of `PRESETS` that it is in its blocks; the tables may have other numbers of rows."""
-        return self.sizes.preset(causal=self.model == "teacher")
+    def shapes(self) -> dict[str, Shape]:
+        """Shapes of all tensors that the encoder must have, by our names."""
+        return tensor_shapes(self.layout, projector=self.format.has_projector)
 
     def rules(self) -> dict[str, Rule]:
         """Rules by our names, of all tensors that the encoder must have, theirs with the root of this file."""
-        known = {rule.ours: rule for rule in self.format.rules(self.sizes.kinds)}
-        shapes = tensor_shapes(self.sizes)
-        return {name: known[name].below(self.root) for name in shapes if name in known}
+        known = {rule.ours: rule for rule in self.format.rules(self.layout.block_kinds)}
+        return {name: known[name].below(self.root) for name in self.shapes() if name in known}
 
     def entries(self) -> Iterator[tuple[str, TensorEntry]]:
         """Those tensors of the file that are the encoder's, each with our name; there may be three of one name."""
         for ours, rule in self.rules().items():
             yield from ((ours, self.source.entries[name]) for name in rule.theirs if name in self.source.entries)
 
-    def faults(self) -> Faults:
-        """What is wrong with the names, shapes and number types."""
+    def faults(self) -> str:
+        """What is wrong with the names, shapes and number types of the tensors, in one line; "" if nothing is."""
         rules, entries = self.rules(), self.source.entries
-        exact = exact_types(self.sizes)
+        exact = exact_types(self.layout)
         wanted = {
             theirs: (shape, exact.get(ours))
-            for ours, ours_shape in tensor_shapes(self.sizes).items()
+            for ours, ours_shape in self.shapes().items()
             for theirs, shape in zip(rules[ours].theirs, rules[ours].change.shapes(ours_shape), strict=True)
         }
         scopes = tuple(self.root + scope for scope in self.format.scopes)
         ignored = {self.root + name for name in self.format.ignored}
         present = {name for name in entries if name.startswith(scopes)} - ignored
-        return Faults(
-            missing=tuple(name for name in wanted if name not in entries),
-            unexpected=tuple(sorted(present - wanted.keys())),
-            wrong=tuple(
+        kinds = {
+            "missing": [name for name in wanted if name not in entries],
+            "unexpected": sorted(present - wanted.keys()),
+            "wrong": [
                 text for name in wanted if name in entries for text in _wrong(name, entries[name], *wanted[name])
-            ),
-        )
+            ],
+        }
+        return "; ".join(f"{kind} ({len(names)}): {listed(names)}" for kind, names in kinds.items() if names)
 
-    def check(self) -> None:
-        """Raise an `EncoderError` that lists the faults, if there are any."""
-        text = self.faults().describe()
-        if text:
-            raise EncoderError(
-                f"not a whole {self.model} in the format '{self.format.name}' ({text})", where=self.where, hint=AGAIN
-            )
-
-    def config(self) -> StudentConfig:
-        """The configuration; of the teacher, whose tensors are alike, that of a student with the same sizes.
+    def config(self) -> EncoderConfig:
+        """The configuration of the encoder's module, which has no unused projection.
 
         Raises:
-            EncoderError: no projector is in the file, the number of heads is not known, or the sizes make no sense.
+            EncoderError: no projector is in the file, or the number of heads is not known.
+            OptionError: that number makes no sense.
         """
-        if self.own is not None:
-            return self.own
-        if self.sizes.output is None:
+        if not self.format.has_projector:
             raise EncoderError(
                 f"{self.format.title} has no projector to SAM3's decoder: it can only start the training of a student",
                 where=self.where,
@@ -132,24 +98,12 @@ class Checkpoint:
             )
         if self.heads is None:
             raise EncoderError(
-                f"the sizes ({describe_sizes(self.sizes)}) are of no preset, and the file does not say how many heads",
+                f"the sizes ({self.layout.describe_blocks()}) are of no preset, and the file does not say how many "
+                "heads",
                 where=self.where,
                 hint="convert it to litetext, and give the number of heads (--heads)",
             )
-        if not self.sizes.symmetric:
-            raise EncoderError(f"blocks in an unknown order: {', '.join(self.sizes.kinds)}", where=self.where)
-        return StudentConfig(
-            name=self.preset.name if self.preset else "custom",
-            width=self.sizes.width,
-            heads=self.heads,
-            encoder_blocks=self.sizes.kinds.count("encoder"),
-            mixer_blocks=self.sizes.mixer_blocks,
-            context_length=self.sizes.rows,
-            padding="attended" if self.model == "student" else "masked",
-            vocabulary=self.sizes.vocabulary,
-            output=self.sizes.output,
-            folded="folded" in self.sizes.kinds,
-        )
+        return replace(self.layout, heads=self.heads, projection=0)
 
     def read(self) -> "Iterator[tuple[str, torch.Tensor]]":
         """Our name and value of one tensor after another, on the CPU in the file's number type, in their own memory.
@@ -157,7 +111,13 @@ class Checkpoint:
         Raises:
             EncoderError: the names, shapes or types are not as they must be.
         """
-        self.check()
+        faults = self.faults()
+        if faults:
+            raise EncoderError(
+                f"not a whole {self.layout.kind} in the format '{self.format.name}' ({faults})",
+                where=self.where,
+                hint=AGAIN,
+            )
         rules = self.rules()
         homes = {theirs: ours for ours, rule in rules.items() for theirs in rule.theirs}
         pending: dict[str, dict[str, torch.Tensor]] = {}
@@ -182,89 +142,70 @@ def open_checkpoint(path: Path, *, heads: int | None = None) -> Checkpoint:
     """
     source = open_tensors(path)
     row, root = find_format(source.entries, str(path))
-    if row.model is None:
-        return _open_own(source, row, root)
-    sizes = _sizes(source, row, root)
-    preset = sizes.preset(causal=row.model == "teacher")
-    known = heads or _heads_beside(source.path, row) or (preset.heads if preset else None)
-    return Checkpoint(source, row, root, row.model, sizes, known, None)
-
-
-def own_metadata(config: StudentConfig, model: Model) -> dict[str, str]:
-    """What a file of our own format says of itself beside its tensors."""
-    return {"format": "pt", "litetext": VERSION, "model": model, "config": config.to_json()}
-
-
-def describe_sizes(sizes: Sizes) -> str:
-    """Width and blocks for people."""
-    mixers = f" and {sizes.mixer_blocks} RepMixer" if sizes.mixer_blocks else ""
-    return f"width {sizes.width}, {sizes.kinds.count('encoder')} encoder{mixers} blocks"
-
-
-def block_kinds(config: StudentConfig) -> tuple[Kind, ...]:
-    """Kind of each block: RepMixer blocks first and last."""
-    mixer: Kind = "folded" if config.folded else "mixer"
-    ends: list[Kind] = [mixer] * (config.mixer_blocks // 2)
-    middle: list[Kind] = ["encoder"] * config.encoder_blocks
-    return (*ends, *middle, *ends)
-
-
-def _open_own(source: TensorSource, row: Format, root: str) -> Checkpoint:
-    """A file of our own format: the configuration in it says what must be there."""
-    said = source.metadata
-    where = str(source.path)
-    if said.get("litetext") != VERSION or said.get("model") not in {"student", "teacher"} or "config" not in said:
-        raise EncoderError(
-            "tensors of LiteText without its metadata, or of another version", where=where, hint="save it with LiteText"
-        )
+    unused = source.entries.get(root + next(rule.theirs[0] for rule in row.stem if rule.ours == UNUSED))
     try:
-        config = StudentConfig.from_json(said["config"])
+        if row.kind is None:
+            layout = _own_config(source)
+            known: int | None = layout.heads
+        else:
+            layout = _layout(source, row, root)
+            preset = find_preset(layout)
+            layout = replace(layout, name=preset.name if preset else "custom")
+            known = heads or _heads_beside(source.path, row) or (preset.heads if preset else None)
+        layout = replace(layout, projection=unused.size // layout.width if unused else 0)
+    except EncoderError:
+        raise
     except LiteTextError as error:
-        raise EncoderError(f"its configuration makes no sense ({error})", where=where, hint=AGAIN) from error
-    model: Model = "teacher" if said["model"] == "teacher" else "student"
-    if model == "teacher" and config.rank is not None:
-        raise EncoderError("a teacher with a factorized token table", where=where, hint=AGAIN)
-    if model == "teacher" and config.quantized:
-        raise EncoderError("a quantized teacher", where=where, hint=AGAIN)
-    entry = source.entries.get(root + UNUSED)
-    sizes = Sizes(
-        width=config.width,
-        vocabulary=config.vocabulary,
-        rows=config.context_length,
-        kinds=block_kinds(config),
-        output=config.output,
-        projection=None if entry is None else entry.shape[-1] if entry.shape else 0,
-        rank=config.rank,
-        weights=config.weights,
-        activations=config.activations,
-        table=config.table,
-    )
-    return Checkpoint(source, row, root, model, sizes, config.heads, config)
+        raise EncoderError(f"its configuration makes no sense ({error})", where=str(path), hint=AGAIN) from error
+    return Checkpoint(source, row, root, layout, known)
 
 
-def _sizes(source: TensorSource, row: Format, root: str) -> Sizes:
-    """Sizes by the shapes of a few tensors; whether all others agree is what `Checkpoint.faults` says."""
+def _own_config(source: TensorSource) -> EncoderConfig:
+    """The configuration in a file of our own format, which says what must be there."""
+    metadata = source.metadata
+    if metadata.get("litetext") != FORMAT_VERSION or not {"model", "config"} <= metadata.keys():
+        raise EncoderError(
+            "tensors of LiteText without its metadata, or of another version",
+            where=str(source.path),
+            hint="save it with LiteText",
+        )
+    config = EncoderConfig.from_json(metadata["config"])
+    if config.kind != metadata["model"]:
+        raise EncoderError(
+            f"a {config.kind} that calls itself a {metadata['model']}", where=str(source.path), hint=AGAIN
+        )
+    return config
+
+
+def _layout(source: TensorSource, row: Format, root: str) -> EncoderConfig:
+    """The encoder by the shapes of a few tensors; whether all others agree is what `Checkpoint.faults` says."""
     stem = {rule.ours: source.entries.get(root + rule.theirs[0]) for rule in row.stem}
-    table, positions = stem["token_table.weight"], stem["positions"]
-    projector, unused = stem.get("projector.weight"), stem.get(UNUSED)
+    table, positions, projector = stem["token_table.weight"], stem["positions"], stem.get("projector.weight")
     if table is None or len(table.shape) != 2 or 0 in table.shape:
         shape = list(table.shape) if table else []
         raise EncoderError(f"the token table has the shape {shape}, not [V, C]", where=str(source.path), hint=AGAIN)
     vocabulary, width = table.shape
-    output = projector.shape[0] if projector and projector.shape else OUTPUT_WIDTH
-    return Sizes(
+    rows = positions.shape[-2] if positions and len(positions.shape) > 1 else 0
+    blocks = _block_kinds(source.entries, row, root)
+    mixers = blocks.count("mixer")
+    mixers += mixers % 2  # the other one is missing
+    return EncoderConfig(
+        name="custom",
         width=width,
+        heads=1,
+        encoder_blocks=max(0, len(blocks) - mixers),
+        mixer_blocks=mixers,
+        context_length=max(rows, MIN_CONTEXT),
+        padding="masked" if row.kind == "teacher" else "attended",
         vocabulary=vocabulary,
-        rows=positions.shape[-2] if positions and len(positions.shape) > 1 else 1,
-        kinds=_kinds(source.entries, row, root),
-        output=output if row.whole else None,
-        projection=unused.size // width if unused else None,
+        output=projector.shape[0] if projector and projector.shape else OUTPUT_WIDTH,
+        kind=row.kind or "student",
     )
 
 
-def _kinds(entries: Mapping[str, TensorEntry], row: Format, root: str) -> tuple[Kind, ...]:
+def _block_kinds(entries: Mapping[str, TensorEntry], row: Format, root: str) -> list[BlockKind]:
     """Kind of each block: the one that most of its names belong to."""
-    votes: dict[int, dict[Kind, int]] = {}
+    votes: defaultdict[int, Counter[BlockKind]] = defaultdict(Counter)
     for kind, rules in row.blocks.items():
         for name in (root + name for rule in rules for name in rule.theirs):
             before, _, after = name.partition("{n}")
@@ -272,11 +213,10 @@ def _kinds(entries: Mapping[str, TensorEntry], row: Format, root: str) -> tuple[
                 number = entry[len(before) : len(entry) - len(after)]
                 # More blocks than tensors cannot be: such a number is left over, and unexpected.
                 if entry == before + number + after and number.isdecimal() and int(number) < len(entries):
-                    ballot = votes.setdefault(int(number), {})
-                    ballot[kind] = ballot.get(kind, 0) + 1
-    first: Kind = "encoder"
-    ballots = [votes.get(number, {first: 1}) for number in range(max(votes, default=-1) + 1)]
-    return tuple(max(ballot, key=lambda kind: ballot[kind]) for ballot in ballots)
+                    votes[int(number)][kind] += 1
+    first: BlockKind = "encoder"
+    ballots = [votes.get(number, Counter([first])) for number in range(max(votes, default=-1) + 1)]
+    return [ballot.most_common(1)[0][0] for ballot in ballots]
 
 
 def _heads_beside(path: Path, row: Format) -> int | None:
@@ -285,20 +225,20 @@ def _heads_beside(path: Path, row: Format) -> int | None:
     if row.family != "huggingface" or not file.is_file():
         return None
     try:
-        said: Any = read_json(file)
-        said = said.get("detector_config") or said
-        heads = said.get("text_config", {}).get("num_attention_heads")
+        config: Any = read_json(file)
+        config = config.get("detector_config") or config
+        heads = config.get("text_config", {}).get("num_attention_heads")
     except (ValueError, AttributeError) as error:
         raise EncoderError("not a configuration of transformers", where=str(file), hint=AGAIN) from error
     return heads if type(heads) is int else None
 
 
-def _wrong(name: str, entry: TensorEntry, shape: Shape, number: str | None) -> Iterator[str]:
-    """What is wrong with one tensor, in words; a number type of None is any of floating point."""
+def _wrong(name: str, entry: TensorEntry, shape: Shape, dtype: str | None) -> Iterator[str]:
+    """What is wrong with one tensor, in words; a dtype of None is any of floating point."""
     name = shortened(name, 100)
     if entry.shape != shape:
         yield f"{name} is {list(entry.shape)}, not {list(shape)}"
-    elif number is not None and entry.dtype != number:
-        yield f"{name} is {entry.dtype}, not {number}"
-    elif number is None and entry.dtype not in FLOATING and not name.endswith(COUNTER):
+    elif dtype is not None and entry.dtype != dtype:
+        yield f"{name} is {entry.dtype}, not {dtype}"
+    elif dtype is None and entry.dtype not in FLOATING and not name.endswith(COUNTER):
         yield f"{name} is {entry.dtype}, not floating point"

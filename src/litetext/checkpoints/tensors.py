@@ -6,12 +6,12 @@ wrote needs it. What a file is, is told by its first bytes, not by its name. No 
 
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -44,12 +44,7 @@ ITEM_BYTES = {
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """What is known of a tensor before its values are read.
-
-    Attributes:
-        shape: sizes of its axes; () for a single number.
-        dtype: number type as PyTorch calls it, for example "float32".
-    """
+    """What is known of a tensor before its values are read; the dtype by PyTorch's name, for example "float32"."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -59,28 +54,34 @@ class TensorEntry:
         """How many numbers it holds."""
         return prod(self.shape)
 
-
-class TensorSource(Protocol):
-    """Named tensors of a checkpoint."""
-
     @property
-    def path(self) -> Path:
-        """The file or folder."""
+    def bytes(self) -> int:
+        """What these take; 0 where the type is not known."""
+        return self.size * ITEM_BYTES.get(self.dtype, 0)
 
-    @property
-    def size(self) -> int:
-        """Bytes on disk."""
 
-    @property
-    def entries(self) -> Mapping[str, TensorEntry]:
-        """All tensors by name; names of nested mappings are joined by dots."""
+@dataclass(frozen=True, eq=False)
+class TensorSource:
+    """Named tensors of a checkpoint.
 
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """The strings that a safetensors file carries beside its tensors."""
+    Attributes:
+        path: the file or folder.
+        size: bytes on disk.
+        entries: all tensors by name; names of nested mappings are joined by dots.
+        metadata: the strings that a safetensors file carries beside its tensors.
+        load: one tensor, contiguous, on the CPU, in memory of its own.
+    """
+
+    path: Path
+    size: int
+    entries: Mapping[str, TensorEntry]
+    metadata: Mapping[str, str]
+    load: "Callable[[str], torch.Tensor]"
 
     def read(self, names: Iterable[str]) -> "Iterator[tuple[str, torch.Tensor]]":
-        """One tensor after another, contiguous, on the CPU, in memory of its own."""
+        """One tensor after another."""
+        for name in names:
+            yield name, self.load(name)
 
 
 def open_tensors(path: Path) -> TensorSource:
@@ -99,72 +100,39 @@ def open_tensors(path: Path) -> TensorSource:
     length = int.from_bytes(head[:8], "little")
     if not (head[8:9] == b"{" and length < path.stat().st_size) and head.startswith((_ZIP, _PICKLE)):
         return _open_torch(path, lazily=head.startswith(_ZIP))
-    return SafetensorsSource.of(path, [path])
+    return _open_safetensors(path, [path])
 
 
-@dataclass(frozen=True, eq=False)
-class SafetensorsSource:
-    """Tensors of one or several safetensors files; see `TensorSource`."""
+def _open_safetensors(path: Path, files: Iterable[Path]) -> TensorSource:
+    """Read the headers of one or several safetensors files."""
+    entries: dict[str, TensorEntry] = {}
+    homes: dict[str, Path] = {}
+    metadata: dict[str, str] = {}
+    size = 0
+    for file in files:
+        here, strings = _header(file)
+        entries |= here
+        metadata |= strings
+        homes |= dict.fromkeys(here, file)
+        size += file.stat().st_size
 
-    path: Path
-    size: int
-    entries: Mapping[str, TensorEntry]
-    metadata: Mapping[str, str]
-    homes: Mapping[str, Path] = field(repr=False)
-
-    @classmethod
-    def of(cls, path: Path, files: Iterable[Path]) -> "SafetensorsSource":
-        """Read the headers of the files.
-
-        Raises:
-            EncoderError: one of them is not a whole safetensors file.
-        """
-        entries: dict[str, TensorEntry] = {}
-        homes: dict[str, Path] = {}
-        metadata: dict[str, str] = {}
-        size = 0
-        for home in files:
-            found, strings = _header(home)
-            entries |= found
-            metadata |= strings
-            homes |= dict.fromkeys(found, home)
-            size += home.stat().st_size
-        return cls(path, size, entries, metadata, homes)
-
-    def read(self, names: Iterable[str]) -> "Iterator[tuple[str, torch.Tensor]]":
-        """See `TensorSource.read`."""
+    def load(name: str) -> "torch.Tensor":
         _require_torch("reading weights")
-        for name in names:
-            # Opened for each: what is read stays mapped, and counts as memory in use, until the file is closed.
-            with safe_open(self.homes[name], framework="pt") as file:
-                yield name, file.get_tensor(name).clone()
+        # Opened for each: what is read stays mapped, and counts as memory in use, until the file is closed.
+        with safe_open(homes[name], framework="pt") as file:
+            tensor: torch.Tensor = file.get_tensor(name).clone()
+        return tensor
 
-
-@dataclass(frozen=True, eq=False)
-class TorchSource:
-    """Tensors of a file that ``torch.save`` wrote, mapped from the disk; see `TensorSource`."""
-
-    path: Path
-    size: int
-    entries: Mapping[str, TensorEntry]
-    tensors: "Mapping[str, torch.Tensor]" = field(repr=False)
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-    def read(self, names: Iterable[str]) -> "Iterator[tuple[str, torch.Tensor]]":
-        """See `TensorSource.read`."""
-        import torch
-
-        for name in names:
-            yield name, self.tensors[name].detach().clone(memory_format=torch.contiguous_format)
+    return TensorSource(path, size, entries, metadata, load)
 
 
 def listed(names: Iterable[str], most: int = 6) -> str:
     """Sorted names for a message, the first few of them."""
-    everything = sorted(shortened(name, _LONGEST_LISTED) for name in names)
-    return ", ".join(everything[:most]) + (f" and {len(everything) - most} more" if len(everything) > most else "")
+    ordered = sorted(shortened(name, _LONGEST_LISTED) for name in names)
+    return ", ".join(ordered[:most]) + (f" and {len(ordered) - most} more" if len(ordered) > most else "")
 
 
-def _open_folder(folder: Path) -> SafetensorsSource:
+def _open_folder(folder: Path) -> TensorSource:
     """What `transformers` reads of a folder: the file that config.json names, `model.safetensors`, or its shards.
 
     Where there is none of them, a student of `litetext distill` may be.
@@ -176,18 +144,18 @@ def _open_folder(folder: Path) -> SafetensorsSource:
         what = "neither " + " nor ".join(candidates) if len(candidates) > 1 else f"no {named}"
         raise EncoderError(f"{what} in this folder", where=str(folder), hint="give the file itself")
     if not name.endswith(".json"):
-        return SafetensorsSource.of(folder, [folder / name])
+        return _open_safetensors(folder, [folder / name])
     index = folder / name
     try:
         homes = read_json(index)["weight_map"]
         names = sorted(set(homes.values()))
-        files = [inside(folder, one) for one in names]
+        files = [inside(folder, name) for name in names]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EncoderError(f"not an index of safetensors files ({error})", where=str(index), hint=AGAIN) from error
-    missing = [one for one, file in zip(names, files, strict=True) if not file.is_file()]
+    missing = [name for name, file in zip(names, files, strict=True) if not file.is_file()]
     if missing:
         raise EncoderError(f"{len(missing)} of {len(names)} shards are missing ({listed(missing)})", where=str(folder))
-    source = SafetensorsSource.of(folder, files)
+    source = _open_safetensors(folder, files)
     lost = homes.keys() - source.entries.keys()
     if lost:
         raise EncoderError(f"the shards lack {len(lost)} tensors of the index ({listed(lost)})", where=str(folder))
@@ -199,8 +167,7 @@ def _named_weights(config: Path) -> str | None:
     if not config.is_file():
         return None
     try:
-        said = read_json(config)
-        name = said.get("transformers_weights")
+        name = read_json(config).get("transformers_weights")
         if name is None:
             return None
         if not name.endswith((".safetensors", ".safetensors.index.json")):
@@ -239,7 +206,7 @@ def _header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
         ) from error
 
 
-def _open_torch(path: Path, *, lazily: bool) -> TorchSource:
+def _open_torch(path: Path, *, lazily: bool) -> TensorSource:
     """The tensors of a file of ``torch.save``; only the zip format of PyTorch 1.6 and later can be read lazily."""
     _require_torch("reading a file of torch.save")
     import torch
@@ -267,7 +234,11 @@ def _open_torch(path: Path, *, lazily: bool) -> TorchSource:
         name: TensorEntry(tuple(value.shape), str(value.dtype).removeprefix("torch."))
         for name, value in tensors.items()
     }
-    return TorchSource(path, path.stat().st_size, entries, tensors)
+
+    def load(name: str) -> "torch.Tensor":
+        return tensors[name].detach().clone(memory_format=torch.contiguous_format)
+
+    return TensorSource(path, path.stat().st_size, entries, {}, load)
 
 
 def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:

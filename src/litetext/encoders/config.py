@@ -1,119 +1,46 @@
-"""Text encoders as rows of one table, with their exact parameter counts: SAM3's, SAM3-LiteText's, and smaller ones."""
+"""What a text encoder is but for its weights: one configuration, and the table of presets."""
 
 import json
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from types import NoneType
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 from litetext.errors import OptionError
 from litetext.records import parse_json
 from litetext.tokenizer.pruned import kept_tokens
 from litetext.tokenizer.vocabulary import VOCABULARY_SIZE
 
+Kind = Literal["student", "teacher"]
+BlockKind = Literal["encoder", "mixer", "folded"]
 Padding = Literal["attended", "masked"]
-PADDINGS: tuple[Padding, ...] = get_args(Padding)
 Weights = Literal["float", "int8"]
 Activations = Literal["float", "int8"]
 Table = Literal["float", "int8", "int4"]
 
 OUTPUT_WIDTH = 256  # what SAM3's decoder reads
 KERNEL = 11  # taps of a RepMixer block's depthwise convolutions
-SHORTEST_CONTEXT = 2  # the start and the end token
-MOST_BLOCKS = 1000  # a list of them is made before any tensor is looked at
-_WHERE = "the student's configuration"
+EXPANSION = 4  # feed-forward width over block width
+MIN_CONTEXT = 2  # the start and the end token
+MAX_BLOCKS = 1000  # a list of them is made before any tensor is looked at
+FORMAT_VERSION = "1"  # of our own files
 INT4_GROUP = 32  # columns of an int4 token table that share a scale
+_CHOICES = {"kind": Kind, "padding": Padding, "weights": Weights, "activations": Activations, "table": Table}
 
 
 @dataclass(frozen=True)
-class Preset:
-    """One text encoder.
-
-    Attributes:
-        name: short name for the command line.
-        title: name for people.
-        width: channels C of a token.
-        heads: attention heads.
-        encoder_blocks: pre-norm transformer blocks.
-        mixer_blocks: RepMixer blocks (depthwise convolutions over the tokens), half before and half after the others.
-        context_length: context length L that it is released for.
-        projection: width of the projection that its checkpoint holds but SAM3 never uses.
-        causal: whether attention looks back only.
-        output: width D of the features, that of the decoder which it is for.
-        rank: rank r of a factorized token table; None for a whole one.
-    """
-
-    name: str
-    title: str
-    width: int
-    heads: int
-    encoder_blocks: int
-    mixer_blocks: int
-    context_length: int
-    projection: int
-    causal: bool
-    output: int = OUTPUT_WIDTH
-    rank: int | None = None
-
-    def parameters(self, context_length: int | None = None, *, vocabulary: int = VOCABULARY_SIZE) -> int:
-        """Parameters as the paper counts them: the unused projection and batch-norm scales in, running statistics out.
-
-        Args:
-            context_length: rows of the position table; default the preset's own.
-            vocabulary: rows of the token table.
-        """
-        return sum(self.parts(context_length, vocabulary=vocabulary).values())
-
-    def parts(self, context_length: int | None = None, *, vocabulary: int = VOCABULARY_SIZE) -> dict[str, int]:
-        """Parameters by part: token table, positions, blocks, final norm, projector, unused projection."""
-        width = self.width
-        feed_forward = 2 * width * 4 * width + 4 * width + width
-        encoder = 2 * 2 * width + 4 * (width * width + width) + feed_forward
-        # Token mixer: two skip norms, convolution and its norm, layer scale. Then: convolution, norm, layer scale.
-        mixer = (
-            (2 * 2 * width + KERNEL * width + 2 * width + width) + (KERNEL * width + 2 * width + width) + feed_forward
-        )
-        return {
-            "token_table": vocabulary * width if self.rank is None else (vocabulary + width) * self.rank,
-            "positions": (context_length or self.context_length) * width,
-            "blocks": self.encoder_blocks * encoder + self.mixer_blocks * mixer,
-            "final_norm": 2 * width,
-            "projector": width * self.output + self.output,
-            "unused_projection": width * self.projection,
-        }
-
-
-PRESETS = {
-    preset.name: preset
-    for preset in (
-        Preset("s0", "MobileCLIP-S0", 512, 8, 4, 2, 16, 512, causal=False),
-        Preset("s1", "MobileCLIP-S1", 512, 8, 12, 0, 16, 512, causal=False),
-        Preset("l", "MobileCLIP2-L", 768, 12, 12, 0, 16, 768, causal=False),
-        Preset("teacher", "SAM3 text encoder", 1024, 16, 24, 0, 32, 512, causal=True),
-        Preset("tiny", "S0 in small, for tests", 32, 4, 2, 2, 16, 32, causal=False),
-        # Ranks: above the 85 and the 16 to 19 that the paper found as effective rank and intrinsic dimension.
-        Preset("xs", "half of S0's width", 256, 4, 4, 2, 16, 0, causal=False, rank=96),
-        Preset("xxs", "a quarter of S0's width", 128, 4, 2, 2, 16, 0, causal=False, rank=32),
-        # At most 12 % and 5 % of the 5.2 M parameters of the micro host's text encoder.
-        Preset("micro-s", "for the micro host", 64, 4, 2, 2, 16, 0, causal=False, output=64, rank=8),
-        Preset("micro-xs", "for the micro host, smaller", 32, 4, 2, 2, 16, 0, causal=False, output=64, rank=4),
-    )
-}
-STUDENTS = tuple(PRESETS[name] for name in ("s0", "s1", "l"))  # those that are released
-
-
-@dataclass(frozen=True)
-class StudentConfig:
-    """All that makes a student but its weights. It travels as JSON in the metadata of a checkpoint.
+class EncoderConfig:
+    """All that makes a text encoder but its weights. It travels as JSON in the metadata of a checkpoint.
 
     Attributes:
         name: the preset it comes from, or another name for people.
         width: channels C of a token.
         heads: attention heads, a divisor of the width.
         encoder_blocks: pre-norm transformer blocks.
-        mixer_blocks: RepMixer blocks, an even number: half before and half after the others.
+        mixer_blocks: RepMixer blocks (depthwise convolutions over the tokens), an even number: half before and half
+            after the others.
         context_length: rows of the position table; the most tokens that are read.
-        padding: "attended" if padding is read like tokens, up to ``context``, as the released students were trained;
-            "masked" if attention and convolutions see valid tokens only.
+        padding: "attended" if padding is read like tokens, up to the context length, as the released students were
+            trained; "masked" if only valid tokens are read.
         vocabulary: rows V of the token table.
         output: width D of the features.
         folded: whether the RepMixer blocks are folded for inference.
@@ -122,6 +49,8 @@ class StudentConfig:
         weights: "int8" if the linear layers' are, only of a folded student; else "float".
         activations: "int8" if what these layers read is quantized, only with such weights; else "float".
         table: "int8" or "int4" if the token table is; else "float".
+        kind: "student"; or "teacher", SAM3's own, whose attention looks back only.
+        projection: columns of CLIP's projection, which a file may hold but SAM3 never uses; 0 for none.
 
     Raises:
         OptionError: a value makes no sense.
@@ -142,32 +71,59 @@ class StudentConfig:
     weights: Weights = "float"
     activations: Activations = "float"
     table: Table = "float"
+    kind: Kind = "student"
+    projection: int = 0
 
     def __post_init__(self) -> None:
         """Check each value, and those that depend on each other."""
         if type(self.name) is not str or type(self.folded) is not bool:
             raise OptionError(f"name {self.name!r} and folded {self.folded!r} are not a text and a truth value")
+        for field, choices in _CHOICES.items():
+            if getattr(self, field) not in get_args(choices):
+                names = ", ".join(get_args(choices))
+                raise OptionError(f"{field} is {getattr(self, field)!r}", hint=f"give one of {names}")
         check_sizes(width=self.width, heads=self.heads, vocabulary=self.vocabulary, output=self.output)
-        check_sizes(0, encoder_blocks=self.encoder_blocks, mixer_blocks=self.mixer_blocks)
-        if self.encoder_blocks + self.mixer_blocks > MOST_BLOCKS:
-            raise OptionError(f"{self.encoder_blocks + self.mixer_blocks} blocks", hint=f"give at most {MOST_BLOCKS}")
-        check_sizes(SHORTEST_CONTEXT, context_length=self.context_length)
-        check_heads(self.width, self.heads)
+        check_sizes(0, encoder_blocks=self.encoder_blocks, mixer_blocks=self.mixer_blocks, projection=self.projection)
+        check_sizes(MIN_CONTEXT, context_length=self.context_length)
+        if self.encoder_blocks + self.mixer_blocks > MAX_BLOCKS:
+            raise OptionError(f"{self.encoder_blocks + self.mixer_blocks} blocks", hint=f"give at most {MAX_BLOCKS}")
+        if self.mixer_blocks % 2:
+            raise OptionError(f"{self.mixer_blocks} RepMixer blocks", hint="give an even number: as many last as first")
+        if self.width % self.heads:
+            raise OptionError(f"a width of {self.width} for {self.heads} heads", hint="give a multiple of the heads")
+        self._check_table()
+        if self.kind == "teacher" and (self.rank is not None or self.quantized or self.mixer_blocks):
+            raise OptionError("a teacher that is factorized, quantized or has RepMixer blocks")
+        if self.weights == "int8" and not self.folded:
+            raise OptionError("int8 weights of a student that is not folded", hint="fold it first")
+        if self.activations == "int8" and self.weights != "int8":
+            raise OptionError("int8 activations with float weights", hint="give int8 weights too")
+
+    def _check_table(self) -> None:
         if self.rank is not None:
             check_sizes(rank=self.rank)
             if self.rank > self.width:
                 raise OptionError(f"a token table of rank {self.rank} and width {self.width}", hint="leave rank out")
+        if self.table == "int4" and self.table_columns % 2:
+            raise OptionError(f"an int4 token table of {self.table_columns} columns", hint="give int8, or an even rank")
         if type(self.kept) not in (str, NoneType):
             raise OptionError(f"kept is {self.kept!r}", hint="give a text")
         if self.kept is not None and len(kept_tokens(self.kept)) != self.vocabulary:
             raise OptionError(
                 f"{len(kept_tokens(self.kept)):,} tokens are kept, in a token table of {self.vocabulary:,} rows"
             )
-        if self.mixer_blocks % 2:
-            raise OptionError(f"{self.mixer_blocks} RepMixer blocks", hint="give an even number: as many last as first")
-        if self.padding not in PADDINGS:
-            raise OptionError(f"no padding is called {self.padding!r}", hint=f"give {' or '.join(PADDINGS)}")
-        self._check_quantized()
+
+    @property
+    def block_kinds(self) -> tuple[BlockKind, ...]:
+        """Kind of each block in their order."""
+        ends: list[BlockKind] = ["folded" if self.folded else "mixer"] * (self.mixer_blocks // 2)
+        middle: list[BlockKind] = ["encoder"] * self.encoder_blocks
+        return (*ends, *middle, *ends)
+
+    @property
+    def table_columns(self) -> int:
+        """Columns of the token table: the width, or the rank of a factorized one."""
+        return self.width if self.rank is None else self.rank
 
     @property
     def quantized(self) -> bool:
@@ -177,25 +133,17 @@ class StudentConfig:
     def describe_quantized(self) -> str:
         """What of it is integers, in words; "" if nothing is."""
         parts = ((self.weights, "weights"), (self.activations, "activations"), (self.table, "token table"))
-        return ", ".join(f"{kind} {part}" for kind, part in parts if kind != "float")
+        return ", ".join(f"{number} {part}" for number, part in parts if number != "float")
 
-    def _check_quantized(self) -> None:
-        for part, words in (("weights", Weights), ("activations", Activations), ("table", Table)):
-            known, said = get_args(words), getattr(self, part)
-            if said not in known:
-                raise OptionError(f"{part} {said!r}", hint=f"give {', '.join(known[:-1])} or {known[-1]}")
-        if self.weights == "int8" and not self.folded:
-            raise OptionError("int8 weights of a student that is not folded", hint="fold it first")
-        if self.activations == "int8" and self.weights != "int8":
-            raise OptionError("int8 activations with float weights", hint="give int8 weights too")
-        columns = self.rank or self.width
-        if self.table == "int4" and columns % 2:
-            raise OptionError(f"an int4 token table of {columns} columns", hint="give int8, or an even rank")
+    def describe_blocks(self) -> str:
+        """Width and blocks in words."""
+        mixers = f" and {self.mixer_blocks} RepMixer" if self.mixer_blocks else ""
+        return f"width {self.width}, {self.encoder_blocks} encoder{mixers} blocks"
 
     @classmethod
     def of(
         cls, preset: str, context_length: int | None = None, *, padding: Padding, vocabulary: int = VOCABULARY_SIZE
-    ) -> Self:
+    ) -> "EncoderConfig":
         """A student, not folded, of the size of a preset.
 
         Args:
@@ -208,16 +156,19 @@ class StudentConfig:
             OptionError: no student is called so, or a value makes no sense.
         """
         row = PRESETS.get(preset)
-        if row is None or row.causal:
-            names = ", ".join(name for name, row in PRESETS.items() if not row.causal)
+        if row is None or row.kind == "teacher":
+            names = ", ".join(name for name, row in PRESETS.items() if row.kind == "student")
             raise OptionError(f"no student is called {preset!r}", hint=f"give one of {names}")
         rows = row.context_length if context_length is None else context_length
-        sizes = (row.width, row.heads, row.encoder_blocks, row.mixer_blocks, rows)
-        return cls(row.name, *sizes, padding, vocabulary=vocabulary, output=row.output, rank=row.rank)
+        return replace(row, context_length=rows, padding=padding, vocabulary=vocabulary, projection=0)
 
     def to_json(self) -> str:
         """One JSON object with every field."""
         return json.dumps(asdict(self))
+
+    def metadata(self) -> dict[str, str]:
+        """What a safetensors file of our own says of itself beside its tensors."""
+        return {"format": "pt", "litetext": FORMAT_VERSION, "model": self.kind, "config": self.to_json()}
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -226,23 +177,19 @@ class StudentConfig:
         Raises:
             OptionError: not a JSON object, an unknown or missing field, or a value that makes no sense.
         """
+        where = "the encoder's configuration"
         try:
-            values = parse_json(text)
+            values: Any = parse_json(text)
         except (TypeError, ValueError) as error:
-            raise OptionError("not JSON", where=_WHERE) from error
+            raise OptionError("not JSON", where=where) from error
         if not isinstance(values, dict):
-            raise OptionError("not a JSON object", where=_WHERE)
+            raise OptionError("not a JSON object", where=where)
         known = {field.name for field in fields(cls)}
         needed = {field.name for field in fields(cls) if field.default is MISSING}
         for fault, names in (("unknown", values.keys() - known), ("missing", needed - values.keys())):
             if names:
-                raise OptionError(f"{fault} fields: {', '.join(sorted(names))}", where=_WHERE)
+                raise OptionError(f"{fault} fields: {', '.join(sorted(names))}", where=where)
         return cls(**values)
-
-
-def groups_of(columns: int) -> int:
-    """Groups of the columns of an int4 token table, each with its own scale: of 32, or one of all."""
-    return 1 if columns % INT4_GROUP else columns // INT4_GROUP
 
 
 def check_sizes(least: int = 1, **sizes: int) -> None:
@@ -252,7 +199,36 @@ def check_sizes(least: int = 1, **sizes: int) -> None:
             raise OptionError(f"{name} is {size!r}", hint=f"give an integer of at least {least}")
 
 
-def check_heads(width: int, heads: int) -> None:
-    """Raise an `OptionError` unless the heads share the width evenly."""
-    if width % heads:
-        raise OptionError(f"a width of {width} for {heads} heads", hint="give a multiple of the heads")
+def groups_of(columns: int) -> int:
+    """Groups of the columns of an int4 token table, each with its own scale: of 32, or one of all."""
+    return 1 if columns % INT4_GROUP else columns // INT4_GROUP
+
+
+PRESETS = {
+    row.name: row
+    for row in (
+        # MobileCLIP-S0, MobileCLIP-S1 and MobileCLIP2-L, as SAM3-LiteText released them; SAM3's own; S0 for tests.
+        EncoderConfig("s0", 512, 8, 4, 2, 16, "attended", projection=512),
+        EncoderConfig("s1", 512, 8, 12, 0, 16, "attended", projection=512),
+        EncoderConfig("l", 768, 12, 12, 0, 16, "attended", projection=768),
+        EncoderConfig("teacher", 1024, 16, 24, 0, 32, "masked", kind="teacher", projection=512),
+        EncoderConfig("tiny", 32, 4, 2, 2, 16, "attended", projection=32),
+        # A half and a quarter of S0's width. Ranks: above the 85 and the 16 to 19 that the paper found as effective
+        # rank and intrinsic dimension.
+        EncoderConfig("xs", 256, 4, 4, 2, 16, "masked", rank=96),
+        EncoderConfig("xxs", 128, 4, 2, 2, 16, "masked", rank=32),
+        # For the micro host: at most 12 % and 5 % of the 5.2 M parameters of its text encoder.
+        EncoderConfig("micro-s", 64, 4, 2, 2, 16, "masked", output=64, rank=8),
+        EncoderConfig("micro-xs", 32, 4, 2, 2, 16, "masked", output=64, rank=4),
+    )
+}
+STUDENTS = tuple(PRESETS[name] for name in ("s0", "s1", "l"))  # those that are released
+
+
+def find_preset(config: EncoderConfig) -> EncoderConfig | None:
+    """The row of `PRESETS` with the width, rank and blocks of an encoder, whatever the rows of its tables."""
+
+    def size(row: EncoderConfig) -> tuple[object, ...]:
+        return row.kind, row.width, row.rank, row.encoder_blocks, row.mixer_blocks
+
+    return next((row for row in PRESETS.values() if size(row) == size(config)), None)

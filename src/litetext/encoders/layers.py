@@ -1,16 +1,21 @@
-"""The two kinds of block that students are made of. Tokens are [B, L, C], B texts of L, or the valid ones as rows."""
+"""What students are made of: token tables, the two kinds of block, and their norm.
 
-from collections.abc import Callable
+Tokens are [B, L, C], B texts of L, or, in training, the valid ones alone as rows [T, C].
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, gelu, layer_norm, scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
 
-from litetext.encoders.config import KERNEL
+from litetext.encoders.config import EXPANSION, KERNEL
+from litetext.errors import OptionError
 
-EXPANSION = 4  # feed-forward width over block width
 MakeLinear = Callable[[int, int], nn.Module]  # a linear layer of so many inputs and outputs
 
 
@@ -66,11 +71,6 @@ class EncoderBlock(nn.Module):
 
     Parameters: ``attention_norm``, ``qkv`` (rows are all queries, then all keys, then all values; each head by head),
     ``out``, ``ffn_norm``, ``fc1``, ``fc2``.
-
-    Args:
-        width: channels C.
-        heads: attention heads, a divisor of C.
-        make_linear: makes its linear layers.
     """
 
     def __init__(self, width: int, heads: int, make_linear: MakeLinear = nn.Linear) -> None:
@@ -117,9 +117,6 @@ class MixerBlock(nn.Module):
 
     Padding (mask False) is set to zero before each convolution, so that it is the same as no token, and batch
     statistics are taken over the valid tokens only.
-
-    Args:
-        width: channels C.
     """
 
     def __init__(self, width: int) -> None:
@@ -157,7 +154,7 @@ class MixerBlock(nn.Module):
     @torch.no_grad()
     def fold(self) -> "FoldedMixerBlock":
         """The same function at inference without batch norm, on the same device and in the same number type."""
-        scale = _exact(self.mixer_scale)
+        scale = _float64(self.mixer_scale)
         skip, skip_shift = _affine(self.mixer_skip)
         norm, norm_shift = _affine(self.mixer_norm)
         taps, shift = _fold(self.mixer_conv, self.mixer_conv_norm)
@@ -180,10 +177,6 @@ class FoldedMixerBlock(nn.Module):
     """RepMixer block for inference: what of `MixerBlock` is linear is two depthwise convolutions with bias.
 
     ``ffn_scale`` stays apart from ``fc2``: trained scales are small, and in half precision the product underflows.
-
-    Args:
-        width: channels C.
-        make_linear: makes its linear layers.
     """
 
     def __init__(self, width: int, make_linear: MakeLinear = nn.Linear) -> None:
@@ -199,6 +192,97 @@ class FoldedMixerBlock(nn.Module):
         x = _over_tokens(self.mixer_folded, _without_padding(x, mask))
         x = _without_padding(x, mask)
         return x + self.ffn_scale * _feed_forward(self.fc1, self.fc2, _over_tokens(self.ffn_folded, x))
+
+
+class FactorizedTable(nn.Embedding):
+    """A token table [V, C] that is the product of two: a row of r numbers for each token, and a linear layer r -> C.
+
+    Parameters: ``weight`` [V, r]; ``up.weight`` [C, r].
+    """
+
+    def __init__(self, vocabulary: int, rank: int, width: int) -> None:
+        super().__init__(vocabulary, rank)
+        self.up = nn.Linear(rank, width, bias=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Vectors [..., C] of ids [...], int64."""
+        vectors: Tensor = self.up(super().forward(ids))
+        return vectors
+
+
+def token_table(vocabulary: int, rank: int | None, width: int) -> nn.Embedding:
+    """A token table: whole for a rank of None, else factorized."""
+    return nn.Embedding(vocabulary, width) if rank is None else FactorizedTable(vocabulary, rank, width)
+
+
+@torch.no_grad()
+def factorize_table(table: Tensor, rank: int, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The two weights of the `FactorizedTable` nearest to a table: no other of this rank has a smaller squared error.
+
+    Source: Eckart and Young (1936). The columns of the second are orthonormal. Both are computed in float64.
+
+    Args:
+        table: floating point [V, C].
+        rank: r, at most V and C.
+        weights: [V], at least 0: how much the squared error of each row counts; None for all alike.
+
+    Returns:
+        ``weight`` [V, r] and ``up.weight`` [C, r], in the table's number type on its device.
+
+    Raises:
+        OptionError: not a table, no such rank, or other weights than one for each row.
+    """
+    if table.ndim != 2 or not 1 <= rank <= min(table.shape):
+        raise OptionError(f"a table {list(table.shape)} at rank {rank}", hint="give [V, C] and a rank of at most both")
+    _, directions = _directions(table, weights)
+    directions = directions[:, :rank]
+    return (_float64(table) @ directions).to(table), directions.contiguous().to(table)
+
+
+@torch.no_grad()
+def table_variances(table: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Weighted sums of squares of a table [V, C] along its principal directions, the largest first: float64 [C].
+
+    What `factorize_table` loses at a rank is the sum of those after it.
+    """
+    variances, _ = _directions(table, weights)
+    return variances.clamp_min(0.0)
+
+
+def _directions(table: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Eigenvalues [C] and eigenvectors [C, C] of the weighted products of columns, the largest first."""
+    exact = _float64(table)
+    if weights is not None and weights.shape != exact.shape[:1]:
+        raise OptionError(
+            f"weights {list(weights.shape)} for a table {list(exact.shape)}", hint="give one for each row"
+        )
+    weighted = exact if weights is None else exact * _float64(weights)[:, None]
+    values, vectors = torch.linalg.eigh(exact.T @ weighted)
+    return values.flip(0), vectors.flip(1)
+
+
+@contextmanager
+def meta_init() -> Iterator[None]:
+    """Build modules on the device "meta", without weights: for those whose weights are loaded next."""
+    with torch.device("meta"), _WithoutInitialization():
+        yield
+
+
+class _WithoutInitialization(TorchFunctionMode):
+    """Skips the functions of `torch.nn.init`: on "meta" they do nothing, but first import the compiler (2 s)."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: tuple[type, ...],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call the function, unless it initializes: then return its tensor."""
+        options = dict(kwargs or {})
+        if getattr(func, "__module__", "") == "torch.nn.init":  # slots of classes have no module
+            return args[0] if args else options["tensor"]
+        return func(*args, **options)
 
 
 def _feed_forward(first: nn.Module, second: nn.Module, x: Tensor) -> Tensor:
@@ -234,14 +318,14 @@ def _normalize(norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
     return normal
 
 
-def _exact(x: Tensor) -> Tensor:
+def _float64(x: Tensor) -> Tensor:
     """A copy in float64, on the CPU because not every device has that type."""
     return x.detach().cpu().to(torch.float64, copy=True)
 
 
 def _affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
     """Factor and shift, float64 [C] each, that a batch norm is at inference."""
-    state = {name: _exact(value) for name, value in norm.state_dict().items()}
+    state = {name: _float64(value) for name, value in norm.state_dict().items()}
     factor = state["weight"] / torch.sqrt(state["running_var"] + norm.eps)
     return factor, state["bias"] - state["running_mean"] * factor
 
@@ -249,4 +333,4 @@ def _affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
 def _fold(convolution: nn.Conv1d, norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
     """Weight [C, 1, 11] and bias [C], float64, of the convolution that equals one followed by a batch norm."""
     factor, shift = _affine(norm)
-    return _exact(convolution.weight) * factor[:, None, None], shift
+    return _float64(convolution.weight) * factor[:, None, None], shift

@@ -12,8 +12,8 @@ from torch.nn.functional import linear
 from litetext.encoders.config import Activations, Table, groups_of
 from litetext.errors import OptionError
 
-MOST_INT8 = 127  # -128 is not used: symmetric
-LEAST_INT4, MOST_INT4 = -8, 7
+INT8_MAX = 127  # -128 is not used: symmetric
+INT4_MIN, INT4_MAX = -8, 7
 LEVELS = 255  # steps of a uint8 activation
 # A step below the largest number / 7 clips a few numbers and is finer for the others.
 INT4_STEPS = tuple(round(1 - 0.05 * number, 2) for number in range(10))
@@ -24,13 +24,8 @@ class QuantizedLinear(nn.Module):
     """A linear layer with int8 weights, and with uint8 activations if asked.
 
     State: ``weight`` int8 [N, K]; ``scale`` float32 [N], of each output channel; ``bias`` floating point [N]; with
-    quantized activations ``input_range`` float32 [2], the lowest (at most 0) and the highest (at least 0) input that is
-    told apart.
-
-    Args:
-        inputs: K.
-        outputs: N.
-        activations: whether the input is quantized too.
+    quantized activations ``input_range`` float32 [2], the lowest (at most 0) and the highest (at least 0) input that
+    is not clipped.
     """
 
     weight: Tensor
@@ -59,12 +54,6 @@ class QuantizedTable(nn.Module):
 
     State: ``weight`` and ``scale`` as `quantize_table` makes them, of [V, C] or [V, r]; with a rank ``up.weight``
     [C, r], floating point.
-
-    Args:
-        vocabulary: rows V.
-        rank: r; None for a whole table.
-        width: channels C.
-        table: "int8" or "int4".
     """
 
     weight: Tensor
@@ -73,12 +62,13 @@ class QuantizedTable(nn.Module):
     def __init__(self, vocabulary: int, rank: int | None, width: int, table: Table) -> None:
         super().__init__()
         columns = width if rank is None else rank
-        whole = table == "int8"
-        packed = torch.zeros(vocabulary, columns, dtype=torch.int8)
-        halves = torch.zeros(vocabulary, columns // 2, dtype=torch.uint8)
-        groups = (vocabulary,) if whole else (vocabulary, groups_of(columns))
-        self.register_buffer("weight", packed if whole else halves)
-        self.register_buffer("scale", torch.ones(groups))
+        if table == "int8":
+            weight, scale = torch.zeros(vocabulary, columns, dtype=torch.int8), torch.ones(vocabulary)
+        else:
+            weight = torch.zeros(vocabulary, columns // 2, dtype=torch.uint8)
+            scale = torch.ones(vocabulary, groups_of(columns))
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale)
         self.up = None if rank is None else nn.Linear(rank, width, bias=False)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -101,8 +91,8 @@ def quantize_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
         has no scale for it, is 1.
     """
     exact = weight.detach().float()
-    scale = _positive(exact.abs().amax(dim=1) / MOST_INT8)
-    steps = torch.round(exact / scale[:, None]).clamp_(-MOST_INT8, MOST_INT8)
+    scale = _positive(exact.abs().amax(dim=1) / INT8_MAX)
+    steps = torch.round(exact / scale[:, None]).clamp_(-INT8_MAX, INT8_MAX)
     return steps.to(torch.int8), scale
 
 
@@ -151,7 +141,7 @@ def dequantize_table(weight: Tensor, scale: Tensor) -> Tensor:
     # Divided, not shifted: torch.export's set of operators, which mobile engines know, has no shift.
     upper = torch.div(weight, 16, rounding_mode="floor")
     halves = torch.stack((weight & 15, upper), dim=-1).flatten(-2)
-    steps = halves.float() + LEAST_INT4
+    steps = halves.float() + INT4_MIN
     groups = steps.reshape(*scale.shape, -1) * scale.float().unsqueeze(-1)
     return groups.flatten(-2)
 
@@ -187,15 +177,15 @@ def _positive(scale: Tensor) -> Tensor:
 def _pack_int4(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Bytes and scales of some rows."""
     groups = rows.float().reshape(len(rows), groups_of(rows.shape[1]), -1)  # [V, G, C / G]
-    widest = _positive(groups.abs().amax(dim=2) / MOST_INT4)
+    widest = _positive(groups.abs().amax(dim=2) / INT4_MAX)
     best, scale = torch.full_like(widest, torch.inf), widest
     for share in INT4_STEPS:
         tried = _positive(widest * share)
         error = (_int4_steps(groups, tried) * tried[:, :, None] - groups).square().sum(dim=2)
         scale, best = torch.where(error < best, tried, scale), torch.minimum(error, best)
-    halves = (_int4_steps(groups, scale) - LEAST_INT4).flatten(1).to(torch.uint8)
+    halves = (_int4_steps(groups, scale) - INT4_MIN).flatten(1).to(torch.uint8)
     return halves[:, 0::2] | (halves[:, 1::2] << 4), scale
 
 
 def _int4_steps(groups: Tensor, scale: Tensor) -> Tensor:
-    return torch.round(groups / scale[:, :, None]).clamp_(LEAST_INT4, MOST_INT4)
+    return torch.round(groups / scale[:, :, None]).clamp_(INT4_MIN, INT4_MAX)

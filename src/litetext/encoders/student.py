@@ -1,16 +1,16 @@
 """The student: a small text encoder in plain PyTorch, that SAM3 reads in place of its own."""
 
 import copy
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from litetext.encoders.config import StudentConfig
-from litetext.encoders.inputs import encode_batch, prepare_rows
+from litetext.encoders.config import EncoderConfig
+from litetext.encoders.encoder import ModuleEncoder, save_tensors
 from litetext.encoders.layers import (
     EncoderBlock,
     FloatLayerNorm,
@@ -18,12 +18,11 @@ from litetext.encoders.layers import (
     MakeLinear,
     MixerBlock,
     PackedTokens,
+    token_table,
 )
 from litetext.encoders.quantized import QuantizedLinear, QuantizedTable
-from litetext.encoders.token_tables import token_table
 from litetext.errors import OptionError
-from litetext.features.protocol import TextFeatures
-from litetext.tokenizer.batch import TokenBatch
+from litetext.storage import atomic_folder, to_json, write_text
 
 FIRST_SCALE = 0.1  # of the residual branches of RepMixer blocks; as CaiT has it in shallow models (2103.17239)
 
@@ -37,12 +36,9 @@ class TextStudent(nn.Module):
     the context; ``blocks.{i}``, RepMixer blocks first and last; ``final_norm``; ``projector`` (C -> D). Every one of
     them is used. What the configuration says is int8 or int4 is integers, in buffers, as `QuantizedLinear` and
     `QuantizedTable` have them.
-
-    Args:
-        config: the sizes, and whether padding is attended or masked.
     """
 
-    def __init__(self, config: StudentConfig) -> None:
+    def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
         make_linear: MakeLinear = nn.Linear
@@ -62,29 +58,26 @@ class TextStudent(nn.Module):
         self.projector = make_linear(config.width, config.output)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Features of tokens.
+        """Features [B, L, D] of tokens; what stands at padding means nothing.
 
-        With attended padding the mask is not read, and L must be the context. With masked padding L is at most the
-        context, and features at valid tokens do not depend on it, nor on what stands at padding.
+        With attended padding the mask is not read, and L must be the context length. With masked padding L is at most
+        that, and features at valid tokens do not depend on it, nor on what stands at padding.
 
         Args:
             ids: int64 [B, L].
             mask: bool [B, L], True at valid tokens.
 
-        Returns:
-            [B, L, D]; what stands at padding means nothing.
-
         Raises:
-            OptionError: the shapes do not fit each other, or L does not fit the context.
+            OptionError: the shapes do not fit each other, or the context length.
         """
         self._check(ids, mask)
-        seen = mask if self.config.padding == "masked" else None
+        attended = mask if self.config.padding == "masked" else None
         vectors = self.token_table(ids).to(self.positions.dtype)  # those of integers are float32
         x = vectors + self.positions[: ids.shape[1]]
-        if seen is not None and self.training and not self.config.folded:
-            return self._train_rows(x, PackedTokens.of(seen))
+        if attended is not None and self.training and not self.config.folded:
+            return self._train_rows(x, PackedTokens.of(attended))
         for block in self.blocks:
-            x = block(x, seen)
+            x = block(x, attended)
         features: Tensor = self.projector(self.final_norm(x))
         return features
 
@@ -120,56 +113,41 @@ class TextStudent(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class StudentEncoder:
-    """A student as a `TextEncoder`: it tokenizes, and computes on its module's device in its number type.
-
-    Attributes:
-        module: the student; it is run in eval mode, whatever mode it is in.
-        name: what reports call it.
-    """
+class StudentEncoder(ModuleEncoder):
+    """A student as a `TextEncoder`, which can be saved."""
 
     module: TextStudent
-    name: str
 
-    @property
-    def context_length(self) -> int:
-        """Tokens that it reads of a text, start and end token counted."""
-        return self.module.config.context_length
-
-    @property
-    def width(self) -> int:
-        """D, the size of a feature vector."""
-        return self.module.config.output
-
-    def encode(self, texts: Iterable[str] | TokenBatch) -> TextFeatures:
-        """Features [B, L, D] of at least one text, without a gradient.
-
-        L is the context where padding is attended, else the tokens of the longest text, at most the context.
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a folder that `load_encoder` and the Hugging Face hub take: weights and configuration.
 
         Raises:
-            OptionError: no texts, something that is not a string, or a token that the student does not have.
+            OutputError: something else is in the folder.
+            OSError: it cannot be written.
         """
-        return encode_batch(self.module, prepare_rows(texts, self.module.config))
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.module.state_dict().items()}
+        names = {"config.json", "model.safetensors"}
+        with atomic_folder(Path(folder), is_ours=lambda old: {path.name for path in old.iterdir()} == names) as work:
+            save_tensors(tensors, work / "model.safetensors", self.module.config.metadata())
+            # The hub wants this file; what `load_encoder` reads is the configuration beside the weights.
+            content = {"model_type": "sam3_litetext_student", **asdict(self.module.config)}
+            write_text(work / "config.json", to_json(content) + "\n")
 
 
-def build_student(config: StudentConfig, generator: torch.Generator) -> TextStudent:
+def build_student(config: EncoderConfig, generator: torch.Generator) -> TextStudent:
     """A student with random weights, on the CPU in float32, in training mode.
 
     Weights are normal with variance 1 / fan-in (vectors of tokens and positions 1 / C). Those that write into the
     residual stream are divided by the square root of the number of branches besides, so that the stream does not grow
-    with depth (GPT-2, section 2.3). Biases are 0, norms the identity, scales of RepMixer branches 0.1.
-
-    Args:
-        config: what to build, neither folded nor quantized.
-        generator: the only source of randomness, on the CPU.
+    with depth (GPT-2, section 2.3). Biases are 0, norms the identity, scales of RepMixer branches 0.1. The generator,
+    on the CPU, is the only source of randomness.
 
     Raises:
         OptionError: the configuration is that of a folded or quantized student.
     """
-    if config.quantized:
-        raise OptionError("random weights for a quantized student", hint="build it, train it, then quantize it")
-    if config.folded:
-        raise OptionError("random weights for a folded student", hint="build it unfolded, train it, then fold it")
+    if config.quantized or config.folded:
+        kind = "quantized" if config.quantized else "folded"
+        raise OptionError(f"random weights for a {kind} student", hint="build it, train it, then fold and quantize it")
     with torch.device("meta"):  # elsewhere PyTorch's modules draw from its global generator
         student = TextStudent(config)
     student.to_empty(device="cpu")

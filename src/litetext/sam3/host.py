@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from litetext.checkpoints.pretrained import locate_folder, one_line_errors, quiet
+from litetext.checkpoints.hub import locate_folder, one_line_errors, quiet
 from litetext.device import choose_device, choose_dtype
 from litetext.errors import EncoderError, MissingExtraError
 from litetext.features.protocol import TextEncoder
@@ -74,11 +74,7 @@ def load_host(
 
 
 def load_processor(path_or_id: str | Path, model: "PreTrainedModel") -> "Sam3ImageProcessor":
-    """The image processor that a checkpoint names; for a folder that names none, SAM3's at the model's image size.
-
-    Raises:
-        EncoderError: it cannot be read.
-    """
+    """The image processor that a checkpoint names; for a folder that names none, SAM3's at the model's image size."""
     from transformers import Sam3ImageProcessor
 
     folder = Path(locate_folder(path_or_id, NEEDED))

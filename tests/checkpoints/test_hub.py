@@ -6,18 +6,18 @@ import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
-from litetext.checkpoints import shipped
+from litetext.checkpoints import hub
+from litetext.checkpoints.hub import shipped_folder
+from litetext.checkpoints.inspection import summarize_checkpoint
 from litetext.checkpoints.load import load_encoder, read_student_tensors
-from litetext.checkpoints.shipped import shipped_folder
-from litetext.checkpoints.summary import summarize_checkpoint
 from litetext.checkpoints.writer import save_student
-from litetext.encoders.config import StudentConfig
+from litetext.encoders.config import EncoderConfig
 from litetext.encoders.student import build_student
 from litetext.errors import EncoderError
 from tests.encoders.students import generator
 
 pytestmark = pytest.mark.torch
-CONFIG = StudentConfig.of("micro-xs", padding="masked")
+CONFIG = EncoderConfig.of("micro-xs", padding="masked")
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a shipped student, called toy-student."""
     folder = tmp_path / "toy-student"
     save_student(build_student(CONFIG, generator()), folder / "student.safetensors")
-    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
-    monkeypatch.setattr(shipped, "SHIPPED", ("toy-student",))
+    monkeypatch.setattr(hub, "FOLDER", tmp_path)
+    monkeypatch.setattr(hub, "SHIPPED", ("toy-student",))
     return folder
 
 
@@ -35,7 +35,7 @@ def test_a_student_by_its_name(package: Path) -> None:
     encoder = load_encoder("toy-student", device="cpu")
     assert (encoder.context_length, encoder.width) == (16, 64)
     assert summarize_checkpoint("toy-student").variant == "micro-xs"
-    assert read_student_tensors("toy-student").sizes.rank == 4
+    assert read_student_tensors("toy-student")[0].rank == 4
 
 
 def test_the_folder_of_a_run_is_its_student(package: Path) -> None:

@@ -8,14 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from litetext.checkpoints.summary import summarize_checkpoint
-from litetext.encoders.config import PRESETS
+from litetext.checkpoints.inspection import EncoderSize, measure_encoder, summarize_checkpoint
+from litetext.checkpoints.schema import parameters_by_part
+from litetext.encoders.config import PRESETS, EncoderConfig
 from litetext.errors import EncoderError
 from litetext.storage import to_json
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
-from litetext.checkpoints.conversion import convert_checkpoint  # noqa: E402
+from litetext.checkpoints.load import load_encoder  # noqa: E402
+from litetext.checkpoints.writer import convert_checkpoint, save_student  # noqa: E402
+from litetext.encoders.student import build_student  # noqa: E402
+from tests.encoders.students import generator  # noqa: E402
 from tests.encoders.synthetic import (  # noqa: E402
     REAL,
     TEACHER,
@@ -86,7 +90,7 @@ def test_parameters_of_the_real_ones(name: str, total: int, used: int, tmp_path:
     found = summarize_checkpoint(str(path))
     path.unlink()
     assert (found.variant, found.heads, found.faults) == (name, PRESETS[name].heads, "")
-    assert found.parts == PRESETS[name].parts(size.rows)
+    assert found.parts == parameters_by_part(replace(PRESETS[name], context_length=size.rows))
     assert (found.parameters, found.used_parameters) == (total, used)
     assert found.text_bytes >= 4 * total
 
@@ -99,7 +103,7 @@ def test_our_own_file_and_a_pruned_table(student: Student, tmp_path: Path) -> No
     assert (found.format, found.variant, found.vocabulary, found.rows) == ("litetext", "tiny", 1000, 16)
     assert found.padding == "attended"
     assert list(found.dtypes) == ["float16"]
-    assert found.parts == PRESETS["tiny"].parts(16, vocabulary=1000)
+    assert found.parts == parameters_by_part(replace(PRESETS["tiny"], vocabulary=1000))
     assert found.loads_without_choice
 
 
@@ -132,8 +136,31 @@ def test_an_unknown_file_is_an_error(tmp_path: Path) -> None:
 def test_safetensors_need_no_torch(student: Student, tmp_path: Path) -> None:
     path = save_safetensors(student.huggingface(), tmp_path / "x.safetensors")
     code = (
-        "import sys; from litetext.checkpoints.summary import summarize_checkpoint as summarize;"
+        "import sys; from litetext.checkpoints.inspection import summarize_checkpoint as summarize;"
         "print(summarize(sys.argv[1]).variant, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert done.stdout == "tiny False\n"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_student_in_the_types_of_its_file(tmp_path: Path, dtype: torch.dtype) -> None:
+    student = build_student(EncoderConfig.of("micro-xs", padding="masked"), generator()).to(dtype)
+    save_student(student, tmp_path / "x.safetensors")
+    count = sum(parameter.numel() for parameter in student.parameters())
+    spec = str(tmp_path / "x.safetensors")
+    size = measure_encoder(spec, load_encoder(spec, device="cpu"))  # in float32
+    # Batch norm's statistics are tensors, but no parameters.
+    assert size == EncoderSize(spec, count, sum(tensor.nbytes for tensor in student.state_dict().values()))
+
+
+def test_a_model_of_another_kind_as_it_was_loaded(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+
+    class Other:
+        name, context_length, width = "other", 8, 4
+
+        def __init__(self) -> None:
+            self.model = torch.nn.Linear(3, 4, dtype=torch.float16)
+
+    assert measure_encoder(str(tmp_path), Other()) == EncoderSize(str(tmp_path), 16, 32)  # type: ignore[arg-type]

@@ -1,21 +1,34 @@
 """Texts and token batches reach an encoder in one shape, and a module is left as it was found."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from litetext.errors import OptionError
-from litetext.tokenizer.batch import TokenBatch
-from litetext.tokenizer.vocabulary import END_ID
+from litetext.encoders.config import EncoderConfig, Padding
+from litetext.errors import OptionError, OutputError
+from litetext.tokenizer.bpe import TokenBatch
+from litetext.tokenizer.vocabulary import END_ID, VOCABULARY_SIZE
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from litetext.encoders.inputs import encode_batch, evaluating, prepare  # noqa: E402
+from litetext.checkpoints.load import load_encoder  # noqa: E402
+from litetext.encoders.encoder import encode_batch, evaluating, prepare_rows  # noqa: E402
+from litetext.encoders.student import StudentEncoder  # noqa: E402
+from tests.encoders.students import tiny_student  # noqa: E402
 
 pytestmark = pytest.mark.torch
 TEXTS = ["dog", "a white dog on the left of a red car", ""]  # 3, 12 and 2 tokens
+CONFIG = EncoderConfig.of("tiny", padding="masked")
+
+
+def prepare(texts: Any, context_length: int, *, to_longest: bool, vocabulary: int = VOCABULARY_SIZE) -> TokenBatch:
+    padding: Padding = "masked" if to_longest else "attended"
+    config = replace(CONFIG, context_length=context_length, padding=padding, vocabulary=vocabulary)
+    return prepare_rows(texts, config)
 
 
 @pytest.mark.parametrize(
@@ -48,11 +61,10 @@ def batch(ids: list[list[int]], mask: list[list[int]]) -> TokenBatch:
     [
         ([], "no texts to encode"),
         (TokenBatch.of_texts([], 8), "no texts to encode"),
-        ("dog", "one string where a list of strings is needed"),
-        (["dog", None], "NoneType is not a string, text 1"),
-        (["dog", b"dog"], "bytes is not a string, text 1"),
-        (batch([[1, 2], [1, 2]], [[1, 1], [0, 0]]), "a text without tokens, row 1"),
-        (batch([[1, 2, 3]], [[1, 0, 1]]), "padding before a token; pad on the right"),
+        (["dog", None], "NoneType"),
+        (["dog", b"dog"], "bytes"),
+        (batch([[1, 2], [1, 2]], [[1, 1], [0, 0]]), "row 1"),
+        (batch([[1, 2, 3]], [[1, 0, 1]]), "padding before a token"),
         (batch([[1, 50]], [[1, 1]]), "the token 50 for an encoder of 50 tokens"),
         (batch([[1, -1]], [[1, 1]]), "the token -1 for an encoder of 50 tokens"),
     ],
@@ -95,3 +107,20 @@ def test_features_may_be_used_in_training() -> None:
     head = nn.Linear(2, 1, dtype=torch.bfloat16)
     head(features.values).sum().backward()
     assert head.weight.grad is not None
+
+
+def test_a_string_is_a_batch_of_one() -> None:
+    batch, want = prepare("dog", 16, to_longest=True), prepare(["dog"], 16, to_longest=True)
+    np.testing.assert_array_equal(batch.ids, want.ids)
+
+
+def test_a_student_is_saved_and_loaded_as_a_folder(tmp_path: Path) -> None:
+    encoder = StudentEncoder(tiny_student("masked", vocabulary=VOCABULARY_SIZE), "tiny")
+    encoder.save_pretrained(tmp_path / "s")
+    encoder.save_pretrained(tmp_path / "s")
+    loaded = load_encoder(tmp_path / "s", device="cpu")
+    assert torch.equal(loaded.encode("a red car").values, encoder.encode("a red car").values)
+    assert loaded.module.config == encoder.module.config
+    (tmp_path / "s" / "precious.txt").touch()
+    with pytest.raises(OutputError):
+        encoder.save_pretrained(tmp_path / "s")

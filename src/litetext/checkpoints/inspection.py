@@ -4,13 +4,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from litetext.checkpoints.hub import locate
+from litetext.checkpoints.hub import is_other_model, locate
 from litetext.checkpoints.load import PRETRAINED_ROWS
-from litetext.checkpoints.reader import Checkpoint, describe_sizes, open_checkpoint
-from litetext.checkpoints.shapes import PACKED, UNUSED, is_parameter, part_of
-from litetext.checkpoints.tensors import ITEM_BYTES
-
-PARTS = ("token_table", "positions", "blocks", "final_norm", "projector", UNUSED)
+from litetext.checkpoints.reader import open_checkpoint
+from litetext.checkpoints.schema import PACKED, PARTS, UNUSED, is_parameter, part_of
+from litetext.features.protocol import TextEncoder
 
 
 @dataclass(frozen=True)
@@ -94,30 +92,25 @@ class CheckpointSummary:
         pruned = ", pruned: it has its own tokenizer" if self.is_pruned else ""
         factorized = "" if self.rank is None else f", factorized: rank {self.rank}"
         variant = self.model if self.variant == self.model else f"{self.model} {self.variant}"
-        rows = [
-            ("file", f"{self.path} ({_bytes(self.file_bytes)})"),
-            ("format", f"{self.format}: {self.title}"),
-            ("variant", f"{variant}: {self.layout}, {heads} heads"),
-            ("position table", f"{self.rows} rows{choice}"),
-            ("token table", f"{self.vocabulary:,} rows{factorized}{pruned}"),
-            ("projector", output),
-            ("padding", self._padding()),
-            *([("quantized", self.quantized)] if self.quantized else []),
-            ("number type", ", ".join(f"{name} ({count})" for name, count in self.dtypes.items())),
-            (
-                "text side",
-                f"{self.tensors} tensors, {_bytes(self.text_bytes)}; {self.other_tensors} others in the file",
-            ),
-            ("parameters", f"{self.parameters:,} ({self.used_parameters:,} without the unused projection)"),
-            *((f"  {name.replace('_', ' ')}", f"{count:,}") for name, count in self.parts.items()),
-            ("faults", self.faults or "none"),
-        ]
-        return [f"{name:<20} {value}" for name, value in rows]
-
-    def _padding(self) -> str:
+        padding = self.padding or "not in the file; the released students attend to it"
         if self.model == "teacher":
-            return "changes nothing: attention looks back only"
-        return self.padding or "not said by the format; the released students attend to it"
+            padding = "changes nothing: attention looks back only"
+        rows = {
+            "file": f"{self.path} ({_bytes(self.file_bytes)})",
+            "format": f"{self.format}: {self.title}",
+            "variant": f"{variant}: {self.layout}, {heads} heads",
+            "position table": f"{self.rows} rows{choice}",
+            "token table": f"{self.vocabulary:,} rows{factorized}{pruned}",
+            "projector": output,
+            "padding": padding,
+            "quantized": self.quantized,
+            "number type": ", ".join(f"{name} ({count})" for name, count in self.dtypes.items()),
+            "text side": f"{self.tensors} tensors, {_bytes(self.text_bytes)}; {self.other_tensors} others in the file",
+            "parameters": f"{self.parameters:,} ({self.used_parameters:,} without the unused projection)",
+            **{f"  {name.replace('_', ' ')}": f"{count:,}" for name, count in self.parts.items()},
+            "faults": self.faults or "none",
+        }
+        return [f"{name:<20} {value}" for name, value in rows.items() if value]
 
 
 def summarize_checkpoint(path_or_id: str) -> CheckpointSummary:
@@ -127,40 +120,76 @@ def summarize_checkpoint(path_or_id: str) -> CheckpointSummary:
         EncoderError: not a file of tensors, or no (single) text encoder in it.
         MissingExtraError: a file that ``torch.save`` wrote, without PyTorch installed.
     """
-    return summarize(open_checkpoint(locate(path_or_id)))
-
-
-def summarize(checkpoint: Checkpoint) -> CheckpointSummary:
-    """Measure a checkpoint."""
-    entries = list(checkpoint.entries())
+    checkpoint = open_checkpoint(locate(path_or_id))
+    entries, layout = list(checkpoint.entries()), checkpoint.layout
     parts = dict.fromkeys(PARTS, 0)
     for name, entry in entries:
         if is_parameter(name):
             parts[part_of(name)] += entry.size * (2 if entry.dtype == PACKED else 1)
-    floating = Counter(entry.dtype for name, entry in entries if is_parameter(name))
-    preset = checkpoint.preset
+    is_own = checkpoint.format.kind is None
     return CheckpointSummary(
         path=checkpoint.where,
         file_bytes=checkpoint.source.size,
         format=checkpoint.format.name,
         title=checkpoint.format.title,
-        model=checkpoint.model,
-        variant=checkpoint.own.name if checkpoint.own else preset.name if preset else "custom",
-        layout=describe_sizes(checkpoint.sizes),
-        rows=checkpoint.sizes.rows,
-        vocabulary=checkpoint.sizes.vocabulary,
-        is_pruned=checkpoint.own is not None and checkpoint.own.kept is not None,
-        rank=checkpoint.sizes.rank,
+        model=layout.kind,
+        variant=layout.name,
+        layout=layout.describe_blocks(),
+        rows=layout.context_length,
+        vocabulary=layout.vocabulary,
+        is_pruned=layout.kept is not None,
+        rank=layout.rank,
         heads=checkpoint.heads,
-        output=checkpoint.sizes.output,
-        padding=checkpoint.own.padding if checkpoint.own else None,
-        quantized=checkpoint.own.describe_quantized() if checkpoint.own else "",
-        dtypes=dict(floating.most_common()),
-        text_bytes=sum(entry.size * ITEM_BYTES.get(entry.dtype, 0) for _, entry in entries),
+        output=layout.output if checkpoint.format.has_projector else None,
+        padding=layout.padding if is_own else None,
+        quantized=layout.describe_quantized(),
+        dtypes=dict(Counter(entry.dtype for name, entry in entries if is_parameter(name)).most_common()),
+        text_bytes=sum(entry.bytes for _, entry in entries),
         tensors=len(entries),
         other_tensors=len(checkpoint.source.entries) - len(entries),
         parts=parts,
-        faults=checkpoint.faults().describe(),
+        faults=checkpoint.faults(),
+    )
+
+
+@dataclass(frozen=True)
+class EncoderSize:
+    """What a text encoder takes.
+
+    Attributes:
+        name: what the user calls it.
+        parameters: all of them, token table and projector included; a projection that SAM3 never reads counts where the
+            file has it, as the paper counts.
+        bytes: of its tensors.
+    """
+
+    name: str
+    parameters: int
+    bytes: int
+
+
+def measure_encoder(spec: str, encoder: TextEncoder) -> EncoderSize:
+    """The size of an encoder in the file that it came from, in that file's number types.
+
+    A model of another kind than SAM3's, which is not read file by file, is measured as it was loaded.
+
+    Args:
+        spec: what `load_encoder` or `load_host` was given.
+        encoder: what came of it.
+
+    Raises:
+        EncoderError: nothing there, or no (single) text encoder in it.
+    """
+    if not is_other_model(spec):
+        summary = summarize_checkpoint(spec)
+        return EncoderSize(spec, summary.parameters, summary.text_bytes)
+    from litetext.features.fingerprint import modules_of
+
+    modules = modules_of(encoder).values()
+    return EncoderSize(
+        name=spec,
+        parameters=sum(parameter.numel() for module in modules for parameter in module.parameters()),
+        bytes=sum(tensor.nbytes for module in modules for tensor in module.state_dict().values()),
     )
 
 

@@ -7,9 +7,10 @@ import pytest
 from litetext.errors import OptionError
 
 torch = pytest.importorskip("torch")
-from litetext.encoders.position_tables import RESIZES, resize_positions  # noqa: E402
+from litetext.checkpoints.load import resize_positions  # noqa: E402
 
 pytestmark = pytest.mark.torch
+RESIZES = ("slice", "interpolate", "keep")
 
 
 @pytest.fixture
