@@ -2,12 +2,10 @@
 
 from litetext.cli import (  # noqa: F401 - importing a file adds its commands
     audit_command,
-    bench_command,
-    compress_commands,
+    device_commands,
     distill_command,
     encoder_commands,
     evaluate_commands,
-    export_command,
     micro_commands,
     segment_command,
 )

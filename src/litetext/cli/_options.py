@@ -11,13 +11,14 @@ from litetext.cli._output import echo
 from litetext.errors import OptionError
 
 if TYPE_CHECKING:
-    from litetext.checkpoints.size import EncoderSize
+    from litetext.checkpoints.inspection import EncoderSize
     from litetext.features.protocol import TextEncoder
     from litetext.prompts.corpus import PromptCorpus
     from litetext.sam3.segmenter import Segmenter, SegmentOptions
 
 PATH, PATH_OR_HUB = "PATH", "PATH|HF_ID"
 MODEL_HELP = "SAM3 model: a folder, a name on the Hugging Face hub, or micro: the small one in this package."
+TRUTHS_HELP = "Ground truth of an annotator (COCO JSON); of several: --gt A B C, or A,B,C, or --gt again."
 _READING_LINES = 12
 
 
@@ -37,11 +38,7 @@ ComputeDtype = Literal["auto", "fp32", "bf16", "fp16"]
 Split = Literal["train", "validation", "test"]
 
 Sources = Annotated[
-    list[str] | None,
-    argument(
-        "Phrases: files, folders, globs or - as `litetext audit` reads them. None: the bundled corpus.",
-        metavar="SOURCE",
-    ),
+    list[str] | None, argument("Phrases, as `litetext audit` reads them. None: the bundled corpus.", metavar="SOURCE")
 ]
 Format = Annotated[str | None, option("Read every source as this format.", "--format", metavar="NAME")]
 Column = Annotated[str | None, option("Column or field with the text.", metavar="NAME")]
@@ -50,46 +47,25 @@ OutputFolder = Annotated[Path, option("The folder to write.", "-o", "--output", 
 Model = Annotated[str, option(MODEL_HELP, metavar=PATH_OR_HUB)]
 TextEncoderOption = Annotated[
     str | None,
-    option(
-        "Text encoder, exported one or prompt bank instead of the model's own encoder, which is not loaded then.",
-        "--text-encoder",
-        metavar=PATH_OR_HUB,
-    ),
+    option("Encoder, exported or not, or bank in place of the model's own.", "--text-encoder", metavar=PATH_OR_HUB),
 ]
-Fallback = Annotated[
-    str | None, option("Encoder for phrases missing from the bank (--text-encoder).", metavar=PATH_OR_HUB)
-]
+Fallback = Annotated[str | None, option("Encoder for phrases missing from the bank.", metavar=PATH_OR_HUB)]
 StudentArgument = Annotated[str, argument("A student, as `litetext inspect` takes it.", metavar="STUDENT")]
 Positions = Annotated[PositionTable, option("Position table of the encoder.")]
 ContextLength = Annotated[int | None, option("Tokens that the encoder reads. Default: its own.")]
 Device = Annotated[str, option("Where to compute; cuda:N for one of several.", metavar="auto|cpu|cuda|mps")]
 Dtype = Annotated[ComputeDtype, option("What to compute in; auto: float32.")]
 Seed = Annotated[int, option("The same seed gives the same result.")]
-Truths = Annotated[
-    list[str] | None,
-    option(
-        "Ground truth of an annotator (COCO JSON of SA-Co Gold's kind). Several: one after another, --gt again, "
-        "or with commas.",
-        "--gt",
-        metavar="FILE|DIR",
-    ),
-]
+Truths = Annotated[list[str] | None, option(TRUTHS_HELP, "--gt", metavar="FILE")]
 MoreTruths = Annotated[list[str] | None, argument("Ground truth of more annotators.", metavar="FILE")]
-PictureFolders = Annotated[
-    list[Path] | None, option("Where the pictures' file_name starts; may be repeated.", metavar="DIR")
-]
+PictureFolders = Annotated[list[Path] | None, option("Where a file_name starts; may be repeated.", metavar="DIR")]
 
 
 def read_corpus(
     sources: Sequence[str] | None, file_format: str | None = None, column: str | None = None, counts: str | None = None
 ) -> "PromptCorpus":
-    """The prompts of the sources, or the bundled corpus where none is named; guesses go to standard error.
-
-    Raises:
-        PromptError: a source cannot be read.
-    """
-    from litetext.prompts.bundled import bundled_corpus
-    from litetext.prompts.corpus import PromptCorpus
+    """The prompts of the sources, or the bundled corpus where none is named; guesses go to standard error."""
+    from litetext.prompts.corpus import PromptCorpus, bundled_corpus
     from litetext.prompts.readers import ReadOptions, read_prompts
 
     options = ReadOptions(file_format, column, counts)
@@ -124,15 +100,21 @@ def split_files(specs: Sequence[str]) -> list[Path]:
     return files
 
 
+def integers(text: str, name: str, count: int | None = None) -> tuple[int, ...]:
+    """Whole numbers of a comma-separated list."""
+    try:
+        values = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(f"'{text}' is not a list of whole numbers", where=name, hint="for example 8,16") from None
+    if count is not None and len(values) != count:
+        raise OptionError(f"{len(values)} numbers where {count} are needed", where=name, hint="for example 10,20")
+    return values
+
+
 def open_encoder(
     spec: str, positions: PositionTable, context_length: int | None, device: str, dtype: str = "auto"
 ) -> "TextEncoder":
-    """A text encoder, exported or not, or a bank.
-
-    Raises:
-        EncoderError: it cannot be loaded.
-        OptionError: no such device or number type, or positions or a context length for what has its own.
-    """
+    """A text encoder, exported or not, or a bank."""
     from litetext.export.runtime import is_served, open_served
 
     if is_served(spec):
@@ -144,12 +126,8 @@ def open_encoder(
 
 
 def measure(spec: str, encoder: "TextEncoder") -> "EncoderSize":
-    """The size of what `open_encoder` gave.
-
-    Raises:
-        EncoderError: nothing there, or no (single) text encoder in it.
-    """
-    from litetext.checkpoints.size import EncoderSize, measure_encoder
+    """The size of what `open_encoder` gave."""
+    from litetext.checkpoints.inspection import EncoderSize, measure_encoder
     from litetext.features.encode import AsTextEncoder
 
     if isinstance(encoder, AsTextEncoder):
@@ -161,17 +139,7 @@ def measure(spec: str, encoder: "TextEncoder") -> "EncoderSize":
 class ModelChoice:
     """A SAM3 model and its text encoder, as the command line names them.
 
-    Attributes:
-        model: a folder or a hub name.
-        text_encoder: another text encoder, exported or not, or a prompt bank; None: the model's own.
-        positions: of that encoder's position table; with a bank, of ``fallback``.
-        context_length: tokens that it reads; None: as many as its table has.
-        device: where to compute.
-        dtype: what to compute in.
-        fallback: encodes the phrases that the bank does not know; None: they are refused.
-
-    Raises:
-        OptionError: a context or positions without a text encoder, or a fallback without a bank.
+    ``positions`` and ``context_length`` are of ``text_encoder``, or of ``fallback`` where that is a bank.
     """
 
     model: str
@@ -190,17 +158,7 @@ class ModelChoice:
             raise OptionError("--fallback without a prompt bank", where=self.fallback, hint="give --text-encoder BANK")
 
     def load(self, options: "SegmentOptions", phrases: Sequence[str] = ()) -> "Segmenter":
-        """Load the encoder, if there is one, and the model around it.
-
-        Args:
-            options: how to segment.
-            phrases: that will be segmented; a bank without them is refused before the model is loaded.
-
-        Raises:
-            EncoderError: one of them cannot be loaded, or a phrase is not in the bank.
-            OptionError: no such device or number type, or positions for what has its own.
-            MissingExtraError: PyTorch or `transformers` is not installed.
-        """
+        """Load the encoder, if there is one, and the model around it; a bank without the phrases is refused before."""
         from litetext.sam3.segmenter import Segmenter
 
         encoder = self._load_encoder(phrases)

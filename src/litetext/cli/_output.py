@@ -1,7 +1,7 @@
-"""What commands print and write: lines, cells, tables, JSON, progress, and outputs checked before the work."""
+"""What commands print and write: lines, tables, JSON, progress, and outputs checked before the work."""
 
 import glob
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,6 @@ import typer
 from litetext.errors import OutputError, printable
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from litetext.evaluation.cgf1 import CgF1
     from litetext.evaluation.gold import SubsetScores
 
@@ -71,9 +69,6 @@ def check_target(
         models: what is read besides, as the user named it: files, folders and others (names on the hub, None).
         sources: prompts or pictures, as the user named them: files, folders, globs, - for standard input; None: none.
         folder: whether the output is a folder.
-
-    Raises:
-        OutputError: it cannot be written there, is one of the inputs, or replaces a file of a model's folder.
     """
     from litetext.storage import check_output
 
@@ -87,11 +82,7 @@ def check_target(
 
 
 def check_ours(path: Path, mark: str) -> None:
-    """Refuse to replace a file that the user did not name, unless its first kilobyte has the mark of ours.
-
-    Raises:
-        OutputError: it is something else.
-    """
+    """Refuse to replace a file that the user did not name, unless its first kilobyte has the mark of ours."""
     from litetext.storage import check_output
 
     check_output(path)
@@ -112,57 +103,44 @@ def _paths(spec: str) -> Iterator[Path]:
         yield from map(Path, glob.iglob(spec, recursive=True))  # noqa: PTH207 - may be absolute
 
 
-def score_table(*columns: str, caption: str) -> "Table":
-    """A table whose columns but the first are flush right."""
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str] | None], caption: str) -> None:
+    """A table whose columns but the first are flush right; None among the rows draws a line."""
+    from rich.console import Console
     from rich.table import Table
 
     table = Table(*columns, caption=caption)
     for column in table.columns[1:]:
         column.justify = "right"
-    return table
+    for row in rows:
+        table.add_section() if row is None else table.add_row(*row)
+    Console().print(table)
 
 
 def print_scores(scores: "CgF1") -> None:
-    """One table: scores of masks to 100, averaged and at two IoU thresholds; scores of presence to 1."""
-    from rich.console import Console
-
-    caption = f"{scores.to_json()['pairs']['all']} (image, phrase) pairs"
-    table = score_table("score", "IoU 0.50:0.95", "0.50", "0.75", caption=caption)
-    levels = [scores.mean, scores.at(0.5), scores.at(0.75)]
-    for name in levels[0]:
-        table.add_row(_LABELS.get(name, name), *(_percent(level[name]) for level in levels))
+    """Scores of masks to 100, averaged and at two IoU thresholds; scores of presence to 1."""
+    levels, rows = (scores.mean, scores.at(0.5), scores.at(0.75)), list[Sequence[str] | None]()
+    rows += [(_LABELS.get(name, name), *(_percent(level[name]) for level in levels)) for name in levels[0]]
     if scores.ap is not None:
-        table.add_section()
-        precisions = scores.ap
-        table.add_row("AP", *(_percent(precisions[name]) for name in _AP_COLUMNS))
-        for name, label in _AP_LABELS.items():
-            table.add_row(label, _percent(precisions[name]), "", "")
-    table.add_section()
-    for name, value in scores.presence.items():
-        label = "IL F1" if name == "f1" else _LABELS.get(name, f"IL {name}")
-        table.add_row(label, f"{value:.4f}", "", "")
-    Console().print(table)
+        rows += [None, ("AP", *(_percent(scores.ap[name]) for name in _AP_COLUMNS))]
+        rows += [(label, _percent(scores.ap[name])) for name, label in _AP_LABELS.items()]
+    labels = _LABELS | {"f1": "IL F1"}
+    rows += [None, *((labels.get(name, f"IL {name}"), f"{value:.4f}") for name, value in scores.presence.items())]
+    caption = f"{scores.to_json()['pairs']['all']} (image, phrase) pairs"
+    print_table(("score", "IoU 0.50:0.95", "0.50", "0.75"), rows, caption)
 
 
 def print_subsets(result: "SubsetScores") -> None:
     """The papers' table: a row for each subset and one for their average; cgF1, pmF1 and AP to 100."""
-    from rich.console import Console
-
     from litetext.evaluation.gold import SUBSETS
 
-    def cells(scores: "CgF1 | SubsetScores") -> list[str]:
+    def row(name: str, scores: "CgF1 | SubsetScores") -> list[str]:
         figures, precisions = scores.headline, scores.ap
         listed = [] if precisions is None else [_percent(precisions[name]) for name in _AP_COLUMNS]
-        return [f"{figures['cgf1']:.2f}", f"{figures['il_mcc']:.4f}", f"{figures['pmf1']:.2f}", *listed]
+        return [name, f"{figures['cgf1']:.2f}", f"{figures['il_mcc']:.4f}", f"{figures['pmf1']:.2f}", *listed]
 
-    caption = f"{len(result.scores)} of {len(SUBSETS)} subsets of SA-Co Gold"
-    columns = list(_AP_COLUMNS.values()) if result.ap is not None else []
-    table = score_table("subset", "cgF1", "IL_MCC", "pmF1", *columns, caption=caption)
-    for name, scores in result.scores.items():
-        table.add_row(SUBSETS[name][0], *cells(scores))
-    table.add_section()
-    table.add_row("average", *cells(result))
-    Console().print(table)
+    columns = ("subset", "cgF1", "IL_MCC", "pmF1", *([] if result.ap is None else _AP_COLUMNS.values()))
+    rows = [*(row(SUBSETS[name][0], scores) for name, scores in result.scores.items()), None, row("average", result)]
+    print_table(columns, rows, f"{len(result.scores)} of {len(SUBSETS)} subsets of SA-Co Gold")
 
 
 def _percent(share: float) -> str:

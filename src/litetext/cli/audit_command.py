@@ -3,20 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from litetext.cli import _options as opt
 from litetext.cli._app import Result, command
-from litetext.cli._options import (
-    MODEL_HELP,
-    PATH_OR_HUB,
-    Column,
-    ContextLength,
-    Device,
-    Format,
-    Positions,
-    argument,
-    open_encoder,
-    option,
-    read_corpus,
-)
+from litetext.cli._options import argument, integers, open_encoder, option, read_corpus
 from litetext.cli._output import check_ours, check_target, echo, show_progress
 from litetext.errors import OptionError
 
@@ -46,61 +35,33 @@ def audit(
             metavar="SOURCE",
         ),
     ] = None,
-    output: Annotated[
-        Path | None,
-        option("Write report.html, report.json and figures/*.svg there.", "-o", "--output", metavar="DIR"),
-    ] = None,
-    lengths: Annotated[
-        str, option("Context lengths to report, start and end tokens counted.", metavar="L,L,...")
-    ] = "8,16,32,77",
+    output: Annotated[Path | None, option("Write report.html and more there.", "-o", "--output", metavar="DIR")] = None,
+    lengths: Annotated[str, option("Context lengths to report.", metavar="L,L,...")] = "8,16,32,77",
     limit: Annotated[float, option("Share of prompts that the advised context may truncate.")] = 0.01,
-    file_format: Format = None,
-    column: Column = None,
+    file_format: opt.Format = None,
+    column: opt.Column = None,
     count_column: Annotated[str | None, option("Column or field with the count.", metavar="NAME")] = None,
-    embeddings: Annotated[
-        str | None,
-        option("Embeddings [N, D] to measure: .npy, .npz or .safetensors.", metavar="FILE[#NAME]"),
-    ] = None,
-    text_encoder: Annotated[
-        str | None,
-        option(
-            "Text encoder to measure geometry and word order with: any that `inspect` knows, or another Hugging "
-            "Face text model.",
-            metavar=PATH_OR_HUB,
-        ),
-    ] = None,
-    positions: Positions = "auto",
-    context_length: ContextLength = None,
-    position_table: Annotated[
-        str | None,
-        option("Position table [T, C]: an array, or a checkpoint that has one.", metavar="FILE[#NAME]"),
-    ] = None,
-    student: Annotated[
-        str | None,
-        option(
-            "Follow the error of this student's features through --model, to the attention weights and the masks.",
-            metavar=PATH_OR_HUB,
-        ),
-    ] = None,
-    model: Annotated[str | None, option(f"With --student. {MODEL_HELP}", metavar=PATH_OR_HUB)] = None,
-    images: Annotated[
-        list[str] | None,
-        option(
-            "With --student: images, folders or globs, may be repeated; the prompts are asked of them. Default "
-            "with --model micro: scenes of the micro world with phrases of their own.",
-            metavar="PATH",
-        ),
-    ] = None,
+    embeddings: Annotated[str | None, option("Embeddings [N, D] to measure.", metavar="FILE[#NAME]")] = None,
+    text_encoder: Annotated[str | None, option("Encoder to measure.", metavar=opt.PATH_OR_HUB)] = None,
+    positions: opt.Positions = "auto",
+    context_length: opt.ContextLength = None,
+    position_table: Annotated[str | None, option("Array [T, C], or a checkpoint.", metavar="FILE[#NAME]")] = None,
+    student: Annotated[str | None, option("Follow its error through --model.", metavar=opt.PATH_OR_HUB)] = None,
+    model: Annotated[str | None, option(f"With --student. {opt.MODEL_HELP}", metavar=opt.PATH_OR_HUB)] = None,
+    images: Annotated[list[str] | None, option("With --student: images, folders, globs.", metavar="PATH")] = None,
     pairs: Annotated[int, option("With --student: the most (image, phrase) pairs.")] = 300,
     sample: Annotated[int, option("Distinct prompts whose features the encoder computes.")] = 5000,
     discard: Annotated[float, option("Share of the largest ratios that TwoNN leaves out.")] = 0.1,
     neighbors: Annotated[str, option("Range of neighbors that the MLE averages over.", metavar="K,K")] = "10,20",
     seed: Annotated[int, option("Seed of samples and bootstraps.")] = 0,
-    device: Device = "auto",
+    device: opt.Device = "auto",
 ) -> Result:
     """Measure what prompts use of a text encoder.
 
-    And say what size is enough: context length, vocabulary, rank, and whether word order matters.
+    And say what size is enough: context length, vocabulary, rank, and whether word order matters. --text-encoder, which
+    geometry and word order are measured with, is any that `inspect` knows, or another Hugging Face text model.
+    --student follows the error of a student's features through --model to the attention weights and the masks, on
+    --images that the prompts are asked of, or with --model micro on scenes of the micro world.
     """
     from litetext.auditing.run import audit as run_audit
 
@@ -108,7 +69,7 @@ def audit(
         raise OptionError("--student and --model belong together", hint="give both, for example --model micro")
     if images and student is None:
         raise OptionError("--images without a student", hint="give --student and --model")
-    contexts, ks = _integers(lengths, "--lengths"), _integers(neighbors, "--neighbors", count=2)
+    contexts, ks = integers(lengths, "--lengths"), integers(neighbors, "--neighbors", count=2)
     if output is not None:
         read = [*(sources or ()), *(images or ())]
         check_target(output, models=(text_encoder, student, model), sources=read, folder=True)
@@ -161,14 +122,3 @@ def _open_model(
     options = SceneOptions(size=segmenter.processor.size["height"], split="test")
     scenes = [list(group) for _, group in groupby(make_pairs(seed, pairs, options), key=lambda pair: pair.picture)]
     return segmenter, [(scene[0].scene.pixels, [pair.phrase.text for pair in scene]) for scene in scenes]
-
-
-def _integers(text: str, option: str, count: int | None = None) -> tuple[int, ...]:
-    """Whole numbers of a comma-separated list."""
-    try:
-        values = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise OptionError(f"'{text}' is not a list of whole numbers", where=option, hint="for example 8,16") from None
-    if count is not None and len(values) != count:
-        raise OptionError(f"{len(values)} numbers where {count} are needed", where=option, hint="for example 10,20")
-    return values

@@ -27,40 +27,18 @@ if TYPE_CHECKING:
     "  epochs = 40\n  dtype = 'bf16'\n  [losses]\n  consistency = 0.1",
 )
 def distill(
-    recipe: Annotated[
-        Path | None,
-        argument("The recipe; none for the defaults.", metavar="RECIPE.toml"),
-    ] = None,
+    recipe: Annotated[Path | None, argument("None: the defaults.", metavar="RECIPE.toml")] = None,
     output: Annotated[
-        Path | None,
-        option(
-            "Student, checkpoint, curve and model card; an existing run resumes. Default: the recipe's name.",
-            "-o",
-            "--output",
-            metavar="DIR",
-        ),
+        Path | None, option("Folder. Default: the recipe's name.", "-o", "--output", metavar="DIR")
     ] = None,
     features: Annotated[str | None, option("Features of the teacher, from `litetext embed`.", metavar="CACHE")] = None,
     preset: Annotated[str | None, option("Size of the student: s0, s1, l, xs, xxs.", metavar="NAME")] = None,
-    init: Annotated[
-        str | None, option("A MobileCLIP or LiteText checkpoint to start from.", metavar=PATH_OR_HUB)
-    ] = None,
+    init: Annotated[str | None, option("Checkpoint to start from.", metavar=PATH_OR_HUB)] = None,
     context_length: ContextLength = None,
-    model: Annotated[
-        str | None,
-        option("SAM3 model for the losses keys, values and scoring, and for --gold.", metavar=PATH_OR_HUB),
-    ] = None,
-    hold_out: Annotated[
-        list[str] | None,
-        option("Prompts of an evaluation set, not to be trained on; may be repeated.", metavar="FILE"),
-    ] = None,
-    gold: Annotated[
-        list[str] | None,
-        option("Pairs for validation: cgF1 of the model after each epoch; with --images.", metavar="FILE"),
-    ] = None,
-    images: Annotated[
-        list[str] | None, option("Where the pictures of --gold are; may be repeated.", metavar="DIR")
-    ] = None,
+    model: Annotated[str | None, option("SAM3 for decoder losses and --gold.", metavar=PATH_OR_HUB)] = None,
+    hold_out: Annotated[list[str] | None, option("Prompts not to train on; may be repeated.", metavar="FILE")] = None,
+    gold: Annotated[list[str] | None, option("Pairs to validate with, by cgF1.", metavar="FILE")] = None,
+    images: Annotated[list[str] | None, option("Where the pictures of --gold are.", metavar="DIR")] = None,
     epochs: Annotated[int | None, option("How often each phrase is seen.")] = None,
     batch_size: Annotated[int | None, option("Phrases of a step, of all processes together.")] = None,
     lr: Annotated[float | None, option("The highest learning rate.")] = None,
@@ -70,7 +48,7 @@ def distill(
 ) -> Result | None:
     """Train a student on a teacher's features by a recipe.
 
-    An interrupted run resumes automatically.
+    The folder gets the student, a checkpoint, the curve and a model card. An interrupted run resumes automatically.
     """
     from litetext.device import choose_share
     from litetext.distillation.recipe import read_recipe

@@ -3,22 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from litetext.cli import _options as opt
 from litetext.cli._app import Result, command
-from litetext.cli._options import (
-    PATH_OR_HUB,
-    Column,
-    ContextLength,
-    Device,
-    Dtype,
-    Format,
-    OutputFile,
-    Positions,
-    Sources,
-    argument,
-    open_encoder,
-    option,
-    read_corpus,
-)
+from litetext.cli._options import argument, open_encoder, option, read_corpus
 from litetext.cli._output import check_target, show_progress
 from litetext.errors import EncoderError, OptionError
 
@@ -36,25 +23,17 @@ STAGE = "Encoders"
     "litetext embed -o features --teacher s0.pt --positions slice --context-length 16",
 )
 def embed(
-    output: Annotated[
-        Path,
-        option("The folder to write; an existing cache is extended.", "-o", "--output", metavar="CACHE"),
-    ],
-    teacher: Annotated[
-        str,
-        option("The teacher: any that `inspect` knows, or another Hugging Face text model.", metavar=PATH_OR_HUB),
-    ],
-    sources: Sources = None,
-    file_format: Format = None,
-    column: Column = None,
-    positions: Positions = "auto",
-    context_length: ContextLength = None,
+    output: Annotated[Path, option("Folder; an existing cache is extended.", "-o", "--output", metavar="CACHE")],
+    teacher: Annotated[str, option("Any that `inspect` knows, or a Hugging Face text model.", metavar=opt.PATH_OR_HUB)],
+    sources: opt.Sources = None,
+    file_format: opt.Format = None,
+    column: opt.Column = None,
+    positions: opt.Positions = "auto",
+    context_length: opt.ContextLength = None,
     store_dtype: Annotated[Literal["fp16", "bf16"], option("What to store features in.")] = "fp16",
     batch_tokens: Annotated[int, option("The most tokens that the teacher reads at once.")] = 2048,
-    shard_tokens: Annotated[
-        int, option("Tokens of a shard; after a crash at most one shard is computed again.")
-    ] = 16_384,
-    device: Device = "auto",
+    shard_tokens: Annotated[int, option("Tokens of a shard; a crash costs at most one.")] = 16_384,
+    device: opt.Device = "auto",
 ) -> Result:
     """Compute a teacher's features of prompts into a cache.
 
@@ -75,7 +54,7 @@ def embed(
             shard_tokens=shard_tokens,
             progress=progress,
         )
-    return Result({"cache": store.name, **store.report, **store.to_json()}, _embedded(store))
+    return Result(store.to_json(), _embedded(store))
 
 
 def _embedded(store: "FeatureStore") -> str:
@@ -94,23 +73,17 @@ def _embedded(store: "FeatureStore") -> str:
     "litetext segment photo.jpg -p 'white dog' --text-encoder bank.safetensors",
 )
 def bank(
-    output: OutputFile,
-    sources: Sources = None,
-    text_encoder: Annotated[
-        str | None,
-        option("Encodes the phrases: SAM3, a student, micro, or a text model.", metavar=PATH_OR_HUB),
-    ] = None,
-    features: Annotated[
-        Path | None,
-        option("Instead: features of `litetext embed`; without SOURCE, of all its phrases.", metavar="CACHE"),
-    ] = None,
+    output: opt.OutputFile,
+    sources: opt.Sources = None,
+    text_encoder: Annotated[str | None, option("Encodes the phrases.", metavar=opt.PATH_OR_HUB)] = None,
+    features: Annotated[Path | None, option("Instead: what `litetext embed` wrote.", metavar="CACHE")] = None,
     store_dtype: Annotated[Literal["fp16", "int8"], option("What to store features in.")] = "fp16",
-    file_format: Format = None,
-    column: Column = None,
-    positions: Positions = "auto",
-    context_length: ContextLength = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    file_format: opt.Format = None,
+    column: opt.Column = None,
+    positions: opt.Positions = "auto",
+    context_length: opt.ContextLength = None,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
 ) -> Result:
     """Store the features of a closed list of phrases.
 
@@ -147,18 +120,12 @@ def bank(
     STAGE, "litetext inspect sam3.pt", "litetext inspect vil-uob/sam3-litetext-s0 --json", "litetext inspect exported"
 )
 def inspect(
-    file: Annotated[
-        str,
-        argument(
-            "A .pt or .safetensors file, a model folder, a name on the Hugging Face hub, a prompt bank, or what "
-            "`litetext export` wrote.",
-            metavar="FILE",
-        ),
-    ],
+    file: Annotated[str, argument("Checkpoint, folder, hub name, bank or exported folder.", metavar="FILE")],
 ) -> Result:
     """Describe a checkpoint, a bank or an exported folder.
 
-    Format, variant, position table and parameters; status 1 if something is wrong with it.
+    Format, variant, position table and parameters; status 1 if something is wrong with it. FILE is a .pt or
+    .safetensors file, a model folder, a name on the Hugging Face hub, a bank, or what `litetext export` wrote.
     """
     from litetext.export.bundle import is_bundle, open_bundle
     from litetext.features.store import is_bank
@@ -167,12 +134,12 @@ def inspect(
         from litetext.features.bank import PromptBank
 
         bank = PromptBank.open(file)
-        bank.store.verify()
+        bank.verify()
         return Result(bank.to_json(), bank.describe())
     if is_bundle(folder := Path(file)):
         bundle = open_bundle(folder)
         return Result(bundle.to_json(), "\n".join(bundle.lines()))
-    from litetext.checkpoints.summary import summarize_checkpoint
+    from litetext.checkpoints.inspection import summarize_checkpoint
 
     summary = summarize_checkpoint(file)
     error = EncoderError(summary.faults, where=file) if summary.faults else None
@@ -186,27 +153,19 @@ def inspect(
 )
 def convert(
     file: Annotated[str, argument("What `litetext inspect` takes.", metavar="FILE")],
-    output: Annotated[
-        Path,
-        option(
-            "What to write: a file; for huggingface a folder, or a file that ends in .safetensors.",
-            "-o",
-            "--output",
-            metavar="FILE",
-        ),
-    ],
+    output: opt.OutputFile,
     to: Annotated[Literal["litetext", "upstream", "huggingface"], option("Format.")],
     heads: Annotated[int | None, option("Attention heads, where the sizes are of no released encoder.")] = None,
 ) -> Result:
     """Write a text encoder in another format, bit for bit.
 
-    Its position table is not resized.
+    Its position table is not resized. For huggingface the output is a folder, or a file that ends in .safetensors.
     """
-    from litetext.checkpoints.conversion import convert_checkpoint
+    from litetext.checkpoints.writer import convert_checkpoint
 
     check_target(output, models=[file], folder=to == "huggingface" and output.suffix != ".safetensors")
     done = convert_checkpoint(file, output, to, heads=heads)
     return Result(
-        done.to_json(),
-        f"{done.target}: {done.target_format}, {done.variant}, {done.tensors} tensors, {done.rows} position rows",
+        done,
+        "{target}: {target_format}, {variant}, {tensors} tensors, {rows} position rows".format_map(done),
     )

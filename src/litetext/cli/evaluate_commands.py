@@ -1,37 +1,19 @@
 """`litetext evaluate`: cgF1 of predictions, which a model may make first, and what of it a student keeps."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from litetext.cli import _options as opt
 from litetext.cli._app import Result, app, command, make_group
-from litetext.cli._options import (
-    MODEL_HELP,
-    PATH_OR_HUB,
-    ContextLength,
-    Device,
-    Dtype,
-    Fallback,
-    Model,
-    ModelChoice,
-    MoreTruths,
-    PictureFolders,
-    Positions,
-    TextEncoderOption,
-    Truths,
-    measure,
-    open_encoder,
-    option,
-    split_files,
-)
-from litetext.cli._output import echo, print_scores, print_subsets, score_table, show_progress
+from litetext.cli._options import measure, open_encoder, option, split_files
+from litetext.cli._output import echo, print_scores, print_subsets, print_table, show_progress
 from litetext.errors import EvaluationError, OptionError
 
 if TYPE_CHECKING:
-    from litetext.evaluation.cgf1 import CgF1
     from litetext.evaluation.gold import GoldSet
     from litetext.evaluation.labeled_pairs import LabeledPair
 
@@ -54,102 +36,86 @@ app.add_typer(evaluate_group, name="evaluate", rich_help_panel="Evaluation")
     group=evaluate_group,
 )
 def gold(
-    truths: Annotated[
-        list[str],
-        option(
-            "Ground truth of an annotator (COCO JSON). Several: one after another, --gt again, or with commas. "
-            "A folder with Gold's files: each subset in it, and their average.",
-            "--gt",
-            metavar="FILE|DIR",
-        ),
-    ],
-    predictions: Annotated[
-        Path | None,
-        option(
-            "Predictions: COCO results, bbox optional; of a folder of subsets a folder with SUBSET.json. With "
-            "--model they are written there (default: predictions.json, or predictions/).",
-            "--pred",
-            metavar="FILE|DIR",
-        ),
-    ] = None,
-    more: MoreTruths = None,
-    model: Annotated[str | None, option(f"Predict first, then score. {MODEL_HELP}", metavar=PATH_OR_HUB)] = None,
-    images: PictureFolders = None,
-    threshold: Annotated[
-        float | None, option("Predict this score or better, at most 0.5 (the default). --ap needs less.")
-    ] = None,
-    text_encoder: TextEncoderOption = None,
-    fallback: Fallback = None,
-    positions: Positions = "auto",
-    context_length: ContextLength = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    truths: Annotated[list[str], option(f"{opt.TRUTHS_HELP} Or Gold's folder.", "--gt", metavar="FILE|DIR")],
+    predictions: Annotated[Path | None, option("COCO results; with --model written.", "--pred", metavar="PATH")] = None,
+    more: opt.MoreTruths = None,
+    model: Annotated[str | None, option("Predict first, with this SAM3 model.", metavar=opt.PATH_OR_HUB)] = None,
+    images: opt.PictureFolders = None,
+    threshold: Annotated[float | None, option("Lowest score to predict. Default: 0.5; --ap needs less.")] = None,
+    text_encoder: opt.TextEncoderOption = None,
+    fallback: opt.Fallback = None,
+    positions: opt.Positions = "auto",
+    context_length: opt.ContextLength = None,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
     ap: Annotated[bool, option("COCO's average precision of masks too.", "--ap")] = False,
 ) -> Result:
     """Score cgF1, pmF1 and IL_MCC on SA-Co Gold.
 
-    As the official evaluator computes them. With --model, predict first; interrupted predictions resume automatically.
+    As the official evaluator computes them. --gt may be a folder of Gold's files: each subset in it is scored, --pred
+    is a folder with SUBSET.json then. With --model, predict first; interrupted predictions resume automatically.
     """
-    files = split_files([*truths, *(more or ())])
-    choice = None
+    if model is None:
+        if any((images, text_encoder, fallback, threshold, context_length)) or {positions, device, dtype} != {"auto"}:
+            raise OptionError("options of a model without a model", hint="give --model, or leave them out")
+        if predictions is None:
+            raise typer.BadParameter("give predictions, or a --model that makes them", param_hint="--pred")
+    elif not images:
+        raise typer.BadParameter("a --model needs the folder of the pictures", param_hint="--images")
+    elif ap and threshold is None:
+        echo("warning: AP is too low without poor predictions: give --threshold 0.01, for example", err=True)
+    sets = _find_sets(split_files([*truths, *(more or ())]), predictions)
     if model is not None:
-        if not images:
-            raise typer.BadParameter("a --model needs the folder of the pictures", param_hint="--images")
-        choice = ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback)
-        if ap and threshold is None:
-            echo("warning: AP is too low without poor predictions: give --threshold 0.01, for example", err=True)
-    elif any((images, text_encoder, fallback, threshold, context_length)) or {positions, device, dtype} != {"auto"}:
-        raise OptionError("options of a model without a model", hint="give --model, or leave them out")
-    elif predictions is None:
-        raise typer.BadParameter("give predictions, or a --model that makes them", param_hint="--pred")
-
-    def predict(sets: Sequence["GoldSet"]) -> None:
-        if choice is not None:
-            _predict(choice, images or [], sets, SCORE if threshold is None else threshold)
-
-    if any(path.is_dir() for path in files):
-        return _evaluate_subsets(files, predictions or Path("predictions"), predict, with_ap=ap)
-    from litetext.evaluation.gold import GoldSet, score_set
-
-    whole = GoldSet("", tuple(files), predictions or Path("predictions.json"))
-    predict([whole])
-    with show_progress() as progress:
-        scores = score_set(whole, progress, with_ap=ap)
-    _warn_of_misfits(whole, scores)
-    return Result(scores.to_json(), lambda: print_scores(scores))
+        choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback)
+        _predict(choice, images or [], list(sets.values()), SCORE if threshold is None else threshold)
+    return _score(sets, truths[0], with_ap=ap)
 
 
-def _evaluate_subsets(
-    files: list[Path], predictions: Path, predict: Callable[[Sequence["GoldSet"]], None], *, with_ap: bool
-) -> Result:
-    """Predict and score every subset of a folder."""
-    from litetext.evaluation.gold import ANNOTATORS, SUBSETS, SubsetScores, find_subsets, score_set
+def _find_sets(files: list[Path], predictions: Path | None) -> "dict[str, GoldSet]":
+    """The set of these files, called "", or the subsets of a folder by name."""
+    from litetext.evaluation.gold import ANNOTATORS, GoldSet, find_subsets
 
+    if not any(path.is_dir() for path in files):
+        return {"": GoldSet("", tuple(files), predictions or Path("predictions.json"))}
     if len(files) > 1:
         raise OptionError("a folder among several files", where="--gt", hint="give one folder, or the files of one set")
-    if predictions.is_file():
+    if predictions is not None and predictions.is_file():
         raise OptionError("one file for several subsets", where="--pred", hint="give a folder")
-    sets = find_subsets(files[0], predictions)
-    for subset in sets.values():
-        if len(subset.truths) < ANNOTATORS:
-            names = ", ".join(path.name for path in subset.truths)
-            echo(f"warning: {subset.title} has {len(subset.truths)} of {ANNOTATORS} annotators: {names}", err=True)
-    predict(list(sets.values()))
-    predicted = {name: subset for name, subset in sets.items() if subset.predictions.is_file()}
+    sets = find_subsets(files[0], predictions or Path("predictions"))
+    for one in sets.values():
+        if len(one.truths) < ANNOTATORS:
+            names = ", ".join(path.name for path in one.truths)
+            echo(f"warning: {one.title} has {len(one.truths)} of {ANNOTATORS} annotators: {names}", err=True)
+    return sets
+
+
+def _score(sets: "dict[str, GoldSet]", folder: str, *, with_ap: bool) -> Result:
+    """Score every set that has predictions; warn of what is not in the average, or matches nothing by its size."""
+    from litetext.evaluation.gold import SUBSETS, SubsetScores, score_set
+
+    predicted = {name: one for name, one in sets.items() if one.predictions.is_file() or not name}
     if not predicted:
-        names = ", ".join(subset.predictions.name for subset in sets.values())
-        raise EvaluationError("no predictions", where=str(predictions), hint=f"it should hold {names}")
+        names = ", ".join(one.predictions.name for one in sets.values())
+        raise EvaluationError("no predictions", where=folder, hint=f"it should hold {names}")
     with show_progress() as progress:
-        scores = SubsetScores({name: score_set(one, progress, with_ap=with_ap) for name, one in predicted.items()})
-    for name, subset in predicted.items():
-        _warn_of_misfits(subset, scores.scores[name])
-    for missing in scores.missing:
-        lacking = f"predictions ({sets[missing].predictions})" if missing in sets else f"annotations in {files[0]}"
-        echo(f"warning: not in the average: {SUBSETS[missing][0]} has no {lacking}", err=True)
-    return Result(scores.to_json(), lambda: print_subsets(scores))
+        scores = {name: score_set(one, progress, with_ap=with_ap) for name, one in predicted.items()}
+    for name, one in predicted.items():
+        if count := scores[name].tally.misfits:
+            where = f"{one.title}: " if one.title else ""
+            echo(
+                f"warning: {where}predictions of another size than the true mask, which match nothing: {count}",
+                err=True,
+            )
+    if "" in scores:
+        return Result(scores[""].to_json(), lambda: print_scores(scores[""]))
+    table = SubsetScores(scores)
+    for name in table.missing:
+        lacking = f"predictions ({sets[name].predictions})" if name in sets else f"annotations in {folder}"
+        echo(f"warning: not in the average: {SUBSETS[name][0]} has no {lacking}", err=True)
+    return Result(table.to_json(), lambda: print_subsets(table))
 
 
-def _predict(choice: ModelChoice, images: Sequence[Path], sets: Sequence["GoldSet"], threshold: float) -> None:
+def _predict(choice: opt.ModelChoice, images: Sequence[Path], sets: Sequence["GoldSet"], threshold: float) -> None:
     """Predict what is not predicted yet; says on standard error where it goes.
 
     All files are looked at before the model is loaded, which is not loaded where nothing is left to do. Until the end
@@ -176,14 +142,6 @@ def _predict(choice: ModelChoice, images: Sequence[Path], sets: Sequence["GoldSe
                 predict(plan, segmenter, one.named(progress))
 
 
-def _warn_of_misfits(subset: "GoldSet", scores: "CgF1") -> None:
-    """Warn of predictions that match nothing by their size."""
-    count = scores.tally.misfits
-    if count:
-        name = f"{subset.title}: " if subset.title else ""
-        echo(f"warning: {name}predictions of another size than the true mask, which match nothing: {count}", err=True)
-
-
 @command(
     None,
     "litetext evaluate retention --model micro --student micro --pairs 1000 --seed 7 -o kept",
@@ -193,35 +151,20 @@ def _warn_of_misfits(subset: "GoldSet", scores: "CgF1") -> None:
     group=evaluate_group,
 )
 def retention(
-    model: Model,
-    student: Annotated[
-        str,
-        option(
-            "Text encoder to compare with the model's own: a file, the folder of a run, a prompt bank, or micro: "
-            "the student in this package.",
-            metavar=PATH_OR_HUB,
-        ),
-    ],
-    teacher: Annotated[
-        str | None,
-        option("Compare with this text encoder instead of the model's own.", metavar=PATH_OR_HUB),
-    ] = None,
-    pairs: Annotated[
-        int | None, option(f"(Picture, phrase) pairs of the micro world; {PAIRS} unless --gt is given.")
-    ] = None,
+    model: opt.Model,
+    student: Annotated[str, option("Text encoder or bank; micro: the shipped student.", metavar=opt.PATH_OR_HUB)],
+    teacher: Annotated[str | None, option("Default: the model's own encoder.", metavar=opt.PATH_OR_HUB)] = None,
+    pairs: Annotated[int | None, option(f"Pairs of the micro world; {PAIRS} unless --gt is given.")] = None,
     seed: Annotated[int, option("Of the pairs of the micro world, and of the interval.", min=0)] = 0,
-    truths: Truths = None,
-    more: MoreTruths = None,
-    images: PictureFolders = None,
-    output: Annotated[
-        Path | None,
-        option("Write index.html, retention.json and pictures there.", "-o", "--output", metavar="DIR"),
-    ] = None,
+    truths: opt.Truths = None,
+    more: opt.MoreTruths = None,
+    images: opt.PictureFolders = None,
+    output: Annotated[Path | None, option("Write a page with pictures there.", "-o", "--output", metavar="DIR")] = None,
     worst: Annotated[int, option("How many of the worst disagreements to show.", min=0)] = 12,
-    positions: Positions = "auto",
-    context_length: ContextLength = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    positions: opt.Positions = "auto",
+    context_length: opt.ContextLength = None,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
 ) -> Result:
     """Measure what of the model's cgF1 a student keeps.
 
@@ -237,7 +180,7 @@ def retention(
         check_page(output)
     chosen = student_name(student)
     encoder = open_encoder(chosen, positions, context_length, device, dtype)
-    reference = ModelChoice(model, teacher, device=device, dtype=dtype).load(options_for(SCORE))
+    reference = opt.ModelChoice(model, teacher, device=device, dtype=dtype).load(options_for(SCORE))
     sizes = measure(teacher or model, reference.encoder), measure(chosen, encoder)
     with show_progress() as progress:
         both = reference, reference.with_encoder(encoder)
@@ -257,7 +200,7 @@ def retention(
 
 def student_name(name: str) -> str:
     """The student that comes with the package for a model of that name; any other name as it is."""
-    from litetext.checkpoints.shipped import SHIPPED
+    from litetext.checkpoints.hub import SHIPPED
 
     shipped = f"{name}-student"
     return shipped if shipped in SHIPPED else name
@@ -266,11 +209,7 @@ def student_name(name: str) -> str:
 def _choose_pairs(
     files: list[Path], images: list[Path], count: int | None, seed: int
 ) -> tuple[Iterable["LabeledPair"], int]:
-    """Pairs of files, or of the micro world without any, and how many there are.
-
-    Raises:
-        LiteTextError: a file cannot be read, or the options do not belong together.
-    """
+    """Pairs of files, or of the micro world without any, and how many there are."""
     if files:
         from litetext.evaluation.labeled_pairs import GoldPairs
 
@@ -295,25 +234,25 @@ def _choose_pairs(
 
 def _print_retention(report: Mapping[str, Any]) -> None:
     """One table: scores of both and what is kept of them, sizes of both, and how alike their masks are."""
-    from rich.console import Console
-
-    caption = f"{report['pairs']} (picture, phrase) pairs of {report['pictures']} pictures"
-    table = score_table("", "teacher", "student", "kept", caption=caption)
     kept, both = report["retention"], (report["teacher"], report["student"])
-    for name, label, form in _SCORES:
-        values = (format(encoder[name], form) for encoder in both)
-        table.add_row(label, *values, "-" if kept is None else f"{kept[name]:.1f} %")
+    rows: list[Sequence[str] | None] = [
+        (label, *(format(encoder[name], form) for encoder in both), "-" if kept is None else f"{kept[name]:.1f} %")
+        for name, label, form in _SCORES
+    ]
     if kept is not None:
-        interval = kept["interval"]
-        ends = "too few pictures" if interval is None else f"{interval[0]:.1f} to {interval[1]:.1f} %"
-        table.add_row(f"{100 * report['level']:g} % interval", "", "", ends)
-    table.add_section()
+        ends = kept["interval"]
+        interval = "too few pictures" if ends is None else f"{ends[0]:.1f} to {ends[1]:.1f} %"
+        rows.append((f"{100 * report['level']:g} % interval", "", "", interval))
+    rows.append(None)
     for name in ("parameters", "bytes"):
         sizes = report[name]
-        table.add_row(name, f"{sizes['teacher']:,}", f"{sizes['student']:,}", f"{100 - sizes['reduction']:.1f} %")
-    table.add_section()
-    table.add_row("mask agreement", "", "", f"{report['agreement']:.4f}")
+        rows.append((name, f"{sizes['teacher']:,}", f"{sizes['student']:,}", f"{100 - sizes['reduction']:.1f} %"))
     found = report["agreement_found"]
-    table.add_row("where either found some", "", "", "-" if found is None else f"{found:.4f}")
-    table.add_row("agree on presence", "", "", f"{100 * report['presence_agreement']:.1f} %")
-    Console().print(table)
+    rows += [
+        None,
+        ("mask agreement", "", "", f"{report['agreement']:.4f}"),
+        ("where either found some", "", "", "-" if found is None else f"{found:.4f}"),
+        ("agree on presence", "", "", f"{100 * report['presence_agreement']:.1f} %"),
+    ]
+    caption = f"{report['pairs']} (picture, phrase) pairs of {report['pictures']} pictures"
+    print_table(("", "teacher", "student", "kept"), rows, caption)

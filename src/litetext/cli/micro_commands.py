@@ -4,19 +4,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from litetext.cli import _options as opt
 from litetext.cli._app import Result, app, command, make_group
-from litetext.cli._options import (
-    ContextLength,
-    Fallback,
-    ModelChoice,
-    OutputFile,
-    OutputFolder,
-    Positions,
-    Seed,
-    Split,
-    TextEncoderOption,
-    option,
-)
+from litetext.cli._options import option
 from litetext.cli._output import check_ours, check_target, echo, print_scores, show_progress
 from litetext.errors import OptionError
 
@@ -29,13 +19,13 @@ micro_group = make_group("The embedded micro SAM3: its world and its scores.")
 app.add_typer(micro_group, name="micro", rich_help_panel=STAGE)
 
 Size = Annotated[int, option("Pixels a side, 48 to 1024.")]
-SplitName = Annotated[Split, option("Part of the world; held-out words are not in train.")]
+SplitName = Annotated[opt.Split, option("Part of the world; held-out words are not in train.")]
 MicroModel = Annotated[str, option("What segments.", metavar="micro|PATH|HF_ID")]
 PairCount = Annotated[int, option("(Picture, phrase) pairs, six of each picture; half are absent.")]
 
 
 @command(None, "litetext micro scene -o scene.png --seed 187 --split test", group=micro_group)
-def scene(output: OutputFile, seed: Seed = 0, size: Size = 160, split: SplitName = "train") -> Result:
+def scene(output: opt.OutputFile, seed: opt.Seed = 0, size: Size = 160, split: SplitName = "train") -> Result:
     """Draw one scene (PNG) and list phrases about it.
 
     Each phrase with the number of instances that it names.
@@ -63,7 +53,7 @@ def scene(output: OutputFile, seed: Seed = 0, size: Size = 160, split: SplitName
 
 @command(None, "litetext micro world -o world --pairs 600 --seed 1 --split test", group=micro_group)
 def world(
-    output: OutputFolder, pairs: PairCount = 100, seed: Seed = 0, size: Size = 160, split: SplitName = "test"
+    output: opt.OutputFolder, pairs: PairCount = 100, seed: opt.Seed = 0, size: Size = 160, split: SplitName = "test"
 ) -> Result:
     """Write pictures and pairs in the format of SA-Co Gold.
 
@@ -99,7 +89,9 @@ def world(
     "litetext embed phrases.txt -o features --teacher micro",
     group=micro_group,
 )
-def phrases(output: OutputFile, count: Annotated[int, option("Different phrases.")] = 20_000, seed: Seed = 0) -> Result:
+def phrases(
+    output: opt.OutputFile, count: Annotated[int, option("Different phrases.")] = 20_000, seed: opt.Seed = 0
+) -> Result:
     """Write phrases of the micro world, one a line.
 
     To distill students from; held-out words are not among them.
@@ -123,12 +115,12 @@ def phrases(output: OutputFile, count: Annotated[int, option("Different phrases.
 )
 def evaluate(
     pairs: PairCount = 1000,
-    seed: Seed = 0,
+    seed: opt.Seed = 0,
     model: MicroModel = "micro",
-    text_encoder: TextEncoderOption = None,
-    fallback: Fallback = None,
-    positions: Positions = "auto",
-    context_length: ContextLength = None,
+    text_encoder: opt.TextEncoderOption = None,
+    fallback: opt.Fallback = None,
+    positions: opt.Positions = "auto",
+    context_length: opt.ContextLength = None,
     split: SplitName = "test",
     shuffle: Annotated[
         bool, option("Ask again with the content words in another order, where they have one.", "--shuffle")
@@ -143,7 +135,7 @@ def evaluate(
     from litetext.micro.scenes import SceneOptions
     from litetext.sam3.segmenter import SegmentOptions
 
-    choice = ModelChoice(model, text_encoder, positions, context_length, fallback=fallback)
+    choice = opt.ModelChoice(model, text_encoder, positions, context_length, fallback=fallback)
     asked = list(make_pairs(seed, pairs, SceneOptions(size=SIZE, split=split)))
     segmenter = choice.load(SegmentOptions(), [*(pair.phrase.text for pair in asked), *out_of_domain("test")])
     with show_progress() as progress:
@@ -168,7 +160,7 @@ def evaluate(
 
 
 @command(STAGE, "litetext demo", "litetext demo -o shown --model micro-run/weights")
-def demo(output: OutputFolder = Path("demo"), model: MicroModel = "micro") -> Result:
+def demo(output: opt.OutputFolder = Path("demo"), model: MicroModel = "micro") -> Result:
     """Run the whole pipeline and write a page with pictures."""
     from litetext.micro.demo import DemoOptions, run_demo
     from litetext.storage import only_writer

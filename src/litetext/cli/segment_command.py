@@ -6,19 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from litetext.cli import _options as opt
 from litetext.cli._app import Result, command
-from litetext.cli._options import (
-    ContextLength,
-    Device,
-    Dtype,
-    Fallback,
-    Model,
-    ModelChoice,
-    Positions,
-    TextEncoderOption,
-    argument,
-    option,
-)
+from litetext.cli._options import argument, option
 from litetext.cli._output import echo, show_progress
 from litetext.errors import LiteTextError, shortened
 
@@ -38,37 +28,28 @@ _BETWEEN = re.compile(r"(?<!\d),|,(?!\d)|[;|/]|\s\.\s|\.\s+(?=.+\.\s*$)")
     "litetext segment photo.jpg -p dog --text-encoder bank.safetensors --fallback student.safetensors",
 )
 def segment(
-    images: Annotated[
-        list[str],
-        argument("Images, folders of images, or globs.", metavar="IMAGE"),
-    ],
-    prompts: Annotated[
-        list[str],
-        option("What to find; may be repeated.", "-p", "--prompt", metavar="PHRASE"),
-    ],
-    output: Annotated[
-        Path | None,
-        option("Write overlays (NAME.png) and annotations.json (COCO) there.", "-o", "--output", metavar="DIR"),
-    ] = None,
+    images: Annotated[list[str], argument("Images, folders of images, or globs.", metavar="IMAGE")],
+    prompts: Annotated[list[str], option("What to find; may be repeated.", "-p", "--prompt", metavar="PHRASE")],
+    output: Annotated[Path | None, option("Write overlays, annotations.json.", "-o", "--output", metavar="DIR")] = None,
     threshold: Annotated[float, option("Instances with a higher score are kept.")] = 0.5,
-    model: Model = "facebook/sam3",
-    text_encoder: TextEncoderOption = None,
-    fallback: Fallback = None,
-    positions: Positions = "auto",
-    context_length: ContextLength = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    model: opt.Model = "facebook/sam3",
+    text_encoder: opt.TextEncoderOption = None,
+    fallback: opt.Fallback = None,
+    positions: opt.Positions = "auto",
+    context_length: opt.ContextLength = None,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
 ) -> Result:
     """Find every instance of each phrase in images.
 
-    Masks, overlays, COCO annotations. An interrupted run resumes automatically.
+    Masks, overlays (NAME.png) and COCO annotations. An interrupted run resumes automatically.
     """
     from litetext.sam3.images import find_images
     from litetext.sam3.segment_files import SegmentRun, check_failures, overlays_of, print_table
     from litetext.sam3.segmenter import SegmentOptions
 
     options = SegmentOptions(threshold=threshold)
-    choice = ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback)
+    choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback)
     files = find_images(images, () if output is None else overlays_of(output))
     run = SegmentRun(files, prompts, choice.describe() | {"threshold": str(threshold)}, output)
     _hint(prompts)

@@ -1,0 +1,195 @@
+"""Towards the device: `litetext compress`, `export` and `bench`."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from litetext.cli import _options as opt
+from litetext.cli._app import Result, command
+from litetext.cli._options import argument, integers, open_encoder, option, read_corpus
+from litetext.cli._output import check_ours, check_target, echo, show_progress
+
+STAGE = "Device"
+
+
+@command(
+    STAGE,
+    "litetext compress micro-student -o small.safetensors",
+    "litetext compress s0.safetensors prompts.txt -o small.safetensors --prune --quantize int4 --report other.txt",
+    "litetext compress s0_ctx16.pt -o folded.safetensors --fold --positions slice --context-length 16",
+    "litetext compress s0.safetensors prompts.txt -o low.safetensors --low-rank 0.99 --json",
+)
+def compress(
+    student: opt.StudentArgument,
+    output: opt.OutputFile,
+    sources: opt.Sources = None,
+    prune: Annotated[bool, option("Keep only the token rows that the phrases need.", "--prune")] = False,
+    fold: Annotated[bool, option("Fold RepMixer blocks and batch norms.", "--fold")] = False,
+    low_rank: Annotated[float | None, option("Table's rank; below 1: share of variance.", metavar="R")] = None,
+    quantize: Annotated[
+        Literal["int8", "int4", "int8-weight-only", "int4-weight-only", "fp16", "bf16", "fp32"] | None,
+        option("Weights, activations and token table."),
+    ] = None,
+    report: Annotated[str | None, option("Other phrases: how many pruning splits.", metavar="SOURCE")] = None,
+    calibrate: Annotated[int, option("The most phrases that ranges of activations are chosen on.")] = 1000,
+    check: Annotated[int, option("The most phrases that the student is compared on.")] = 1000,
+    positions: opt.Positions = "auto",
+    context_length: opt.ContextLength = None,
+) -> Result:
+    """Make a student smaller and report the error.
+
+    Without --prune, --fold, --low-rank and --quantize: prune to the phrases, fold, int8. The steps are done in this
+    order, and after each the features are compared with those of the student that went in. int8 and int4 (of the token
+    table alone) quantize activations too, weight-only leaves them; fp16, bf16 and fp32 store all in that type.
+    """
+    check_target(output, models=[student], sources=[*(sources or ()), *([] if report is None else [report])])
+    corpus = read_corpus(sources)
+    others = None if report is None else read_corpus([report]).texts
+    from litetext.checkpoints.load import load_stored_student
+    from litetext.export.compress import CLOSE, Student
+    from litetext.export.compress import compress as compress_student
+    from litetext.export.table_compression import coverage
+
+    if not (prune or fold or low_rank is not None or quantize):
+        prune, fold, quantize = True, True, "int8"
+    module = load_stored_student(student, positions=positions, context_length=context_length)
+    before = Student(module, student)
+    with show_progress() as progress:
+        after = compress_student(
+            before,
+            corpus,
+            prune=prune,
+            fold=fold,
+            low_rank=low_rank,
+            quantize=quantize,
+            check=check,
+            calibrated=calibrate,
+            progress=progress,
+        )
+    lost = None if others is None else coverage(before, after, others)
+    after.save(output)
+    result = after.report
+    if not result.is_close:
+        least = " or ".join(f"{name} below {value}" for name, value in CLOSE.items())
+        echo(f"warning: cosines of {least}: litetext evaluate retention measures what they cost", err=True)
+    size = output.stat().st_size
+    values = result.to_json() | {"target": str(output), "bytes": size} | ({} if lost is None else {"report": lost})
+    lines = [*result.lines(), f"{output}: {size / 1e6:.2f} MB", *([] if lost is None else _coverage_lines(lost))]
+    return Result(values, "\n".join(lines))
+
+
+def _coverage_lines(coverage: dict[str, Any]) -> list[str]:
+    tokens, truncated = coverage["tokens"], coverage["truncated"]
+    split, phrases = coverage["split"], coverage["phrases"]
+    lines = [
+        f"{split:,} of {phrases:,} other phrases ({split / phrases:.1%}) fall into smaller pieces: "
+        f"{tokens['after']:,} tokens instead of {tokens['before']:,}, {truncated['after']:,} longer than the context "
+        f"instead of {truncated['before']:,}"
+    ]
+    if coverage["cosine"] is not None:
+        cosine = coverage["cosine"]
+        figures = f"mean {cosine['mean']:.3f}, 1st percentile {cosine['p1']:.3f}, least {cosine['min']:.3f}"
+        lines.append(f"cosine of their mean features with what they were: {figures}")
+        lines.append("most frequent: " + ", ".join(f"{word} ({count})" for word, count in coverage["words"][:8]))
+    return lines
+
+
+@command(
+    STAGE,
+    "litetext export micro-student --to onnx -o student-onnx",
+    "litetext export s0.pt --positions slice --context-length 16 --to onnx --dtype fp16 -o s0-onnx",
+    "litetext export small.safetensors prompts.txt --to executorch -o s0-executorch",
+)
+def export(
+    student: opt.StudentArgument,
+    target: Annotated[
+        Literal["onnx", "executorch", "coreml"],
+        option("onnx, which OpenVINO runs too; coreml is experimental.", "--to"),
+    ],
+    output: opt.OutputFolder,
+    sources: opt.Sources = None,
+    dtype: Annotated[Literal["fp32", "fp16"], option("Of a student with float weights.")] = "fp32",
+    length: Annotated[int | None, option("Tokens that it takes. None: any number, where it can.")] = None,
+    batch_size: Annotated[int | None, option("Texts that it takes at once. None: any number.")] = None,
+    phrases: Annotated[int, option("Phrases to compare with PyTorch on.")] = 500,
+    positions: opt.Positions = "auto",
+    context_length: opt.ContextLength = None,
+) -> Result:
+    """Write a student as a program for an engine.
+
+    With its tokenizer: a folder that serves without PyTorch. The program is compared with the student that went in.
+    """
+    from litetext.export.targets import TargetOptions
+
+    options = TargetOptions(length, batch_size, dtype)
+    check_target(output, models=[student], sources=sources, folder=True)
+    corpus = read_corpus(sources)
+    encoder = open_encoder(student, positions, context_length, "cpu")
+    from litetext.export.compress import draw_texts
+    from litetext.export.exporter import export_student, read_origin
+
+    texts, name = draw_texts(corpus.texts, phrases), Path(student).name
+    origin = read_origin(encoder.name)
+    with show_progress() as progress:
+        bundle = export_student(
+            encoder,
+            output,
+            texts,
+            target=target,
+            options=options,
+            name=name,
+            origin=origin,
+            progress=lambda share: progress("comparing", share),
+        )
+    size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
+    first = f"{output}: {bundle.model} ({bundle.options.precision}), {size / 1e6:.2f} MB with its tokenizer"
+    return Result(bundle.to_json() | {"folder": str(output), "bytes": size}, f"{first}\n{bundle.comparison()}")
+
+
+@command(
+    STAGE,
+    "litetext bench micro-student",
+    "litetext bench s0.safetensors --prompts prompts.txt --teacher sam3.pt -o bench",
+    "litetext bench s0 --backends huggingface,onnx-int8 --baseline s0/huggingface --threads 1",
+    "litetext bench exported bank.safetensors --batches 1,8 --json",
+)
+def bench(
+    students: Annotated[
+        list[str] | None, argument("Students, sizes, exported folders, banks.", metavar="STUDENT")
+    ] = None,
+    teacher: Annotated[str | None, option("Measured beside them.", metavar=opt.PATH_OR_HUB)] = None,
+    backends: Annotated[str | None, option("By commas. Default: all.", metavar="NAMES")] = None,
+    baseline: Annotated[str | None, option("Row to compare with.", metavar="ROW")] = None,
+    prompts: Annotated[list[str] | None, option("Phrases to encode; may be repeated.", metavar="SOURCE")] = None,
+    output: Annotated[Path | None, option("Write bench.json and bench.md.", "-o", "--output", metavar="DIR")] = None,
+    batches: Annotated[str, option("Phrases of a call, by commas.", metavar="SIZES")] = "1,8,32,128",
+    rounds: Annotated[int, option("Passes over all rows; medians are reported.")] = 3,
+    seconds: Annotated[float, option("To spend on each batch size of a row in a round.")] = 1.0,
+    phrases: Annotated[int, option("Phrases whose features are compared with fp32 PyTorch.")] = 1000,
+    threads: Annotated[int | None, option("To compute with. Default: one for each core.")] = None,
+    positions: opt.Positions = "auto",
+    context_length: opt.ContextLength = None,
+) -> Result:
+    """Measure text encoders side by side on this machine.
+
+    Speed, memory and exactness of each row, in fresh processes; failed rows show the reason. A size (s0, s1, l, ...) is
+    a student with random weights. Backends: huggingface, torch, torch-bf16, torch-int8, onnx, onnx-int8, openvino,
+    openvino-int8, bank. The default baseline is the teacher, else Hugging Face's LiteText.
+    """
+    from litetext.export.benchmark import BACKENDS, BenchOptions, run_benchmark, to_markdown
+    from litetext.storage import to_json, write_text
+
+    names = BACKENDS if backends is None else tuple(name.strip() for name in backends.split(","))
+    how = {"rounds": rounds, "seconds": seconds, "phrases": phrases, "threads": threads}
+    read = {"positions": positions, "context_length": context_length}
+    options = BenchOptions(names, teacher, baseline, integers(batches, "--batches"), **how, **read)  # type: ignore[arg-type]
+    if output is not None:
+        check_target(output, models=[teacher, *(students or ())], sources=prompts, folder=True)
+        check_ours(output / "bench.json", '"machine"')
+    with show_progress() as progress:
+        report = run_benchmark(students or [], read_corpus(prompts).texts, options, progress)
+    text = to_markdown(report)
+    if output is not None:
+        for file, content in (("bench.json", to_json(report) + "\n"), ("bench.md", text)):
+            write_text(output / file, content)
+            echo(f"{output / file} written", err=True)
+    return Result(report, text)
