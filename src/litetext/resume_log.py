@@ -19,30 +19,19 @@ _DAMAGED = (ValueError, LookupError, TypeError, AttributeError)  # what reading 
 
 @dataclass(frozen=True, eq=False)
 class ResumeLog:
-    """Finished items of a run.
-
-    Attributes:
-        path: the file.
-        tool: what writes it; it stands in the first line.
-        run: what the results depend on, name by name.
-        hint: what to do when the file belongs to something else.
-    """
+    """Finished items of a run."""
 
     path: Path
-    tool: str
-    run: Mapping[str, Any]
-    hint: str
+    tool: str  # what writes the log; it stands in the first line
+    run: Mapping[str, Any]  # what the results depend on, name by name
+    hint: str  # what to do when the file belongs to something else
 
     def is_begun(self) -> bool:
         """Whether there is a first line, or a part of it: an empty file is only the lock of a killed process."""
         return self.path.exists() and self.path.stat().st_size > 0
 
     def append(self, item: Mapping[str, Any]) -> None:
-        """Add a finished item; it is on disk when this returns.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
+        """Add a finished item; it is on disk when this returns."""
         line = json.dumps(item, allow_nan=False).encode() + b"\n"
         if not self.is_begun():
             self.path.parent.mkdir(parents=True, exist_ok=True)

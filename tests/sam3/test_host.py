@@ -172,7 +172,7 @@ def test_places_that_are_no_folder(tmp_path: Path, host_folder: Path) -> None:
     with pytest.raises(EncoderError, match="not a model folder but a file"):
         load_host(str(host_folder / "config.json"), device="cpu")
     for name in ("./some/model", "../model", "a/b/c", str(tmp_path / "none")):
-        with pytest.raises(EncoderError, match="no such folder"):
+        with pytest.raises(EncoderError, match="no such"):
             load_host(name, device="cpu")
     with pytest.raises(EncoderError, match=r"cannot load the model .*hub such as facebook/sam3") as caught:
         load_host("nobody/nothing", device="cpu")

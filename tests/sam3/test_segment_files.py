@@ -10,7 +10,7 @@ from PIL import Image
 
 from litetext.errors import ImageError, OptionError
 from litetext.sam3.masks import Masks
-from litetext.sam3.segment_files import check_failures, overlay_names, print_table, segment_files
+from litetext.sam3.segment_files import SegmentRun, check_failures, overlay_names, print_table
 
 
 class FakeSegmenter:
@@ -31,6 +31,12 @@ class FakeSegmenter:
         return found
 
 
+def segment(files: list[Path], prompts: list[str], output: Path | None = None, **options: Any) -> dict[str, Any]:
+    job = SegmentRun(files, prompts, {}, output)
+    with job.locked():
+        return job.segment(FakeSegmenter(), **options)  # type: ignore[arg-type]
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     pytest.importorskip("pycocotools")
@@ -43,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 
 def run(folder: Path, **options: Any) -> dict[str, Any]:
     files = [folder / "a.png", folder / "bad.png", folder / "b" / "a.jpg"]
-    return segment_files(FakeSegmenter(), files, ["dog", "nothing", "all", "dog"], **options)  # type: ignore[arg-type]
+    return segment(files, ["dog", "nothing", "all", "dog"], **options)
 
 
 def test_the_report_is_coco(folder: Path) -> None:
@@ -107,4 +113,4 @@ def test_names_do_not_collide() -> None:
 
 def test_phrases_are_checked_before_anything_is_read() -> None:
     with pytest.raises(OptionError, match="an empty phrase"):
-        segment_files(FakeSegmenter(), [Path("gone.png")], [""])  # type: ignore[arg-type]
+        segment([Path("gone.png")], [""])

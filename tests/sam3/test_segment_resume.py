@@ -17,7 +17,7 @@ from PIL import Image
 from litetext.errors import OutputError
 from litetext.sam3 import segment_files as files_module
 from litetext.sam3.images import find_images
-from litetext.sam3.segment_files import ANNOTATIONS, LOG, overlays_of, segment_files
+from litetext.sam3.segment_files import ANNOTATIONS, LOG, overlays_of
 from litetext.storage import only_writer
 from tests.sam3 import segmenting
 from tests.sam3.segmenting import FakeSegmenter, contents, run, write_pictures
@@ -177,13 +177,6 @@ def test_results_of_images_that_are_not_asked_for_are_not_lost(files: list[Path]
     run(files, tmp_path / "out")
     with pytest.raises(OutputError, match="results of 1 other images"):
         run(files[1:], tmp_path / "out")
-
-
-def test_without_a_maker_nothing_is_taken_up(files: list[Path], tmp_path: Path) -> None:
-    segmenter: Any = FakeSegmenter()
-    segment_files(segmenter, files, ["dog"], tmp_path / "out")
-    with pytest.raises(OutputError, match="results are there"):
-        segment_files(segmenter, files, ["dog"], tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["2.png", ANNOTATIONS, LOG])

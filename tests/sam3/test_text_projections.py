@@ -8,8 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from litetext.distillation.decoder_losses import KINDS, reader_loss  # noqa: E402
-
+from litetext.distillation.losses import KINDS, decoder_losses  # noqa: E402
 from litetext.errors import EncoderError  # noqa: E402
 from litetext.features.protocol import TextFeatures  # noqa: E402
 from litetext.sam3.adapters import swap_text_encoder  # noqa: E402
@@ -55,18 +54,18 @@ def test_keys_values_and_scores_are_those_of_the_host(folder: str, video: bool, 
     keys = [name for name in seen if name in text_readers_of_host and name.endswith("k_proj")]
     values = [name for name in seen if name in text_readers_of_host and name.endswith("v_proj")]
     assert text_readers_of_host - {*keys, *values} == {"dot_product_scoring.text_mlp.layer1"}
-    assert list(read.keys) == list(read.values) == LAYERS
+    assert list(read["keys"]) == list(read["values"]) == LAYERS
     assert len(keys) == len(values) == len(LAYERS)
-    for ours, names in ((read.keys, keys), (read.values, values)):
+    for ours, names in ((read["keys"], keys), (read["values"], values)):
         for name, theirs in zip(LAYERS, names, strict=True):
             valid = features.mask
             torch.testing.assert_close(ours[name][valid], seen[theirs][1][valid])
-    torch.testing.assert_close(read.scoring["queries"], seen["dot_product_scoring.text_proj"][1])
+    torch.testing.assert_close(read["scoring"]["queries"], seen["dot_product_scoring.text_proj"][1])
 
 
 def test_each_layer_has_its_own_weights(host: Any) -> None:
     read = TextProjections(host)(random_text(), KINDS)
-    outputs = [*read.keys.values(), *read.values.values()]
+    outputs = [*read["keys"].values(), *read["values"].values()]
     assert not any(torch.equal(a, b) for n, a in enumerate(outputs) for b in outputs[:n])
 
 
@@ -76,10 +75,10 @@ def test_padding_has_no_influence(host: Any) -> None:
         values = features.values.masked_fill(~features.mask[:, :, None], poison).requires_grad_()
         read, expected = reader(TextFeatures(values, features.mask), KINDS), reader(features, KINDS)
         for kind in KINDS:
-            for name, output in read.of(kind).items():
+            for name, output in read[kind].items():
                 valid = (slice(None),) if kind == "scoring" else features.mask
-                torch.testing.assert_close(output[valid], expected.of(kind)[name][valid])
-        losses = reader_loss(reader, TextFeatures(values, features.mask), random_text(seed=1, length=9))
+                torch.testing.assert_close(output[valid], expected[kind][name][valid])
+        losses = decoder_losses(reader, TextFeatures(values, features.mask), random_text(seed=1, length=9))
         (found,) = torch.autograd.grad(sum(losses.values()), values)
         assert found.isfinite().all()
         assert found[features.mask].abs().sum() > 0
@@ -92,10 +91,10 @@ def test_a_student_that_equals_its_teacher_costs_nothing(host: Any) -> None:
         torch.nn.functional.pad(features.values, (0, 0, 0, 3), value=torch.nan),
         torch.nn.functional.pad(features.mask, (0, 3)),
     )
-    losses = reader_loss(reader, features, longer)
+    losses = decoder_losses(reader, features, longer)
     assert losses.keys() == set(KINDS)
     assert all(loss.item() == pytest.approx(0, abs=1e-12) for loss in losses.values())
-    assert all(loss > 0.01 for loss in reader_loss(reader, features, random_text(seed=1)).values())
+    assert all(loss > 0.01 for loss in decoder_losses(reader, features, random_text(seed=1)).values())
 
 
 def test_the_layers_are_frozen_copies_in_float32_without_dropout(host: Any) -> None:
@@ -110,9 +109,9 @@ def test_the_layers_are_frozen_copies_in_float32_without_dropout(host: Any) -> N
     values = features.values.clone().requires_grad_()
     after = reader.train()(TextFeatures(values, features.mask), KINDS)
     for kind in KINDS:
-        for name, output in before.of(kind).items():
-            assert torch.equal(output, after.of(kind)[name])
-    after.scoring["queries"].sum().backward()
+        for name, output in before[kind].items():
+            assert torch.equal(output, after[kind][name])
+    after["scoring"]["queries"].sum().backward()
     assert values.grad is not None
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in reader.parameters())
     assert all(parameter.requires_grad for parameter in model.parameters())
@@ -122,14 +121,14 @@ def test_only_what_is_asked_for_is_computed(host: Any) -> None:
     reader = TextProjections(host)
     reader.mlp = reader.value_layers = None
     read = reader(random_text(), ["keys"])
-    assert (list(read.keys), read.values, read.scoring) == (LAYERS, {}, {})
+    assert {kind: list(layers) for kind, layers in read.items()} == {"keys": LAYERS}
 
 
 def test_a_swapped_host_reads_alike(host: Any, fake: FakeEncoder) -> None:
     before = TextProjections(host)(random_text(), KINDS)
     swap_text_encoder(host, fake)
     after = TextProjections(host)(random_text(), KINDS)
-    assert torch.equal(before.scoring["queries"], after.scoring["queries"])
+    assert torch.equal(before["scoring"]["queries"], after["scoring"]["queries"])
 
 
 def test_features_of_another_width_are_refused(host: Any) -> None:

@@ -37,19 +37,12 @@ Array = npt.NDArray[np.float64]
 
 
 class PairCounts(NamedTuple):
-    """Counts of one (image, phrase) pair against one annotator.
+    """Counts of one (image, phrase) pair against one annotator."""
 
-    Attributes:
-        hits: int64 [T], matched predictions of at least each IoU threshold: true positives.
-        predictions: the number of predictions P; P - hits are false positives.
-        truths: the number of true masks G; G - hits are false negatives.
-        misfits: predictions that lie over a true mask of another size; they match none of that size.
-    """
-
-    hits: npt.NDArray[np.int64]
-    predictions: int
-    truths: int
-    misfits: int = 0
+    hits: npt.NDArray[np.int64]  # [T], matched predictions of at least each IoU threshold: true positives
+    predictions: int  # P; P - hits are false positives
+    truths: int  # true masks G; G - hits are false negatives
+    misfits: int = 0  # predictions that lie over a true mask of another size; they match none of that size
 
     @property
     def mean_f1(self) -> float:
@@ -67,11 +60,8 @@ def _mean_f1(hits: tuple[int, ...], predictions: int, truths: int) -> float:
 def match(ious: Array) -> Array:
     """The IoUs of the one-to-one matching with the greatest sum.
 
-    Args:
-        ious: [P, G], predictions by truths; -1 where the masks have different sizes, as pycocotools gives it.
-
-    Returns:
-        [min(P, G)], in the order of the predictions.
+    From [P, G], predictions by truths, -1 where the masks have different sizes, to [min(P, G)] in the order of the
+    predictions.
     """
     rows, columns = linear_sum_assignment(ious, maximize=True)
     matched: Array = ious[rows, columns]
@@ -111,26 +101,19 @@ def f1_score(hits: npt.NDArray[np.int64], predictions: npt.ArrayLike, truths: np
 
 @dataclass(frozen=True, eq=False)
 class Tally:
-    """Counts summed over pairs; two of them add up to that of all their pairs.
+    """Counts summed over pairs, most of them [T] at each IoU threshold; two add up to that of all their pairs.
 
-    Attributes:
-        hits: int64 [T], true positives at each IoU threshold.
-        false_alarms: int64 [T], false positives.
-        paired_false_alarms: int64 [T], false positives of pairs that have both ground truth and predictions.
-        misses: int64 [T], false negatives.
-        local_f1: float64 [T], the sum of the local F1 of the pairs that have both.
-        present: int64 [4], pairs with both, with predictions only, with neither, with ground truth only: the true
-            positives, false positives, true negatives and false negatives of presence.
-        misfits: predictions over a true mask of another size, most likely a mistake of who wrote them.
+    ``present`` counts pairs with both ground truth and predictions, with predictions only, with neither, with ground
+    truth only: the true positives, false positives, true negatives and false negatives of presence.
     """
 
-    hits: npt.NDArray[np.int64]
-    false_alarms: npt.NDArray[np.int64]
-    paired_false_alarms: npt.NDArray[np.int64]
-    misses: npt.NDArray[np.int64]
-    local_f1: Array
-    present: npt.NDArray[np.int64]
-    misfits: int
+    hits: npt.NDArray[np.int64]  # [T], true positives
+    false_alarms: npt.NDArray[np.int64]  # [T], false positives
+    paired_false_alarms: npt.NDArray[np.int64]  # [T], those of pairs that have both ground truth and predictions
+    misses: npt.NDArray[np.int64]  # [T], false negatives
+    local_f1: Array  # [T], the sum of the local F1 of the pairs that have both
+    present: npt.NDArray[np.int64]  # [4]
+    misfits: int  # predictions over a true mask of another size, most likely a mistake of who wrote them
 
     @classmethod
     def of(cls, counts: Iterable[PairCounts]) -> Self:
@@ -162,9 +145,8 @@ class CgF1:
     """The result of an evaluation on SA-Co Gold.
 
     Attributes:
-        masks: scores of masks by name, float64 [T] at each IoU threshold: cgf1 (from -1), and from 0 pmf1,
-            pm_precision, precision, recall, f1 and positive_macro_f1, which is -1 where no pair has both ground truth
-            and predictions, as in the official evaluator.
+        masks: scores of masks by name, [T] at each IoU threshold: cgf1 (from -1 to 1), and from 0 pmf1, pm_precision,
+            precision, recall, f1 and positive_macro_f1, which is -1 where no pair has both sides, as officially.
         presence: image-level scores, whether the phrase is there or not: mcc (Matthews' correlation, from -1), and
             from 0 precision, recall, f1 and fpr.
         tally: the counts that they come from.
@@ -316,12 +298,7 @@ def exhaustive_pairs(annotators: Sequence[Annotations]) -> list[PairId]:
 
 
 def choose_pairs(annotators: Sequence[Annotations], predictions: Predictions) -> list[PairId]:
-    """As `exhaustive_pairs`, once it is sure that the predictions belong to them.
-
-    Raises:
-        EvaluationError: the annotators have other pairs, no pair is left, a prediction has an unknown pair or
-            category, or a pair was not asked.
-    """
+    """As `exhaustive_pairs`, once it is sure that the predictions belong to them; else an `EvaluationError`."""
     chosen = exhaustive_pairs(annotators)
     first = annotators[0]
     unknown = predictions.pairs - first.pairs.keys()

@@ -22,23 +22,14 @@ PairMasks = Mapping[PairId, Sequence[Segmentation]]  # no entry for a pair witho
 
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """The ground truth of one annotator.
+    """The ground truth of one annotator."""
 
-    Attributes:
-        name: the file.
-        pairs: the entry of every pair by its number: ``file_name``, ``text_input`` (the phrase), size.
-        exhaustive: the pairs in which every instance is annotated as an instance of its own.
-        masks: the true masks of a pair, crowds left out.
-        crowds: the crowds of a pair: masks that cover several instances.
-        categories: the category numbers of the file; empty if it lists none.
-    """
-
-    name: str
-    pairs: Mapping[PairId, Entry]
-    exhaustive: frozenset[PairId]
-    masks: PairMasks
-    crowds: PairMasks
-    categories: frozenset[int]
+    name: str  # of the file
+    pairs: Mapping[PairId, Entry]  # the entry of every pair: ``file_name``, ``text_input`` (the phrase), size
+    exhaustive: frozenset[PairId]  # the pairs in which every instance is annotated as an instance of its own
+    masks: PairMasks  # without crowds
+    crowds: PairMasks  # masks that cover several instances
+    categories: frozenset[int]  # the category numbers of the file; empty if it lists none
 
     def size(self, pair: PairId) -> tuple[int, int] | None:
         """Height and width of the image of a pair in pixels, if the file has them."""
@@ -55,23 +46,14 @@ class Annotations:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """COCO results.
+    """COCO results."""
 
-    Attributes:
-        name: the file.
-        masks: the predicted masks of a pair, those of the threshold's score or better.
-        scores: the scores of those masks.
-        pairs: the pairs of all predictions, poor ones too.
-        categories: the category numbers of all predictions.
-        asked: the pairs that were asked; None if the file does not list them.
-    """
-
-    name: str
-    masks: PairMasks
-    scores: Mapping[PairId, Sequence[float]]
-    pairs: frozenset[PairId]
-    categories: frozenset[int]
-    asked: frozenset[PairId] | None
+    name: str  # of the file
+    masks: PairMasks  # those of the threshold's score or better
+    scores: Mapping[PairId, Sequence[float]]  # of those masks
+    pairs: frozenset[PairId]  # of all predictions, poor ones too
+    categories: frozenset[int]  # of all predictions
+    asked: frozenset[PairId] | None  # the pairs that were segmented; None if the file does not list them
 
     def codes(self, pair: PairId, size: tuple[int, int] | None) -> list[Code]:
         """The masks of a pair as compressed RLE; polygons need the size of the image."""
@@ -153,16 +135,8 @@ def match_names(
     A picture is that of a pair if its path is, or ends with, the pair's ``file_name``; a phrase is that of a pair if it
     is its ``text_input``.
 
-    Args:
-        document: the data set.
-        path: its file.
-        truth: the pairs of the ground truth.
-
     Returns:
         Its annotations, each with its pair, without those of no pair; and the pairs whose picture and phrase are in it.
-
-    Raises:
-        EvaluationError: a list or a field is missing or something else, or a pair is not the only one of its names.
     """
     pairs: dict[tuple[str, str], PairId] = {}
     for pair, entry in truth.items():

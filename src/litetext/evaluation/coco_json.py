@@ -120,11 +120,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_annotator(path: Path) -> Mapping[str, Any]:
-    """The document of an annotator.
-
-    Raises:
-        EvaluationError: as `read_json`, or it is not a COCO object.
-    """
+    """The document of an annotator."""
     document = read_json(path)
     if not isinstance(document, dict):
         raise EvaluationError("not a COCO object", where=str(path), hint="give the JSON of an annotator's ground truth")
@@ -132,11 +128,7 @@ def read_annotator(path: Path) -> Mapping[str, Any]:
 
 
 def entries(document: Mapping[str, Any], key: str, path: Path) -> Iterator[Entry]:
-    """The entries of a list of a document.
-
-    Raises:
-        EvaluationError: no such list, or something in it is not an object.
-    """
+    """The entries of a list of a document."""
     listed = document.get(key)
     if not isinstance(listed, list):
         raise EvaluationError(f"no list '{key}'", where=str(path), hint="give a COCO file of SA-Co Gold")
@@ -147,11 +139,7 @@ def entries(document: Mapping[str, Any], key: str, path: Path) -> Iterator[Entry
 
 
 def by_id(listed: Iterable[Entry]) -> dict[PairId, Entry]:
-    """Entries by their ``id``.
-
-    Raises:
-        EvaluationError: one has none, or two have the same.
-    """
+    """Entries by their ``id``."""
     by_number: dict[PairId, Entry] = {}
     for entry in listed:
         number = entry.pair_id("id")

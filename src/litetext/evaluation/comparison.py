@@ -32,19 +32,12 @@ class Answers(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Counts on the same pairs with a teacher and with a student.
+    """Counts on the same N pairs with a teacher and with a student."""
 
-    Attributes:
-        tallies: (teacher's, student's) of each picture.
-        agreements: float64 [N], of each pair.
-        found: int64 [N, 2], masks of the teacher and of the student.
-        worst: the pairs of the lowest agreement below 1, the lowest first.
-    """
-
-    tallies: Sequence[tuple[Tally, Tally]]
-    agreements: npt.NDArray[np.float64]
-    found: npt.NDArray[np.int64]
-    worst: Sequence[Answers]
+    tallies: Sequence[tuple[Tally, Tally]]  # (teacher's, student's) of each picture
+    agreements: npt.NDArray[np.float64]  # [N]
+    found: npt.NDArray[np.int64]  # [N, 2], masks of the teacher and of the student
+    worst: Sequence[Answers]  # the pairs of the lowest agreement below 1, the lowest first
 
     @property
     def scores(self) -> tuple[CgF1, CgF1]:
@@ -71,8 +64,6 @@ def compare(
 
     Raises:
         EvaluationError: no pairs.
-        ImageError: a picture cannot be read.
-        EncoderError: an encoder fails.
     """
     tallies: list[tuple[Tally, Tally]] = []
     agreements: list[float] = []
@@ -98,10 +89,7 @@ def compare(
 def agree(ious: npt.NDArray[np.float64]) -> float:
     """Agreement of two sets of masks: the IoUs of the best one-to-one matching, over the size of the larger set.
 
-    A mask without a partner counts 0. Two empty sets agree: 1.
-
-    Args:
-        ious: [P, Q]; either may be 0.
+    A mask without a partner counts 0. Two empty sets agree: 1. Either side of [P, Q] may be 0.
     """
     return float(match(ious).sum() / max(ious.shape)) if max(ious.shape) else 1.0
 
@@ -117,13 +105,7 @@ def report_retention(
 ) -> dict[str, Any]:
     """Scores of both, and those of the student in percent of the teacher's, as plain values.
 
-    Args:
-        comparison: what was counted.
-        teacher: name and size of its encoder.
-        student: name and size of the other.
-        seed: of the interval, as of `retention_interval`.
-        resamples: of the interval.
-        level: of the interval.
+    The last three arguments are those of `retention_interval`.
 
     Returns:
         ``retention`` is None if the teacher's cgF1 is not above 0, and its ``interval`` if there are too few pictures.

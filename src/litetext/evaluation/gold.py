@@ -13,7 +13,7 @@ from litetext.evaluation.predict import options_for, plan_predictions, predict
 from litetext.sam3.segmenter import Segmenter
 
 ANNOTATORS = 3
-# By name, as in ``NAME.json`` of predictions, in the order of the papers' tables: the title there, and the STEM of files
+# By name, as in ``NAME.json`` of predictions, in the order of the papers' tables: the title there and STEM of the files
 # ``gold_STEM_merged_a_release_test.json``, and so for the annotators b and c: those of the data set facebook/SACo-Gold
 # as `scripts/eval/gold/eval_sam3.py` of facebookresearch/sam3 names them (earlier ones without "release").
 SUBSETS = {
@@ -29,17 +29,11 @@ SUBSETS = {
 
 @dataclass(frozen=True)
 class GoldSet:
-    """Ground truth and predictions that belong together.
+    """Ground truth and predictions that belong together."""
 
-    Attributes:
-        title: what it is called; empty for the only one.
-        truths: the files of its annotators, at least one.
-        predictions: COCO results.
-    """
-
-    title: str
-    truths: tuple[Path, ...]
-    predictions: Path
+    title: str  # empty for the only one
+    truths: tuple[Path, ...]  # the files of its annotators, at least one
+    predictions: Path  # COCO results
 
     def named(self, progress: Progress) -> Progress:
         """A progress that names the set in its stages."""
@@ -131,27 +125,16 @@ def evaluate(
 
 
 def score_set(gold_set: GoldSet, progress: Progress, *, with_ap: bool = False) -> CgF1:
-    """Score a set.
-
-    Args:
-        gold_set: ground truth and predictions.
-        progress: called with the stage and the share done.
-        with_ap: average precision too, against the first annotator.
-
-    Raises:
-        EvaluationError: a file cannot be read, or the files do not belong together.
-    """
+    """Score a set, on demand with average precision against the first annotator."""
     named = gold_set.named(progress)
     result = evaluate_gold(gold_set.truths, gold_set.predictions, named)
     return replace(result, ap=evaluate_ap(gold_set.truths[0], gold_set.predictions, named)) if with_ap else result
 
 
 def find_subsets(folder: Path, predictions: Path) -> dict[str, GoldSet]:
-    """The subsets of which a folder holds ground truth, by name, in the order of the table.
+    """The subsets of which a folder holds ground truth under the names of the release, in the order of the table.
 
-    Args:
-        folder: annotations under the names of the release.
-        predictions: a folder where those of a subset are ``NAME.json``, or will be.
+    Their predictions are, or will be, ``NAME.json`` in the other folder.
 
     Raises:
         EvaluationError: no such files, or two of one annotator.

@@ -21,19 +21,12 @@ Truths = tuple[tuple[Code, ...], ...]
 
 @dataclass(frozen=True, eq=False)
 class LabeledPair:
-    """A picture, a phrase, and which masks are right.
+    """A picture, a phrase, and which masks are right."""
 
-    Attributes:
-        picture: the name of the picture; those of one picture have the same.
-        image: the picture, as `read_image` takes it.
-        phrase: what to find.
-        truths: the true masks by each annotator, at least one, as compressed RLE of the picture's size.
-    """
-
-    picture: str
+    picture: str  # the name of the picture; those of one picture have the same
     image: ImageSource
     phrase: str
-    truths: Truths
+    truths: Truths  # the true masks by each annotator, at least one, as compressed RLE of the picture's size
 
     def count(self, codes: Sequence[Code]) -> PairCounts:
         """The counts of predicted masks, against the annotator with the highest F1."""
@@ -42,14 +35,9 @@ class LabeledPair:
 
 @dataclass(frozen=True, eq=False)
 class GoldPairs:
-    """The pairs of a set of SA-Co Gold; a picture is read when its turn comes, and let go after it.
+    """The pairs of a set of SA-Co Gold; a picture is read when its turn comes, and let go after it."""
 
-    Attributes:
-        pictures: every picture with those of its pairs that all annotators call exhaustive.
-        truths: the true masks of each pair, by each annotator.
-    """
-
-    pictures: tuple[Picture, ...]
+    pictures: tuple[Picture, ...]  # every picture with those of its pairs that all annotators call exhaustive
     truths: Mapping[PairId, Truths]
 
     @classmethod
@@ -81,11 +69,7 @@ class GoldPairs:
         return len(self.truths)
 
     def __iter__(self) -> Iterator[LabeledPair]:
-        """The pairs, those of a picture one after another.
-
-        Raises:
-            ImageError: a picture cannot be read, or has another size than its annotations or true masks.
-        """
+        """The pairs, those of a picture one after another."""
         for picture in self.pictures:
             image = picture.read()
             for pair, phrase in picture.phrases.items():
@@ -107,10 +91,6 @@ def segment_pairs(
     Args:
         segmenters: one host with several text encoders: the first one embeds each picture, for all.
         pairs: those of a picture one after another.
-
-    Raises:
-        ImageError: a picture cannot be read.
-        EncoderError: an encoder fails.
     """
     for _, group in groupby(pairs, key=lambda pair: pair.picture):
         listed = list(group)
@@ -121,23 +101,14 @@ def segment_pairs(
 
 
 def score_encoder(host: Segmenter, encoder: TextEncoder, pairs: Iterable[LabeledPair]) -> CgF1:
-    """Scores of a host that reads the phrases with an encoder.
-
-    Raises:
-        EncoderError: the encoder's width is not that which the host reads, or it fails.
-        ImageError: a picture cannot be read.
-    """
+    """Scores of a host that reads the phrases with an encoder."""
     found = segment_pairs([host.with_encoder(encoder)], pairs)
     return score(Tally.of(pair.count(encode_masks(masks.masks)) for pair, (masks,) in found))
 
 
 @dataclass(frozen=True)
 class NullTextEncoder:
-    """Stands for a host's text encoder if only others are evaluated: a large one is then never loaded.
-
-    Attributes:
-        width: of the features that the host reads.
-    """
+    """Stands for a host's text encoder if only others are evaluated: a large one is then never loaded."""
 
     width: int
     name: str = "no text encoder"

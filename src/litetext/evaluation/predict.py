@@ -32,26 +32,15 @@ _HINT = "resume with the options of that run, give another --pred, or move the f
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture and the phrases to find in it.
+    """A picture and the phrases to find in it."""
 
-    Attributes:
-        name: ``file_name`` of its pairs.
-        file: where it is.
-        size: height and width in pixels, if the annotations have them.
-        phrases: the phrase of each pair.
-    """
-
-    name: str
+    name: str  # ``file_name`` of its pairs
     file: Path
-    size: tuple[int, int] | None
+    size: tuple[int, int] | None  # height and width in pixels, if the annotations have them
     phrases: Mapping[PairId, str]
 
     def read(self) -> Image.Image:
-        """Read the picture.
-
-        Raises:
-            ImageError: it cannot be read, or has another size than the annotations give.
-        """
+        """Read the picture; an `ImageError` if it has another size than the annotations give."""
         image = read_image(self.file)
         if self.size not in (None, (image.height, image.width)):
             height, width = self.size or (0, 0)
@@ -65,19 +54,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class PredictionPlan:
-    """What is left to predict.
-
-    Attributes:
-        output: where the predictions go, COCO results.
-        pictures: all pictures; none where the predictions are complete.
-        finished: how many of them are in the log.
-        log: where finished pictures go.
-        is_complete: whether the predictions are there.
-    """
+    """What is left to predict."""
 
     output: Path
-    pictures: tuple[Picture, ...]
-    finished: int
+    pictures: tuple[Picture, ...]  # none where the predictions are complete
+    finished: int  # how many of them are in the log
     log: ResumeLog
     is_complete: bool
 
@@ -85,13 +66,8 @@ class PredictionPlan:
 def options_for(threshold: float) -> SegmentOptions:
     """How to segment so that predictions of the threshold's score or better are kept, as cgF1 counts them.
 
-    `SegmentOptions` keeps what is above its threshold; a score of exactly 0.5 counts.
-
-    Args:
-        threshold: at most 0.5. cgF1 needs no lower one, average precision does.
-
-    Raises:
-        OptionError: out of range.
+    `SegmentOptions` keeps what is above its threshold; a score of exactly 0.5 counts. cgF1 needs no lower threshold,
+    average precision does.
     """
     if not 0 <= threshold <= SCORE_THRESHOLD:
         raise OptionError(f"a threshold of {threshold}", hint=f"give 0 to {SCORE_THRESHOLD}: cgF1 reads all above that")
@@ -148,17 +124,8 @@ def predict(plan: PredictionPlan, segmenter: Segmenter, progress: Progress | Non
 
     Stopped at any point, it loses the picture under way: make the plan again to resume.
 
-    Args:
-        plan: of `plan_predictions`.
-        segmenter: finds instances; its options have the lowest score to keep (`options_for`). With an encoder that
-            encodes texts in batches, scores of a run that was stopped may differ in their last bits.
-        progress: called with the stage and the share done, 0..1.
-
-    Raises:
-        ImageError: a picture cannot be read, or has another size than the annotations give.
-        EncoderError: the encoder fails.
-        OutputError: another process wrote to the log.
-        OSError: the predictions cannot be written.
+    The segmenter's options have the lowest score to keep (`options_for`). With an encoder that encodes texts in
+    batches, scores of a run that was stopped may differ in their last bits.
     """
     if plan.is_complete:
         return
@@ -184,12 +151,7 @@ def find_instances(segmenter: Segmenter, picture: Picture) -> list[dict[str, Any
 
 
 def finish_predictions(plan: PredictionPlan) -> None:
-    """Make the predictions of the log, one a line, and remove it.
-
-    Raises:
-        OutputError: the log does not hold each picture once: another process wrote to it.
-        OSError: the predictions cannot be written.
-    """
+    """Make the predictions of the log, one a line, and remove it; an `OutputError` if it was written to meanwhile."""
     items = plan.log.items()
     hint = "run one process at a time, then run again"
     changed = OutputError("the log was changed meanwhile", where=str(plan.log.path), hint=hint)
@@ -211,12 +173,7 @@ def finish_predictions(plan: PredictionPlan) -> None:
 
 
 def find_pictures(pairs: Mapping[PairId, Entry], folders: Sequence[Path]) -> tuple[Picture, ...]:
-    """The pictures of the entries of pairs, in the order in which they first stand there, each with all its pairs.
-
-    Raises:
-        EvaluationError: a pair lacks something, or a ``file_name`` leads out of the folders.
-        ImageError: a picture is in none of the folders.
-    """
+    """The pictures of the entries of pairs, in the order in which they first stand there, each with all its pairs."""
     asked: dict[str, list[Entry]] = {}
     for entry in pairs.values():
         entry.text("text_input")

@@ -35,9 +35,6 @@ def encode(segmentation: Segmentation, size: tuple[int, int] | None, where: str)
         segmentation: RLE or polygons. Counts that are bytes are pycocotools' own, and taken as they are.
         size: height and width of the image in pixels, which polygons need.
         where: the pair and the file, for the message.
-
-    Raises:
-        EvaluationError: not a segmentation, or polygons without a size.
     """
     if isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), bytes):
         return segmentation

@@ -28,11 +28,7 @@ _SATURATION = 0.4  # of the picture's colors, so that those of the masks stand o
 
 
 def check_page(folder: Path) -> None:
-    """Refuse a place for the page before the work that would be lost.
-
-    Raises:
-        OutputError: something else than such a page is there, or it is not writable.
-    """
+    """Refuse a place for the page before the work that would be lost."""
     check_output(folder, folder=True)
     hint = "give a folder of its own"
     if Path.cwd().is_relative_to(folder.resolve()):
@@ -82,9 +78,6 @@ def draw_answers(answers: Answers) -> Image.Image:
     """The picture three times: with the masks of the (first) annotator, of the teacher and of the student.
 
     Small pictures are drawn larger and large ones smaller; masks are colored in their order.
-
-    Raises:
-        ImageError: the picture cannot be read.
     """
     picture = read_image(answers.pair.image)
     scale = _scale(max(picture.size))

@@ -19,8 +19,7 @@ from litetext.features.encode import valid_rows
 from litetext.features.protocol import TextEncoder, TextFeatures
 from litetext.features.ragged import pad
 from litetext.sam3.host import check_width, detector_of, text_width
-from litetext.tokenizer.batch import TokenBatch
-from litetext.tokenizer.bpe import clip_tokenizer
+from litetext.tokenizer.bpe import TokenBatch, clip_tokenizer
 from litetext.tokenizer.vocabulary import END_ID, START_ID, VOCABULARY_SIZE
 
 if TYPE_CHECKING:
@@ -32,30 +31,17 @@ CAUSAL_TYPES = ("clip_text_model",)
 
 @dataclass(frozen=True, eq=False)
 class FromHost:
-    """The text tower and projection of a host as a `TextEncoder`.
-
-    Attributes:
-        name: of the host.
-        width: D of the features, after the projection.
-        tower: the host's ``text_encoder``.
-        projection: the host's ``text_projection``.
-        causal: whether padding cannot reach the tokens before it, so that a batch may be cut to its longest text.
-        context_length: tokens that are read of a text.
-    """
+    """The text tower and projection of a host as a `TextEncoder`."""
 
     name: str
     width: int
     tower: nn.Module
     projection: nn.Module
-    causal: bool
+    causal: bool  # whether padding cannot reach the tokens before it, so that a batch may be cut to its longest text
     context_length: int = HOST_CONTEXT
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:
-        """Features [B, L, D] as the host computes them of ids that its own processor pads, L the longest text.
-
-        Raises:
-            EncoderError: there are no texts.
-        """
+        """Features [B, L, D] as the host computes them of ids that its own processor pads, L the longest text."""
         if not texts:
             raise EncoderError("no texts to encode", where=self.name)
         batch = TokenBatch.of_texts(texts, self.context_length)
@@ -124,9 +110,6 @@ class AsHostTower(nn.Module):
         """Features of CLIP's ids, int64 [B, W], padded with zeros to at least W tokens.
 
         What comes after the first end token of a row is padding; the host's attention mask is not read.
-
-        Raises:
-            EncoderError: ids that CLIP's vocabulary does not have, or the encoder fails.
         """
         rows = [torch.as_tensor(row) for row in valid_rows(self.encoder, _phrases(input_ids))]
         values, mask = pad(rows, least=input_ids.shape[1], like=self.anchor)
@@ -146,11 +129,7 @@ class Swap:
     hook: RemovableHandle
 
     def undo(self) -> None:
-        """Put back what stood there before; a second time does nothing.
-
-        Raises:
-            EncoderError: another swap came after this one and stands.
-        """
+        """Put back what stood there before; a second time does nothing."""
         if self.detector.text_encoder is self.old[0]:
             return
         if self.detector.text_encoder is not self.new:

@@ -65,11 +65,7 @@ class Masks:
         return self.masks.shape[1], self.masks.shape[2]
 
     def to_coco(self, image_id: int, category_id: int) -> list[dict[str, Any]]:
-        """The instances as COCO annotations: compressed RLE (its counts as a string), box as x, y, width, height.
-
-        Raises:
-            MissingExtraError: pycocotools is not installed.
-        """
+        """The instances as COCO annotations: compressed RLE (its counts as a string), box as x, y, width, height."""
         codes = encode_masks(self.masks)
         return [
             {
@@ -86,11 +82,7 @@ class Masks:
         ]
 
     def to_supervision(self, class_id: int = 0) -> "Detections":
-        """The instances as `supervision.Detections`; the phrase is in ``data["class_name"]``.
-
-        Raises:
-            MissingExtraError: supervision is not installed.
-        """
+        """The instances as `supervision.Detections`; the phrase is in ``data["class_name"]``."""
         try:
             from supervision import Detections
         except ImportError as error:
@@ -104,20 +96,12 @@ class Masks:
         )
 
     def draw(self, image: "ImageSource") -> "Image.Image":
-        """The image with the masks drawn over it, each with its phrase and score, as a new RGB image.
-
-        Raises:
-            ImageError: the image cannot be read, or has another size.
-        """
+        """The image with the masks drawn over it, each with its phrase and score, as a new RGB image."""
         return draw_all(image, [self])
 
 
 def draw_all(image: "ImageSource", results: Sequence[Masks]) -> "Image.Image":
-    """The image with the masks of several phrases; no two of the first twenty instances have the same color.
-
-    Raises:
-        ImageError: the image cannot be read, or has another size than the masks.
-    """
+    """The image with the masks of several phrases; no two of the first twenty instances have the same color."""
     from litetext.sam3.drawing import draw_instances
     from litetext.sam3.images import read_image
 
@@ -133,11 +117,7 @@ def draw_all(image: "ImageSource", results: Sequence[Masks]) -> "Image.Image":
 
 
 def encode_masks(masks: npt.NDArray[np.bool_]) -> list[dict[str, Any]]:
-    """Masks, bool [N, H, W], as compressed RLE: ``size`` [H, W], ``counts`` as bytes.
-
-    Raises:
-        MissingExtraError: pycocotools is not installed.
-    """
+    """Masks, bool [N, H, W], as compressed RLE: ``size`` [H, W], ``counts`` as bytes."""
     coco = _pycocotools()
     return [dict(coco.encode(np.asfortranarray(mask, dtype=np.uint8))) for mask in masks]
 

@@ -6,7 +6,7 @@ same: COCO data with the run under ``info``. The same command resumes from eithe
 """
 
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,11 +64,8 @@ class SegmentRun:
         self._log = ResumeLog((folder or Path()) / LOG, TOOL, self.settings, _HINT)
 
     @contextmanager
-    def locked(self, *, resume: bool = True) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Read what an earlier run finished; while the block runs no other process writes to the folder.
-
-        Args:
-            resume: whether results that are there may be used: only if ``made_by`` has all that they depend on.
 
         Raises:
             OutputError: another process writes there, or something is there that is not of this run: an overlay or
@@ -79,25 +76,16 @@ class SegmentRun:
             return
         with only_writer(self.folder, "to this folder"):
             self._recover(self.folder)
-            if self.records and not resume:
-                raise OutputError("results are there already", where=str(self.folder), hint="give another folder")
             self._check_outputs(self.folder)
             yield
 
     def segment(self, segmenter: Segmenter, progress: Progress = lambda _stage, _share: None) -> dict[str, Any]:
         """Segment the images that are not finished; however that ends, what is finished is in ``annotations.json``.
 
-        Args:
-            segmenter: finds the instances.
-            progress: called with the stage and the share done, 0..1.
-
         Returns:
             A COCO data set: ``images``, ``categories`` (the phrases) and ``annotations``, as `Masks.to_coco` makes
             them; besides, ``info`` has what made it, and ``failures`` the images that could not be read.
 
-        Raises:
-            EncoderError: the encoder fails.
-            OSError: the folder cannot be written.
         """
         failures: list[dict[str, str]] = []
         data: dict[str, Any] = {}
@@ -217,32 +205,8 @@ class SegmentRun:
                 raise OutputError("an overlay would replace a file", where=str(path), hint=_HINT)
 
 
-def segment_files(
-    segmenter: Segmenter,
-    files: Sequence[Path],
-    prompts: str | Iterable[str],
-    output: Path | None = None,
-    progress: Progress = lambda _stage, _share: None,
-) -> dict[str, Any]:
-    """Segment image files one after another; see `SegmentRun`. The folder must not hold results of another run.
-
-    Raises:
-        OptionError: no or empty phrases.
-        EncoderError: the encoder fails.
-        OutputError: the folder holds something that would be replaced, or another process writes to it.
-        OSError: the folder cannot be written.
-    """
-    run = SegmentRun(files, prompts, {}, output)
-    with run.locked(resume=False):
-        return run.segment(segmenter, progress)
-
-
 def check_failures(data: Mapping[str, Any]) -> None:
-    """Name the images of a COCO data set of `SegmentRun.segment` that failed.
-
-    Raises:
-        ImageError: there are any.
-    """
+    """Name the images of a COCO data set of `SegmentRun.segment` that failed."""
     if failures := data["failures"]:
         count = len(data["images"]) + len(failures)
         reasons = " | ".join(failure["reason"] for failure in failures)
@@ -295,18 +259,14 @@ def print_table(data: Mapping[str, Any]) -> None:
         column.overflow = "fold"
     for column in table.columns[2:]:
         column.justify = "right"
-    counts: Counter[tuple[int, int]] = Counter()
-    best: defaultdict[tuple[int, int], float] = defaultdict(float)
+    scores: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
     for annotation in data["annotations"]:
-        key = (annotation["image_id"], annotation["category_id"])
-        counts[key] += 1
-        best[key] = max(best[key], annotation["score"])
+        scores[annotation["image_id"], annotation["category_id"]].append(annotation["score"])
     for image in data["images"]:
         for category in data["categories"]:
-            key = (image["id"], category["id"])
-            score = f"{best[key]:.2f}" if counts[key] else "-"
+            found = scores[image["id"], category["id"]]
             names = (Text(printable(shortened(text))) for text in (image["file_name"], category["name"]))
-            table.add_row(*names, str(counts[key]), score)
+            table.add_row(*names, str(len(found)), f"{max(found):.2f}" if found else "-")
     Console().print(table)
 
 
@@ -322,11 +282,7 @@ def _inode(path: Path) -> tuple[int, int]:
 
 
 def _read_annotations(data: bytes) -> tuple[dict[str, Any], list[Record]]:
-    """The run and the records of an ``annotations.json``.
-
-    Raises:
-        ValueError, LookupError, TypeError, AttributeError: it is not of `litetext segment`.
-    """
+    """The run and the records of an ``annotations.json``."""
     document = parse_json(data)
     settings = dict(document["info"][TOOL])
     by_image: defaultdict[int, list[Record]] = defaultdict(list)
@@ -341,11 +297,7 @@ def _without(entry: Mapping[str, Any], *names: str) -> Record:
 
 
 def _checked(record: Record) -> Record:
-    """A record with all that is read of it later.
-
-    Raises:
-        ValueError, LookupError, TypeError, AttributeError: something is missing, or not what it should be.
-    """
+    """A record with all that is read of it later."""
     if not record.keys() >= {"file_name", "width", "height", "overlay", "blake2b", "annotations"}:
         raise ValueError("not a record")
     if Path(record["overlay"]).name != record["overlay"] or not isinstance(record["file_name"], str):

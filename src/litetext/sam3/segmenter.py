@@ -27,20 +27,11 @@ MAX_CACHED_PHRASES = 4096  # 256 numbers a token, some 8 tokens: 32 MB in float3
 
 @dataclass(frozen=True)
 class SegmentOptions:
-    """How to segment.
+    """How to segment; an `OptionError` for a value that makes no sense."""
 
-    Attributes:
-        threshold: instances with a score above it are kept; SAM3's own value is 0.5.
-        mask_threshold: a pixel belongs to a mask where its probability is above it.
-        prompt_batch: phrases in the decoder at once. Each takes about a quarter of a GB at SAM3's full size in float32.
-
-    Raises:
-        OptionError: a value that makes no sense.
-    """
-
-    threshold: float = 0.5
-    mask_threshold: float = 0.5
-    prompt_batch: int = 8
+    threshold: float = 0.5  # instances with a score above it are kept; the value is SAM3's own
+    mask_threshold: float = 0.5  # a pixel belongs to a mask where its probability is above it
+    prompt_batch: int = 8  # phrases in the decoder at once; each takes a quarter of a GB at full size in float32
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -60,7 +51,7 @@ class Exemplars:
         positive: for each box whether it shows what is meant (True) or what is not; None: all do.
 
     Raises:
-        OptionError: not boxes [K, 4] with at least one pixel each, or another number of marks than boxes.
+        OptionError: not boxes [K, 4] that have an area, or another number of marks than boxes.
     """
 
     boxes: npt.ArrayLike
@@ -77,15 +68,11 @@ class Exemplars:
             raise OptionError(f"{len(self.positive)} marks for {len(boxes)} exemplars", hint="give one for each box")
 
     def to_host(self, size: tuple[int, int], count: int, like: "Tensor") -> dict[str, "Tensor"]:
-        """The boxes as a host reads them: center, width and height as shares of the image, the same for each phrase.
-
-        Args:
-            size: height and width of the image in pixels.
-            count: B phrases.
-            like: has device and dtype.
+        """The boxes as a host reads them on an image of (height, width), the same for each of ``count`` = B phrases.
 
         Returns:
-            ``input_boxes`` [B, K, 4] and ``input_boxes_labels`` int64 [B, K], 1 where positive, else 0.
+            ``input_boxes`` [B, K, 4], center, width and height as shares of the image, on the device and in the dtype
+            of ``like``, and ``input_boxes_labels`` int64 [B, K], 1 where positive, else 0.
         """
         import torch
 
@@ -101,15 +88,10 @@ class Exemplars:
 
 @dataclass(frozen=True, eq=False)
 class ImageEmbedding:
-    """An image as the model sees it, for any number of phrases.
+    """An image as the model sees it, for any number of phrases."""
 
-    Attributes:
-        size: height and width of the image in pixels.
-        vision: the host's vision output, of a batch of one.
-    """
-
-    size: tuple[int, int]
-    vision: Any
+    size: tuple[int, int]  # height and width of the image in pixels
+    vision: Any  # the host's vision output, of a batch of one
 
 
 class Segmenter:
@@ -180,11 +162,7 @@ class Segmenter:
         return cls(host, text_encoder, load_processor(model, host), options)
 
     def with_encoder(self, encoder: TextEncoder) -> Self:
-        """The same host, processor and options with another text encoder; this one keeps its own.
-
-        Raises:
-            EncoderError: the encoder has another width than the host reads.
-        """
+        """The same host, processor and options with another text encoder; this one keeps its own."""
         return type(self)(self.detector, encoder, self.processor, self.options)
 
     def measure_attenuation(
@@ -219,11 +197,7 @@ class Segmenter:
         return [results[prompt] for prompt in listed]
 
     def embed(self, image: ImageSource) -> ImageEmbedding:
-        """What the model sees of an image, for `segment_embedding`.
-
-        Raises:
-            ImageError: the image cannot be read.
-        """
+        """What the model sees of an image, for `segment_embedding`."""
         import torch
 
         picture = read_image(image)
@@ -239,13 +213,7 @@ class Segmenter:
     ) -> Iterator[Masks]:
         """Masks of each phrase, one after another: only those of one batch of phrases are in memory at once.
 
-        Args:
-            embedding: of the image.
-            prompts: phrases, as `check_prompts` returns them.
-            exemplars: boxes that go with every phrase.
-
-        Raises:
-            EncoderError: the encoder fails, or the host's output is not finite.
+        The phrases are not checked: `check_prompts` does it once for a whole run.
         """
         options = self.options
         for start in range(0, len(prompts), options.prompt_batch):
@@ -254,7 +222,10 @@ class Segmenter:
             yield from to_masks(outputs, batch, embedding.size, options.threshold, options.mask_threshold)
 
     def run_host(self, embedding: ImageEmbedding, prompts: Sequence[str], exemplars: Exemplars | None = None) -> Any:
-        """The host's raw output for phrases, before any threshold: one run of the decoder, whatever their number."""
+        """The host's raw output for phrases, before any threshold: one run of the decoder, whatever their number.
+
+        An `EncoderError` if it is not finite.
+        """
         import torch
 
         from litetext.features.ragged import pad
@@ -264,16 +235,7 @@ class Segmenter:
             return self.run_features(embedding, TextFeatures(values, mask), exemplars)
 
     def run_features(self, embedding: ImageEmbedding, text: TextFeatures, exemplars: Exemplars | None = None) -> Any:
-        """As `run_host`, of the features of phrases, whoever made them.
-
-        Args:
-            embedding: of the image.
-            text: of the width that the host reads, on its device and in its dtype.
-            exemplars: boxes that go with every phrase.
-
-        Raises:
-            EncoderError: the output is not finite.
-        """
+        """As `run_host`, of the features of phrases, of the width that the host reads, on its device, in its dtype."""
         import torch
         from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -327,11 +289,7 @@ def check_prompts(prompts: str | Iterable[str]) -> list[str]:
 
 
 def _check_finite(outputs: Any) -> None:
-    """Refuse what damaged weights, or a dtype that is too narrow, give: it looks like an image without instances.
-
-    Raises:
-        EncoderError: an output is not finite.
-    """
+    """Refuse what damaged weights, or a dtype that is too narrow, give: it looks like an image without instances."""
     import torch
 
     for name in ("presence_logits", "pred_logits", "pred_boxes", "pred_masks"):

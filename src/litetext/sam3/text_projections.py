@@ -25,9 +25,6 @@ class TextProjections(nn.Module):
 
     Args:
         model: a `Sam3Model`, `Sam3LiteTextModel` or `Sam3VideoModel`.
-
-    Raises:
-        EncoderError: not a SAM3 host.
     """
 
     def __init__(self, model: "PreTrainedModel") -> None:
@@ -50,9 +47,6 @@ class TextProjections(nn.Module):
         Args:
             features: of the width that the host's decoder reads, on the device of the layers.
             kinds: which of the three parts to compute.
-
-        Raises:
-            EncoderError: features of another width.
         """
         if features.values.shape[2] != self.width:
             raise EncoderError(
