@@ -34,7 +34,7 @@ def test_a_student_by_its_name(package: Path) -> None:
     assert shipped_folder("toy-student") == package
     encoder = load_encoder("toy-student", device="cpu")
     assert (encoder.context_length, encoder.width) == (16, 64)
-    assert summarize_checkpoint("toy-student").variant == "micro-xs"
+    assert summarize_checkpoint("toy-student")["variant"] == "micro-xs"
     assert read_student_tensors("toy-student")[0].rank == 4
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from litetext.checkpoints.inspection import EncoderSize, measure_encoder, summarize_checkpoint
+from litetext.checkpoints.inspection import EncoderSize, measure_encoder, summarize_checkpoint, summary_lines
 from litetext.checkpoints.schema import parameters_by_part
 from litetext.encoders.config import PRESETS, EncoderConfig
 from litetext.errors import EncoderError
@@ -56,13 +56,13 @@ def test_every_format_is_named(
 ) -> None:
     path = every_format(student, teacher)[writer](tmp_path)
     found = summarize_checkpoint(str(path))
-    assert (found.format, found.model, found.variant, found.rows, found.heads, found.output) == want
-    assert found.file_bytes == path.stat().st_size
-    assert found.dtypes == {"float32": sum(found.dtypes.values())}
-    assert found.text_bytes < found.file_bytes
-    assert found.faults == ""
-    assert found.other_tensors == {"sam": 3, "lit": 3, "hf-": 2, "mob": 2, "ope": 1}[writer[:3]]
-    assert found.loads_without_choice == (want[5] is not None and want[3] != 77)
+    assert (found["format"], found["model"], found["variant"], found["rows"], found["heads"], found["output"]) == want
+    assert found["file_bytes"] == path.stat().st_size
+    assert found["dtypes"] == {"float32": sum(found["dtypes"].values())}
+    assert found["text_bytes"] < found["file_bytes"]
+    assert found["faults"] == ""
+    assert found["other_tensors"] == {"sam": 3, "lit": 3, "hf-": 2, "mob": 2, "ope": 1}[writer[:3]]
+    assert found["loads_without_choice"] == (want[5] is not None and want[3] != 77)
 
 
 def shapes_of(size: Size, causal: bool) -> dict[str, tuple[int, ...]]:
@@ -89,10 +89,10 @@ def test_parameters_of_the_real_ones(name: str, total: int, used: int, tmp_path:
     path = save_sparse(shapes, tmp_path / "x.safetensors", counters)
     found = summarize_checkpoint(str(path))
     path.unlink()
-    assert (found.variant, found.heads, found.faults) == (name, PRESETS[name].heads, "")
-    assert found.parts == parameters_by_part(replace(PRESETS[name], context_length=size.rows))
-    assert (found.parameters, found.used_parameters) == (total, used)
-    assert found.text_bytes >= 4 * total
+    assert (found["variant"], found["heads"], found["faults"]) == (name, PRESETS[name].heads, "")
+    assert found["parts"] == parameters_by_part(replace(PRESETS[name], context_length=size.rows))
+    assert (found["parameters"], found["used_parameters"]) == (total, used)
+    assert found["text_bytes"] >= 4 * total
 
 
 def test_our_own_file_and_a_pruned_table(student: Student, tmp_path: Path) -> None:
@@ -100,32 +100,32 @@ def test_our_own_file_and_a_pruned_table(student: Student, tmp_path: Path) -> No
     path = save_pt(of_type(small.upstream(), torch.float16), tmp_path / "x.pt")
     convert_checkpoint(str(path), tmp_path / "own.safetensors", "litetext")
     found = summarize_checkpoint(str(tmp_path / "own.safetensors"))
-    assert (found.format, found.variant, found.vocabulary, found.rows) == ("litetext", "tiny", 1000, 16)
-    assert found.padding == "attended"
-    assert list(found.dtypes) == ["float16"]
-    assert found.parts == parameters_by_part(replace(PRESETS["tiny"], vocabulary=1000))
-    assert found.loads_without_choice
+    assert (found["format"], found["variant"], found["vocabulary"], found["rows"]) == ("litetext", "tiny", 1000, 16)
+    assert found["padding"] == "attended"
+    assert list(found["dtypes"]) == ["float16"]
+    assert found["parts"] == parameters_by_part(replace(PRESETS["tiny"], vocabulary=1000))
+    assert found["loads_without_choice"]
 
 
 def test_a_file_that_is_not_whole_is_described_with_its_faults(student: Student, tmp_path: Path) -> None:
     state = student.upstream()
     del state["detector.backbone.language_backbone.projector.bias"]
     found = summarize_checkpoint(str(save_pt(state, tmp_path / "x.pt")))
-    assert found.variant == "tiny"
-    assert found.faults == "missing (1): model.detector.backbone.language_backbone.projector.bias"
-    assert any("faults" in line and "projector.bias" in line for line in found.lines())
+    assert found["variant"] == "tiny"
+    assert found["faults"] == "missing (1): model.detector.backbone.language_backbone.projector.bias"
+    assert any("faults" in line and "projector.bias" in line for line in summary_lines(found))
 
 
 def test_json_and_lines(student: Student, tmp_path: Path) -> None:
     found = summarize_checkpoint(str(save_pt(student.upstream(), tmp_path / "x.pt")))
-    value = json.loads(to_json(found.to_json()))
+    value = json.loads(to_json(found))
     assert value["parameters"] == sum(value["parts"].values())
     assert value["used_parameters"] == value["parameters"] - 32 * 32
     assert value["loads_without_choice"] is False
-    text = "\n".join(found.lines())
+    text = "\n".join(summary_lines(found))
     for word in ("sam3-litetext", "student tiny", "77 rows (load it with positions=slice or", "float32 (", "none"):
         assert word in text
-    assert f"{found.parameters:,}" in text
+    assert f"{found['parameters']:,}" in text
 
 
 def test_an_unknown_file_is_an_error(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_safetensors_need_no_torch(student: Student, tmp_path: Path) -> None:
     path = save_safetensors(student.huggingface(), tmp_path / "x.safetensors")
     code = (
         "import sys; from litetext.checkpoints.inspection import summarize_checkpoint as summarize;"
-        "print(summarize(sys.argv[1]).variant, 'torch' in sys.modules)"
+        "print(summarize(sys.argv[1])['variant'], 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert done.stdout == "tiny False\n"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litetext.checkpoints.inspection import summarize_checkpoint
+from litetext.checkpoints.inspection import summarize_checkpoint, summary_lines
 from litetext.checkpoints.schema import count_parameters, exact_types, tensor_shapes
 from litetext.encoders.config import groups_of
 from litetext.errors import EncoderError, LiteTextError, OptionError
@@ -178,9 +178,9 @@ def test_through_a_file_and_back(padding: Any, rank: int | None, kind: Kind, tmp
     assert torch.equal(loaded.module(ids, mask), expected(ids, mask))
     found = summarize_checkpoint(str(path))
     float_parameters = sum(parameter.numel() for parameter in tiny_student(padding, rank=rank).fold().parameters())
-    assert (found.parameters, found.faults) == (float_parameters, "")
-    assert found.text_bytes == sum(tensor.nbytes for tensor in load_file(path).values())
-    assert f"quantized            {student.config.describe_quantized()}" in found.lines()
+    assert (found["parameters"], found["faults"]) == (float_parameters, "")
+    assert found["text_bytes"] == sum(tensor.nbytes for tensor in load_file(path).values())
+    assert f"quantized            {student.config.describe_quantized()}" in summary_lines(found)
     done = convert_checkpoint(str(path), tmp_path / "b.safetensors", "litetext")
     again = load_encoder(done["target"], device="cpu")
     assert fingerprint_encoder(again) == fingerprint_encoder(loaded)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litetext.checkpoints.inspection import summarize_checkpoint
+from litetext.checkpoints.inspection import summarize_checkpoint, summary_lines
 from litetext.checkpoints.schema import parameters_by_part
 from litetext.encoders.config import PRESETS, EncoderConfig
 from litetext.errors import EncoderError, OptionError
@@ -135,10 +135,10 @@ def test_inspect_shows_the_rank(preset: str, tmp_path: Path) -> None:
     row, path = PRESETS[preset], tmp_path / "a.safetensors"
     save_student(small_student(preset), path)
     found = summarize_checkpoint(str(path))
-    assert (found.variant, found.rank, found.output, found.faults) == (preset, row.rank, row.output, "")
-    assert found.parts == parameters_by_part(replace(row, vocabulary=VOCABULARY))
-    assert f"token table          600 rows, factorized: rank {row.rank}" in found.lines()
-    assert found.to_json()["rank"] == row.rank
+    assert (found["variant"], found["rank"], found["output"], found["faults"]) == (preset, row.rank, row.output, "")
+    assert found["parts"] == parameters_by_part(replace(row, vocabulary=VOCABULARY))
+    assert f"token table          600 rows, factorized: rank {row.rank}" in summary_lines(found)
+    assert found["rank"] == row.rank
 
 
 @pytest.mark.parametrize("family", ["upstream", "huggingface"])

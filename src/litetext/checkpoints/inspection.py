@@ -1,7 +1,9 @@
 """What `litetext inspect` says of a checkpoint, from names and shapes alone: no weights are read."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from litetext.checkpoints.hub import is_other_model, locate
@@ -11,110 +13,13 @@ from litetext.checkpoints.schema import PACKED, PARTS, UNUSED, is_parameter, par
 from litetext.features.protocol import TextEncoder
 
 
-@dataclass(frozen=True)
-class CheckpointSummary:
-    """A checkpoint's text encoder.
-
-    Attributes:
-        path: the file or folder.
-        file_bytes: its size on disk.
-        format: the name of its format.
-        title: the format for people.
-        model: "student" or "teacher".
-        variant: a name of `PRESETS`, the name in our own format, or "custom".
-        layout: width and blocks in words.
-        rows: rows of the position table.
-        vocabulary: rows of the token table.
-        is_pruned: whether these are some of CLIP's tokens, with a tokenizer of their own.
-        rank: rank of a factorized token table; None for a whole one.
-        heads: attention heads; None where neither the file nor the presets say.
-        output: width after the projector; None without one, in which case it can only start a training.
-        padding: "attended" or "masked"; None where the format does not say.
-        quantized: what of it is int8 or int4, in words; "" where everything is floating point.
-        dtypes: tensors of each number type, the commonest first.
-        text_bytes: bytes of the text encoder's tensors.
-        tensors: how many tensors these are.
-        other_tensors: how many tensors of other parts are in the file.
-        parts: parameters of each part, the unused projection last.
-        faults: what is wrong with it, in one line; "" if nothing is.
-    """
-
-    path: str
-    file_bytes: int
-    format: str
-    title: str
-    model: str
-    variant: str
-    layout: str
-    rows: int
-    vocabulary: int
-    is_pruned: bool
-    rank: int | None
-    heads: int | None
-    output: int | None
-    padding: str | None
-    quantized: str
-    dtypes: dict[str, int]
-    text_bytes: int
-    tensors: int
-    other_tensors: int
-    parts: dict[str, int]
-    faults: str
-
-    @property
-    def parameters(self) -> int:
-        """All parameters, as the paper counts them: the unused projection is among them."""
-        return sum(self.parts.values())
-
-    @property
-    def used_parameters(self) -> int:
-        """Parameters without the unused projection."""
-        return self.parameters - self.parts[UNUSED]
-
-    @property
-    def loads_without_choice(self) -> bool:
-        """Whether `load_encoder` needs no word on the position table."""
-        return self.output is not None and self.rows != PRETRAINED_ROWS
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, the sums among them."""
-        return vars(self) | {
-            "parameters": self.parameters,
-            "used_parameters": self.used_parameters,
-            "loads_without_choice": self.loads_without_choice,
-        }
-
-    def lines(self) -> list[str]:
-        """For people: a name and a value on each line."""
-        heads = "unknown" if self.heads is None else str(self.heads)
-        output = "none: for the start of a training only" if self.output is None else f"{self.output} wide"
-        choice = "" if self.rows != PRETRAINED_ROWS else " (load it with positions=slice or interpolate, and a context)"
-        pruned = ", pruned: it has its own tokenizer" if self.is_pruned else ""
-        factorized = "" if self.rank is None else f", factorized: rank {self.rank}"
-        variant = self.model if self.variant == self.model else f"{self.model} {self.variant}"
-        padding = self.padding or "not in the file; the released students attend to it"
-        if self.model == "teacher":
-            padding = "changes nothing: attention looks back only"
-        rows = {
-            "file": f"{self.path} ({_bytes(self.file_bytes)})",
-            "format": f"{self.format}: {self.title}",
-            "variant": f"{variant}: {self.layout}, {heads} heads",
-            "position table": f"{self.rows} rows{choice}",
-            "token table": f"{self.vocabulary:,} rows{factorized}{pruned}",
-            "projector": output,
-            "padding": padding,
-            "quantized": self.quantized,
-            "number type": ", ".join(f"{name} ({count})" for name, count in self.dtypes.items()),
-            "text side": f"{self.tensors} tensors, {_bytes(self.text_bytes)}; {self.other_tensors} others in the file",
-            "parameters": f"{self.parameters:,} ({self.used_parameters:,} without the unused projection)",
-            **{f"  {name.replace('_', ' ')}": f"{count:,}" for name, count in self.parts.items()},
-            "faults": self.faults or "none",
-        }
-        return [f"{name:<20} {value}" for name, value in rows.items() if value]
-
-
-def summarize_checkpoint(path_or_id: str) -> CheckpointSummary:
+def summarize_checkpoint(path_or_id: str | Path) -> dict[str, Any]:
     """Recognize and measure a checkpoint; one that is not whole is described too, with its faults.
+
+    Returns:
+        The names of the `format`, the `model` ("student" or "teacher") and its `variant` (preset); sizes; what of it is
+        `quantized`, in words; `parts` and `parameters` as the paper counts them, `used_parameters` without CLIP's
+        projection; `faults` in one line. `heads`, `output`, `padding` and `rank` are None where the file has none.
 
     Raises:
         EncoderError: not a file of tensors, or no (single) text encoder in it.
@@ -126,42 +31,67 @@ def summarize_checkpoint(path_or_id: str) -> CheckpointSummary:
     for name, entry in entries:
         if is_parameter(name):
             parts[part_of(name)] += entry.size * (2 if entry.dtype == PACKED else 1)
-    is_own = checkpoint.format.kind is None
-    return CheckpointSummary(
-        path=checkpoint.where,
-        file_bytes=checkpoint.source.size,
-        format=checkpoint.format.name,
-        title=checkpoint.format.title,
-        model=layout.kind,
-        variant=layout.name,
-        layout=layout.describe_blocks(),
-        rows=layout.context_length,
-        vocabulary=layout.vocabulary,
-        is_pruned=layout.kept is not None,
-        rank=layout.rank,
-        heads=checkpoint.heads,
-        output=layout.output if checkpoint.format.has_projector else None,
-        padding=layout.padding if is_own else None,
-        quantized=layout.describe_quantized(),
-        dtypes=dict(Counter(entry.dtype for name, entry in entries if is_parameter(name)).most_common()),
-        text_bytes=sum(entry.bytes for _, entry in entries),
-        tensors=len(entries),
-        other_tensors=len(checkpoint.source.entries) - len(entries),
-        parts=parts,
-        faults=checkpoint.faults(),
+    has_projector, rows = checkpoint.format.has_projector, layout.context_length
+    return {
+        "path": checkpoint.where,
+        "file_bytes": checkpoint.source.size,
+        "format": checkpoint.format.name,
+        "title": checkpoint.format.title,
+        "model": layout.kind,
+        "variant": layout.name,
+        "layout": layout.describe_blocks(),
+        "rows": rows,
+        "vocabulary": layout.vocabulary,
+        "is_pruned": layout.kept is not None,
+        "rank": layout.rank,
+        "heads": checkpoint.heads,
+        "output": layout.output if has_projector else None,
+        "padding": layout.padding if checkpoint.format.kind is None else None,
+        "quantized": layout.describe_quantized(),
+        "dtypes": dict(Counter(entry.dtype for name, entry in entries if is_parameter(name)).most_common()),
+        "text_bytes": sum(entry.bytes for _, entry in entries),
+        "tensors": len(entries),
+        "other_tensors": len(checkpoint.source.entries) - len(entries),
+        "parts": parts,
+        "faults": checkpoint.faults(),
+        "parameters": sum(parts.values()),
+        "used_parameters": sum(parts.values()) - parts[UNUSED],
+        "loads_without_choice": has_projector and rows != PRETRAINED_ROWS,
+    }
+
+
+def summary_lines(summary: Mapping[str, Any]) -> list[str]:
+    """A summary for people: a name and a value on each line."""
+    model, variant = summary["model"], summary["variant"]
+    choice = (
+        "" if summary["rows"] != PRETRAINED_ROWS else " (load it with positions=slice or interpolate, and a context)"
     )
+    pruned = ", pruned: it has its own tokenizer" if summary["is_pruned"] else ""
+    factorized = "" if summary["rank"] is None else f", factorized: rank {summary['rank']}"
+    padding = summary["padding"] or "not in the file; the released students attend to it"
+    rows = {
+        "file": f"{summary['path']} ({_bytes(summary['file_bytes'])})",
+        "format": f"{summary['format']}: {summary['title']}",
+        "variant": f"{model if variant == model else f'{model} {variant}'}: {summary['layout']}, "
+        f"{summary['heads'] or 'unknown'} heads",
+        "position table": f"{summary['rows']} rows{choice}",
+        "token table": f"{summary['vocabulary']:,} rows{factorized}{pruned}",
+        "projector": f"{summary['output']} wide" if summary["output"] else "none: for the start of a training only",
+        "padding": "changes nothing: attention looks back only" if model == "teacher" else padding,
+        "quantized": summary["quantized"],
+        "number type": ", ".join(f"{name} ({count})" for name, count in summary["dtypes"].items()),
+        "text side": f"{summary['tensors']} tensors, {_bytes(summary['text_bytes'])}; "
+        f"{summary['other_tensors']} others in the file",
+        "parameters": f"{summary['parameters']:,} ({summary['used_parameters']:,} without the unused projection)",
+        **{f"  {name.replace('_', ' ')}": f"{count:,}" for name, count in summary["parts"].items()},
+        "faults": summary["faults"] or "none",
+    }
+    return [f"{name:<20} {value}" for name, value in rows.items() if value]
 
 
 @dataclass(frozen=True)
 class EncoderSize:
-    """What a text encoder takes.
-
-    Attributes:
-        name: what the user calls it.
-        parameters: all of them, token table and projector included; a projection that SAM3 never reads counts where the
-            file has it, as the paper counts.
-        bytes: of its tensors.
-    """
+    """What a text encoder takes: all its parameters, as the paper counts them, and the bytes of its tensors."""
 
     name: str
     parameters: int
@@ -169,20 +99,13 @@ class EncoderSize:
 
 
 def measure_encoder(spec: str, encoder: TextEncoder) -> EncoderSize:
-    """The size of an encoder in the file that it came from, in that file's number types.
+    """The size of an encoder, loaded from a path or name, in its file's number types.
 
     A model of another kind than SAM3's, which is not read file by file, is measured as it was loaded.
-
-    Args:
-        spec: what `load_encoder` or `load_host` was given.
-        encoder: what came of it.
-
-    Raises:
-        EncoderError: nothing there, or no (single) text encoder in it.
     """
     if not is_other_model(spec):
         summary = summarize_checkpoint(spec)
-        return EncoderSize(spec, summary.parameters, summary.text_bytes)
+        return EncoderSize(spec, summary["parameters"], summary["text_bytes"])
     from litetext.features.fingerprint import modules_of
 
     modules = modules_of(encoder).values()

@@ -139,11 +139,11 @@ def inspect(
     if is_bundle(folder := Path(file)):
         bundle = open_bundle(folder)
         return Result(bundle.to_json(), "\n".join(bundle.lines()))
-    from litetext.checkpoints.inspection import summarize_checkpoint
+    from litetext.checkpoints.inspection import summarize_checkpoint, summary_lines
 
     summary = summarize_checkpoint(file)
-    error = EncoderError(summary.faults, where=file) if summary.faults else None
-    return Result(summary.to_json(), "\n".join(summary.lines()), error)
+    error = EncoderError(summary["faults"], where=file) if summary["faults"] else None
+    return Result(summary, "\n".join(summary_lines(summary)), error)
 
 
 @command(

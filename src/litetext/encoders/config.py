@@ -1,12 +1,11 @@
 """What a text encoder is but for its weights: one configuration, and the table of presets."""
 
 import json
-from dataclasses import MISSING, asdict, dataclass, fields, replace
-from types import NoneType
-from typing import Any, Literal, Self, get_args
+from dataclasses import asdict, dataclass, replace
+from typing import Literal, Self, get_args
 
 from litetext.errors import OptionError
-from litetext.records import parse_json
+from litetext.records import parse_json, record
 from litetext.tokenizer.pruned import kept_tokens
 from litetext.tokenizer.vocabulary import VOCABULARY_SIZE
 
@@ -76,8 +75,6 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         """Check each value, and those that depend on each other."""
-        if type(self.name) is not str or type(self.folded) is not bool:
-            raise OptionError(f"name {self.name!r} and folded {self.folded!r} are not a text and a truth value")
         for field, choices in _CHOICES.items():
             if getattr(self, field) not in get_args(choices):
                 names = ", ".join(get_args(choices))
@@ -106,8 +103,6 @@ class EncoderConfig:
                 raise OptionError(f"a token table of rank {self.rank} and width {self.width}", hint="leave rank out")
         if self.table == "int4" and self.table_columns % 2:
             raise OptionError(f"an int4 token table of {self.table_columns} columns", hint="give int8, or an even rank")
-        if type(self.kept) not in (str, NoneType):
-            raise OptionError(f"kept is {self.kept!r}", hint="give a text")
         if self.kept is not None and len(kept_tokens(self.kept)) != self.vocabulary:
             raise OptionError(
                 f"{len(kept_tokens(self.kept)):,} tokens are kept, in a token table of {self.vocabulary:,} rows"
@@ -144,13 +139,7 @@ class EncoderConfig:
     def of(
         cls, preset: str, context_length: int | None = None, *, padding: Padding, vocabulary: int = VOCABULARY_SIZE
     ) -> "EncoderConfig":
-        """A student, not folded, of the size of a preset.
-
-        Args:
-            preset: a name in `PRESETS`, not the teacher's.
-            context_length: rows of the position table; None for the preset's own.
-            padding: "attended" or "masked".
-            vocabulary: rows of the token table.
+        """A student of the size of a preset; a context length of None is the preset's own.
 
         Raises:
             OptionError: no student is called so, or a value makes no sense.
@@ -177,19 +166,10 @@ class EncoderConfig:
         Raises:
             OptionError: not a JSON object, an unknown or missing field, or a value that makes no sense.
         """
-        where = "the encoder's configuration"
         try:
-            values: Any = parse_json(text)
-        except (TypeError, ValueError) as error:
-            raise OptionError("not JSON", where=where) from error
-        if not isinstance(values, dict):
-            raise OptionError("not a JSON object", where=where)
-        known = {field.name for field in fields(cls)}
-        needed = {field.name for field in fields(cls) if field.default is MISSING}
-        for fault, names in (("unknown", values.keys() - known), ("missing", needed - values.keys())):
-            if names:
-                raise OptionError(f"{fault} fields: {', '.join(sorted(names))}", where=where)
-        return cls(**values)
+            return record(cls, parse_json(text))
+        except ValueError as error:
+            raise OptionError(str(error), where="the encoder's configuration") from error
 
 
 def check_sizes(least: int = 1, **sizes: int) -> None:
