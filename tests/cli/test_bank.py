@@ -69,7 +69,7 @@ def test_it_says_what_it_wrote(capsys: pytest.CaptureFixture[str], world: Path, 
     found = json.loads(capsys.readouterr().out)
     assert found["bytes"] == path.stat().st_size
     assert found["checked"] == found["phrases"]
-    assert (found["dtype"], found["encoder"]["width"], found["encoder"]["context_length"]) == ("fp16", 64, 32)
+    assert (found["dtype"], found["teacher"]["width"], found["teacher"]["context_length"]) == ("fp16", 64, 32)
     assert run(["inspect", str(path)]) == 0
     assert f"{path}: {found['phrases']} phrases, {found['tokens']} tokens in fp16" in capsys.readouterr().out
     assert run(["inspect", str(path), "--json"]) == 0

@@ -13,7 +13,7 @@ from litetext.checkpoints.load import load_encoder
 from litetext.checkpoints.writer import save_student
 from litetext.cli import run
 from litetext.features.store import FeatureStore
-from litetext.prompts.bundled import bundled_corpus
+from litetext.prompts.corpus import bundled_corpus
 from tests.checkpoints.test_huggingface import clip_text, letters_tokenizer, save
 from tests.cli.helpers import failure
 from tests.distillation.corpora import files_of, letters

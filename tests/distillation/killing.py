@@ -67,13 +67,13 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.is_dir() else {}
 
 
-def listed(folder: Path) -> list[dict[str, Any]]:
+def listed(folder: Path) -> list[str]:
     path = folder / "manifest.json"
-    return json.loads(path.read_text())["shards"] if path.exists() else []
+    return list(json.loads(path.read_text())["shards"]) if path.exists() else []
 
 
-def nodes_of(folder: Path, entries: list[dict[str, Any]]) -> list[int]:
-    return [(folder / entry["file"]).stat().st_ino for entry in entries]
+def nodes_of(folder: Path, names: list[str]) -> list[int]:
+    return [(folder / name).stat().st_ino for name in names]
 
 
 def go_on(folder: Path, status: int, arguments: list[str], whole: dict[str, bytes]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def arguments(tmp_path: Path) -> list[str]:
     return [
         "embed",
         str(tmp_path / "prompts.txt"),
-        "--model",
+        "--teacher",
         str(tmp_path / "s.safetensors"),
         "--device",
         "cpu",

@@ -19,7 +19,7 @@ from litetext.features import bank as module
 from litetext.features import store as store_module
 from litetext.features.bank import PromptBank, check_bank, make_bank
 from litetext.features.store import Teacher, distinct_phrases, is_bank, write_shard
-from litetext.prompts.bundled import bundled_corpus
+from litetext.prompts.corpus import bundled_corpus
 from litetext.tokenizer.vocabulary import VOCABULARY_SIZE
 from tests.features.banks import CONTEXT, PHRASES, TEACHER, WIDTH, WordArrays, make, rows_of, stored, write
 
@@ -101,14 +101,14 @@ def sparse(path: Path, phrases: int, tokens: int, width: int) -> None:
     """A bank of zeros that takes no disk."""
     teacher = Teacher("zeros", "", "", 32, width)
     layout = store_module._layout(teacher, "fp16", (phrases, tokens, 8 * phrases))
-    index = layout["values"][2]
+    index, end = layout["values"]["data_offsets"]
     parts = (bytes(min(1 << 20, index - at)) for at in range(0, index, 1 << 20))
     checksum = store_module._index_checksum(store_module._metadata(teacher, "fp16"), parts)
     header = store_module._header(teacher, "fp16", checksum, (phrases, tokens, 8 * phrases))
     header = header.ljust(len(header) + -len(header) % 8)
     with path.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
-        file.truncate(8 + len(header) + layout["values"][3])
+        file.truncate(8 + len(header) + end)
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
@@ -242,7 +242,7 @@ def test_a_bank_of_a_student(tmp_path: Path, padding: str, dtype: str) -> None:
 
 
 def test_a_bank_of_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = make(tmp_path / "source").store
+    source = make(tmp_path / "source")
     every = make_bank(tmp_path / "all", None, source)
     assert list(every.phrases) == PHRASES
     assert every.report["cosine"]["min"] == 1  # both are fp16

@@ -84,7 +84,7 @@ def test_what_was_stored_comes_back(tmp_path: Path, dtype: str, groups: list[lis
         write(tmp_path / "one", dtype=dtype)
     else:
         write_store(tmp_path / "one", groups, dtype)
-    store = FeatureStore.open(tmp_path / "one", TEACHER)
+    store = FeatureStore.open(tmp_path / "one")
     assert (len(store), store.width, store.context_length, store.dtype) == (5, WIDTH, CONTEXT, dtype)
     assert (store.teacher, store.tokens) == (TEACHER, sum(len(rows_of(text)) for text in PHRASES))
     assert list(store.phrases) == PHRASES
@@ -485,8 +485,6 @@ def test_every_flipped_bit_of_the_manifest_is_refused(folder: Path) -> None:
 
 def test_another_teacher_is_refused_by_name(folder: Path) -> None:
     other = replace(TEACHER, name="other", fingerprint="0" * 64)
-    with pytest.raises(CacheError, match=r"'words', context 9, .*'other', context 9"):
-        FeatureStore.open(folder, other)
     # A shard that was copied from another store, and that the manifest was made to list.
     checksum = write(folder / "shard-00002.safetensors", ["bird"], teacher=other)
     write_manifest(folder, TEACHER, "fp16", {**FeatureStore.open(folder).shards, "shard-00002.safetensors": checksum})

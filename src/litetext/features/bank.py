@@ -7,7 +7,7 @@ import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -17,14 +17,13 @@ from litetext.features.protocol import Arrays, Progress, TextEncoder
 from litetext.features.ragged import pad
 from litetext.features.store import (
     FeatureStore,
-    Teacher,
     distinct_phrases,
     narrow,
     phrase_bytes,
     widen,
     write_shard,
 )
-from litetext.tokenizer.texts import as_texts, each_text
+from litetext.tokenizer.clean import as_texts, each_text
 
 NEAREST = 5  # known phrases that a refusal names
 MOST_CHECKED = 4096  # phrases whose features are kept to be compared: some 32 MB at SAM3's width
@@ -33,30 +32,20 @@ _LONGEST_COMPARED = 200  # characters of a phrase whose spelling is compared
 _CHUNK = 1 << 14  # phrases that are decoded at once
 
 
-class PromptBank:
-    """Features by phrase from a store; other phrases are refused, or left to another encoder. Threads may share it.
+class PromptBank(FeatureStore):
+    """A store as an encoder: phrases that it does not have are refused by name, or left to another encoder.
 
     A phrase is what SAM3's tokenizer sees of it (`clean`): "White  Dog" finds "white dog". Nothing else is alike: "a
     white dog" is another phrase.
 
     Attributes:
-        store: of one shard, or any other.
         fallback: encodes the phrases that are not in it; None refuses them.
-        report: of `make_bank`, where the bank was made just now.
     """
 
-    def __init__(self, store: FeatureStore, fallback: Encoder | None = None) -> None:
-        if fallback is not None and fallback.width != store.width:
-            raise EncoderError(
-                f"features of width {fallback.width} beside a bank of width {store.width}",
-                where=fallback.name,
-                hint="give an encoder of the bank's width",
-            )
-        self.store, self.fallback = store, fallback
-        self.report: dict[str, Any] = {}
+    fallback: Encoder | None = None
 
     @classmethod
-    def open(cls, path: str | Path, fallback: Encoder | None = None) -> "PromptBank":
+    def open(cls, path: str | Path, fallback: Encoder | None = None) -> Self:
         """Map a bank; all but its features is read once, for its checksum.
 
         Args:
@@ -68,40 +57,20 @@ class PromptBank:
             CacheError: no bank, or a damaged one.
             EncoderError: ``fallback`` gives features of another width.
         """
-        return cls(FeatureStore.open(path), fallback)
-
-    @property
-    def name(self) -> str:
-        """What reports call it: its path."""
-        return self.store.name
-
-    @property
-    def teacher(self) -> Teacher:
-        """Whose features they are."""
-        return self.store.teacher
+        bank = super().open(path)
+        if fallback is not None and fallback.width != bank.width:
+            raise EncoderError(
+                f"features of width {fallback.width} beside a bank of width {bank.width}",
+                where=fallback.name,
+                hint="give an encoder of the bank's width",
+            )
+        bank.fallback = fallback
+        return bank
 
     @property
     def context_length(self) -> int:
-        """The most tokens that were read of a phrase, start and end token counted."""
-        return max(self.store.context_length, 0 if self.fallback is None else self.fallback.context_length)
-
-    @property
-    def width(self) -> int:
-        """D, the size of a feature vector."""
-        return self.store.width
-
-    @property
-    def phrases(self) -> Iterator[str]:
-        """The phrases as SAM3's tokenizer sees them, in the order in which they were given."""
-        return self.store.phrases
-
-    def __len__(self) -> int:
-        """The number of phrases."""
-        return len(self.store)
-
-    def __contains__(self, text: object) -> bool:
-        """Whether the bank itself has the features of a phrase."""
-        return text in self.store
+        """The most tokens that are read of a phrase, start and end token counted."""
+        return max(self.teacher.context_length, 0 if self.fallback is None else self.fallback.context_length)
 
     def encode(self, texts: Iterable[str]) -> Arrays:
         """Features float32 [B, L, D], zeros at padding, and mask bool [B, L], True at valid tokens.
@@ -116,24 +85,22 @@ class PromptBank:
         """
         texts = as_texts(texts)
         phrases = [phrase_bytes(text) for text in texts]
-        places = [self.store.find(phrase) for phrase in phrases]
-        if min(places) >= 0:
-            return self.store.at(places)
+        places = [self.find(phrase) for phrase in phrases]
         unknown = distinct_phrases(text for text, place in zip(texts, places, strict=True) if place < 0)
-        if self.fallback is None:
-            raise self._refusal(list(unknown.values()))
-        others = dict(zip(unknown, array_rows(self.fallback, list(unknown.values())), strict=True))
-        arrays: Arrays = pad(
-            [
-                others[phrase] if place < 0 else self.store.row(place)
-                for phrase, place in zip(phrases, places, strict=True)
-            ]
-        )
+        rows: dict[bytes, Any] = {}
+        if unknown:
+            if self.fallback is None:
+                raise self._refusal(list(unknown.values()))
+            rows = dict(zip(unknown, array_rows(self.fallback, list(unknown.values())), strict=True))
+        features = [
+            rows[phrase] if place < 0 else self.row(place) for phrase, place in zip(phrases, places, strict=True)
+        ]
+        arrays: Arrays = pad(features)
         return arrays
 
     def check(self, texts: Sequence[str]) -> None:
         """Raise the `EncoderError` that `encode` would raise of phrases that nobody knows; no features are read."""
-        unknown = [] if self.fallback is not None else list(distinct_phrases(self.store.missing(texts)).values())
+        unknown = [] if self.fallback is not None else list(distinct_phrases(self.missing(texts)).values())
         if unknown:
             raise self._refusal(unknown)
 
@@ -149,7 +116,7 @@ class PromptBank:
 
         query = phrase_bytes(text).decode("utf-8", "surrogatepass")[:_LONGEST_COMPARED]
         best: list[tuple[float, str]] = []
-        for data, offsets in self.store.texts:
+        for data, offsets in self.texts:
             for start in range(0, len(offsets) - 1, _CHUNK):
                 spans = pairwise(offsets[start : start + _CHUNK + 1].tolist())
                 phrases = [data[begin:end].decode("utf-8", "surrogatepass") for begin, end in spans]
@@ -158,28 +125,6 @@ class PromptBank:
                 found = [(score, phrase) for phrase, score, _ in scores]
                 best = heapq.nlargest(count, [*best, *found], key=lambda pair: pair[0])
         return [phrase for score, phrase in best if score >= best[0][0] / 2]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for reports."""
-        fields = self.store.to_json()
-        return {
-            "bank": self.name,
-            "phrases": len(self),
-            "tokens": fields["tokens"],
-            "dtype": fields["dtype"],
-            "bytes": fields["bytes"],
-            "bytes_per_phrase": fields["bytes"] / len(self),
-            "encoder": fields["teacher"],
-            **self.report,
-        }
-
-    def describe(self) -> str:
-        """The same as a line for people."""
-        size = self.store.bytes
-        return (
-            f"{self.name}: {len(self):,} phrases, {self.store.tokens:,} tokens in {self.store.dtype}, "
-            f"{size / 1e6:,.2f} MB, {size / len(self):,.0f} bytes a phrase, of {shortened(self.teacher.name, 100)}"
-        )
 
     def _refusal(self, unknown: list[str]) -> EncoderError:
         """What to say of phrases that are not there; the nearest to the first of them are named."""
@@ -221,15 +166,18 @@ def make_bank(
         CacheError: the store lacks a phrase.
         OSError: the file cannot be written.
     """
-    store = source if isinstance(source, FeatureStore) else None
-    if phrases is None:
-        phrases = () if store is None else store.phrases
+    if isinstance(source, FeatureStore):
+        teacher, phrases = source.teacher, source.phrases if phrases is None else phrases
+    else:
+        from litetext.features.fingerprint import identify  # brings PyTorch
+
+        teacher, phrases = identify(source), () if phrases is None else phrases
     distinct = distinct_phrases(each_text(phrases))
     if not distinct:
         raise OptionError("a bank of no phrases", hint="give at least one")
     texts = list(distinct.values())
-    if store is not None and (missing := store.missing(texts)):
-        raise CacheError(f"no features of '{missing[0]}'", where=store.name, hint="embed these phrases first")
+    if isinstance(source, FeatureStore) and (missing := source.missing(texts)):
+        raise CacheError(f"no features of '{missing[0]}'", where=source.name, hint="embed these phrases first")
     chosen = set(np.linspace(0, len(texts) - 1, min(len(texts), MOST_CHECKED)).astype(int).tolist())
     kept: dict[str, Any] = {}
 
@@ -238,23 +186,10 @@ def make_bank(
             kept.update((texts[place], row) for place, row in zip(places, rows, strict=True) if place in chosen)
             yield places, rows
 
-    write_shard(Path(path), teacher_of(source), dtype, distinct, batches())
+    write_shard(Path(path), teacher, dtype, distinct, batches())
     bank = PromptBank.open(path)
     bank.report = check_bank(bank, kept)
     return bank
-
-
-def teacher_of(source: TextEncoder | FeatureStore) -> Teacher:
-    """Whose features a source gives.
-
-    Raises:
-        EncoderError: an encoder that has no weights that can be told.
-    """
-    if isinstance(source, FeatureStore):
-        return source.teacher
-    from litetext.features.fingerprint import identify
-
-    return identify(source)
 
 
 def check_bank(bank: PromptBank, features: Mapping[str, Any]) -> dict[str, Any]:
@@ -268,7 +203,7 @@ def check_bank(bank: PromptBank, features: Mapping[str, Any]) -> dict[str, Any]:
     pairs = []
     for text, rows in features.items():
         stored = bank.encode([text])[0][0]
-        if not np.array_equal(stored, widen(*narrow(rows, bank.store.dtype)).astype(np.float32)):
+        if not np.array_equal(stored, widen(*narrow(rows, bank.dtype)).astype(np.float32)):
             raise EncoderError(f"other features of '{text}' than were written", where=bank.name, hint="make it again")
         pairs.append((rows, stored))
     fidelity = compare_rows(pairs, where=bank.name)

@@ -72,7 +72,7 @@ def compare(
         EncoderError: an encoder fails, the widths differ, or no text has as many tokens in both.
     """
     if texts is None:
-        from litetext.prompts.bundled import bundled_corpus
+        from litetext.prompts.corpus import bundled_corpus
 
         texts = bundled_corpus().texts[:TEXTS]
 

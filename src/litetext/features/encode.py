@@ -6,7 +6,6 @@ Whatever encodes more than a batch goes through `encode`: the store, prompt bank
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,6 @@ Lengths = npt.NDArray[np.int64]
 
 BATCH_TOKENS = 2048  # padding counted
 SMALLEST = 8  # a batch may end early when it has this part of the tokens of a full one
-_CHUNK = 8192
 
 
 def encode(
@@ -129,10 +127,7 @@ def token_lengths(texts: Sequence[str], context_length: int) -> Lengths:
 
     Counted as SAM3's tokenizer does; the lengths of another tokenizer are near enough to batch by.
     """
-    source, parts = iter(texts), [np.empty(0, np.int64)]
-    while chunk := list(islice(source, _CHUNK)):
-        parts.append(clip_tokenizer().encode(chunk).lengths)
-    return np.minimum(np.concatenate(parts), context_length)
+    return np.minimum(clip_tokenizer().encode(texts).lengths, context_length)
 
 
 def plan_batches(costs: Lengths, batch_tokens: int) -> Iterator[slice]:

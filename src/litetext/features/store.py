@@ -16,18 +16,17 @@ from functools import lru_cache
 from itertools import accumulate, pairwise
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from litetext.errors import CacheError, EncoderError, LiteTextError, OptionError
+from litetext.errors import CacheError, EncoderError, LiteTextError, OptionError, shortened
 from litetext.features.protocol import Arrays, TextFeatures
 from litetext.features.ragged import pad
 from litetext.records import parse_json, read_json, record, sealed, unsealed
 from litetext.storage import atomic_file, to_json, write_text
-from litetext.tokenizer.clean import clean, is_plain
-from litetext.tokenizer.texts import as_texts
+from litetext.tokenizer.clean import as_texts, clean, is_plain
 
 MANIFEST, FORMAT = "manifest.json", "litetext-features-3"  # of a folder
 KIND, VERSION = "features", "3"  # of a shard
@@ -40,7 +39,6 @@ MOST_MAPPED = 128  # shards at once: a mapped file keeps a descriptor open, and 
 AGAIN = "delete it and make it again: litetext embed, or litetext bank"
 _BLOCK = 1 << 20
 _LONGEST_HEADER = 1 << 20  # that of a shard has about a thousand bytes; that of a checkpoint may be longer
-_ROWS = 1 << 14  # rows of features that are looked at together
 
 Array = npt.NDArray[Any]
 Shard = Mapping[str, Array]
@@ -126,30 +124,28 @@ class FeatureStore:
             self._keys, self._places = every[order], np.concatenate([np.empty(0, np.int64), *places])[order]
 
     @classmethod
-    def open(cls, path: str | Path, teacher: Teacher | None = None) -> "FeatureStore":
+    def open(cls, path: str | Path) -> Self:
         """Map a store; the size of each file and the checksum of all but its features are compared.
 
         Args:
             path: a folder of `litetext embed`, or a file of `litetext bank`.
-            teacher: whose features they must be; None takes any.
 
         Raises:
-            CacheError: no store, of another teacher, or a file is missing or damaged.
+            CacheError: no store, or a file is missing or damaged.
         """
         path = Path(path)
-        if path.is_file():
-            metadata, *_ = _read_header(path)
-            _check_kind(metadata, path)
-            try:
-                owner = _teacher_of(metadata)
-                store = cls(path, owner, metadata["dtype"], {path.name: metadata[CHECKSUM]})
-            except (KeyError, ValueError, OptionError) as error:
-                raise damaged(path, str(error)) from error
-        else:
-            store = cls(path, *read_manifest(path))
-        if teacher is not None:
-            check_teacher(store.teacher, teacher, path)
-        return store
+        if not path.is_file():
+            return cls(path, *read_manifest(path))
+        metadata, *_ = _read_header(path)
+        _check_kind(metadata, path)
+        try:
+            check_dtype(metadata["dtype"])
+            sizes = int(metadata["context_length"]), int(metadata["width"])
+            teacher = Teacher(metadata["encoder"], metadata["fingerprint"], metadata["tokenizer"], *sizes)
+            shards = {path.name: metadata[CHECKSUM]}
+        except (KeyError, ValueError, OptionError) as error:
+            raise damaged(path, str(error)) from error
+        return cls(path, teacher, metadata["dtype"], shards)
 
     @property
     def name(self) -> str:
@@ -169,20 +165,18 @@ class FeatureStore:
     @property
     def phrases(self) -> Iterator[str]:
         """The phrases, cleaned unless cleaning them again would change them, shard after shard."""
-        for number in range(len(self.shards)):
-            shard = self._shard(number)
-            for row in range(len(shard["keys"])):
-                yield self._text(shard, number, row).decode("utf-8", "surrogatepass")
+        for data, offsets in self.texts:
+            for begin, end in pairwise(offsets.tolist()):
+                yield data[begin:end].decode("utf-8", "surrogatepass")
 
     @property
     def texts(self) -> Iterator[tuple[bytes, npt.NDArray[np.int64]]]:
         """Of each shard all phrases in UTF-8, one after another, and int64 [N + 1], where each begins."""
         for number in range(len(self.shards)):
-            shard = self._shard(number)
-            offsets = shard["text_offsets"]
-            if offsets[0] != 0 or offsets[-1] > len(shard["text"]) or np.diff(offsets).min() < 0:
+            text, offsets = self._shard(number)["text"], self._shard(number)["text_offsets"]
+            if offsets[0] != 0 or offsets[-1] > len(text) or np.diff(offsets).min() < 0:
                 raise self._damaged(number, "its texts do not follow each other")
-            yield shard["text"].tobytes(), offsets
+            yield text.tobytes(), offsets
 
     def __len__(self) -> int:
         """The number of phrases."""
@@ -207,7 +201,7 @@ class FeatureStore:
         index = int(self._keys.searchsorted(np.uint64(key)))
         while index < len(self._keys) and int(self._keys[index]) == key:
             place = int(self._places[index])
-            stored = self._text(*self._locate(place))
+            stored = self._text(place)
             if stored == phrase or phrase_bytes(stored.decode("utf-8", "surrogatepass")) == phrase:
                 return place
             index += 1
@@ -221,12 +215,16 @@ class FeatureStore:
         """
         shard, number, row = self._locate(place)
         first, stop = shard["rows"][row].tolist()
-        if not (0 <= first < stop <= len(shard["values"]) and stop - first <= self.context_length):
+        if not (0 <= first < stop <= len(shard["values"]) and stop - first <= self.teacher.context_length):
             raise self._damaged(number, f"phrase {row} has the rows {first} to {stop} of {len(shard['values'])}")
         stored, scales = shard["values"][first:stop], shard["scales"][first:stop] if "scales" in shard else None
         if features_checksum(stored, scales) != shard["checks"][row]:
             raise self._damaged(number, f"the features of phrase {row} have another checksum")
-        return widen(stored, scales)
+        features = widen(stored, scales)
+        if not np.isfinite(features).all():  # whoever wrote the file has also written its checksums
+            text = self._text(place).decode("utf-8", "surrogatepass")
+            raise CacheError(f"features of '{text}' that are not finite", where=str(self._files[number]), hint=AGAIN)
+        return features
 
     def encode(self, texts: Iterable[str]) -> Arrays:
         """Features float32 [B, L, D] of at least one phrase, zeros at padding, and mask bool [B, L], True at tokens.
@@ -240,14 +238,7 @@ class FeatureStore:
         if min(places) < 0:
             text = texts[places.index(-1)]
             raise CacheError(f"no features of '{text}'", where=self.name, hint="embed a corpus that has this phrase")
-        return self.at(places)
-
-    def at(self, places: Sequence[int]) -> Arrays:
-        """As `encode`, of the phrases at places that `find` gave."""
         arrays: Arrays = pad([self.row(place) for place in places])
-        finite = np.isfinite(arrays[0]).all(axis=(1, 2))
-        if not finite.all():
-            raise self._not_finite(*self._locate(places[int(finite.argmin())]))
         return arrays
 
     def features(self, texts: Iterable[str]) -> TextFeatures:
@@ -260,60 +251,48 @@ class FeatureStore:
         Raises:
             CacheError: a file is damaged, or a phrase is doubled.
         """
-        for number in range(len(self.shards)):
-            self._verify_shard(number)
-        for index in np.flatnonzero(self._keys[1:] == self._keys[:-1]).tolist():
-            place = int(self._places[index + 1])
-            text = self._text(*self._locate(place)).decode("utf-8", "surrogatepass")
+        for place in range(len(self)):
+            self.row(place)
+        if not np.array_equal(np.sort(self._places), np.arange(len(self))):
+            raise damaged(self._files[0], "its order leaves out a phrase")
+        for place in self._places[1:][self._keys[1:] == self._keys[:-1]].tolist():
+            text = self._text(place).decode("utf-8", "surrogatepass")
             if self.find(phrase_bytes(text)) != place:
                 raise CacheError(f"'{text}' is there twice", where=self.name, hint="embed into a new folder")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for reports."""
         return {
+            "path": self.name,
             "phrases": len(self),
             "tokens": self.tokens,
             "bytes": self.bytes,
             "shards": len(self.shards),
             "dtype": self.dtype,
             "teacher": asdict(self.teacher),
+            **self.report,
         }
+
+    def describe(self) -> str:
+        """For people, in one line."""
+        return (
+            f"{self.name}: {len(self):,} phrases, {self.tokens:,} tokens in {self.dtype}, {self.bytes / 1e6:,.2f} MB "
+            f"in {len(self.shards):,} file{'s'[: len(self.shards) != 1]}, of {shortened(self.teacher.name, 100)}"
+        )
 
     def _locate(self, place: int) -> tuple[Shard, int, int]:
         """The shard that a place is in, its number, and the row in it."""
         number = int(self._firsts.searchsorted(place, side="right")) - 1
         if not 0 <= number < len(self.shards):
-            raise self._damaged(0, f"phrase {place} of {len(self)}")
+            raise damaged(self._files[0], f"phrase {place} of {len(self)}")
         return self._shard(number), number, place - int(self._firsts[number])
 
-    def _text(self, shard: Shard, number: int, row: int) -> bytes:
+    def _text(self, place: int) -> bytes:
+        shard, number, row = self._locate(place)
         begin, end = shard["text_offsets"][row : row + 2].tolist()
         if not 0 <= begin <= end <= len(shard["text"]):
             raise self._damaged(number, f"phrase {row} has no text")
         return shard["text"][begin:end].tobytes()
-
-    def _verify_shard(self, number: int) -> None:
-        """All at once, which takes a tenth of the time of a call of `row` for each phrase."""
-        shard = self._shard(number)
-        values, rows, scales = shard["values"], shard["rows"], shard.get("scales")
-        lengths = rows[:, 1] - rows[:, 0]
-        if rows.min() < 0 or rows.max() > len(values) or lengths.min() < 1 or lengths.max() > self.context_length:
-            raise self._damaged(number, "its rows do not part the features")
-        for row, (first, stop) in enumerate(rows.tolist()):
-            own = None if scales is None else scales[first:stop]
-            if features_checksum(values[first:stop], own) != shard["checks"][row]:
-                raise self._damaged(number, f"the features of phrase {row} have another checksum")
-        for start in range(0, len(values), _ROWS):
-            part = slice(start, start + _ROWS)
-            finite = np.isfinite(widen(values[part], None if scales is None else scales[part])).all(axis=1)
-            if not finite.all():
-                bad = start + int(finite.argmin())
-                row = int(((rows[:, 0] <= bad) & (bad < rows[:, 1])).argmax())
-                raise self._not_finite(shard, number, row)
-
-    def _not_finite(self, shard: Shard, number: int, row: int) -> CacheError:
-        text = self._text(shard, number, row).decode("utf-8", "surrogatepass")
-        return CacheError(f"features of '{text}' that are not finite", where=str(self._files[number]), hint=AGAIN)
 
     def _damaged(self, number: int, what: str) -> CacheError:
         return damaged(self._files[number], what)
@@ -414,7 +393,7 @@ def write_shard(
     space = len(_header(teacher, dtype, "0" * 32, (count, count * teacher.context_length, len(text))))
     start = 8 + space + -space % ALIGNMENT
     with atomic_file(path) as file:
-        file.seek(start + _layout(teacher, dtype, (count, 1, len(text)))["values"][2])
+        file.seek(start + _layout(teacher, dtype, (count, 1, len(text)))["values"]["data_offsets"][0])
         for numbers, features in batches:
             stored, scale = narrow(np.concatenate(features), dtype)
             ends = np.cumsum([0, *map(len, features)])
@@ -502,29 +481,30 @@ def _map_shard(path: Path, teacher: Teacher, dtype: str, checksum: str) -> Shard
     try:
         sizes = tuple(entries[name]["shape"][0] for name in ("keys", "values", "text"))
         layout = _layout(teacher, dtype, sizes)
-        fits = entries == _entries(layout) and min(sizes[:2]) > 0
+        fits = entries == layout and min(sizes[:2]) > 0
         _require(fits, f"its arrays are not those of {sizes[0]} phrases with {sizes[1]} tokens in {dtype}")
-        size, wanted = path.stat().st_size, start + max(end for *_, end in layout.values())
+        size, wanted = path.stat().st_size, start + max(entry["data_offsets"][1] for entry in layout.values())
         _require(size == wanted, f"{size:,} bytes instead of {wanted:,}")
         with path.open("rb") as file:
             file.seek(start)
-            end = layout["values"][2]
+            end = layout["values"]["data_offsets"][0]
             # Read, not mapped: what is mapped counts as memory in use.
             blocks = (file.read(min(_BLOCK, end - at)) for at in range(0, end, _BLOCK))
             _require(_index_checksum(metadata, blocks) == metadata[CHECKSUM] == checksum, "its checksum is another")
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if hasattr(mapped, "madvise"):  # not on Windows
             mapped.madvise(mmap.MADV_RANDOM)  # phrases that are asked for stand anywhere: nothing is read ahead
-        return {
-            name: np.frombuffer(mapped, NUMPY[kind], prod(shape), start + begin).reshape(shape)
-            for name, (kind, shape, begin, _) in layout.items()
-        }
+        arrays = {}
+        for name, entry in layout.items():
+            shape, at = entry["shape"], start + entry["data_offsets"][0]
+            arrays[name] = np.frombuffer(mapped, NUMPY[entry["dtype"]], prod(shape), at).reshape(shape)
     except (OSError, KeyError, IndexError, ValueError, TypeError, OverflowError) as error:
         raise damaged(path, str(error)) from error
+    return arrays
 
 
-def _layout(teacher: Teacher, dtype: str, sizes: Sequence[int]) -> dict[str, tuple[str, list[int], int, int]]:
-    """Number type in words of safetensors, shape, begin and end of each array, in the order in which they stand.
+def _layout(teacher: Teacher, dtype: str, sizes: Sequence[int]) -> dict[str, Any]:
+    """The header's entries of all arrays, in the order in which they stand.
 
     Args:
         teacher: whose width counts.
@@ -532,7 +512,7 @@ def _layout(teacher: Teacher, dtype: str, sizes: Sequence[int]) -> dict[str, tup
         sizes: phrases, tokens, and bytes of text.
     """
     phrases, tokens, letters = sizes
-    arrays = {
+    arrays: dict[str, tuple[str, list[int]]] = {
         "keys": ("U64", [phrases]),
         "rows": ("I64", [phrases, 2]),
         "text_offsets": ("I64", [phrases + 1]),
@@ -543,14 +523,9 @@ def _layout(teacher: Teacher, dtype: str, sizes: Sequence[int]) -> dict[str, tup
         **({"scales": ("F32", [tokens])} if dtype == "int8" else {}),
     }
     ends = accumulate(prod(shape) * np.dtype(NUMPY[kind]).itemsize for kind, shape in arrays.values())
-    spans = pairwise([0, *ends])
-    return {name: (kind, shape, *span) for (name, (kind, shape)), span in zip(arrays.items(), spans, strict=True)}
-
-
-def _entries(layout: Mapping[str, tuple[str, list[int], int, int]]) -> dict[str, Any]:
     return {
-        name: {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
-        for name, (kind, shape, begin, end) in layout.items()
+        name: {"dtype": kind, "shape": shape, "data_offsets": list(span)}
+        for (name, (kind, shape)), span in zip(arrays.items(), pairwise([0, *ends]), strict=True)
     }
 
 
@@ -559,17 +534,9 @@ def _metadata(teacher: Teacher, dtype: str) -> dict[str, str]:
     return {"litetext": VERSION, "kind": KIND, "encoder": fields.pop("name"), **fields, "dtype": dtype}
 
 
-def _teacher_of(metadata: Mapping[str, str]) -> Teacher:
-    check_dtype(metadata["dtype"])
-    sizes = int(metadata["context_length"]), int(metadata["width"])
-    return Teacher(metadata["encoder"], metadata["fingerprint"], metadata["tokenizer"], *sizes)
-
-
 def _header(teacher: Teacher, dtype: str, checksum: str, sizes: Sequence[int]) -> bytes:
     metadata = _metadata(teacher, dtype) | {CHECKSUM: checksum}
-    return json.dumps(
-        {"__metadata__": metadata, **_entries(_layout(teacher, dtype, sizes))}, separators=(",", ":")
-    ).encode()
+    return json.dumps({"__metadata__": metadata, **_layout(teacher, dtype, sizes)}, separators=(",", ":")).encode()
 
 
 def _index_checksum(metadata: Mapping[str, str], parts: Iterable[bytes]) -> str:
