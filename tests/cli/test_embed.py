@@ -126,7 +126,7 @@ def test_another_hugging_face_model(capsys: pytest.CaptureFixture[str], tmp_path
     )
     cache = FeatureStore.open(tmp_path / "cache")
     assert found["teacher"]["context_length"] == 9
-    assert [len(cache.rows(text)) for text in ("ab c", "z", "abcdefghijklmnop")] == [5, 3, 9]
+    assert cache.features(["ab c", "z", "abcdefghijklmnop"]).mask.sum(dim=1).tolist() == [5, 3, 9]
 
 
 def test_help_shows_a_real_example(capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,7 +169,7 @@ def test_another_teacher_and_a_damaged_shard_are_refused_by_name(
     assert "other.safetensors" in error
     shard = out / "shard-00000.safetensors"
     shard.write_bytes(shard.read_bytes()[:-1])
-    assert "shard-00000.safetensors; delete it and embed again" in failure(capsys, "embed", *command, model)
+    assert "shard-00000.safetensors" in failure(capsys, "embed", *command, model)
     shutil.rmtree(out)
 
 

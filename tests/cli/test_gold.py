@@ -100,7 +100,7 @@ def test_the_same_command_goes_on(
     assert [path.name for path in (world / "out").iterdir()] == ["found.json.journal"]
     seen = count_pictures(monkeypatch)
     assert run(arguments) == 0
-    assert "going on after 2 of 3 pictures" in capsys.readouterr().err
+    assert "resuming after 2 of 3 pictures" in capsys.readouterr().err
     assert seen == ["c.png"]
     assert run([*typed, "--threshold", "0.05", "--pred", "whole.json"]) == 0
     assert (world / "whole.json").read_bytes() == (world / "out" / "found.json").read_bytes()
@@ -111,11 +111,11 @@ def test_what_is_done_is_only_scored(
 ) -> None:
     assert run([*typed, "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)
-    monkeypatch.setattr(Segmenter, "load", None)  # is not called
+    monkeypatch.setattr(Segmenter, "from_pretrained", None)  # is not called
     shutil.rmtree(world / "images" / "sub")  # nor are the pictures needed
     assert run([*typed, "--json"]) == 0
     captured = capsys.readouterr()
-    assert captured.err == "Predictions: predictions.json (there already)\n"
+    assert captured.err == "Predictions: predictions.json (complete already)\n"
     assert json.loads(captured.out) == scores
     assert "threshold was 0.5, and is 0.1 now" in failure_after(capsys, [*typed, "--threshold", "0.1"])
 
@@ -142,7 +142,7 @@ def test_two_commands_with_one_output(
 ) -> None:
     """The second one is refused before it loads the model."""
     with only_writer(world / "predictions.json.journal", "it", folder=False), monkeypatch.context() as patch:
-        patch.setattr(Segmenter, "load", None)
+        patch.setattr(Segmenter, "from_pretrained", None)
         assert "another process writes these predictions" in failure(capsys, *typed)
     assert run(typed) == 0
 
@@ -256,8 +256,8 @@ def test_subsets_with_a_model(
     assert run([*arguments, "--device", "cpu"]) == 0
     assert len(seen) == 2
     captured = capsys.readouterr()
-    assert "crowded.json (there already)" in captured.err
-    assert "wiki.json (going on after 1 of 3 pictures)" in captured.err
+    assert "crowded.json (complete already)" in captured.err
+    assert "wiki.json (resuming after 1 of 3 pictures)" in captured.err
     found = json.loads(captured.out)
     assert found["subsets"]["crowded"] == found["subsets"]["wiki"]
 

@@ -130,8 +130,7 @@ def test_a_world_replaces_a_world_only(capsys: pytest.CaptureFixture[str], tmp_p
     assert "without a name" in failure(capsys, *arguments[:-1], "..")
 
 
-@pytest.mark.parametrize("command", ["demo", "train"])
-def test_a_second_writer_is_refused_at_once(command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    arguments = {"demo": ["demo", "--model", "no/such-model"], "train": ["micro", "train"]}[command]
+def test_a_second_writer_is_refused_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    arguments = ["demo", "--model", "no/such-model"]
     with only_writer(tmp_path / "out", "it"):
         assert "another process" in failure(capsys, *arguments, "-o", str(tmp_path / "out"))
