@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from litetext.features.bank_file import BankHeader
+from litetext.features.bank_writing import write_bank
 
 from benchmarks.command import run
 from benchmarks.machine import distinct_prompts, saco_prompts
-from litetext.features.bank_file import BankHeader
-from litetext.features.bank_writing import write_bank
-from litetext.tokenizer.batch import TokenBatch
+from litetext.tokenizer.bpe import TokenBatch
 from litetext.tokenizer.clean import clean
 
 PHRASES, SMALL, ASKED, TOKENS, WIDTH = 1_000_000, 1000, 1000, 4, 256

@@ -17,7 +17,7 @@ from tests.encoders.synthetic import PROMPTS, REAL, TEACHER, Student, Teacher, s
 from benchmarks.command import run
 from litetext.checkpoints.load import load_encoder
 from litetext.encoders.student import StudentEncoder, TextStudent
-from litetext.tokenizer.batch import TokenBatch
+from litetext.tokenizer.bpe import TokenBatch
 
 WAYS = (("slice", 16), ("interpolate", 16), ("interpolate", 32))
 

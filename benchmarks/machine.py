@@ -5,7 +5,7 @@ import platform
 from itertools import islice, product
 from pathlib import Path
 
-from litetext.prompts.bundled import bundled_corpus
+from litetext.prompts.corpus import bundled_corpus
 
 RESULTS = Path(__file__).parent / "results"
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "prompts"

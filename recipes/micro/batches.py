@@ -28,7 +28,7 @@ from litetext.micro.scenes import (
     make_scene,
     turn,
 )
-from litetext.tokenizer.batch import TokenBatch
+from litetext.tokenizer.bpe import TokenBatch
 from recipes.micro.losses import as_tensors
 
 ROWS = 4  # glyphs a side

@@ -21,7 +21,7 @@ from litetext.auditing.counting import (
 )
 from litetext.errors import OptionError
 from litetext.prompts.corpus import Prompt, PromptCorpus
-from litetext.tokenizer.batch import TokenBatch
+from litetext.tokenizer.bpe import TokenBatch
 from litetext.tokenizer.vocabulary import END_ID, START_ID, clip_vocabulary
 from tests.tokenizer.reference import sam3_tokenizer
 

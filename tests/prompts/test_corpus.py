@@ -1,3 +1,5 @@
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -6,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from litetext.errors import OptionError, PromptError
-from litetext.prompts.corpus import Prompt, PromptCorpus, checked_texts
+from litetext.prompts.corpus import Prompt, PromptCorpus, bundled_corpus
 from litetext.tokenizer.clean import clean
 
 prompts = st.lists(
@@ -118,13 +120,32 @@ def test_what_is_no_prompt(wrong: Any) -> None:
         PromptCorpus.build(wrong)
 
 
-def test_texts_of_the_interface() -> None:
-    assert checked_texts(text for text in ("cat", "käse")) == ["cat", "käse"]
-    for wrong in ("cat", None, [None], [3], ["\ud83d"]):
-        with pytest.raises(OptionError):
-            checked_texts(wrong)  # type: ignore[arg-type]
-
-
 def test_more_occurrences_than_64_bits_can_count() -> None:
     with pytest.raises(PromptError, match="occurrences"):
         PromptCorpus.build([Prompt("cat", 10**17)] * 100)
+
+
+def test_the_bundled_corpus_is_small_and_real() -> None:
+    corpus = bundled_corpus()
+    assert len(corpus) > 4500
+    assert {"white cane", "fire engine", "person", "traffic light"} <= set(corpus.texts)
+    assert corpus.sources == tuple(
+        f"bundled/{name}" for name in ("coco", "emoji", "lvis", "objects365", "odinw", "openimages")
+    )
+    folder = files("litetext.prompts").joinpath("data")
+    assert sum(len(entry.read_bytes()) for entry in folder.iterdir()) < 300_000
+
+
+def test_every_source_is_in_the_notice() -> None:
+    notice = (Path(__file__).parents[2] / "NOTICE").read_text(encoding="utf-8")
+    for name in (
+        "LVIS",
+        "COCO",
+        "Objects365",
+        "Open Images",
+        "ODinW",
+        "CLDR",
+        "bpe_simple_vocab_16e6",
+        "Noto Color Emoji",
+    ):
+        assert name in notice

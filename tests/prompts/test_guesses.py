@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from litetext.errors import OptionError, PromptError
-from litetext.prompts.names import is_index, looks_like_reference
+from litetext.prompts.fields import is_index, looks_like_reference
 from litetext.prompts.readers import ReadOptions, read_prompts
 
 Pairs = list[tuple[str, int]]

@@ -207,7 +207,7 @@ class TestSavedDatasets:
     def test_mistakes(self, tmp_path: Path) -> None:
         save_dataset(tmp_path / "set", pl.DataFrame({"x": ["a"]}))
         write(tmp_path / "set" / "state.json", '{"_data_files": 5}')
-        assert message(tmp_path / "set").startswith("no list '_data_files' in the data set's description, ")
+        assert "'_data_files'" in message(tmp_path / "set")
         write(tmp_path / "set" / "state.json", '{"_data_files": [{"filename": "gone.arrow"}]}')
         assert message(tmp_path / "set").startswith("cannot be read (no such file or directory), ")
         write(tmp_path / "set" / "dataset_dict.json", '{"splits": ["gone"]}')

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from litetext.features.protocol import TextFeatures
-from litetext.tokenizer.batch import TokenBatch
+from litetext.tokenizer.bpe import TokenBatch
 from tests.auditing.fakes import vector_of
 from tests.sam3.hosts import SIDE, WIDTH
 

@@ -10,7 +10,7 @@ import pytest
 
 from litetext.errors import EncoderError
 from litetext.features.protocol import TextFeatures
-from litetext.tokenizer.batch import TokenBatch
+from litetext.tokenizer.bpe import TokenBatch
 from tests.auditing.fakes import FakeEncoder
 from tests.sam3.hosts import SIDE, WIDTH, build
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from litetext.errors import OptionError
 from litetext.tokenizer import bpe
-from litetext.tokenizer.bpe import ClipTokenizer, clip_tokenizer
+from litetext.tokenizer.bpe import ClipTokenizer, TokenBatch, clip_tokenizer
 from litetext.tokenizer.vocabulary import END_ID, START_ID
 from tests.tokenizer.reference import sam3_tokenizer
 
@@ -122,7 +122,7 @@ def test_chunks_join(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_full_word_cache_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bpe, "_MOST_CACHED_WORDS", 5)
+    monkeypatch.setattr(bpe, "_MAX_CACHED_WORDS", 5)
     tokenizer = ClipTokenizer()
     texts = [f"word{index} dog" for index in range(20)]
     for _ in range(2):
@@ -132,7 +132,7 @@ def test_a_full_word_cache_starts_again(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_many_threads_share_one_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bpe, "_MOST_CACHED_WORDS", 50)
+    monkeypatch.setattr(bpe, "_MAX_CACHED_WORDS", 50)
     tokenizer = ClipTokenizer()
     texts = [f"a {index} white dog{index}" for index in range(400)]
     expected = [sam3_tokenizer().encode(text) for text in texts]
@@ -141,7 +141,9 @@ def test_many_threads_share_one_tokenizer(monkeypatch: pytest.MonkeyPatch) -> No
     assert found == expected
 
 
-@pytest.mark.parametrize(("texts", "message"), [("dog", "one string"), (["dog", 3], "text 1"), ([None], "NoneType")])
+@pytest.mark.parametrize(
+    ("texts", "message"), [("dog", "list"), (["dog", 3], "text 1"), ([None], "NoneType")]
+)
 def test_not_strings(texts: object, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         clip_tokenizer().encode(texts)  # type: ignore[arg-type]
@@ -150,3 +152,36 @@ def test_not_strings(texts: object, message: str) -> None:
 def test_decode_for_people() -> None:
     ids = clip_tokenizer().encode(["Café on the 2nd floor 😀"]).ids
     assert clip_tokenizer().decode(ids.tolist()) == "café on the 2 nd floor 😀"
+
+
+@given(st.lists(st.text(max_size=30), max_size=5), st.integers(2, 20))
+def test_pads_and_truncates_as_sam3_does(texts: list[str], context_length: int) -> None:
+    batch = TokenBatch.of_texts(texts, context_length)
+    assert batch.ids.shape == (len(texts), context_length)
+    np.testing.assert_array_equal(
+        batch.ids, sam3_tokenizer()(texts, context_length).numpy().reshape(-1, context_length)
+    )
+    np.testing.assert_array_equal(
+        batch.mask.sum(axis=1), [min(context_length, len(sam3_tokenizer().encode(text)) + 2) for text in texts]
+    )
+
+
+def test_a_batch_by_hand() -> None:
+    batch = TokenBatch.of_texts(["white dog", "a photo of a cat"], 5)
+    assert batch.ids.tolist() == [[START_ID, 1579, 1929, END_ID, 0], [START_ID, 320, 1125, 539, END_ID]]
+    assert batch.mask.tolist() == [[True] * 4 + [False], [True] * 5]
+    assert batch.context_length == 5
+    assert len(batch) == 2
+
+
+def test_a_context_without_room() -> None:
+    with pytest.raises(OptionError, match="context length 1 is below 2"):
+        TokenBatch.of_texts(["dog"], 1)
+
+
+def test_shapes_and_types_are_checked_at_birth() -> None:
+    ids = np.zeros((2, 3), dtype=np.int64)
+    with pytest.raises(ValueError, match=r"must both be \[B, L\]"):
+        TokenBatch(ids, np.ones((2, 2), dtype=bool))
+    with pytest.raises(ValueError, match="not int64 and bool"):
+        TokenBatch(ids, np.ones((2, 3), dtype=np.int64))  # type: ignore[arg-type]

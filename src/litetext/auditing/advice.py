@@ -113,7 +113,7 @@ def _vocabulary(use: VocabularyUse) -> Advice:
         f"Keep {use.closure:,} of {use.size:,} token rows: the {use.used:,} that the prompts use and what their merges "
         f"and any other text need. Every prompt keeps its tokens; this saves {parts} parameters. "
         f"Of the tokens of further prompts about {percent(use.unseen)} will be new and fall into smaller pieces. "
-        "`litetext prune STUDENT PROMPTS -o FILE` does it."
+        "`litetext compress STUDENT PROMPTS -o FILE --prune` does it."
     )
     figures = {"vocabulary.closure": use.closure, "vocabulary.used": use.used, "vocabulary.unseen": use.unseen}
     return Advice("vocabulary", text, figures, saved)

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -25,39 +25,40 @@ from litetext.distillation.recipe import DistillRecipe
 from litetext.distillation.state import CHECKPOINT, TrainingState, prune_table, restore_table, start_student, writing
 from litetext.distillation.training_report import STUDENT, DistillReport, write_curve, write_events
 from litetext.distillation.validation import Host, to_device, validate_student
-from litetext.encoders.inputs import prepare_rows
+from litetext.encoders.encoder import prepare_rows
 from litetext.encoders.student import StudentEncoder, TextStudent
 from litetext.errors import OptionError, TrainingError
 from litetext.features.fingerprint import fingerprint_encoder
 from litetext.features.protocol import TextEncoder, TextFeatures
 from litetext.features.store import FeatureStore
-from litetext.prompts.permutations import permute
+from litetext.prompts.words import permute
 from litetext.storage import fingerprint, only_writer
-from litetext.tokenizer.batch import TokenBatch
+from litetext.tokenizer.bpe import TokenBatch
 from litetext.tokenizer.clean import clean
 
-Progress = Callable[[str, float], None]
+StageProgress = Callable[[str, float], None]
 TIMEOUT = timedelta(hours=6)  # of one process for another: the first one may evaluate a host meanwhile
+_LOCATIONS = {"features", "sources", "hold_out", "model"}
 _PERMUTATIONS = 1  # beside the seed: another stream of numbers than the order of the batches
 
 
 def distill(
-    features: str | Path | FeatureStore | None = None,
+    features: FeatureStore | str | Path,
     *,
     output_dir: str | Path,
     host: Host | None = None,
     device: torch.device | None = None,
-    progress: Progress = lambda *_: None,
+    progress: StageProgress = lambda *_: None,
     **recipe: Any,
 ) -> TextEncoder:
     """Train a student on a teacher's features; in a folder with an unfinished run it resumes, bit for bit.
 
     Args:
-        features: what `embed` wrote.
-        output_dir: of the run: the best student, checkpoint, curve, summary and model card.
-        host: for losses and figures of a segmenter.
-        device: where to compute; None for the CPU.
-        progress: called with the stage and the share of it that is done, 0..1.
+        features: what `embed` gave or wrote.
+        output_dir: as ``folder`` of `train_student`.
+        host: as there.
+        device: as there.
+        progress: as there.
         recipe: attributes of `DistillRecipe` that differ from the defaults, such as ``preset="s0"``.
 
     Returns:
@@ -66,8 +67,7 @@ def distill(
     Raises:
         LiteTextError: as `train_student` has it.
     """
-    if features is not None:
-        recipe["features"] = str(features.path if isinstance(features, FeatureStore) else features)
+    recipe["features"] = str(features.path if isinstance(features, FeatureStore) else features)
     report = train_student(DistillRecipe.of(recipe), Path(output_dir), host, device, progress)
     return load_encoder(report.path / STUDENT, device=device)
 
@@ -77,7 +77,7 @@ def train_student(
     folder: Path,
     host: Host | None = None,
     device: torch.device | None = None,
-    progress: Progress = lambda *_: None,
+    progress: StageProgress = lambda *_: None,
 ) -> DistillReport:
     """Train a student by a recipe, or resume the run in this folder; the weights come out the same.
 
@@ -108,9 +108,9 @@ def train_student(
     split = split_phrases(cache, recipe)
     with ExitStack() as stack:
         stack.enter_context(process_group(place))
-        if is_main_process():
+        if rank() == 0:
             stack.enter_context(only_writer(folder, "this run"))
-        trainer = Trainer.prepare(recipe, folder, cache, split, device=place, host=host, progress=progress)
+        trainer = Trainer(recipe, folder, cache, split, device=place, host=host, progress=progress)
         trainer.train()
         return trainer.report()
 
@@ -139,39 +139,18 @@ class Part:
         return {**by_token, "scoring": len(self.tokens.mask), "consistency": len(self.rows)}
 
 
-@dataclass(frozen=True, eq=False)
 class Trainer:
-    """A run and what it keeps at hand.
+    """A run in a folder. Building one loads its checkpoint, where there is one, and writes nothing.
 
     Attributes:
-        recipe: what to do.
-        folder: of the run.
-        cache: features of the teacher.
-        split: phrases.
-        device: what computes.
-        host: for losses and figures; None without one.
-        progress: called with the stage and the share of it that is done, 0..1.
         start: the student before the first step, on the CPU, with its whole token table.
         state: between two steps.
         lengths: int64 [N], tokens of each phrase to train on.
-        identity: what must be as it was for the run to resume.
+        identity: what must be as it was for the run to resume; where its files are does not matter.
     """
 
-    recipe: DistillRecipe
-    folder: Path
-    cache: FeatureStore
-    split: PhraseSplit
-    device: torch.device
-    host: Host | None
-    progress: Progress
-    start: TextStudent
-    state: TrainingState
-    lengths: Rows
-    identity: dict[str, str]
-
-    @classmethod
-    def prepare(
-        cls,
+    def __init__(
+        self,
         recipe: DistillRecipe,
         folder: Path,
         cache: FeatureStore,
@@ -179,57 +158,45 @@ class Trainer:
         *,
         device: torch.device,
         host: Host | None = None,
-        progress: Progress = lambda *_: None,
-    ) -> "Trainer":
-        """Build the student and its optimizer, and load what was kept of the run; nothing is written.
-
-        Raises:
-            EncoderError: the student cannot start from what the recipe names.
-            TrainingError: what was kept is damaged, or of another recipe.
-        """
-        start = start_student(recipe, cache.width)
-        student = prune_table(start, split.train + split.validation).to(device)
-        steps = count_batches(len(split.train), recipe.batch_size) * recipe.epochs
-        state = TrainingState.begin(student, recipe, lambda step: lr_ratio(step, steps, recipe))
-        identity = {
-            **_settings(recipe),
+        progress: StageProgress = lambda *_: None,
+    ) -> None:
+        self.recipe, self.folder, self.cache, self.split = recipe, folder, cache, split
+        self.device, self.host, self.progress = device, host, progress
+        self.epoch_steps = count_batches(len(split.train), recipe.batch_size)
+        self.steps = self.epoch_steps * recipe.epochs
+        self.start = start_student(recipe, cache.width)
+        self.lengths = token_lengths(split.train, self.start.config.context_length)
+        student = prune_table(self.start, split.train + split.validation).to(device)
+        self.state = TrainingState.begin(student, recipe, lambda step: lr_ratio(step, self.steps, recipe))
+        settings = {name: str(value) for name, value in asdict(recipe).items() if name not in _LOCATIONS}
+        self.identity = settings | {
+            "version": "2",
             "teacher": cache.teacher.fingerprint,
             "training phrases": fingerprint(split.train),
             "validation phrases": fingerprint(split.validation),
             "excluded phrases": fingerprint(sorted(split.excluded)),
-            "weights before the first step": fingerprint_encoder(StudentEncoder(start, "")),
+            "weights before the first step": fingerprint_encoder(StudentEncoder(self.start, "")),
         }
         if (folder / CHECKPOINT).exists():
-            state.load(folder, identity)
+            self.state.load(folder, self.identity)
         if distributed.is_initialized():  # process 0 must not write a checkpoint before all have looked for one
             distributed.barrier()
-        lengths = token_lengths(split.train, start.config.context_length)
-        return cls(recipe, folder, cache, split, device, host, progress, start, state, lengths, identity)
-
-    @property
-    def epoch_steps(self) -> int:
-        """Steps of an epoch."""
-        return count_batches(len(self.split.train), self.recipe.batch_size)
-
-    @property
-    def steps(self) -> int:
-        """Steps of the whole recipe."""
-        return self.epoch_steps * self.recipe.epochs
 
     def train(self) -> None:
         """Train to the end, from wherever the run is."""
-        progress, patience = self.state.progress, self.recipe.patience
+        progress, recipe = self.state.progress, self.recipe
         self.begin()
         while True:
             if progress.step % self.epoch_steps == 0 and progress.validated < progress.step:
                 self.validate()
-            if progress.step >= self.steps or 0 < patience <= progress.without_improvement:
+            since = len(progress.rows) - 1 - progress.improved(recipe.min_delta)
+            if progress.step >= self.steps or 0 < recipe.patience <= since:
                 return
             self.train_epoch()
 
     def begin(self) -> None:
         """Keep a first checkpoint where there is none; a folder that holds something else is refused."""
-        if (self.folder / CHECKPOINT).exists() or not is_main_process():
+        if (self.folder / CHECKPOINT).exists() or rank():
             return
         if (self.folder / STUDENT).exists():
             raise TrainingError(
@@ -252,7 +219,7 @@ class Trainer:
                 self.save()
 
     def permute(self, texts: Sequence[str], epoch: int, number: int) -> list[str | None]:
-        """A permutation of each phrase that has one, unless it is a phrase that training must not read."""
+        """A permutation of each phrase that has one, unless training must not read it."""
         if not self.recipe.losses.consistency:
             return [None] * len(texts)
         generator = np.random.default_rng([self.recipe.seed, epoch, number, _PERMUTATIONS])
@@ -260,11 +227,7 @@ class Trainer:
         return [None if text is None or clean(text) in self.split.excluded else text for text in permuted]
 
     def take_step(self, texts: Sequence[str], permuted: Sequence[str | None]) -> dict[str, float]:
-        """One step of the optimizer; each loss, and their weighted sum as ``loss``.
-
-        Raises:
-            TrainingError: a loss or a gradient is not finite.
-        """
+        """One step of the optimizer; each loss, and their weighted sum as ``loss``."""
         state, scaler = self.state, self.state.scaler
         state.optimizer.zero_grad(set_to_none=True)
         losses = self.backward(self.assemble(texts, permuted))
@@ -282,19 +245,15 @@ class Trainer:
         return losses
 
     def assemble(self, texts: Sequence[str], permuted: Sequence[str | None]) -> list[Part]:
-        """Tokens and features of a batch, in parts that are computed one after another, or by other processes.
-
-        Raises:
-            CacheError: features are missing, damaged or not finite.
-        """
+        """Tokens and features of a batch, in parts that are computed one after another, or by other processes."""
         number = min(len(texts), self.recipe.accumulation_steps * world_size())
-        parts = []
+        config, parts = self.state.student.config, []
         for rows in np.array_split(np.arange(len(texts)), number):
             some = [texts[row] for row in rows]
             others = {place: other for place, row in enumerate(rows) if (other := permuted[row]) is not None}
-            tokens = self.tokens(list(others.values())) if others else None
+            tokens = prepare_rows(others.values(), config) if others else None
             places = np.array(list(others), dtype=np.int64)
-            parts.append(Part(self.tokens(some), self.cache.features(some), tokens, places))
+            parts.append(Part(prepare_rows(some, config), self.cache.features(some), tokens, places))
         return parts
 
     def backward(self, parts: Sequence[Part]) -> dict[str, float]:
@@ -328,10 +287,6 @@ class Trainer:
             distributed.all_reduce(values)
         named = dict(zip(sums, values.tolist(), strict=True))
         return {name: value for name, value in named.items() if name == "loss" or getattr(weights, name)}
-
-    def tokens(self, texts: list[str]) -> TokenBatch:
-        """Rows of the pruned token table for some texts."""
-        return prepare_rows(texts, self.state.student.config)
 
     def forward(self, tokens: TokenBatch) -> TextFeatures:
         """The student's features, float32 with a gradient."""
@@ -370,28 +325,31 @@ class Trainer:
         row: dict[str, float] = {"step": progress.step, "epoch": progress.step / self.epoch_steps}
         scores = [0.0]
         student = restore_table(cast("TextStudent", self.state.averaged.module), self.start)
-        if is_main_process():
+        if rank() == 0:
             texts = self.split.validation[: recipe.validation_phrases]
             figures = validate_student(StudentEncoder(student, str(self.folder)), self.cache, texts, recipe, self.host)
-            losses = {name: value / progress.since for name, value in progress.sums.items()}
+            since = progress.step - max(0, progress.validated)
+            losses = {name: value / since for name, value in progress.sums.items()}
             lr = float(self.state.schedule.get_last_lr()[0])
             row |= {"minutes": progress.seconds / 60, "lr": lr, **losses, **figures}
             scores = [-figures["val_loss"] if recipe.monitor == "loss" else figures[recipe.monitor]]
         if distributed.is_initialized():
             distributed.broadcast_object_list(scores, device=self.device)
-        is_best = progress.add_validation(row, scores[0], recipe.min_delta)
+        progress.rows.append(row)
+        progress.scores += scores
+        progress.sums = {}
         progress.seconds += time.monotonic() - began
-        if is_main_process():
+        if rank() == 0:
             with writing(self.folder):
-                if is_best:
+                if progress.best == len(progress.rows) - 1:
                     save_student(student, self.folder / STUDENT)
                 write_curve(progress.rows, self.folder)
                 write_events(row, self.folder)
             self.save()
 
     def save(self) -> None:
-        """Write the checkpoint, if this is the process that writes."""
-        if is_main_process():
+        """Write the checkpoint, if this is process 0."""
+        if rank() == 0:
             self.state.save(self.folder, self.identity)
 
     def report(self) -> DistillReport:
@@ -407,10 +365,10 @@ class Trainer:
             steps=(progress.step, self.steps),
             seconds=progress.seconds,
             rows=tuple(progress.rows),
-            best=progress.rows[progress.best_row],
-            last_improvement=progress.rows[progress.improved_row],
+            best=progress.rows[progress.best],
+            last_improvement=progress.rows[progress.improved(self.recipe.min_delta)],
         )
-        if is_main_process():
+        if rank() == 0:
             with writing(self.folder):
                 report.write()
         return report
@@ -427,11 +385,7 @@ def lr_ratio(step: int, steps: int, recipe: DistillRecipe) -> float:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the other processes that `torchrun` started; without it nothing happens.
-
-    Raises:
-        TrainingError: the others cannot be reached.
-    """
+    """Join the other processes that `torchrun` started; without it nothing happens."""
     if world_size() == 1:
         yield
         return
@@ -452,24 +406,6 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def rank() -> int:
-    """Number of this process, from 0."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def local_rank() -> int:
-    """Number of this process on its machine, from 0."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
-def is_main_process() -> bool:
-    """Whether this is process 0, which alone writes and prints."""
-    return rank() == 0
-
-
-def _settings(recipe: DistillRecipe) -> dict[str, str]:
-    """What a run depends on, by key: where its files are does not matter, only what is in them."""
-    values: dict[str, Any] = recipe.to_json()
-    losses = {f"losses.{name}": value for name, value in values.pop("losses").items()}
-    locations = {"features", "sources", "hold_out", "model"}
-    return {name: str(value) for name, value in (values | losses).items() if name not in locations}
+def rank(*, local: bool = False) -> int:
+    """Number of this process, from 0; or its number on its machine. Process 0 alone writes and prints."""
+    return int(os.environ.get("LOCAL_RANK" if local else "RANK", "0"))

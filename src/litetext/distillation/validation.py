@@ -13,7 +13,7 @@ from litetext.distillation.recipe import DistillRecipe
 from litetext.errors import TrainingError
 from litetext.features.protocol import TextEncoder, TextFeatures
 from litetext.features.store import FeatureStore
-from litetext.prompts.permutations import permute
+from litetext.prompts.words import permute
 
 BATCH = 256
 _CHUNK = 1024
@@ -25,10 +25,8 @@ class Host:
 
     Attributes:
         name: what the model card calls it.
-        projections: the layers of its decoder that read text, on the device of the training; None where no loss needs
-            them.
-        evaluate: figures of the host with a student in it, ``cgf1`` among them, always on the same pairs; None where
-            there are no images.
+        projections: the layers of its decoder that read text, on the device of the training.
+        evaluate: figures of the host with a student in it, ``cgf1`` among them, always on the same pairs.
     """
 
     name: str

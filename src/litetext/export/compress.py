@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,11 @@ from litetext.checkpoints.writer import save_student
 from litetext.encoders.student import StudentEncoder, TextStudent
 from litetext.errors import EncoderError, OptionError
 from litetext.export.bundle import Origin
-from litetext.export.quantize import KINDS, Kind, calibrate, quantize_student
+from litetext.export.quantize import KINDS, calibrate, quantize_student
 from litetext.export.table_compression import lower_rank, prune_table
 from litetext.features.compare import Fidelity, compare
 from litetext.features.fingerprint import fingerprint_encoder
-from litetext.prompts.corpus import bundled_corpus
-from litetext.prompts.corpus import Prompt, PromptCorpus
+from litetext.prompts.corpus import Prompt, PromptCorpus, bundled_corpus
 from litetext.prompts.readers import as_corpus
 from litetext.storage import to_json
 
@@ -32,25 +31,16 @@ CLOSE = {"mean": 0.999, "p1": 0.995}
 keeps all of cgF1 (docs/quantize.md), and it falls with the number of tokens that are compared."""
 
 Prompts = PromptCorpus | str | Path | Iterable[Prompt | Path | str] | None
-StageProgress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
 class Step:
-    """A student after a step, compared with the student before all steps.
+    """A student after a step, compared with the student before all steps."""
 
-    Attributes:
-        name: "input", or what was done.
-        parameters: that were learnt; scales of integers are not counted.
-        bytes: of the tensors.
-        fidelity: of its features to those of the input, both computed in float32; None for the input.
-        note: what else there is to say.
-    """
-
-    name: str
-    parameters: int
-    bytes: int
-    fidelity: Fidelity | None = None
+    name: str  # "input", or what was done
+    parameters: int  # without the scales of integers
+    bytes: int  # of the tensors
+    fidelity: Fidelity | None = None  # to the input, both computed in float32; None for the input
     note: str = ""
 
     def line(self) -> str:
@@ -64,19 +54,11 @@ class Step:
 
 @dataclass(frozen=True)
 class CompressionReport:
-    """What each step made smaller, and how close the features stay to those of the student before all steps.
+    """What each step made smaller, and how close the features stay to those of the student before all steps."""
 
-    Attributes:
-        source: what the student was called.
-        steps: the first is the input.
-        calibrated: phrases that the ranges of activations were chosen on.
-        held_out: whether the students were compared on other phrases than these.
-    """
-
-    source: str = ""
-    steps: tuple[Step, ...] = ()
-    calibrated: int = 0
-    held_out: bool = True
+    source: str = ""  # what that student was called
+    steps: tuple[Step, ...] = ()  # the first is the input
+    calibrated: int = 0  # phrases for the ranges of activations; where there are others, those are compared
 
     @property
     def fidelity(self) -> Fidelity:
@@ -97,25 +79,17 @@ class CompressionReport:
     def lines(self) -> list[str]:
         """For people."""
         counts = f"compared on {self.fidelity.tokens:,} tokens of {self.fidelity.phrases:,} phrases"
-        if self.calibrated:
-            others = "others" if self.held_out else "the same, there are too few"
-            counts += f"; calibrated on {self.calibrated:,} {others}"
-        return [*(step.line() for step in self.steps), counts]
+        calibrated = f"; calibrated on {self.calibrated:,} others" if self.calibrated else ""
+        return [*(step.line() for step in self.steps), counts + calibrated]
 
 
 @dataclass(frozen=True, eq=False)
 class Student(StudentEncoder):
-    """A student encoder with the methods that make it smaller; each returns another one, with a report.
+    """A student encoder with the methods that make it smaller; each returns another one, with a report."""
 
-    Attributes:
-        report: how it compares with the student that all steps began with; without a step for that one.
-        original: that student; None for itself.
-        corpus: the phrases of the last step, which the next one reads unless it is given others.
-    """
-
-    report: CompressionReport = CompressionReport()
-    original: StudentEncoder | None = None
-    corpus: PromptCorpus | None = None
+    report: CompressionReport = CompressionReport()  # against the student that all steps began with
+    original: StudentEncoder | None = None  # that student; None for itself
+    corpus: PromptCorpus | None = None  # of the last step; the next one reads it unless it is given another
 
     @classmethod
     def of(cls, encoder: Any) -> "Student":
@@ -167,7 +141,7 @@ class Student(StudentEncoder):
         from litetext.export.runtime import TextRuntime
 
         texts = draw_texts(_corpus(self, prompts).texts, 500)
-        export_student(self, Path(folder), texts, target=target, origin=self.origin())
+        export_student(self, Path(folder), texts, target=target)
         return TextRuntime.open(folder)
 
 
@@ -178,23 +152,21 @@ def compress(
     prune: bool = False,
     fold: bool = False,
     low_rank: float | None = None,
-    quantize: str | Kind | None = None,
+    quantize: str | None = None,
     check: int = CHECKED,
     calibrated: int = CALIBRATED,
-    progress: StageProgress | None = None,
+    progress: Callable[[str, float], None] | None = None,
 ) -> Student:
     """Make a student smaller, in the order of the options; after each step compare it with the student given.
 
     Args:
-        encoder: a student that is not quantized, in any number type; tensors keep it unless they are quantized.
-        prompts: phrases: those whose tokens a pruned table keeps, that weigh the tokens of a factorized one, that
-            ranges of activations are chosen on, and that students are compared on. None for those of the step before,
-            else the bundled corpus.
-        prune: keep only the rows of the token table that the phrases need; they keep their tokens, and so their
-            features bit for bit. Other words fall into smaller pieces.
+        encoder: a student that is not quantized; tensors keep their number type unless they are quantized.
+        prompts: phrases to prune for, to weigh tokens by, to calibrate with and to compare on. None for those of the
+            step before, else the bundled corpus.
+        prune: keep only the rows of the token table that the phrases need; their features stay the same bit for bit.
+            Other words fall into smaller pieces.
         fold: turn RepMixer blocks and their batch norms into two convolutions each, computed in float64.
-        low_rank: factorize the token table: a rank, or below 1 the share of its variance to keep. Of that rank no
-            other table has a smaller error, where each token counts as often as it occurs.
+        low_rank: factorize the token table: its rank, or below 1 the share of its variance to keep.
         quantize: one of `KINDS`; the student is folded first.
         check: the most phrases that the students are compared on.
         calibrated: the most phrases that ranges of activations are chosen on; others than these are compared.
@@ -205,38 +177,57 @@ def compress(
         OptionError: no phrases, no step, or an option makes no sense.
     """
     source = Student.of(encoder)
-    if source.module.config.quantized:
-        quantized = source.module.config.describe_quantized()
-        raise EncoderError(f"a quantized student ({quantized})", where=source.name, hint="compress the one before")
-    kind = _kind(quantize)
-    corpus = _corpus(source, prompts)
-    learn, texts = _split(corpus.texts, calibrated if kind is not None and kind.activations == "int8" else 0, check)
+    config = source.module.config
+    if config.quantized:
+        what = f"a quantized student ({config.describe_quantized()})"
+        raise EncoderError(what, where=source.name, hint="compress the one that it was made of")
+    if not prune and not fold and low_rank is None and quantize is None:
+        raise OptionError("nothing to do", hint="prune, fold, low_rank or quantize")
+    if quantize is not None and quantize not in KINDS:
+        raise OptionError(f"no way to quantize is called '{quantize}'", hint=f"give {', '.join(KINDS)}")
 
     def tell(stage: str) -> Callable[[float], None]:
         return lambda share: None if progress is None else progress(stage, share)
 
-    steps: list[tuple[str, Callable[[TextStudent], tuple[TextStudent, str]]]] = []
-    if prune:
-        steps.append(("prune", lambda module: prune_table(module, corpus.texts)))
-    if fold:
-        steps.append(("fold", lambda module: (_folded(module), "")))
-    if low_rank is not None:
-        steps.append((f"low rank {low_rank:g}", lambda module: lower_rank(module, corpus, low_rank)))
-    if kind is not None:
-        name = quantize if isinstance(quantize, str) else "quantize"
-        steps.append((name, lambda module: (_quantized(module, kind, learn, tell("calibrating")), "")))
-    if not steps:
-        raise OptionError("nothing to do", hint="prune, fold, low_rank or quantize")
+    corpus = _corpus(source, prompts)
+    calibrates = quantize is not None and KINDS[quantize].activations == "int8"
+    learn, texts = _split(corpus.texts, calibrated if calibrates else 0, check)
     original, module = source.original or encoder, source.module
     reference = _exact(original.module, original.name)
-    rows = list(source.report.steps) or [_step("input", module)]
-    for name, step in steps:
-        module, note = step(module)
-        _check_finite(module, source.name)
-        fidelity = compare(reference, _exact(module, f"{source.name}, {name}"), texts, tell(f"after {name}"))
-        rows.append(_step(name, module, fidelity, note))
-    report = CompressionReport(original.name, tuple(rows), len(learn), not set(learn) & set(texts))
+    steps = list(source.report.steps) or [_step("input", module)]
+    for name, smaller, note in _smaller(module, corpus, learn, prune, fold, low_rank, quantize, tell("calibrating")):
+        _check_finite(smaller, source.name)
+        fidelity = compare(reference, _exact(smaller, f"{source.name}, {name}"), texts, tell(f"after {name}"))
+        steps.append(_step(name, smaller, fidelity, note))
+        module = smaller
+    report = CompressionReport(original.name, tuple(steps), len(learn))
     return Student(module, source.name, report, original, corpus)
+
+
+def _smaller(  # noqa: PLR0917 - as `compress` has them
+    module: TextStudent,
+    corpus: PromptCorpus,
+    learn: Sequence[str],
+    prune: bool,
+    fold: bool,
+    low_rank: float | None,
+    quantize: str | None,
+    progress: Callable[[float], None],
+) -> Iterator[tuple[str, TextStudent, str]]:
+    """The name of each step, the student after it, and a note."""
+    if prune:
+        module, note = prune_table(module, corpus.texts)
+        yield "prune", module, note
+    if fold:
+        module = _folded(module)
+        yield "fold", module, ""
+    if low_rank is not None:
+        module, note = lower_rank(module, corpus, low_rank)
+        yield f"low rank {low_rank:g}", module, note
+    if quantize is not None:
+        module, kind = _folded(module), KINDS[quantize]
+        ranges = calibrate(copy.deepcopy(module).float(), learn, progress) if kind.activations == "int8" else {}
+        yield quantize, quantize_student(module, kind, ranges), ""
 
 
 def _step(name: str, student: TextStudent, fidelity: Fidelity | None = None, note: str = "") -> Step:
@@ -275,24 +266,8 @@ def _split(texts: Sequence[str], learn: int, check: int) -> tuple[list[str], lis
     return drawn[:count], drawn[count:][:check] or drawn[:count]
 
 
-def _kind(quantize: str | Kind | None) -> Kind | None:
-    if not isinstance(quantize, str):
-        return quantize
-    if quantize not in KINDS:
-        raise OptionError(f"no way to quantize is called '{quantize}'", hint=f"give {', '.join(KINDS)}")
-    return KINDS[quantize]
-
-
 def _folded(student: TextStudent) -> TextStudent:
     return student if student.config.folded else student.fold()
-
-
-def _quantized(
-    student: TextStudent, kind: Kind, learn: Sequence[str], progress: Callable[[float], None]
-) -> TextStudent:
-    folded = _folded(student)
-    ranges = calibrate(copy.deepcopy(folded).float(), learn, progress) if kind.activations == "int8" else {}
-    return quantize_student(folded, kind, ranges)
 
 
 def _exact(student: TextStudent, name: str) -> StudentEncoder:

@@ -1,9 +1,11 @@
-"""The demonstration: audit, a student taught live, segmentation and scores with teacher and student, and one page."""
+"""The demo: audit, a student distilled live, segmentation and scores with teacher and student, and one page."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from litetext.auditing.figures import draw_figures
@@ -12,20 +14,25 @@ from litetext.auditing.run import AuditReport, audit
 from litetext.checkpoints.hub import SHIPPED
 from litetext.checkpoints.inspection import measure_encoder
 from litetext.checkpoints.load import load_encoder
-from litetext.distillation.training_report import STUDENT, DistillReport
+from litetext.distillation.losses import LossWeights
+from litetext.distillation.recipe import DistillRecipe
+from litetext.distillation.train import train_student
+from litetext.distillation.training_report import CARD, PICTURE, STUDENT, DistillReport
+from litetext.distillation.validation import Host
+from litetext.evaluation.cgf1 import match
+from litetext.features.embed import embed
 from litetext.micro.evaluation import MicroScores, evaluate_pairs, overlaps
-from litetext.micro.live_distillation import Lesson, teach
-from litetext.micro.phrases import Pair, make_pairs
+from litetext.micro.phrases import Pair, make_pairs, sample_phrases
 from litetext.micro.scenes import SceneOptions
 from litetext.pages import page_environment
-from litetext.prompts.bundled import bundled_corpus
-from litetext.sam3.masks import Masks, draw_all
+from litetext.prompts.corpus import Prompt, PromptCorpus, bundled_corpus
+from litetext.sam3.masks import draw_all
 from litetext.sam3.segmenter import Segmenter
+from litetext.sam3.text_projections import TextProjections
 from litetext.storage import atomic_file, to_json, write_text
 
-PAGE = "index.html"
-_FIGURES = 2  # of the audit, on the page itself
-_GOOD = 0.5  # IoU from which a mask counts as found
+FIGURES = 2  # of the audit, on the page itself
+FOUND = 0.5  # IoU from which a mask counts as found
 
 Progress = Callable[[str, float], None]
 
@@ -40,7 +47,10 @@ class DemoOptions:
         size: pixels a side of these; the model reads what its processor makes of them.
         pairs: (picture, phrase) pairs that are scored, at the model's own size.
         seed: of the pictures and pairs, all of the test split.
-        lesson: how the student is taught.
+        preset: size of the student.
+        phrases: of the micro world, that it learns from.
+        out_of_domain: of these, how many name nothing of it.
+        epochs: passes over the phrases.
     """
 
     model: str = "micro"
@@ -48,56 +58,38 @@ class DemoOptions:
     size: int = 320
     pairs: int = 300
     seed: int = 2
-    lesson: Lesson = field(default_factory=Lesson)
+    preset: str = "micro-s"
+    phrases: int = 10_000
+    out_of_domain: int = 600
+    epochs: int = 16
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Answer:
-    """What was asked of a picture and what came of it.
-
-    Attributes:
-        phrase: the words.
-        there: instances that the phrase names.
-        found: masks that came out.
-        right: those of them that lie on an instance of their own, IoU 0.5 or more.
-    """
+    """Of a phrase, how many instances it names, how many masks came out, and how many of them are right."""
 
     phrase: str
-    there: int
-    found: int
+    instances: int
+    masks: int
     right: int
 
     @property
     def verdict(self) -> str:
         """In words."""
-        if not self.there:
-            return "absent, and nothing found" if not self.found else f"absent, but {self.found} found"
-        wrong = self.found - self.right
-        return f"{self.right} of {self.there} found" + (f", {wrong} wrong" if wrong else "")
+        if not self.instances:
+            return "absent, and nothing found" if not self.masks else f"absent, but {self.masks} found"
+        wrong = self.masks - self.right
+        return f"{self.right} of {self.instances} found" + (f", {wrong} wrong" if wrong else "")
 
     @property
     def is_perfect(self) -> bool:
-        """Whether nothing is missing and nothing too much."""
-        return self.there == self.found == self.right
-
-
-@dataclass(frozen=True, eq=False)
-class Shot:
-    """A picture on the page with what one text encoder led to: its file and the answers to its phrases."""
-
-    file: str
-    answers: tuple[Answer, ...]
+        """Whether nothing is missing and nothing is wrong."""
+        return self.instances == self.masks == self.right
 
 
 @dataclass(frozen=True, eq=False)
 class Contestant:
-    """A text encoder, and the scores of the embedded model with it.
-
-    Attributes:
-        name: for people.
-        parameters: of the text encoder, token table included.
-        scores: on the pairs.
-    """
+    """A text encoder, its number of parameters, token table included, and the model's scores with it."""
 
     name: str
     parameters: int
@@ -111,20 +103,20 @@ class Contestant:
 
 @dataclass(frozen=True, eq=False)
 class DemoReport:
-    """What a demonstration left.
+    """What a demo found.
 
     Attributes:
         page: to open in a browser.
-        contestants: the model's own text encoder, the student taught live, and the one of the package, if it fits.
-        shots: the pictures on the page, each with the teacher and with the student that was taught.
-        taught: how the student came to be.
+        contestants: the model's own text encoder, the student distilled live, and the one of the package, if it fits.
+        shots: for each picture on the page, with the teacher and with the student: its file and the answers.
+        distilled: how the student was trained.
         audit: of the bundled corpus.
     """
 
     page: Path
     contestants: tuple[Contestant, ...]
-    shots: tuple[tuple[Shot, Shot], ...]
-    taught: DistillReport
+    shots: tuple[tuple[tuple[str, list[Answer]], ...], ...]
+    distilled: DistillReport
     audit: AuditReport
 
     @property
@@ -134,27 +126,22 @@ class DemoReport:
 
     def to_json(self) -> dict[str, Any]:
         """The scores, and where the page is."""
-        teacher = self.contestants[0]
+        teacher, *others = self.contestants
         students = [
             {"name": one.name, "parameters": one.parameters, "cgf1": one.scores.overall.cgf1, "kept": one.kept(teacher)}
-            for one in self.contestants[1:]
+            for one in others
         ]
-        return {
-            "page": str(self.page),
-            "pictures": len(self.shots),
-            **self.scores.to_json(),
-            "parameters": teacher.parameters,
-            "students": students,
-        }
+        own = {"page": str(self.page), "pictures": len(self.shots), "parameters": teacher.parameters}
+        return own | self.scores.to_json() | {"students": students}
 
 
 def run_demo(folder: Path, options: DemoOptions, progress: Progress) -> DemoReport:
-    """Audit the bundled prompts, teach a student, segment pictures that nobody saw, score, and write a page.
+    """Audit the bundled prompts, distill a student, segment pictures of the test split, score, and write a page.
 
     Args:
         folder: gets ``index.html``, ``pictures/``, ``student/``, ``audit/`` and ``scores.json``.
         options: how much is shown.
-        progress: told of each stage.
+        progress: called with a stage and the share of it that is done.
 
     Raises:
         EncoderError: the model cannot be loaded.
@@ -164,24 +151,54 @@ def run_demo(folder: Path, options: DemoOptions, progress: Progress) -> DemoRepo
     audited = write_report(report, folder / "audit")
     progress("auditing", 1.0)
     teacher = Segmenter.from_pretrained(options.model)
-    taught = teach(folder / "student", teacher, options.lesson, progress)
-    student = teacher.with_encoder(load_encoder(folder / "student" / STUDENT))
+    file = folder / "student" / STUDENT
+    distilled = _distill(file.parent, teacher, options, progress)
+    student = teacher.with_encoder(load_encoder(file))
     shots = tuple(_shots((teacher, student), folder, options, progress))
     world = SceneOptions(size=teacher.processor.size["height"], split="test")
     pairs = list(make_pairs(options.seed + 1, options.pairs, world))
     contestants = [
         _judge("its own text encoder", options.model, teacher, pairs, progress),
-        _judge("student, taught just now", str(folder / "student" / STUDENT), student, pairs, progress),
+        _judge("student, distilled just now", str(file), student, pairs, progress),
     ]
     if options.model in SHIPPED:
         name = f"{options.model}-student"
-        contestants.append(
-            _judge("student of the package", name, teacher.with_encoder(load_encoder(name)), pairs, progress)
+        shipped = teacher.with_encoder(load_encoder(name))
+        contestants.append(_judge("student of the package", name, shipped, pairs, progress))
+    demo = DemoReport(folder / "index.html", tuple(contestants), shots, distilled, report)
+    write_text(folder / "scores.json", to_json(demo.to_json()))
+    template = page_environment("litetext.micro").get_template("demo.html")
+    figures = list(islice(draw_figures(report), FIGURES))
+    audit_page = audited.relative_to(folder).as_posix()
+    write_text(demo.page, template.render(demo=demo, audited=audit_page, figures=figures))
+    return demo
+
+
+def _distill(folder: Path, host: Segmenter, options: DemoOptions, progress: Progress) -> DistillReport:
+    """Embed phrases with a host's own text encoder, and distill a student that the host can read."""
+    texts = sample_phrases(0, options.phrases, options.out_of_domain)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as name:
+        cache, run = Path(name, "features"), Path(name, "run")
+        embed(PromptCorpus.build(map(Prompt, texts)), host.encoder, cache, progress=progress)
+        recipe = DistillRecipe(
+            features=str(cache),
+            preset=options.preset,
+            model="micro",
+            losses=LossWeights(consistency=0.0, keys=1.0, values=1.0, scoring=1.0),  # consistency takes too long here
+            epochs=options.epochs,
+            batch_size=128,
+            lr=6e-3,
+            weight_decay=0.0,
+            ema_decay=0.98,
+            validation_phrases=400,
+            monitor="loss",
+            patience=0,
         )
-    made = DemoReport(folder / PAGE, tuple(contestants), shots, taught, report)
-    write_text(folder / "scores.json", to_json(made.to_json()))
-    write_text(made.page, _render(made, audited.relative_to(folder)))
-    return made
+        report = train_student(recipe, run, Host("micro", TextProjections(host.detector)), progress=progress)
+        for file in (STUDENT, PICTURE, CARD):
+            copyfile(run / file, folder / file)
+    return report
 
 
 def _judge(name: str, spec: str, segmenter: Segmenter, pairs: Sequence[Pair], progress: Progress) -> Contestant:
@@ -191,47 +208,33 @@ def _judge(name: str, spec: str, segmenter: Segmenter, pairs: Sequence[Pair], pr
 
 
 def _shots(
-    segmenters: tuple[Segmenter, Segmenter], folder: Path, options: DemoOptions, progress: Progress
-) -> Iterator[tuple[Shot, Shot]]:
-    """Segment and draw each picture, with the one and with the other."""
+    segmenters: Sequence[Segmenter], folder: Path, options: DemoOptions, progress: Progress
+) -> Iterator[tuple[tuple[str, list[Answer]], ...]]:
+    """Segment and draw each picture with each segmenter: two phrases that are there, a hard one, an absent one."""
     pairs = make_pairs(options.seed, 6 * options.pictures, SceneOptions(size=options.size, split="test"))
     for number, group in groupby(pairs, key=lambda pair: pair.picture):
-        some = _choose(list(group))
+        every = list(group)
+        chosen = [
+            pair
+            for kind, count in (("present", 2), ("hard", 1), ("absent", 1))
+            for pair in [pair for pair in every if pair.phrase.kind == kind][:count]
+        ]
         names = f"pictures/{number:02d}.png", f"pictures/{number:02d}-student.png"
-        first, second = (
-            _shoot(segmenter, some, folder, name) for segmenter, name in zip(segmenters, names, strict=True)
+        yield tuple(
+            (name, _segment(segmenter, chosen, folder / name))
+            for segmenter, name in zip(segmenters, names, strict=True)
         )
-        yield first, second
         progress("segmenting", (number + 1) / options.pictures)
 
 
-def _shoot(segmenter: Segmenter, pairs: Sequence[Pair], folder: Path, name: str) -> Shot:
-    """Ask about one picture, and draw what is found."""
+def _segment(segmenter: Segmenter, pairs: Sequence[Pair], path: Path) -> list[Answer]:
+    """Segment one picture, and draw its masks."""
     pixels = pairs[0].scene.pixels
     found = segmenter(pixels, [pair.phrase.text for pair in pairs])
-    with atomic_file(folder / name) as file:
+    with atomic_file(path) as file:
         draw_all(pixels, found).save(file, "PNG")
-    return Shot(name, tuple(_answer(pair, masks) for pair, masks in zip(pairs, found, strict=True)))
-
-
-def _choose(pairs: Sequence[Pair]) -> list[Pair]:
-    """Of the phrases of a picture: two that are there, one nearly so, one that is not."""
-    wanted = {"present": 2, "hard": 1, "absent": 1}
-    return [pair for kind, count in wanted.items() for pair in _of_kind(pairs, kind)[:count]]
-
-
-def _of_kind(pairs: Sequence[Pair], kind: str) -> list[Pair]:
-    return [pair for pair in pairs if pair.phrase.kind == kind]
-
-
-def _answer(pair: Pair, masks: Masks) -> Answer:
-    from litetext.evaluation.cgf1 import match
-
-    matched = match(overlaps(masks.masks, pair))
-    return Answer(pair.phrase.text, len(pair.phrase.indices), len(masks), int((matched >= _GOOD).sum()))
-
-
-def _render(report: DemoReport, audited: Path) -> str:
-    template = page_environment("litetext.micro").get_template("demo.html")
-    figures = list(islice(draw_figures(report.audit), _FIGURES))
-    return template.render(demo=report, audited=audited.as_posix(), figures=figures)
+    right = [int((match(overlaps(masks.masks, pair)) >= FOUND).sum()) for masks, pair in zip(found, pairs, strict=True)]
+    return [
+        Answer(pair.phrase.text, len(pair.phrase.indices), len(masks), count)
+        for pair, masks, count in zip(pairs, found, right, strict=True)
+    ]

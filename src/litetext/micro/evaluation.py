@@ -12,8 +12,8 @@ from litetext.evaluation.cgf1 import CgF1, PairCounts, Tally, count_pair, score
 from litetext.evaluation.labeled_pairs import LabeledPair
 from litetext.micro.phrases import Pair, out_of_domain
 from litetext.micro.scenes import OUT_OF_DOMAIN_STREAM, SceneOptions, generator, make_scene
-from litetext.prompts.permutations import permute
-from litetext.sam3.masks import encode_masks
+from litetext.prompts.words import permute
+from litetext.sam3.masks import encode_masks, mask_ious
 from litetext.sam3.segmenter import Segmenter
 
 OUT_OF_DOMAIN = 200  # phrases
@@ -83,9 +83,7 @@ def refused_share(segmenter: Segmenter, count: int, seed: int, size: int) -> flo
     texts = rng.permutation(np.array(out_of_domain("test"), dtype=object))[:count]
     options = SceneOptions(size=size, split="test")
     pictures = (make_scene(int(rng.integers(2**62)), options).pixels for _ in texts)
-    return float(
-        np.mean([not len(segmenter(pixels, [text])[0]) for pixels, text in zip(pictures, texts, strict=True)])
-    )
+    return float(np.mean([not len(segmenter(pixels, [text])[0]) for pixels, text in zip(pictures, texts, strict=True)]))
 
 
 def summarize(pairs: Sequence[Pair], counts: Sequence[PairCounts]) -> MicroScores:
@@ -104,13 +102,7 @@ def summarize(pairs: Sequence[Pair], counts: Sequence[PairCounts]) -> MicroScore
 
 def overlaps(masks: npt.NDArray[np.bool_], pair: Pair) -> npt.NDArray[np.float64]:
     """IoU of predicted masks, bool [P, H, W], and the instances that the phrase names: [P, G]."""
-    pixels = pair.scene.pixels[..., 0].size
-    right = _true_masks(pair).reshape(-1, pixels).astype(np.float32)
-    left = masks.reshape(len(masks), pixels).astype(np.float32)
-    inner = (left @ right.T).astype(np.float64)
-    union = left.sum(1, dtype=np.float64)[:, None] + right.sum(1, dtype=np.float64)[None] - inner
-    shares: npt.NDArray[np.float64] = np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)
-    return shares
+    return mask_ious(encode_masks(masks), encode_masks(_true_masks(pair)))
 
 
 def _true_masks(pair: Pair) -> npt.NDArray[np.bool_]:
@@ -121,13 +113,7 @@ def _true_masks(pair: Pair) -> npt.NDArray[np.bool_]:
 
 @dataclass(frozen=True, eq=False)
 class OrderScores:
-    """The same pairs with the words as they were, and in another order.
-
-    Attributes:
-        pairs: how many; those whose phrase may have another order (see `permute`).
-        normal: as they were.
-        shuffled: in another order.
-    """
+    """Scores of the pairs whose phrase may have another order (see `permute`): as they are, and in another order."""
 
     pairs: int
     normal: CgF1
@@ -140,12 +126,8 @@ class OrderScores:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {
-            "pairs": self.pairs,
-            "normal": self.normal.to_json(),
-            "shuffled": self.shuffled.to_json(),
-            "cgf1_lost": self.lost,
-        }
+        both = {"normal": self.normal.to_json(), "shuffled": self.shuffled.to_json()}
+        return {"pairs": self.pairs, **both, "cgf1_lost": self.lost}
 
 
 def shuffle_words(pairs: Sequence[Pair], seed: int) -> dict[int, Pair]:
@@ -166,10 +148,10 @@ def compare_orders(
 
     Args:
         segmenter: what is evaluated.
-        pairs: that were asked.
-        scores: what came of them.
+        pairs: that were asked, and their ``scores``.
+        scores: as `evaluate_pairs` gave them.
         seed: of the orders.
-        progress: told of each picture.
+        progress: called after each picture.
     """
     shuffled = shuffle_words(pairs, seed)
     if not shuffled:

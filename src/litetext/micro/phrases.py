@@ -25,7 +25,7 @@ from litetext.micro.concepts import (
 )
 from litetext.micro.glyphs import COLOURS
 from litetext.micro.scenes import CORPUS_STREAM, Instance, Scene, SceneOptions, Split, generator, make_scene
-from litetext.prompts.bundled import bundled_corpus
+from litetext.prompts.corpus import bundled_corpus
 
 _T = TypeVar("_T")
 Kind = Literal["present", "absent", "hard"]

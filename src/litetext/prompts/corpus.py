@@ -4,17 +4,16 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from importlib.resources import files
 
 import numpy as np
 import numpy.typing as npt
 
 from litetext.errors import OptionError, PromptError
 from litetext.storage import fingerprint
-from litetext.tokenizer.clean import clean, is_plain
+from litetext.tokenizer.clean import check_iterable, clean, is_plain
 
-_MOST = 10**15  # occurrences: times the tokens of a prompt, they fit 64 bits
-_Value = TypeVar("_Value")
+_MAX_OCCURRENCES = 10**15  # times the tokens of a prompt, they fit 64 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class PromptCorpus:
     [`clean`][litetext.tokenizer.clean.clean]). Rows keep the order in which they were first met.
 
     Attributes:
-        texts: the distinct phrases, N of them.
+        texts: the distinct phrases, N of them, cleaned.
         counts: int64 [S, N], occurrences of each phrase in each source.
         sources: names of the S sources.
         read_as: how the reader read a source, by its name, where it was read from a file.
@@ -67,22 +66,24 @@ class PromptCorpus:
             OptionError: something is neither a prompt nor a string, or its count is below 1.
             PromptError: there is no prompt at all, or more occurrences than can be counted.
         """
-        keys: dict[str, int] = {}
+        rows: dict[str, int] = {}  # by cleaned text
         texts: list[str] = []
         tables: dict[str, dict[int, int]] = {}
-        for prompt in map(_as_prompt, checked_iterable(prompts)):
-            key = clean(prompt.text)
-            row = keys.get(key)
+        for prompt in map(_checked, check_iterable(prompts)):
+            cleaned = clean(prompt.text)
+            row = rows.get(cleaned)
             if row is None:
-                row = keys[key] = len(texts)
-                texts.append(_representative(key, prompt.text))
+                row = rows[cleaned] = len(texts)
+                # Nested HTML entities change when they are cleaned again, as each encoder does: then the original.
+                final = is_plain(cleaned) or clean(cleaned) == cleaned
+                texts.append(cleaned if final else prompt.text)
             table = tables.setdefault(prompt.source, {})
             table[row] = table.get(row, 0) + prompt.count
         if not texts:
             raise PromptError("no prompts", hint="give a file with at least one phrase")
         total = sum(sum(table.values()) for table in tables.values())
-        if total > _MOST:
-            raise PromptError(f"{total} occurrences, more than {_MOST}", hint="give smaller counts")
+        if total > _MAX_OCCURRENCES:
+            raise PromptError(f"{total} occurrences, more than {_MAX_OCCURRENCES}", hint="give smaller counts")
         counts = np.zeros((len(tables), len(texts)), dtype=np.int64)
         for source, table in enumerate(tables.values()):
             counts[source, list(table)] = list(table.values())
@@ -119,15 +120,11 @@ class PromptCorpus:
         """The corpus of some rows (indices, ascending); sources without any of them go."""
         counts = self.counts[:, rows]
         kept = np.flatnonzero(counts.any(axis=1))
-        return PromptCorpus(
-            tuple(self.texts[row] for row in rows),
-            counts[kept],
-            tuple(self.sources[index] for index in kept),
-            self.read_as,
-        )
+        texts, sources = tuple(self.texts[row] for row in rows), tuple(self.sources[index] for index in kept)
+        return PromptCorpus(texts, counts[kept], sources, self.read_as)
 
     def split(self, shares: Mapping[str, float], seed: int = 0) -> dict[str, "PromptCorpus"]:
-        """Part the corpus by phrase: every phrase, with all its occurrences, falls into one part.
+        """Split the corpus by phrase: every phrase, with all its occurrences, falls into one part.
 
         The part depends on the phrase and the seed alone, so that a phrase stays in its part when the corpus grows.
 
@@ -152,46 +149,30 @@ class PromptCorpus:
         return {name: self.select(np.flatnonzero(part == index)) for index, name in enumerate(shares)}
 
 
-def _representative(cleaned: str, original: str) -> str:
-    """The cleaned text, unless cleaning it again would change it (nested HTML entities): then the original."""
-    return cleaned if is_plain(cleaned) or clean(cleaned) == cleaned else original
+def bundled_corpus() -> PromptCorpus:
+    """Names of LVIS, COCO, Objects365, Open Images and ODinW classes and English emoji names and keywords.
 
-
-def checked_texts(texts: Iterable[str]) -> list[str]:
-    """The texts as a list, for a function of this package's interface that takes several.
-
-    Raises:
-        OptionError: one string instead of several, something that is no string, or half a character (a lone
-            surrogate), which has no tokens.
+    Made by `scripts/make_corpus.py`; licences are in NOTICE. Sources are named ``bundled/coco`` and so on.
     """
-    return [_checked_text(text) for text in checked_iterable(texts)]
+    data = files("litetext.prompts").joinpath("data")
+    names = sorted(entry.name for entry in data.iterdir() if entry.name.endswith(".txt"))
+    return PromptCorpus.build(
+        Prompt(line, 1, f"bundled/{name.removesuffix('.txt')}")
+        for name in names
+        for line in data.joinpath(name).read_text(encoding="utf-8").splitlines()
+    )
 
 
-def checked_iterable(values: Iterable[_Value]) -> Iterable[_Value]:
-    """The values, unless they are one string (whose characters would be taken for texts) or no collection at all.
-
-    Raises:
-        OptionError: they are.
-    """
-    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        raise OptionError(f"a {type(values).__name__} where several texts are to be", hint="give a list of strings")
-    return values
-
-
-def _as_prompt(value: Prompt | str) -> Prompt:
+def _checked(value: Prompt | str) -> Prompt:
     prompt = value if isinstance(value, Prompt) else Prompt(value)
-    _checked_text(prompt.text)
+    if not isinstance(prompt.text, str):
+        raise OptionError(f"a {type(prompt.text).__name__} where a text is to be", hint="give strings")
     if not isinstance(prompt.count, int | np.integer) or prompt.count < 1:
         raise OptionError(f"the count {prompt.count!r} of a prompt", hint="give whole numbers from 1 on")
-    return prompt
-
-
-def _checked_text(text: str) -> str:
-    if not isinstance(text, str):
-        raise OptionError(f"a {type(text).__name__} where a text is to be", hint="give strings")
-    if not text.isascii():
+    if not prompt.text.isascii():
         try:
-            text.encode("utf-8")
+            prompt.text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise OptionError(f"half a character (a lone surrogate) in '{text[:60]}'", hint="fix that text") from error
-    return text
+            what = f"half a character (a lone surrogate) in '{prompt.text[:60]}'"
+            raise OptionError(what, hint="fix that text") from error
+    return prompt

@@ -6,7 +6,9 @@ one object at a time, so that masks and boxes cost time but no memory.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
 from typing import Any
@@ -14,11 +16,29 @@ from typing import Any
 import ijson
 
 from litetext.errors import PromptError
-from litetext.prompts.fields import MAX_PHRASES, NESTED, Place, TextField, check_chosen, shown
-from litetext.prompts.mappings import Mapping
-from litetext.prompts.names import TEXT_NAMES, plain_name
+from litetext.prompts.fields import (
+    MAX_PHRASES,
+    NESTED,
+    STRONG_NAMES,
+    TEXT_NAMES,
+    Place,
+    TextField,
+    category_name,
+    check_chosen,
+    checked_count,
+    is_index,
+    plain_name,
+    shown,
+    wrong_column,
+)
 from litetext.prompts.opening import Opened, ReadOptions, half_character, not_utf8, text_lines
 
+# Which list of a mapping is meant: the first of these that has text, then COCO's categories, then all other lists.
+_LISTS = (
+    *("images", "video_np_pairs", "prompts", "texts", "phrases", "captions", "sentences", "expressions", "queries"),
+    *("noun_phrases", "refs"),
+)
+_MAX_LISTS = 100_000  # ImageNet-21k has 21,841 classes
 _PASSED_OVER = ("info", "licenses", "videos")
 _PIECE = 2**16
 _MAX_VALUE = 64 * 2**20  # bytes of a string or number: pictures in base64 have some
@@ -28,6 +48,8 @@ _ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(?P<half>u[dD][89a
 _ESCAPE_LENGTH = 12  # bytes of a pair
 
 Events = Iterator[tuple[str, Any]]
+Part = tuple[list[str], Mapping[str, int]]
+"""Notes on how a part of a document was read, and its phrases with their counts."""
 
 
 def read_jsonl(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
@@ -73,8 +95,8 @@ def read_json(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]
         check_chosen([fields], opened.where)
         opened.notes.extend(fields.guesses())
     elif event == "start_map":
-        mapping = Mapping(options, place)
-        _fill(mapping, events)
+        mapping = _Mapping(options, place)
+        mapping.fill(events)
     else:
         hint = "write a list of strings"
         raise PromptError(f"{shown(value)} is no list or mapping of prompts", where=opened.where, hint=hint)
@@ -175,17 +197,156 @@ def _object(events: Events, options: ReadOptions, depth: int) -> dict[str, Any]:
     return found
 
 
-def _fill(mapping: Mapping, events: Events) -> None:
-    place = mapping.place
-    for event, key in events:
-        if event == "end_map":
-            break
-        event, value = next(events)  # noqa: PLW2901 - a key's value follows it
-        if event == "start_array" and key not in _PASSED_OVER:
-            for place.item, item in enumerate(_items(events, mapping.options), 1):
-                mapping.add(key, item)
-            place.item = 0
-        else:
-            if key in mapping.scalars:
-                raise PromptError(f"the key {shown(key)} stands twice", where=str(place), hint="leave one")
-            mapping.scalars[key] = _scalar(event, value, events)
+@dataclass(slots=True)
+class _Listing:
+    """The phrases of one list in a mapping with their counts, and the first thing in it that is no phrase."""
+
+    fields: TextField
+    counts: Counter[str] = field(default_factory=Counter)
+    error: PromptError | None = None
+
+    def add(self, item: Any) -> None:
+        if self.error is None:
+            try:
+                for text, count in self.fields.phrases(item):
+                    self.counts[text] += count
+            except PromptError as error:  # only matters if this list turns out to be the one
+                self.error = error
+
+
+class _Mapping:
+    """A JSON object at the top of a document, counted while it is read; which part of it is meant shows at the end."""
+
+    def __init__(self, options: ReadOptions, place: Place) -> None:
+        self.options = options
+        self.place = place
+        self.lists: dict[str, _Listing] = {}
+        self.scalars: dict[str, Any] = {}
+        self.names: dict[Any, str] = {}  # of categories, by id
+        self.annotated: Counter[Any] = Counter()  # annotations by category id
+        self.guesses = options.column is None and options.count_column is None
+
+    def fill(self, events: Events) -> None:
+        """Read the object to its end."""
+        for event, key in events:
+            if event == "end_map":
+                break
+            event, value = next(events)  # noqa: PLW2901 - a key's value follows it
+            if event == "start_array" and key not in _PASSED_OVER:
+                for number, item in enumerate(_items(events, self.options), 1):
+                    self.place.item = number
+                    self._add(key, item)
+                self.place.item = 0
+            else:
+                if key in self.scalars:
+                    raise PromptError(f"the key {shown(key)} stands twice", where=str(self.place), hint="leave one")
+                self.scalars[key] = _scalar(event, value, events)
+
+    def _add(self, key: str, item: Any) -> None:
+        """Count an item of the list ``key``."""
+        if isinstance(item, dict):
+            if self.guesses and self._add_category(key, item):
+                return
+        elif key == "images":  # names of files
+            return
+        if key not in self.lists:
+            if len(self.lists) == _MAX_LISTS:
+                raise PromptError(f"more than {_MAX_LISTS} lists", where=str(self.place), hint="write one list")
+            names = STRONG_NAMES if key in ("images", "annotations") else TEXT_NAMES
+            options = replace(self.options, column=None) if key == self.options.column else self.options
+            self.lists[key] = _Listing(TextField(names, options, self.place))
+        self.lists[key].add(item)
+
+    def _add_category(self, key: str, item: Mapping[str, Any]) -> bool:
+        """Count an item that names a category or refers to one by its id; False: it does neither."""
+        if key == "annotations" and item.get("category_id") is not None:
+            self.annotated[item["category_id"]] += 1
+            return True
+        if key != "categories" or "id" not in item or not isinstance(item.get("name"), str):
+            return False
+        name = category_name(item["name"])
+        if self.names.setdefault(item["id"], name) != name:
+            what = f"two categories with the id {shown(item['id'])}, '{self.names[item['id']]}' and '{name}'"
+            raise PromptError(what, where=str(self.place), hint="give each an id of its own")
+        return True
+
+    def prompts(self) -> Part:
+        """The part that is meant.
+
+        Raises:
+            PromptError: that part holds something else than text, it is not clear which part is meant, or there are
+                objects without a known text field.
+        """
+        for notes, counts in self._parts():
+            if counts:
+                return notes, counts
+        check_chosen([listing.fields for listing in self.lists.values()], self.place.source)
+        for listing in self.lists.values():
+            if listing.error is not None:
+                raise listing.error
+        if self.options.column is not None:
+            raise wrong_column(self.options.column, [*self.lists, *self.scalars], self.place.source)
+        return [], {}
+
+    def _parts(self) -> Iterator[Part]:
+        """What could be meant, the likeliest first."""
+        for key in _LISTS:
+            yield self._listed(key)
+        how = "counted by annotation" if self.annotated else "each counted once"
+        yield [f"names of categories, {how}"], self._categories()
+        yield self._listed(*(key for key, listing in self.lists.items() if listing.counts))
+        if not self.lists and self.scalars:
+            yield self._named_scalars()
+        lone = _Listing(TextField(TEXT_NAMES, self.options, self.place))
+        lone.add(self.scalars)
+        yield lone.fields.guesses(), lone.counts
+
+    def _listed(self, *keys: str) -> Part:
+        """The phrases of lists together; several only where all are of one kind, as in {class: [descriptions]}."""
+        chosen = {key: self.lists[key] for key in keys if key in self.lists}
+        counts: Counter[str] = Counter()
+        for listing in chosen.values():
+            if listing.error is not None:
+                raise listing.error
+            counts.update(listing.counts)
+        # Numbers as keys: ImageNet's {"0": [id, name], ...}.
+        mixed = len({listing.fields.text for listing in chosen.values()}) > 1 or all(map(str.isdecimal, chosen))
+        if len(chosen) > 1 and mixed:
+            what = f"{len(chosen)} lists of text ({_quoted(chosen)}), and it is not clear which are prompts"
+            raise PromptError(what, where=self.place.source, hint="name one with column, or write one list of strings")
+        if not counts or self.options.column in chosen:
+            return [], counts
+        others = [key for key, listing in self.lists.items() if listing.counts and key not in chosen]
+        notes = next(iter(chosen.values())).fields.guesses()
+        if len(chosen) > 1:
+            notes.insert(0, f"all {len(chosen)} lists: {_quoted(chosen)}")
+        elif others or keys[0] not in _LISTS:
+            notes.insert(0, f"list {_quoted(chosen)}")
+        return [*notes, *([f"passed over: {_quoted(others)}"] if others else [])], counts
+
+    def _categories(self) -> dict[str, int]:
+        counts: Counter[str] = Counter()
+        for identity, count in (self.annotated or dict.fromkeys(self.names, 1)).items():
+            if identity not in self.names:
+                what = f"category id {shown(identity)} is used but has no name"
+                raise PromptError(what, where=self.place.source, hint="add it to 'categories'")
+            counts[self.names[identity]] += count
+        return counts
+
+    def _named_scalars(self) -> Part:
+        """A mapping of nothing but class numbers to names, names to counts, or names to class numbers."""
+        values = list(self.scalars.values())
+        if self.guesses and all(isinstance(value, str) for value in values) and all(map(str.isdecimal, self.scalars)):
+            return ["names of class numbers, each counted once"], dict.fromkeys(values, 1)
+        if self.options.column is not None or not all(type(value) in (int, float) for value in values):
+            return [], {}
+        counts = {key: checked_count(value, f"{self.place.source} '{key}'") for key, value in self.scalars.items()}
+        if is_index(list(counts.values())):
+            return ["the numbers are those of classes, each name counted once"], dict.fromkeys(counts, 1)
+        return ["names with their counts"], {key: count for key, count in counts.items() if count}
+
+
+def _quoted(names: Iterable[str]) -> str:
+    """Names for a message, the first of many."""
+    listed = list(names)
+    return ", ".join(f"'{name[:40]}'" for name in listed[:6]) + (", ..." if len(listed) > 6 else "")

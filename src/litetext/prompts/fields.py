@@ -1,28 +1,115 @@
-"""Which field of a JSON object holds the text of a prompt, which one its count, and checked values of both."""
+"""Which column or field holds a prompt, which one its count: known names, what values look like, and checked values."""
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from litetext.errors import PromptError
-from litetext.prompts.names import (
-    COUNT_NAMES,
-    MAX_COUNT,
-    STRONG_NAMES,
-    TEXT_NAMES,
-    bad_count,
-    best_known,
-    ignored_counts,
-    plain_name,
-    wrong_column,
-)
 from litetext.prompts.opening import ReadOptions
 
+# The first known name that is there wins. The strong ones say that the value is a prompt; the weak ones, a class.
+STRONG_NAMES = (
+    *("text_input", "noun_phrase", "prompt", "phrase", "text", "caption", "expression", "sentence", "query"),
+    *("prompts", "phrases", "texts", "captions", "expressions", "sentences", "queries", "noun_phrases"),
+    *("referring_expression", "text_prompt", "sent", "raw"),
+)
+TEXT_NAMES = (
+    *STRONG_NAMES,
+    *("category_name", "category", "class_name", "display_name", "displayname", "class", "label", "name"),
+)
+COUNT_NAMES = (
+    *("count", "counts", "n", "freq", "frequency", "occurrences", "instance_count", "image_count"),
+    *("num", "total", "n_instances", "n_images"),
+)
+MAX_COUNT = 10**18
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 MAX_PHRASES = 100_000  # of one object: captions of a picture are five, but a small packed file may have millions
 NESTED: Any = object()  # stands for a list or an object that was passed over
+_PICTURE = r"[^\s].*\.(?:jpe?g|png|webp|gif|bmp|tiff?|heic|npy|mp4|avi|mov)"
+PICTURE = re.compile(_PICTURE, re.ASCII | re.IGNORECASE)
+_REFERENCE = re.compile(
+    rf"[a-z][a-z0-9+.-]*://\S+|www\.\S+|(?:\.{{0,2}}/|[a-z]:\\)\S*|{_PICTURE}"  # an address, a path, a name of a file
+    r"|(?=(?:[^\d\s]*\d){3})[\w./:#-]+",  # an id: one word of letters with three digits
+    re.ASCII | re.IGNORECASE,
+)
 
-Phrases = list[tuple[str, int]]
+
+def plain_name(name: str) -> str:
+    """A column's name as the lists of known names spell it."""
+    return name.strip().lower().replace(" ", "_").replace("-", "_")
+
+
+def best_known(names: Sequence[str], known: Sequence[str], usable: Callable[[int], bool]) -> int | None:
+    """Index of the usable name that stands first among the known ones; None: there is none."""
+    ranks = [(known.index(plain), index) for index, plain in enumerate(map(plain_name, names)) if plain in known]
+    return next((index for _, index in sorted(ranks) if usable(index)), None)
+
+
+def looks_like_reference(text: str) -> bool:
+    """Whether a text is an address, a path, the name of a picture or an id rather than words."""
+    return _REFERENCE.fullmatch(text.strip()) is not None
+
+
+def best_text(names: Sequence[str], columns: Sequence[Sequence[str]], count: int | None = None) -> int | None:
+    """Index of the column that holds the text: of a known name, else mostly words; None: none was recognized.
+
+    Columns of references (see `looks_like_reference`) come after all others.
+
+    Args:
+        names: of the columns.
+        columns: some cells of each.
+        count: the column that holds counts.
+    """
+    filled = [[cell for cell in column if cell] for column in columns]
+    texts = [[cell for cell in column if not NUMBER.fullmatch(cell)] for column in filled]
+    references = [2 * sum(map(looks_like_reference, cells)) > len(cells) for cells in texts]
+    rest = [index for index in range(len(names)) if index != count]
+    for wanted in (False, True):
+        fitting = [index for index in rest if references[index] is wanted]
+        named = {index for index in fitting if texts[index] or not columns[index]}
+        known = best_known(names, TEXT_NAMES, named.__contains__)
+        mostly = (index for index in fitting if 2 * len(texts[index]) > len(filled[index]))
+        found = next(mostly, None) if known is None else known
+        if found is not None:
+            return found
+    return rest[0] if len(rest) == 1 else None
+
+
+def is_index(numbers: Sequence[int]) -> bool:
+    """Whether the numbers beside phrases are those of classes, and not counts.
+
+    That is: 0 to the last one; or 1 to the last one, rising, or many (counts 3, 1, 2 are no wonder); or rising with few
+    gaps (COCO's).
+    """
+    size = len(numbers)
+    distinct = sorted(set(numbers))
+    if len(distinct) < max(size, 2):
+        return False
+    rising = distinct == list(numbers)
+    if distinct[-1] == size - 1:  # with 0, which as a count would lose the phrase
+        return True
+    return (distinct[-1] == size and (rising or size > 5)) or (rising and size > 2 and distinct[-1] < 2 * size)
+
+
+def ignored_counts(name: str) -> str:
+    """The note on a column or field with the name of counts that holds none."""
+    return f"'{name}' is not counted (no whole numbers)"
+
+
+def wrong_column(wanted: str, names: Sequence[str], where: str) -> PromptError:
+    """The error for a column that is not there, or (``wanted`` is empty) for none that could be guessed."""
+    listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    what = f"no column '{wanted}'" if wanted else "no column of text was recognized"
+    return PromptError(what, where=where, hint=f"it has: {listed}" + ("" if wanted else "; name one with column"))
+
+
+def bad_count(value: object, where: str) -> PromptError:
+    """The error for a count that is not a positive integer."""
+    return PromptError(
+        f"count '{str(value)[:40]}' is not a positive integer", where=where, hint="fix it, or name another column"
+    )
 
 
 @dataclass(slots=True)
@@ -60,15 +147,15 @@ class TextField:
     ignored: list[str] = field(default_factory=list)
 
     def guesses(self) -> list[str]:
-        """What is told to the user: the fields that were not asked for."""
+        """Notes on the fields that were not asked for."""
         if self.text is None:
             return []
-        text = [f"text in field '{self.text}'"] if self.options.column is None else []
-        if self.options.count_column is not None:
-            return text
-        return [*text, *([f"counts in field '{self.count}'"] if self.count else map(ignored_counts, self.ignored))]
+        notes = [f"text in field '{self.text}'"] if self.options.column is None else []
+        if self.options.count_column is None:
+            notes += [f"counts in field '{self.count}'"] if self.count else map(ignored_counts, self.ignored)
+        return notes
 
-    def phrases(self, item: Any) -> Phrases:
+    def phrases(self, item: Any) -> list[tuple[str, int]]:
         """The phrases of an item with its count: of a string, of an object (one text, or a list of them), none of null.
 
         Raises:
@@ -78,34 +165,34 @@ class TextField:
             if item is not None and self.options.column is not None:
                 raise self._error(f"no field '{self.options.column}' in {shown(item)}")
             return [(self._checked(item), 1)] if item is not None else []
-        value = self._value(item)
-        if isinstance(value, list) and len(value) > MAX_PHRASES:
+        if self.text is None:
+            self._choose(item)
+        value = None if self.text is None else item.get(self.text)
+        values = value if isinstance(value, list) else [value]
+        if len(values) > MAX_PHRASES:
             raise self._error(f"an object with more than {MAX_PHRASES} phrases")
-        inner = [_inner(entry) for entry in value] if isinstance(value, list) else [value]
-        texts = [self._checked(text) for text in inner if text is not None]
+        texts = [self._checked(text) for text in map(_inner, values) if text is not None]
         count = self._count(item) if texts else 0
         if self.text == "name" and "id" in item and self.options.column is None:
             texts = [category_name(text) for text in texts]
         return [(text, count) for text in texts] if count else []
 
-    def _value(self, item: Mapping[str, Any]) -> Any:
-        if self.text is None:
-            self._choose(item)
-        return None if self.text is None else item.get(self.text)
-
     def _choose(self, item: Mapping[str, Any]) -> None:
         fields = list(item)
-        column, count_column = self.options.column, self.options.count_column
+        column = self.options.column
 
         def may_be_text(index: int) -> bool:  # class numbers are often called "label"
             return plain_name(fields[index]) in STRONG_NAMES or isinstance(item[fields[index]], str | list | None)
 
-        best = best_known(fields, self.names, may_be_text) if column is None else _index(fields, column)
+        if column is None:
+            best = best_known(fields, self.names, may_be_text)
+        else:
+            best = fields.index(column) if column in item else None
         if best is None:
             self.seen |= dict.fromkeys(fields)
         elif item[fields[best]] is not None:
-            self.text, self.count = fields[best], count_column
-            if count_column is None:
+            self.text, self.count = fields[best], self.options.count_column
+            if self.count is None:
                 known = best_known(fields, COUNT_NAMES, lambda index: _whole(item[fields[index]]) is not None)
                 self.count = None if known is None else fields[known]
                 self.ignored = [name for name in fields if plain_name(name) in COUNT_NAMES and name != self.text]
@@ -122,10 +209,6 @@ class TextField:
 
     def _error(self, what: str) -> PromptError:
         return PromptError(what, where=str(self.place), hint="write strings, or name the field of the text")
-
-
-def _index(fields: Sequence[str], name: str) -> int | None:
-    return fields.index(name) if name in fields else None
 
 
 def _inner(entry: Any) -> Any:

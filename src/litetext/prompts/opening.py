@@ -33,6 +33,17 @@ _BOMS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+# Ways to compress: name, ending, the bytes that a file starts with, and what decompresses one frame (member).
+_PACKINGS: tuple[tuple[str, str, re.Pattern[bytes], Callable[[], Any]], ...] = (
+    ("gzip", ".gz", re.compile(rb"\x1f\x8b\x08"), partial(zlib.decompressobj, wbits=31)),
+    (
+        "zstd",
+        ".zst",
+        re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),  # a frame, or one to be skipped
+        lambda: zstandard.ZstdDecompressor().decompressobj(),
+    ),
+)
+PACKING_ENDINGS = tuple(ending for _, ending, _, _ in _PACKINGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +64,6 @@ class ReadOptions:
     count_column: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the format."""
         if self.format is not None and self.format not in FORMATS:
             raise OptionError(f"no format '{self.format}'", hint=f"one of {', '.join(FORMATS)}")
 
@@ -121,9 +131,9 @@ def open_source(source: Source) -> Iterator[Opened]:
     with raw as stored:
         file = _buffered(_stored(stored, source.where))
         untouched = source.path is not None and source.path.is_file()
-        for packing in _PACKINGS:
-            if packing.start.match(file.peek()) or source.where.lower().endswith(packing.ending):
-                file, untouched = _buffered(_unpacked(file, packing, source.where)), False
+        for name, ending, start, frame in _PACKINGS:
+            if start.match(file.peek()) or source.where.lower().endswith(ending):
+                file, untouched = _buffered(_unpacked(file, name, frame, source.where)), False
                 break
         codec = next((codec for mark, codec in _BOMS.items() if file.peek().startswith(mark)), None)
         if codec == "utf-8-sig":
@@ -135,7 +145,7 @@ def open_source(source: Source) -> Iterator[Opened]:
 
 @contextmanager
 def on_disk(opened: Opened) -> Iterator[Path]:
-    """The bytes as a file, for readers that jump about: the file itself, or a temporary copy that goes afterwards."""
+    """The bytes as a file, for readers that seek: the file itself, or a temporary copy that goes afterwards."""
     if opened.untouched and opened.source.path is not None:
         yield opened.source.path
         return
@@ -147,7 +157,7 @@ def on_disk(opened: Opened) -> Iterator[Path]:
 
 
 def text_lines(opened: Opened) -> Iterator[str]:
-    r"""The lines of UTF-8 text with their ends; only ``\n`` parts lines.
+    r"""The lines of UTF-8 text with their ends; only ``\n`` ends a line.
 
     Raises:
         PromptError: a byte is not UTF-8, or a line has no end.
@@ -155,7 +165,7 @@ def text_lines(opened: Opened) -> Iterator[str]:
     for number, line in enumerate(iter(partial(opened.file.readline, MAX_LINE), b""), 1):
         if len(line) == MAX_LINE:
             raise PromptError(
-                f"a line of {MAX_LINE // 2**20} MiB", where=f"{opened.where} line {number}", hint="part it"
+                f"a line of {MAX_LINE // 2**20} MiB", where=f"{opened.where} line {number}", hint="split it"
             )
         try:
             text = line.decode("utf-8")
@@ -172,7 +182,7 @@ def checked_text(text: str, where: str) -> str:
     """
     if len(text) > MAX_TEXT:
         what = f"a prompt of {len(text)} characters, more than {MAX_TEXT}"
-        raise PromptError(what, where=where, hint="part it, or name another column or format")
+        raise PromptError(what, where=where, hint="split it, or name another column or format")
     if not text.isascii():
         try:
             text.encode("utf-8")
@@ -196,37 +206,6 @@ def not_utf8(subject: str, where: str) -> PromptError:
     """The error for bytes that are not UTF-8; other encodings are never guessed."""
     hint = "save the file as UTF-8 (for example: iconv -f latin1 -t utf-8)"
     return PromptError(f"{subject} not UTF-8", where=where, hint=hint)
-
-
-def refuse_columns(opened: Opened, options: ReadOptions) -> None:
-    """Raise a `PromptError` when a column was asked of a format that has none."""
-    column = options.column or options.count_column
-    if column is not None:
-        hint = "leave out the column, or give the format (csv, tsv, jsonl, ...)"
-        raise PromptError(f"no column '{column}' in a format without columns", where=opened.where, hint=hint)
-
-
-@dataclass(frozen=True, slots=True)
-class _Packing:
-    """A way to compress: its ending, the bytes a file starts with, and what decompresses one frame (member)."""
-
-    name: str
-    ending: str
-    start: re.Pattern[bytes]
-    frame: Callable[[], Any]
-
-
-_PACKINGS = (
-    _Packing("gzip", ".gz", re.compile(rb"\x1f\x8b\x08"), partial(zlib.decompressobj, wbits=31)),
-    _Packing(
-        "zstd",
-        ".zst",
-        re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),  # a frame, or one to be skipped
-        lambda: zstandard.ZstdDecompressor().decompressobj(),
-    ),
-)
-
-PACKING_ENDINGS = tuple(packing.ending for packing in _PACKINGS)
 
 
 class _Pieces(io.RawIOBase):
@@ -268,17 +247,17 @@ def _stored(file: BinaryIO, where: str) -> Iterator[bytes]:
         raise PromptError(f"cannot be read ({error})", where=where, hint="check the path") from error
 
 
-def _unpacked(file: io.BufferedReader, packing: _Packing, where: str) -> Iterator[bytes]:
+def _unpacked(file: io.BufferedReader, name: str, new_frame: Callable[[], Any], where: str) -> Iterator[bytes]:
     data = file.read(_PIECE)
     packed, left = len(data), MAX_UNPACKED
     while data:
-        frame = packing.frame()
+        frame = new_frame()
         try:
             while True:
                 piece = frame.decompress(data)
                 left -= len(piece)
                 if left + MAX_RATIO * packed < 0:
-                    what = f"{packing.name} data unpack to more than {MAX_RATIO} times their size"
+                    what = f"{name} data unpack to more than {MAX_RATIO} times their size"
                     raise PromptError(what, where=where, hint="unpack the file first, if you trust it")
                 yield piece
                 if frame.eof:
@@ -286,13 +265,9 @@ def _unpacked(file: io.BufferedReader, packing: _Packing, where: str) -> Iterato
                 data = file.read(_PIECE)
                 packed += len(data)
                 if not data:
-                    raise PromptError(
-                        f"{packing.name} data end in the middle", where=where, hint="fetch the file again"
-                    )
+                    raise PromptError(f"{name} data end in the middle", where=where, hint="fetch the file again")
         except (zlib.error, zstandard.ZstdError) as error:
-            raise PromptError(
-                f"broken {packing.name} data ({error})", where=where, hint="fetch the file again"
-            ) from error
+            raise PromptError(f"broken {name} data ({error})", where=where, hint="fetch the file again") from error
         rest = frame.unused_data
         data = (rest or file.read(_PIECE)).lstrip(b"\0")  # tapes pad with zeros
         packed += 0 if rest else len(data)

@@ -1,31 +1,65 @@
-"""Prompts from files: each is opened, its format recognized, and read by one function per format."""
+"""Prompts from what the user names: files are found, their formats recognized, and read by a function per format."""
 
+import glob
 import json
+import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import NoReturn
 
 from litetext.errors import OptionError, PromptError
-from litetext.prompts.apart import read_apart
-from litetext.prompts.corpus import Prompt, PromptCorpus, checked_iterable
+from litetext.prompts.corpus import Prompt, PromptCorpus
 from litetext.prompts.documents import read_json, read_jsonl
+from litetext.prompts.fields import NUMBER, PICTURE
+from litetext.prompts.isolated import read_isolated
 from litetext.prompts.opening import (
     FORMATS,
+    PACKING_ENDINGS,
     Opened,
     ReadOptions,
     Source,
     checked_text,
     open_source,
-    refuse_columns,
     text_lines,
+    unreadable,
 )
-from litetext.prompts.pickles import read_pickle
-from litetext.prompts.sources import dataset_files, ending_of, find_sources, format_of_name, holds_labels
-from litetext.prompts.tabular import read_csv, read_tsv
+from litetext.prompts.tables import read_csv, read_tsv
+from litetext.storage import inside
+from litetext.tokenizer.clean import check_iterable
 
-__all__ = ["FORMATS", "READERS", "ReadOptions", "find_sources", "read_prompts", "read_txt"]
+__all__ = ["FORMATS", "READERS", "ReadOptions", "as_corpus", "find_sources", "read_prompts"]
 
+_HEAD = 2**13  # bytes that tell whether a text file holds labels
+_MIN_NUMBERS = 5  # in a line of YOLO's labels: a class and a box
+_ENDINGS = {
+    ".txt": "txt",
+    ".text": "txt",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".p": "pickle",
+    ".pkl": "pickle",
+    ".pickle": "pickle",
+}
+_DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # of Hugging Face
+# What lies beside prompts in the folder of a data set or a model, by its name without the ending.
+_OTHER_NAMES = re.compile(
+    r"readme([-_.].*)?|licen[cs]e([-_.].*)?|requirements([-_.].*)?|notice|copying|authors|contributing|citation"
+    r"|changelog|changes|constraints|manifest|robots|cmakelists"
+    r"|package(-lock)?|tsconfig|((generation_|preprocessor_|tokenizer_)?config|tokenizer|special_tokens_map|vocab)",
+    re.IGNORECASE,
+)
 _DEFAULTS = ReadOptions()
 # Files that are opened by mistake: their lines are no phrases.
 _NOT_READ = (".yaml", ".yml", ".toml", ".ini", ".cfg", ".xml", ".html", ".htm", ".md", ".rst", ".py", ".ipynb")
@@ -58,10 +92,10 @@ def read_prompts(
         PromptError: a source is missing, unreadable, broken or binary, holds no prompt, has no such column, or needs
             more memory than it may have.
     """
-    told = {} if read_as is None else read_as
-    for source in find_sources(sources, told):
+    how = {} if read_as is None else read_as
+    for source in find_sources(sources, how):
         empty = True
-        for text, count in _read(source, options, told):
+        for text, count in _read(source, options, how):
             empty = False
             yield Prompt(checked_text(text, source.where), count, source.name)
         if empty:
@@ -81,7 +115,7 @@ def as_corpus(source: PromptCorpus | str | Path | Iterable[Prompt | Path | str])
     """
     if isinstance(source, PromptCorpus):
         return source
-    items = [Path(source)] if isinstance(source, str | Path) else list(checked_iterable(source))
+    items = [Path(source)] if isinstance(source, str | Path) else list(check_iterable(source))
     paths = [item for item in items if isinstance(item, Path)]
     if len(paths) == len(items):
         read_as: dict[str, str] = {}
@@ -97,60 +131,50 @@ def _read(source: Source, options: ReadOptions, read_as: dict[str, str]) -> Iter
     if source.path is not None and source.path.is_dir():
         for path in dataset_files(source.path):
             with open_source(Source(str(path.relative_to(source.path)), path)) as opened:
-                yield from read_arrow(opened, options)
-            _tell(read_as, source, "arrow", opened.notes)
+                yield from READERS["arrow"](opened, options)
+            _note(read_as, source, "arrow", opened.notes)
         return
     with open_source(source) as opened:
         if not opened.is_blank():
             found = _recognize(opened, options)
             yield from READERS[found](opened, options)
-            _tell(read_as, source, found, opened.notes)
+            _note(read_as, source, found, opened.notes)
 
 
-def _tell(read_as: dict[str, str], source: Source, found: str, notes: list[str]) -> None:
-    told = f"{found}: {', '.join(notes)}" if notes else found
-    if told not in read_as.setdefault(source.name, told):
-        read_as[source.name] += f"; {told}"
+def _note(read_as: dict[str, str], source: Source, found: str, notes: list[str]) -> None:
+    how = f"{found}: {', '.join(notes)}" if notes else found
+    if how not in read_as.setdefault(source.name, how):
+        read_as[source.name] += f"; {how}"
 
 
-def read_txt(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
-    """One phrase a line; blank lines and the white space around a phrase do not count.
-
-    Raises:
-        PromptError: a column was asked for, or a byte is not UTF-8.
-    """
-    refuse_columns(opened, options)
+def _read_txt(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
+    """One phrase a line; blank lines and the white space around a phrase do not count."""
+    _refuse_columns(opened, options)
     return ((phrase, 1) for phrase in map(str.strip, text_lines(opened)) if phrase)
 
 
-def read_parquet(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
-    """Distinct texts of a Parquet file with their counts, in the order of their first rows.
-
-    Raises:
-        PromptError: not Parquet, a wrong column, a bad count, or it takes too much memory.
-    """
-    return read_apart("parquet", opened, options)
+def _read_pickle(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
+    _refuse_columns(opened, options)
+    return read_isolated("pickle", opened, options)
 
 
-def read_arrow(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
-    """Distinct texts of an Arrow (IPC) file or stream; of a stream, the chosen columns are held in memory.
-
-    Raises:
-        PromptError: not Arrow, a wrong column, a bad count, or it takes too much memory.
-    """
-    return read_apart("arrow", opened, options)
+def _refuse_columns(opened: Opened, options: ReadOptions) -> None:
+    column = options.column or options.count_column
+    if column is not None:
+        hint = "leave out the column, or give the format (csv, tsv, jsonl, ...)"
+        raise PromptError(f"no column '{column}' in a format without columns", where=opened.where, hint=hint)
 
 
 READERS: Mapping[str, Callable[[Opened, ReadOptions], Iterator[tuple[str, int]]]] = MappingProxyType(
     {
-        "txt": read_txt,
+        "txt": _read_txt,
         "csv": read_csv,
         "tsv": read_tsv,
         "json": read_json,
         "jsonl": read_jsonl,
-        "parquet": read_parquet,
-        "arrow": read_arrow,
-        "pickle": read_pickle,
+        "parquet": partial(read_isolated, "parquet"),
+        "arrow": partial(read_isolated, "arrow"),
+        "pickle": _read_pickle,
     }
 )
 
@@ -207,3 +231,151 @@ def _format_of_text(head: bytes) -> str | None:
     except (ValueError, RecursionError):
         return "json"
     return "jsonl" if rest.lstrip().startswith(b"{") else "json"
+
+
+def format_of_name(name: str) -> str | None:
+    """The format that a file name ends in, before an ending of a compression; None: no format that is read."""
+    return _ENDINGS.get(ending_of(name))
+
+
+def ending_of(name: str) -> str:
+    """The ending of a file name in lower case, before an ending of a compression; may be empty."""
+    lowered = name.lower()
+    for ending in PACKING_ENDINGS:
+        lowered = lowered.removesuffix(ending)
+    return os.path.splitext(lowered)[1]  # noqa: PTH122 - a name, not a path
+
+
+def find_sources(arguments: Iterable[str | Path], passed_over: dict[str, str]) -> list[Source]:
+    """Files, folders (with all below them), glob patterns and ``-`` as sources, in a fixed order.
+
+    Args:
+        arguments: what the user names; a single string or path is one of them.
+        passed_over: what of a folder is not read is added to it, by the folder's name.
+
+    Raises:
+        OptionError: an argument is no string and no path.
+        PromptError: nothing is there, or it cannot be looked at.
+    """
+    named = arguments if isinstance(arguments, Iterable) and not isinstance(arguments, str) else [arguments]
+    found = []
+    for argument in named:
+        if not isinstance(argument, str | Path):
+            raise OptionError(f"a source that is a {type(argument).__name__}", hint="give names of files or folders")
+        found += _expand(str(argument), passed_over)
+    return found
+
+
+def _expand(argument: str, passed_over: dict[str, str]) -> list[Source]:
+    if argument == "-":
+        return [Source("stdin", None)]
+    path = Path(argument)
+    try:
+        if not argument or not os.path.lexists(path):
+            return _matches(argument)
+        if path.is_dir() and not is_saved_dataset(path):
+            return _below(path, passed_over)
+    except OSError as error:
+        raise unreadable(argument, error) from error
+    return [Source(argument, path)]
+
+
+def _matches(pattern: str) -> list[Source]:
+    if not glob.has_magic(pattern):
+        raise PromptError("no such file", where=pattern or "''", hint="check the path")
+    paths = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 - pattern may be absolute
+    found = [Source(str(path), path) for path in paths if not path.is_dir() or is_saved_dataset(path)]
+    if not found:
+        raise PromptError("no file matches the pattern", where=pattern, hint="check it, or give the folder")
+    return found
+
+
+def _below(folder: Path, passed_over: dict[str, str]) -> list[Source]:
+    """The readable files of a folder; hidden ones are passed over, and, which is reported, all that are no prompts."""
+    found = []
+    others: Counter[str] = Counter()
+    for root, folders, names in os.walk(folder, onerror=_raise):
+        base = Path(root)
+        if base != folder and is_saved_dataset(base):
+            found.append(base)
+            folders.clear()
+            continue
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (base / name for name in sorted(names) if not name.startswith(".")):
+            reason = _reason_to_pass_over(path)
+            if reason is None:
+                found.append(path)
+            else:
+                others[reason] += 1
+    listed = ", ".join(f"{count} {reason}" for reason, count in others.most_common(6))
+    listed += ", ..." if len(others) > 6 else ""
+    if not found:
+        hint = f"these are read: {' '.join(_ENDINGS)}" + (f"; passed over: {listed}" if others else "")
+        raise PromptError("no file of prompts in the folder", where=str(folder), hint=hint)
+    if others:
+        passed_over[str(folder)] = f"{others.total()} files passed over: {listed}"
+    return sorted((Source(str(path.relative_to(folder)), path) for path in found), key=lambda source: source.name)
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
+def _reason_to_pass_over(path: Path) -> str | None:
+    """What a file of a folder is, if it holds no prompts; None: it is read."""
+    kind = format_of_name(path.name)
+    if kind is None:
+        return path.suffix.lower() or "without an ending"
+    if path.exists() and not path.is_file():
+        return "of no regular kind"  # reading a pipe might never end; a broken link is an error of its own
+    if path.name in _DESCRIPTIONS or (kind in ("txt", "json") and _OTHER_NAMES.fullmatch(path.stem)):
+        return path.name
+    if kind == "txt" and path.exists():
+        with path.open("rb") as file:
+            return "of labels or names of pictures" if holds_labels(file.read(_HEAD)) else None
+    return None
+
+
+def holds_labels(head: bytes) -> bool:
+    """Whether the lines of a text are rows of numbers, as in YOLO's labels, or names of pictures."""
+    lines = [line.strip() for line in head[:_HEAD].decode("utf-8", "replace").split("\n")]
+    if len(head) >= _HEAD:
+        lines.pop()  # it may be cut
+    filled = [(line, line.split()) for line in lines if line]
+    return bool(filled) and all(
+        PICTURE.fullmatch(line) or (len(numbers) >= _MIN_NUMBERS and all(map(NUMBER.fullmatch, numbers)))
+        for line, numbers in filled
+    )
+
+
+def is_saved_dataset(folder: Path) -> bool:
+    """Whether the folder was written by ``save_to_disk`` of Hugging Face's ``datasets``."""
+    split = (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
+    return split or (folder / "dataset_dict.json").is_file()
+
+
+def dataset_files(folder: Path) -> list[Path]:
+    """The Arrow files of a folder written by ``save_to_disk`` of Hugging Face's ``datasets``, or of its splits.
+
+    Raises:
+        PromptError: its description is broken, or names a file outside of it.
+    """
+    splits = [folder]
+    if (folder / "dataset_dict.json").is_file():
+        splits = _described(folder, "dataset_dict.json", "splits")
+    return [path for split in splits for path in _described(split, "state.json", "_data_files")]
+
+
+def _described(folder: Path, name: str, key: str) -> list[Path]:
+    """The paths in a list of a saved data set's description, or of its objects' ``filename``."""
+    path = folder / name
+    hint = "save the data set again with save_to_disk"
+    try:
+        entries = json.loads(path.read_bytes())[key]
+        names = [entry["filename"] if isinstance(entry, dict) else str(entry) for entry in entries]
+        return [inside(folder, str(entry)) for entry in names]
+    except OSError as error:
+        raise unreadable(str(path), error) from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        what = f"no list '{key}' of files inside the folder in the data set's description"
+        raise PromptError(what, where=str(path), hint=hint) from error

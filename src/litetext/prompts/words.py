@@ -4,8 +4,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import dropwhile
 
 import numpy as np
+
+from litetext.tokenizer.clean import clean
 
 ARTICLES = "a an the this that these those some any each every"
 PREPOSITIONS = (
@@ -17,6 +20,19 @@ PRONOUNS = "i you he she it we they me him her us them my your his its our their
 AUXILIARIES = "is are was were be been being am has have had does do did can could will would"
 FUNCTION_WORDS = frozenset(" ".join((ARTICLES, PREPOSITIONS, CONJUNCTIONS, PRONOUNS, AUXILIARIES)).split())
 """English words that hold a phrase together; every other word is content."""
+
+BINDING_WORDS = FUNCTION_WORDS - frozenset(ARTICLES.split()) - {"can"}
+"""Words that say what belongs to what; "can" is a noun in prompts ("trash can")."""
+
+_VERBS = (
+    "holding holds wearing wears carrying carries riding rides pulling pulls pushing pushes touching touches using "
+    "uses eating eats drinking drinks reading reads throwing throws kicking kicks hitting hits catching catches "
+    "chasing chases leading leads feeding feeds hugging hugs kissing kisses watching watches covering covers "
+    "surrounding surrounds containing contains crossing crosses following follows"
+)
+TRANSITIVE_VERBS = frozenset(_VERBS.split())
+"""Verbs that bind the words before them to those after them: as the first or last content word ("drinking glass",
+"zebra crossing") they bind nothing."""
 
 RELATIONS = frozenset(
     tuple(relation.split())
@@ -77,18 +93,14 @@ def arrangements(content: Sequence[str]) -> int:
 
 
 def permute_content(words: Sequence[str], generator: np.random.Generator, limit: int) -> list[list[str]]:
-    """Different orders of the content words of a phrase; everything else stays in its place.
+    """At most ``limit`` other orders of the content words of a phrase; everything else stays in its place.
 
-    None of them equals the phrase, and no two are equal. Every order is equally likely; where no more than ``limit``
-    exist, all come.
+    No two are equal, and every order is equally likely; where no more than ``limit`` exist, all come.
 
     Args:
         words: the phrase, as `split_words` gives it.
         generator: source of randomness.
         limit: the most orders wanted.
-
-    Returns:
-        At most ``limit`` phrases as long as ``words``; none where no order differs from the given one.
     """
     places = content_positions(words)
     given = tuple(words[place] for place in places)
@@ -98,11 +110,46 @@ def permute_content(words: Sequence[str], generator: np.random.Generator, limit:
         order = tuple(given[index] for index in generator.permutation(len(given)))
         if order != given:
             found[order] = None
-    return [_with_words_at(words, places, order) for order in found]
+    changes = (dict(zip(places, order, strict=True)) for order in found)
+    return [[change.get(place, word) for place, word in enumerate(words)] for change in changes]
 
 
-def _with_words_at(words: Sequence[str], places: Sequence[int], new: Sequence[str]) -> list[str]:
-    changed = list(words)
-    for place, word in zip(places, new, strict=True):
-        changed[place] = word
-    return changed
+def permute(text: str, generator: np.random.Generator) -> str | None:
+    """A phrase with its content words in another order, where that leaves the meaning as it is.
+
+    For the consistency loss: the student shall say of "car red" what it says of "red car", but not of "car left of dog"
+    what it says of "dog left of car". The tokens are never those of the given phrase. That the order of a compound
+    matters ("house boat") cannot be seen in its words.
+
+    Returns:
+        The phrase, cleaned as the tokenizer cleans it, its items joined by single spaces; None if it is exempt, or its
+        content words have no other order.
+    """
+    words = split_words(clean(text))
+    return " ".join(permute_content(words, generator, limit=1)[0]) if is_permutable(words) else None
+
+
+def is_permutable(words: Sequence[str]) -> bool:
+    """Whether the content words of a phrase (in lower case) have another order, and it may have it."""
+    return arrangements([words[place] for place in content_positions(words)]) > 1 and not is_bound(words)
+
+
+def is_bound(words: Sequence[str]) -> bool:
+    """Whether a phrase (in lower case, as `split_words` gives it) is exempt: its order says what belongs to what.
+
+    So it is with a relation such as "left of", a binding word, a verb between a subject and an object, a possessive
+    ("dog's"), punctuation before the last word, and two words with digits ("car 2 row 3").
+    """
+    inner = list(dropwhile(lambda item: not is_word(item), reversed(words)))
+    content = [words[place] for place in content_positions(words)]
+    numbers = sum(any(character.isnumeric() for character in word) for word in words)
+    return (
+        bool(relation_positions(words))
+        or any(word in BINDING_WORDS or not is_word(word) or _is_possessive(word) for word in inner)
+        or not TRANSITIVE_VERBS.isdisjoint(content[1:-1])
+        or numbers > 1
+    )
+
+
+def _is_possessive(word: str) -> bool:
+    return word.replace("’", "'").endswith(("'s", "s'"))

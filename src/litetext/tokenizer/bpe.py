@@ -1,4 +1,4 @@
-"""CLIP's byte-pair encoding, id for id as SAM3's tokenizer gives it."""
+"""CLIP's byte-pair encoding, id for id as SAM3's tokenizer gives it, and padded batches of ids."""
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
@@ -11,13 +11,14 @@ import numpy.typing as npt
 import regex
 from tokenizers import models
 
-from litetext.tokenizer.clean import clean, is_plain
-from litetext.tokenizer.texts import each_text
+from litetext.errors import OptionError
+from litetext.tokenizer.clean import clean, each_text, is_plain
 from litetext.tokenizer.vocabulary import (
     BYTE_TOKENS,
     END_ID,
     END_OF_WORD,
     END_TEXT,
+    PAD_ID,
     START_ID,
     START_TEXT,
     byte_alphabet,
@@ -34,7 +35,7 @@ _ID = np.dtype("<u2")  # ids are below 65,536
 _ALPHABET = byte_alphabet()
 _CHUNK = 1024
 Merge = Callable[[str], list[int]]
-_MOST_CACHED_WORDS = 1 << 20
+_MAX_CACHED_WORDS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class ClipTokenizer:
     def _learn(self, words: Iterable[str]) -> dict[str, bytes]:
         """The known words with these among them; their ids are bytes, which cost the garbage collector nothing."""
         known = self._words
-        if len(known) > _MOST_CACHED_WORDS:
+        if len(known) > _MAX_CACHED_WORDS:
             known = self._words = {}
         known[_BORDER] = _pack([END_ID, START_ID])
         pieces = {word: _PIECES.findall(word) for word in dict.fromkeys(words) if word not in known}
@@ -150,6 +151,61 @@ def clip_bpe(kept: Iterable[int] | None = None) -> models.BPE:
 def clip_tokenizer() -> ClipTokenizer:
     """The one shared tokenizer."""
     return ClipTokenizer()
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Token ids of B texts at context length L.
+
+    Attributes:
+        ids: int64 [B, L], padded with 0 (SAM3's pad id).
+        mask: bool [B, L], True at valid tokens (start and end included).
+    """
+
+    ids: npt.NDArray[np.int64]
+    mask: npt.NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        if self.ids.ndim != 2 or self.ids.shape != self.mask.shape:
+            raise ValueError(f"ids {self.ids.shape} and mask {self.mask.shape} must both be [B, L]")
+        if self.ids.dtype != np.int64 or self.mask.dtype != np.bool_:
+            raise ValueError(f"ids are {self.ids.dtype} and mask is {self.mask.dtype}, not int64 and bool")
+
+    @classmethod
+    def of_texts(cls, texts: Iterable[str], context_length: int) -> "TokenBatch":
+        """Tokenize, then pad and truncate.
+
+        Raises:
+            OptionError: a text is not a string, or the context is below 2.
+        """
+        return cls.of_sequences(clip_tokenizer().encode(texts), context_length)
+
+    @classmethod
+    def of_sequences(cls, sequences: TokenSequences, context_length: int) -> "TokenBatch":
+        """Pad and truncate; the last token of a truncated text becomes the end token.
+
+        Raises:
+            OptionError: the context is below 2, too short for the start and the end token.
+        """
+        if context_length < 2:
+            raise OptionError(f"context length {context_length} is below 2", hint="start and end tokens alone take 2")
+        lengths = sequences.lengths
+        first = np.cumsum(lengths) - lengths
+        columns = np.arange(context_length)
+        mask = columns < np.minimum(lengths, context_length)[:, None]
+        ids = np.full(mask.shape, PAD_ID, dtype=np.int64)
+        ids[mask] = sequences.ids[(first[:, None] + columns)[mask]]
+        ids[lengths > context_length, -1] = END_ID
+        return cls(ids, mask)
+
+    @property
+    def context_length(self) -> int:
+        """The context length L."""
+        return int(self.ids.shape[1])
+
+    def __len__(self) -> int:
+        """The number of texts B."""
+        return len(self.ids)
 
 
 def _split_at_spaces(texts: list[str]) -> list[str]:

@@ -1,9 +1,15 @@
-"""SAM3's text cleaning, which decides what its tokenizer sees."""
+"""What the tokenizer sees of a text: SAM3's cleaning; and what a user may give as texts."""
 
 import html
 import re
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import ftfy
+
+from litetext.errors import OptionError
+
+_Value = TypeVar("_Value")
 
 # The white space of the `regex` module, which SAM3 uses: Unicode's White_Space property. Python's own \s has four
 # control characters more (U+001C to U+001F).
@@ -25,3 +31,38 @@ def clean(text: str) -> str:
         return " ".join(text.split()).lower()
     text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
     return _WHITE_SPACE.sub(" ", text).strip().lower()
+
+
+def as_texts(texts: Iterable[str]) -> list[str]:
+    """The texts of a list, a generator, an array.
+
+    Raises:
+        OptionError: none, one string instead of a list, or something that is not a string.
+    """
+    found = list(each_text(texts))
+    if not found:
+        raise OptionError("no texts to encode", hint="give at least one")
+    return found
+
+
+def each_text(texts: Iterable[str]) -> Iterator[str]:
+    """One text after another; there may be none.
+
+    Raises:
+        OptionError: one string instead of a list, or something that is not a string.
+    """
+    for position, text in enumerate(check_iterable(texts)):
+        if not isinstance(text, str):
+            raise OptionError(f"{type(text).__name__} is not a string", where=f"text {position}", hint="give strings")
+        yield text
+
+
+def check_iterable(values: Iterable[_Value]) -> Iterable[_Value]:
+    """The values, unless they are one string, whose characters would be taken for texts, or no collection.
+
+    Raises:
+        OptionError: they are.
+    """
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise OptionError(f"a {type(values).__name__} where a list of strings is needed", hint="put it into a list")
+    return values

@@ -15,9 +15,10 @@ import pytest
 import zstandard
 
 from litetext.errors import PromptError
-from litetext.prompts import apart
+from litetext.prompts import isolated
 from litetext.prompts.readers import ReadOptions, read_prompts
 
+ROWS = 1200  # of a million characters: more than 1 GiB
 LIMIT = 2**30  # bytes that no process may take: `make fuzz` asks for it too
 
 
@@ -42,13 +43,13 @@ def most_memory(path: Path) -> int:
 import re, resource
 from pathlib import Path
 from litetext.errors import PromptError
-from litetext.prompts import apart
+from litetext.prompts import isolated
 from litetext.prompts.readers import read_prompts
 try:
     print(len(list(read_prompts([{str(path)!r}]))))
 except PromptError as error:
     print("refused")
-apart._end()
+isolated._end()
 own = int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
 print(max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) * 1024)
 """
@@ -86,7 +87,7 @@ def test_pickles_that_say_a_thing_a_million_times(tmp_path: Path) -> None:
 
 
 def repeated(length: int) -> pl.DataFrame:
-    return pl.DataFrame({"text": ["x" * length]})[[0] * 2000]
+    return pl.DataFrame({"text": ["x" * length]})[[0] * ROWS]
 
 
 @needs_proc
@@ -97,7 +98,7 @@ def test_parquet_of_one_kilobyte(tmp_path: Path) -> None:
     assert "131072" in message(path)
     assert most_memory(path) < LIMIT
     repeated(100_000).write_parquet(path)  # each of a length that is allowed
-    assert [(len(prompt.text), prompt.count) for prompt in read_prompts([str(path)])] == [(100_000, 2000)]
+    assert [(len(prompt.text), prompt.count) for prompt in read_prompts([str(path)])] == [(100_000, ROWS)]
 
 
 @needs_proc
@@ -107,7 +108,7 @@ def test_tables_whose_pages_unpack_to_gigabytes(tmp_path: Path, name: str, monke
     frame = pl.DataFrame({"text": ["x" * 200_000_000]})
     frame.write_parquet(path) if name == "a.parquet" else frame.write_ipc(path, compression="zstd")
     assert path.stat().st_size < 48_000
-    monkeypatch.setattr(apart, "MEMORY", 150 * 2**20)
+    monkeypatch.setattr(isolated, "MEMORY", 150 * 2**20)
     message(path)  # an allocation fails: polars gives an error, or ends the child
     (tmp_path / "b.csv").write_text("text\ncat\n")
     good = tmp_path / "b.parquet"
@@ -120,9 +121,9 @@ def test_rows_that_no_file_can_have(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = tmp_path / "a.parquet"
     pl.select(pl.lit("cat").repeat_by(12_000_000).explode().alias("text")).write_parquet(path)
     assert [prompt.count for prompt in read_prompts([str(path)])] == [12_000_000]
-    from litetext.prompts.frames import read_frame
+    from litetext.prompts.binary import read_frame
 
-    monkeypatch.setattr("litetext.prompts.frames._ROWS_PER_BYTE", 1)
+    monkeypatch.setattr("litetext.prompts.binary._ROWS_PER_BYTE", 1)
     with pytest.raises(PromptError, match="12000000 rows"):
         list(read_frame("parquet", path, ReadOptions(), "a.parquet", []))
 
@@ -175,23 +176,23 @@ class TestChild:
     def test_one_is_kept_and_a_lost_one_is_replaced(self, tmp_path: Path) -> None:
         path = self.table(tmp_path)
         assert texts(path) == ["cat"]
-        first = apart._children[0].process
+        first = isolated._children[0].process
         assert texts(path) == ["cat"]
-        assert apart._children[0].process is first
+        assert isolated._children[0].process is first
         first.kill()
         first.wait()
         assert texts(path) == ["cat"]
 
     def test_a_signal_in_the_middle_is_an_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(apart, "_START", "import os, signal, sys; sys.stdin.readline(); os.kill(os.getpid(), 6)")
-        apart._end()
+        monkeypatch.setattr(isolated, "_START", "import os, signal, sys; sys.stdin.readline(); os.kill(os.getpid(), 6)")
+        isolated._end()
         assert "1024 MiB" in message(self.table(tmp_path))
         monkeypatch.undo()
         assert texts(self.table(tmp_path)) == ["cat"]
 
     def test_a_mistake_of_its_code_is_not_hidden(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(apart, "_START", "import sys; sys.stdin.readline(); 1 / 0")
-        apart._end()
+        monkeypatch.setattr(isolated, "_START", "import sys; sys.stdin.readline(); 1 / 0")
+        isolated._end()
         with pytest.raises(RuntimeError, match="ZeroDivisionError"):
             texts(self.table(tmp_path))
 
@@ -207,7 +208,7 @@ class TestChild:
     def test_it_imports_nothing_from_the_users_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "polars.py").write_text("import os; os.abort()")
         monkeypatch.chdir(tmp_path)
-        apart._end()
+        isolated._end()
         assert texts(self.table(tmp_path)) == ["cat"]
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")

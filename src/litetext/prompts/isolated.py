@@ -27,16 +27,7 @@ MEMORY_PER_BYTE = 32  # and more for each of its bytes: a RefCOCO pickle takes 6
 _BATCH = 10_000  # phrases in a message
 _THREADS = "4"  # of polars: each reserves address space, which is what the limit counts
 _ROOT = str(Path(__file__).parents[2])
-_START = f"import sys; sys.path.append({_ROOT!r}); from litetext.prompts.apart import serve; serve()"
-
-
-class _Task(NamedTuple):
-    reader: str
-    path: str
-    where: str
-    allowed: int  # bytes of memory
-    column: str | None
-    count_column: str | None
+_START = f"import sys; sys.path.append({_ROOT!r}); from litetext.prompts.isolated import serve; serve()"
 
 
 class _Child(NamedTuple):
@@ -50,18 +41,23 @@ _children: list[_Child] = []  # at most one
 _lock = threading.Lock()
 
 
-def read_apart(reader: str, opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
-    """The phrases that a reader of `serve` finds, all of them in memory; what it guessed goes to the source's notes.
+def read_isolated(kind: str, opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
+    """The phrases of a file with their counts, all of them in memory; what was guessed goes to the source's notes.
+
+    Args:
+        kind: ``parquet``, ``arrow`` (IPC file or stream) or ``pickle``.
+        opened: the source.
+        options: the columns, where they are not to be guessed.
 
     Raises:
         PromptError: the reader's own, or it needs more memory than it may have.
     """
     with on_disk(opened) as path, _lock:
         allowed = MEMORY + MEMORY_PER_BYTE * path.stat().st_size
-        task = _Task(reader, str(path.absolute()), opened.where, allowed, options.column, options.count_column)
         child = _running()
         try:
-            found = _ask(child, task, opened)
+            request = [kind, str(path.absolute()), opened.where, allowed, [None, options.column, options.count_column]]
+            found = _ask(child, request, opened.notes)
         except PromptError:
             raise  # the answer was complete
         except BaseException:
@@ -73,24 +69,20 @@ def read_apart(reader: str, opened: Opened, options: ReadOptions) -> Iterator[tu
         yield from zip(texts, counts, strict=True)
 
 
-def _ask(child: _Child, task: _Task, opened: Opened) -> list[tuple[list[str], list[int]]] | None:
+def _ask(child: _Child, request: list[Any], notes: list[str]) -> list[tuple[list[str], list[int]]] | None:
     """The phrases of the answer; None: the child ended before it was complete."""
     with suppress(BrokenPipeError):
-        child.requests.write(json.dumps(task).encode() + b"\n")
+        child.requests.write(json.dumps(request).encode() + b"\n")
         child.requests.flush()
     found: list[tuple[list[str], list[int]]] = []
-    problem = None
     for line in child.replies:
-        kind, *values = json.loads(line)
-        if kind == "phrases":
-            found.append((values[0], values[1]))
-        elif kind == "problem":
-            problem = PromptError(values[0], where=values[1], hint=values[2])
-        else:
-            opened.notes.extend(values[0])
-            if problem is not None:
-                raise problem
+        name, *values = json.loads(line)
+        if name == "error":
+            raise PromptError(values[0], where=values[1], hint=values[2])
+        if name == "end":
+            notes.extend(values[0])
             return found
+        found.append((values[0], values[1]))
     return None
 
 
@@ -100,9 +92,7 @@ def _ended(child: _Child, where: str, allowed: int) -> Exception:
     child.errors.seek(0)
     message = child.errors.read()
     _end()
-    if status == 1:
-        return RuntimeError(message.decode("utf-8", "replace"))
-    return _too_large(where, allowed)
+    return RuntimeError(message.decode("utf-8", "replace")) if status == 1 else _too_large(where, allowed)
 
 
 def _too_large(where: str, allowed: int) -> PromptError:
@@ -155,36 +145,30 @@ def serve() -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it too, in silence
     with suppress(BrokenPipeError):
         for line in sys.stdin.buffer:
-            _answer(_Task(*json.loads(line)))
+            _answer(*json.loads(line))
     sys.exit(0)
 
 
-def _answer(task: _Task) -> None:
+def _answer(kind: str, path: str, where: str, allowed: int, options: list[str | None]) -> None:
+    from litetext.prompts.binary import read_frame, start_threads, unpickled
+
     notes: list[str] = []
+    if kind != "pickle":
+        start_threads()
+    _limit(allowed)
     try:
-        rows = _rows(task, notes)
+        if kind == "pickle":
+            rows = unpickled(Path(path), where)
+        else:
+            rows = read_frame(kind, Path(path), ReadOptions(*options), where, notes)
         while batch := list(islice(rows, _BATCH)):
             _reply("phrases", *zip(*batch, strict=True))
+        _reply("end", notes)
     except PromptError as error:
-        _reply("problem", error.what, error.where, error.hint)
+        _reply("error", error.what, error.where, error.hint)
     except MemoryError:
-        problem = _too_large(task.where, task.allowed)
-        _reply("problem", problem.what, problem.where, problem.hint)
-    _reply("end", notes)
-
-
-def _rows(task: _Task, notes: list[str]) -> Iterator[tuple[str, int]]:
-    if task.reader == "pickle":
-        from litetext.prompts.pickles import unpickled
-
-        _limit(task.allowed)
-        return unpickled(Path(task.path), task.where)
-    from litetext.prompts.frames import read_frame, start_threads
-
-    start_threads()
-    _limit(task.allowed)
-    options = ReadOptions(None, task.column, task.count_column)
-    return read_frame(task.reader, Path(task.path), options, task.where, notes)
+        problem = _too_large(where, allowed)
+        _reply("error", problem.what, problem.where, problem.hint)
 
 
 def _limit(allowed: int) -> None:

@@ -1,0 +1,217 @@
+"""Parquet and Arrow with polars, and RefCOCO's ``refs(*).p``: read by the child process of `isolated`."""
+
+import copyreg
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+import polars as pl
+
+from litetext.errors import PromptError
+from litetext.prompts.fields import (
+    COUNT_NAMES,
+    MAX_COUNT,
+    best_known,
+    best_text,
+    ignored_counts,
+    plain_name,
+    wrong_column,
+)
+from litetext.prompts.opening import ReadOptions, checked_text
+
+_TABLE_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+_SAMPLE = 200  # rows that columns are guessed from, as in CSV
+_ROWS = 10**7  # that any file may have,
+_ROWS_PER_BYTE = 1000  # and more for each of its bytes: one phrase over and over takes two bytes for a thousand rows
+
+_HINT = "give a list of strings, or of refs with sentences as in RefCOCO's refs(unc).p"
+_PHRASES = 2**24  # characters that the phrases of any pickle may have,
+_PHRASES_PER_BYTE = 200  # and more for each of its bytes, from which at most one phrase comes
+
+Scan = Callable[[Sequence[str]], pl.LazyFrame]
+"""Gives a table with at least the named columns, or (none named) with its schema."""
+
+
+def start_threads() -> None:
+    """Let polars start its threads and reserve what they need, before the memory is limited."""
+    pl.LazyFrame({"text": ["a"]}).group_by("text").len().collect(engine="streaming")
+
+
+def read_frame(kind: str, path: Path, options: ReadOptions, where: str, notes: list[str]) -> Iterator[tuple[str, int]]:
+    """Distinct texts of a table with their counts, in the order of their first rows; of lists, each item is a text.
+
+    Args:
+        kind: ``parquet`` or ``arrow`` (IPC file or stream; of a stream, the chosen columns are held in memory).
+        path: the file.
+        options: the columns, where they are not to be guessed.
+        where: the source's name for messages.
+        notes: what was guessed is added to it.
+
+    Raises:
+        PromptError: not a table, a wrong column, a bad count.
+    """
+    scan = _scan(kind, path)
+    try:
+        rows = scan(()).select(pl.len()).collect().item()
+        if rows > _ROWS + _ROWS_PER_BYTE * path.stat().st_size:
+            what = f"{rows} rows, more than {_ROWS_PER_BYTE} for each byte of the file"
+            raise PromptError(what, where=where, hint="write each phrase once, with its count")
+        text, count = _columns(scan, options, where, notes)
+        frame = scan([text, count] if count else [text])
+        table = _grouped(frame, text, count).collect(engine="streaming")
+    except _TABLE_ERRORS as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise PromptError(f"not a readable table ({reason})", where=where, hint="write the file again") from error
+    wrong = table["wrong"].min()
+    if wrong is not None:
+        what = "the count is missing, negative or no whole number"
+        raise PromptError(what, where=f"{where} row {wrong!r}", hint="fix it")
+    for phrase, total in table.select("text", "count").iter_rows():
+        if total:
+            yield checked_text(phrase, where), total
+
+
+def _scan(kind: str, path: Path) -> Scan:
+    if kind == "parquet":
+        return lambda _: pl.scan_parquet(path, glob=False, hive_partitioning=False)
+    with path.open("rb") as file:
+        if file.read(6) == b"ARROW1":
+            return lambda _: pl.scan_ipc(path, glob=False)
+    return lambda names: pl.read_ipc_stream(path, columns=list(names) or None, n_rows=None if names else 0).lazy()
+
+
+def _columns(scan: Scan, options: ReadOptions, where: str, notes: list[str]) -> tuple[str, str | None]:
+    """The columns of text and count, as asked for or guessed."""
+    schema = scan(()).collect_schema()
+    text, count = options.column, options.count_column
+    for wanted, kind in ((text, "text"), (count, "whole numbers")):
+        if wanted is not None and wanted not in schema:
+            raise wrong_column(wanted, list(schema), where)
+        if wanted is not None and not (_is_text(schema[wanted]) if kind == "text" else _is_whole(scan, schema, wanted)):
+            raise PromptError(f"column '{wanted}' holds {schema[wanted]}, not {kind}", where=where, hint="name another")
+    if text is None:
+        names = [name for name, kind in schema.items() if _is_text(kind)]
+        if not names:
+            raise wrong_column("", list(schema), where)
+        text = names[best_text(names, [_head(scan, name) for name in names]) or 0]
+        notes.append(f"text in column '{text}'")
+    if count is None:
+        names = [name for name in schema if name != text]
+        best = best_known(names, COUNT_NAMES, lambda index: _is_whole(scan, schema, names[index]))
+        if best is None:
+            notes += [ignored_counts(name) for name in names if plain_name(name) in COUNT_NAMES]
+        else:
+            count = names[best]
+            notes.append(f"counts in column '{count}'")
+    return text, count
+
+
+def _is_whole(scan: Scan, schema: pl.Schema, name: str) -> bool:
+    """Whether a column holds whole numbers; pandas writes them as floats where one is missing."""
+    kind = schema[name]
+    return kind.is_integer() or (kind.is_float() and all(map(float.is_integer, _head(scan, name))))
+
+
+def _is_text(kind: pl.DataType) -> bool:
+    inner = kind.inner if isinstance(kind, pl.List | pl.Array) else kind
+    return inner in (pl.String, pl.Categorical, pl.Enum)
+
+
+def _head(scan: Scan, name: str) -> list[Any]:
+    """The first values of a column that are not null; of lists, their items."""
+    column = scan([name]).select(name).head(_SAMPLE).collect()[name]
+    return (column.explode() if column.dtype.is_nested() else column).head(_SAMPLE).drop_nulls().to_list()
+
+
+def _grouped(frame: pl.LazyFrame, text: str, count: str | None) -> pl.LazyFrame:
+    """Columns text, count (summed), row (the first, from 1) and wrong (the first row with a bad count, or null).
+
+    Grouped without an order and sorted afterwards, so that polars can stream and holds the distinct texts only.
+    """
+    schema = frame.collect_schema()
+    number = pl.lit(1, pl.Int64) if count is None else pl.col(count)
+    rows = frame.select(pl.col(text).alias("text"), number.alias("count")).with_row_index("row", 1)
+    if schema[text].is_nested():
+        rows = rows.explode("text")
+    wrong = pl.col("count").is_null() | (pl.col("count") < 0) | (pl.col("count") >= MAX_COUNT)
+    if count is not None and schema[count].is_float():
+        wrong |= pl.col("count").is_nan() | (pl.col("count") != pl.col("count").floor())
+    return (
+        rows.with_columns(pl.col("text").cast(pl.String))
+        .filter(pl.col("text").str.contains(r"\S"))  # no copy of the texts is made, as stripping them would
+        .with_columns(wrong.alias("is_wrong"), pl.col("count").cast(pl.Int64, strict=False))
+        .group_by("text")
+        .agg(pl.col("count").sum(), pl.col("row").min(), pl.col("row").filter("is_wrong").min().alias("wrong"))
+        .sort("row")
+    )
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Builds lists, dicts, tuples, strings and numbers; a pickle that wants more is refused.
+
+    Every callable that a pickle can reach comes through one of the two methods below, except objects in copyreg's cache
+    of extension codes; `unpickled` empties that cache.
+    """
+
+    where = ""
+
+    def find_class(self, module_name: str, global_name: str, /) -> NoReturn:
+        raise self._refusal(f"the global '{module_name}.{global_name}'")
+
+    def persistent_load(self, pid: object, /) -> NoReturn:
+        raise self._refusal(f"the persistent object {str(pid)[:40]!r}")
+
+    def _refusal(self, wanted: str) -> PromptError:
+        return PromptError(f"the pickle wants {wanted}, which is not plain data", where=self.where, hint=_HINT)
+
+
+def unpickled(path: Path, where: str) -> Iterator[tuple[str, int]]:
+    """The expressions of RefCOCO refs (``ref["sentences"][i]["sent"]``, else ``"raw"``), or of a list of strings.
+
+    Source: ``refer.py`` of https://github.com/lichengunc/refer. The whole pickle is built in memory. Byte strings of
+    Python 2 are UTF-8, or else Latin-1.
+
+    Raises:
+        PromptError: broken, of another shape, or it wants code to run.
+    """
+    copyreg.clear_extension_cache()
+    with path.open("rb") as file:
+        unpickler = _PlainUnpickler(file, encoding="utf-8", errors="surrogateescape")
+        unpickler.where = where
+        try:
+            data = unpickler.load()
+        except (PromptError, MemoryError):
+            raise
+        except Exception as error:  # a broken pickle may raise anything
+            reason = str(error) or type(error).__name__
+            raise PromptError(f"broken pickle ({reason})", where=where, hint="fetch the file again") from error
+    if not isinstance(data, list | tuple):
+        raise PromptError(f"the pickle holds a {type(data).__name__}, not a list", where=where, hint=_HINT)
+    left = _PHRASES + _PHRASES_PER_BYTE * path.stat().st_size
+    for index, ref in enumerate(data, 1):
+        sentences = ref.get("sentences") if isinstance(ref, dict) else [ref]
+        if not isinstance(sentences, list | tuple):
+            raise PromptError("no list of sentences", where=f"{where} item {index}", hint=_HINT)
+        for sentence in sentences:
+            text = sentence.get("sent", sentence.get("raw")) if isinstance(sentence, dict) else sentence
+            if not isinstance(text, str):
+                kind = type(text).__name__
+                raise PromptError(f"a {kind} instead of a phrase", where=f"{where} item {index}", hint=_HINT)
+            left -= max(len(text), _PHRASES_PER_BYTE)
+            if left < 0:  # a list may hold one string, or one list, a million times
+                what = f"the phrases have more than {_PHRASES_PER_BYTE} times the bytes of the pickle"
+                raise PromptError(what, where=where, hint=_HINT)
+            yield checked_text(_as_latin1(text), where), 1
+
+
+def _as_latin1(text: str) -> str:
+    """Text whose bytes were not UTF-8 (they came as lone surrogates) read as Latin-1; other text as it is."""
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            with suppress(UnicodeEncodeError):
+                return text.encode("utf-8", "surrogateescape").decode("latin-1")
+    return text
