@@ -12,7 +12,8 @@ import pytest
 import litetext as lt
 
 NOTEBOOK = Path(__file__).parents[1] / "examples" / "notebook.ipynb"
-COLORS, THINGS = ("red", "blue", "green", "white"), ("circle", "square", "dog", "star", "apple", "tree", "cup", "car")
+COLORS = ("red", "blue", "green", "white", "black", "yellow", "brown", "grey", "pink", "orange")
+THINGS = ("circle", "square", "dog", "star", "apple", "tree", "cup", "car", "cat", "fish", "bird", "house")
 PHRASES = [f"{color} {thing}" for color in COLORS for thing in THINGS]
 
 
