@@ -5,7 +5,7 @@ prepare
 bases
 for seed in $SEEDS; do
   for context in 8 32; do
-    later trial "$OUT/context/$context-$seed" "$seed" <<< "student = { context = $context }"
+    later trial "$OUT/context/$context-$seed" "$seed" <<< "context_length = $context"
   done
 done
 finish

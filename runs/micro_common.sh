@@ -19,7 +19,7 @@ prepare() {
   "$LITETEXT" embed "$OUT/phrases.txt" -o "$OUT/features" --teacher micro
 }
 
-# student FOLDER SEED < RECIPE: what differs from the base recipe (runs/recipe.py) comes from standard input, by section.
+# student FOLDER SEED < RECIPE: what differs from the base recipe (runs/recipe.py) comes from standard input, as TOML.
 student() {
   local folder=$1 seed=$2
   mkdir -p "$folder"

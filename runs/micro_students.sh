@@ -4,8 +4,8 @@
 source "$(dirname "$0")/micro_common.sh"
 prepare
 make_student() { # PRESET EPOCHS RATE FOLDER
-  EPOCHS=$2 trial "$OUT/$1" 0 <<< "student = { preset = '$1' }
-training = { rate = $3 }
+  EPOCHS=$2 trial "$OUT/$1" 0 <<< "preset = '$1'
+lr = $3
 losses = { consistency = 0.3 }"
   [ -z "${INSTALL:-}" ] || .venv/bin/python runs/halve.py "$OUT/$1/student.safetensors" "src/litetext/weights/$4/student.safetensors"
 }

@@ -7,7 +7,8 @@ bases
 for seed in $SEEDS; do
   for width in 4 8 16 32; do
     rank=$((width < 8 ? width : 8))
-    later trial "$OUT/width/$width-$seed" "$seed" <<< "student = { width = $width, rank = $rank }"
+    later trial "$OUT/width/$width-$seed" "$seed" <<< "width = $width
+rank = $rank"
   done
 done
 finish

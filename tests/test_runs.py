@@ -98,7 +98,7 @@ def test_commands_are_found() -> None:
 def test_what_does_not_exist_is_found() -> None:
     script = (
         "# litetext nonsense --in-a-comment\n"
-        'keep a.json litetext audit "${prompts[@]}" -o $OUT --context=8 \\\n  --nonsens --json | head --lines 3\n'
+        'keep a.json litetext audit "${prompts[@]}" -o $OUT --lengths=8 \\\n  --nonsens --json | head --lines 3\n'
         'held+=(--hold-up "$file")\n'
         "x=$(litetext evaluate gold --gt a --preds b) && litetext embedd x -o y\n"
         "litetext evaluate --json\n"

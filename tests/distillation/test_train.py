@@ -289,7 +289,7 @@ def test_the_learning_rate_warms_up_and_falls() -> None:
 def prepare(cache: Path, folder: Path, **changes: Any) -> Trainer:
     store = FeatureStore.open(cache)
     recipe = recipe_of(cache, **changes)
-    return Trainer.prepare(recipe, folder, store, split_phrases(store, recipe), device=torch.device("cpu"))
+    return Trainer(recipe, folder, store, split_phrases(store, recipe), device=torch.device("cpu"))
 
 
 TEXTS = ["red dog", "dog", "the man to the left of the old tree", "cat", "big cup"]

@@ -27,9 +27,8 @@ class PhraseSplit:
     Attributes:
         train: distinct phrases in alphabetical order.
         validation: distinct phrases, in the order of their hashes.
-        held_out: of each evaluation set its ``name``, its number of ``phrases``, and how many of them were ``removed``.
-        excluded: cleaned phrases that training must not read as a permutation either: those held out and those of
-            validation.
+        held_out: of each evaluation set its ``name``, number of ``phrases``, and how many of them were ``removed``.
+        excluded: cleaned phrases that training must not read as a permutation either: held out, or of validation.
     """
 
     train: tuple[str, ...]
@@ -80,15 +79,10 @@ def token_lengths(texts: Sequence[str], context_length: int) -> Rows:
 
 
 def epoch_batches(lengths: Rows, batch_size: int, seed: int, epoch: int) -> list[Rows]:
-    """The batches of an epoch: each row once, rows of similar length together, in a new order each epoch.
+    """The batches of an epoch, of rows of similar length: each row of ``lengths`` [N] once, in a new order each epoch.
 
-    They follow from the arguments alone, so that a run that resumes only needs to know its step.
-
-    Args:
-        lengths: int64 [N], tokens of each phrase.
-        batch_size: the most rows of a batch; all have this many or one less, or there is only one.
-        seed: of the run.
-        epoch: from 0.
+    They follow from the arguments alone, so that a run that resumes only needs to know its step. All have
+    ``batch_size`` rows at most, and at most one less than another.
     """
     generator = np.random.default_rng([seed, epoch])
     parts = np.array_split(generator.permutation(len(lengths)), count_batches(len(lengths), batch_size))

@@ -15,12 +15,10 @@ from litetext.features.protocol import TextFeatures
 Kind = Literal["keys", "values", "scoring"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Projected = Mapping[Kind, Mapping[str, Tensor]]
-"""What a decoder makes of the features of B texts: for each kind the output of each of its layers by name. ``keys`` and
-``values`` of its cross-attentions are [B, L, K], where padding means nothing; ``scoring`` is [B, K], pooled over the
-valid tokens."""
+"""What a decoder makes of B texts, by kind and layer: ``keys`` and ``values`` of its cross-attentions, [B, L, K], where
+padding means nothing; ``scoring`` [B, K], pooled over the valid tokens."""
 Projections = Callable[[TextFeatures, Collection[Kind]], Projected]
-"""The frozen layers of a decoder that read text; a gradient goes through them, none into them. Only the kinds that are
-asked for are computed."""
+"""The frozen layers of a decoder that read text; only the kinds that are asked for are computed."""
 TINY = 1e-12  # the least mean square that an error is divided by, for a layer that gives zeros
 
 
@@ -140,19 +138,16 @@ def compute_losses(
     permuted: tuple[TextFeatures, Tensor] | None = None,
     projections: Projections | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum of all losses of weight above 0, a scalar to differentiate; and each of them by name.
+    """The weighted sum of all losses of weight above 0, a scalar; and each of them before its weight, without gradient.
 
     Args:
         weights: of the losses.
         student: features of B texts.
         teacher: features of the same texts; gets no gradient.
         permuted: the student's features of permutations of P of these texts, and which texts these are, int64 [P];
-            consistency is left out without them. Its gradient goes into the permuted texts only, so that the features
+            without them there is no consistency. Its gradient goes into the permuted texts only, so that the features
             of the texts themselves depend on the teacher alone.
-        projections: of the decoder; None where their weights are 0.
-
-    Returns:
-        The sum, and losses without gradient and before the weights.
+        projections: of the decoder.
 
     Raises:
         OptionError: a weight needs a decoder, but none is given.
@@ -174,27 +169,19 @@ def compute_losses(
 
 
 def masked_mse(student: TextFeatures, teacher: TextFeatures) -> Tensor:
-    """Squared error, the mean over the D numbers of a token and over all pairs of tokens of `Alignment`.
-
-    Raises:
-        EncoderError: features of different numbers of texts or different width.
-    """
+    """Squared error, the mean over the D numbers of a token and over all pairs of tokens of `Alignment`."""
     ours, theirs = _pairs(student, teacher)
     return (ours - theirs).square().mean()
 
 
 def masked_cosine(student: TextFeatures, teacher: TextFeatures) -> Tensor:
-    """1 - cosine, the mean over all pairs of tokens of `Alignment`; errors as of `masked_mse`."""
+    """1 - cosine, the mean over all pairs of tokens of `Alignment`."""
     ours, theirs = _pairs(student, teacher)
     return (1.0 - cosine_similarity(ours, theirs, dim=1)).mean()
 
 
 def consistency(permuted: TextFeatures, original: TextFeatures) -> Tensor:
-    """1 - cosine of the features pooled over the valid tokens, the mean over the texts; no gradient of ``original``.
-
-    Raises:
-        EncoderError: features of different numbers of texts or different width.
-    """
+    """1 - cosine of the features pooled over the valid tokens, the mean over the texts; no gradient of ``original``."""
     _check_pair(permuted, original)
     return (1.0 - cosine_similarity(permuted.pooled(), original.pooled().detach(), dim=1)).mean()
 

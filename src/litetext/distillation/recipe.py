@@ -3,43 +3,31 @@
 import difflib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from math import inf
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from litetext.checkpoints.load import Positions
 from litetext.distillation.losses import LossWeights
-from litetext.encoders.config import PADDINGS, Padding, StudentConfig
+from litetext.encoders.config import EncoderConfig, Padding
 from litetext.errors import OptionError
 
 Monitor = Literal["cosine", "end_cosine", "retrieval", "loss", "cgf1"]
 Dtype = Literal["fp32", "bf16", "fp16"]
 
-# The least and the largest value of each number.
-_RANGES: dict[str, tuple[float, float]] = {
-    "context_length": (0, inf),
-    "width": (0, inf),
-    "rank": (-1, inf),
-    "epochs": (1, inf),
-    "batch_size": (1, inf),
-    "accumulation_steps": (1, inf),
-    "lr": (0, 1e6),
-    "min_lr_ratio": (0, 1),
-    "warmup_ratio": (0, 1),
-    "weight_decay": (0, 1e6),
-    "max_grad_norm": (0, 1e6),
-    "ema_decay": (0, 0.99999),
-    "seed": (0, inf),
-    "save_steps": (1, inf),
-    "validation_fraction": (0, 0.9),
-    "validation_phrases": (1, inf),
-    "patience": (0, inf),
-    "min_delta": (0, 1e6),
-}
-_ABOVE_ZERO = {"lr", "max_grad_norm", "validation_fraction"}
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "padding": PADDINGS,
+_RANGES: tuple[tuple[str, float, float], ...] = (  # keys, the least and the largest value
+    ("context_length width seed patience", 0, inf),
+    ("epochs batch_size accumulation_steps save_steps validation_phrases", 1, inf),
+    ("rank", -1, inf),
+    ("lr max_grad_norm", 1e-12, 1e6),
+    ("weight_decay min_delta", 0, 1e6),
+    ("min_lr_ratio warmup_ratio", 0, 1),
+    ("ema_decay", 0, 0.99999),
+    ("validation_fraction", 1e-6, 0.9),
+)
+_CHOICES = {
+    "padding": get_args(Padding),
     "positions": get_args(Positions),
     "dtype": get_args(Dtype),
     "monitor": get_args(Monitor),
@@ -122,18 +110,16 @@ class DistillRecipe:
 
     def __post_init__(self) -> None:
         """Check each value, and those that depend on each other."""
-        for name, (least, largest) in _RANGES.items():
-            value = getattr(self, name)
-            if not least <= value <= largest or (value == 0 and name in _ABOVE_ZERO):
-                hint = f"{least:g} or more" if largest == inf else f"a number of {least:g} to {largest:g}"
-                raise OptionError(f"{name} is {value}", hint=f"give {'more than 0' if value == 0 else hint}")
+        for names, least, largest in _RANGES:
+            for name in names.split():
+                if not least <= getattr(self, name) <= largest:
+                    hint = f"give {least:g} or more" if largest == inf else f"give {least:g} to {largest:g}"
+                    raise OptionError(f"{name} is {getattr(self, name)}", hint=hint)
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise OptionError(f"{name} is '{getattr(self, name)}'", hint=f"give {', '.join(choices)}")
         if self.accumulation_steps > self.batch_size:
-            raise OptionError(
-                f"accumulation_steps is {self.accumulation_steps} for a batch of {self.batch_size}", hint="give fewer"
-            )
+            raise OptionError(f"accumulation_steps is {self.accumulation_steps}", hint="give at most batch_size")
         if bool(self.gold) != bool(self.images):
             raise OptionError("gold and images come together", hint="give the annotations and where their pictures are")
         self.student_config(1)
@@ -157,19 +143,11 @@ class DistillRecipe:
         except OptionError as error:
             raise OptionError(error.what, where=where, hint=error.hint) from error
 
-    def to_json(self) -> dict[str, Any]:
-        """Every value by its key."""
-        return asdict(self)
-
-    def student_config(self, output: int) -> StudentConfig:
+    def student_config(self, output: int) -> EncoderConfig:
         """The student's configuration for features of a width."""
-        preset = StudentConfig.of(self.preset, self.context_length or None, padding=self.padding)
-        changes: dict[str, Any] = {"output": output}
-        if self.width:
-            changes["width"] = self.width
-        if self.rank >= 0:
-            changes["rank"] = self.rank or None
-        return StudentConfig(**asdict(preset) | changes)
+        preset = EncoderConfig.of(self.preset, self.context_length or None, padding=self.padding)
+        rank = preset.rank if self.rank < 0 else self.rank or None
+        return replace(preset, output=output, width=self.width or preset.width, rank=rank)
 
 
 def read_recipe(path: Path | None, changes: Mapping[str, Any] | None = None) -> DistillRecipe:

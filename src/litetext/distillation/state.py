@@ -8,24 +8,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
-from litetext.checkpoints.load import CHOICES, read_student_tensors
+from litetext.checkpoints.load import CHOICES, read_student_tensors, resize_positions
 from litetext.checkpoints.tensors import listed
 from litetext.distillation.recipe import DistillRecipe
-from litetext.encoders.position_tables import resize_positions
+from litetext.encoders.layers import factorize_table
 from litetext.encoders.student import TextStudent, build_student
-from litetext.encoders.token_tables import factorize_table
 from litetext.errors import EncoderError, TrainingError
 from litetext.records import record
 from litetext.storage import atomic_file
 from litetext.tokenizer.pruned import KeptTokens, kept_tokens
 
 CHECKPOINT = "last.ckpt"
-VERSION = 2
 BETAS, EPSILON = (0.9, 0.98), 1e-8
 TABLE, UP, POSITIONS = "token_table.weight", "token_table.up.weight", "positions"
 _HINT = "remove it to begin again"
@@ -34,24 +33,21 @@ _HINT = "remove it to begin again"
 def start_student(recipe: DistillRecipe, output: int) -> TextStudent:
     """The student that a training starts from, with random weights or those of a checkpoint, on the CPU in float32.
 
-    From a checkpoint every weight is taken, and none is made up: but the projector of a MobileCLIP, which has none, and
+    Every weight of a checkpoint is used and none is made up, but the projector of a MobileCLIP, which has none, and
     the factors of a token table, which are those nearest to the whole table of the file.
 
-    Args:
-        recipe: its size, and what it starts from.
-        output: width of the features.
-
     Raises:
-        EncoderError: the checkpoint cannot be read, or is of other sizes.
+        EncoderError: the checkpoint cannot be read, or is of other sizes than the recipe's, with features of the width
+            ``output``.
     """
     config = recipe.student_config(output)
     student = build_student(config, torch.Generator().manual_seed(recipe.seed))
     if not recipe.init:
         return student
-    source = read_student_tensors(recipe.init)
-    is_mobileclip = source.sizes.output is None
+    source, tensors = read_student_tensors(recipe.init)
+    is_mobileclip = "projector.weight" not in tensors
     expected = student.state_dict()
-    given = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in source.tensors.items()}
+    given = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     given[POSITIONS] = _positions(given[POSITIONS], config.context_length, recipe, is_mobileclip=is_mobileclip)
     if config.rank is not None and UP not in given and given[TABLE].shape[1] == config.width:
         given[TABLE], given[UP] = factorize_table(given[TABLE], config.rank)
@@ -60,9 +56,8 @@ def start_student(recipe: DistillRecipe, output: int) -> TextStudent:
     faults = [name for name in expected if name not in given or given[name].shape != expected[name].shape]
     faults += [name for name in given if name not in expected]
     if faults:
-        size = source.preset.name if source.preset else "other sizes"
         raise EncoderError(
-            f"a student of {size} cannot start one of {config.name} ({len(faults)} tensors do not fit: "
+            f"a student of {source.name} cannot start one of {config.name} ({len(faults)} tensors do not fit: "
             f"{listed(faults)})",
             where=recipe.init,
             hint="give its preset and rank, or leave out init",
@@ -87,8 +82,8 @@ def _positions(table: Tensor, rows: int, recipe: DistillRecipe, *, is_mobileclip
 def prune_table(student: TextStudent, texts: Sequence[str]) -> TextStudent:
     """A copy of a student that has only the rows of the token table that some texts need.
 
-    Most of a small student is its table, and no other row gets a gradient: so neither the optimizer nor the average
-    has to pass over them. `restore_table` gives them back.
+    No other row gets a gradient, so that neither the optimizer nor the average has to pass over it: most of a small
+    student is its table. `restore_table` puts the other rows back.
     """
     kept = KeptTokens.of_texts(texts)
     pruned = copy.deepcopy(student)
@@ -120,10 +115,7 @@ def make_optimizer(student: TextStudent, recipe: DistillRecipe) -> torch.optim.A
 
 
 def ema_update(decay: float) -> Callable[[Any, Any, Any], None]:
-    """The update of an `AveragedModel`: its decay after t steps is at most (1 + t) / (10 + t).
-
-    So the first weights are soon forgotten, however short the training is.
-    """
+    """The update of an `AveragedModel`; its decay after t steps is at most (1 + t) / (10 + t)."""
 
     @torch.no_grad()
     def update(averaged: Any, current: Any, steps: Any) -> None:
@@ -138,55 +130,45 @@ def ema_update(decay: float) -> Callable[[Any, Any, Any], None]:
 
 @dataclass(eq=False)
 class Progress:
-    """How far a run is. What is random (order, permutations) follows from the seed and the step: nothing else is kept.
+    """How far a run is. Order and permutations follow from the seed and the step, so that no generator is kept.
 
     Attributes:
         step: steps done.
-        validated: the step of the last validation; -1 before the first.
         seconds: spent so far.
         sums: of each loss since the last validation.
-        since: steps since then.
         rows: of the curve, one for each validation.
-        best: the highest score; None before the first validation.
-        best_row: the row of the student that is kept.
-        improved: the score of the last improvement, to which the next is compared.
-        improved_row: its row.
+        scores: of each validation the figure by which the best student is chosen, the higher the better.
     """
 
     step: int = 0
-    validated: int = -1
     seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
-    since: int = 0
     rows: list[dict[str, float]] = field(default_factory=list)
-    best: float | None = None
-    best_row: int = 0
-    improved: float | None = None
-    improved_row: int = 0
+    scores: list[float] = field(default_factory=list)
 
     def add(self, losses: Mapping[str, float]) -> None:
         """Count a step."""
         self.step += 1
-        self.since += 1
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 
-    def add_validation(self, row: dict[str, float], score: float, min_delta: float) -> bool:
-        """Add the row of a validation; whether its student is the best so far."""
-        self.rows.append(row)
-        self.validated, self.sums, self.since = self.step, {}, 0
-        number = len(self.rows) - 1
-        if self.improved is None or score > self.improved + min_delta:
-            self.improved, self.improved_row = score, number
-        if self.best is None or score > self.best:
-            self.best, self.best_row = score, number
-            return True
-        return False
+    @property
+    def validated(self) -> int:
+        """The step of the last validation; -1 before the first."""
+        return int(self.rows[-1]["step"]) if self.rows else -1
 
     @property
-    def without_improvement(self) -> int:
-        """Validations since the last improvement."""
-        return len(self.rows) - 1 - self.improved_row
+    def best(self) -> int:
+        """The number of the best validation, whose student is kept."""
+        return int(np.argmax(self.scores))
+
+    def improved(self, min_delta: float) -> int:
+        """The number of the last validation that was better by ``min_delta`` than the last one that was."""
+        last = 0
+        for number, score in enumerate(self.scores):
+            if score > self.scores[last] + min_delta:
+                last = number
+        return last
 
 
 @dataclass(eq=False)
@@ -211,13 +193,7 @@ class TrainingState:
 
     @classmethod
     def begin(cls, student: TextStudent, recipe: DistillRecipe, lr_at: Callable[[int], float]) -> Self:
-        """The state before the first step.
-
-        Args:
-            student: on the device of the training.
-            recipe: of the training.
-            lr_at: the share of the highest learning rate at a step, from 0.
-        """
+        """The state before the first step; ``lr_at`` gives the share of the highest learning rate at a step, from 0."""
         optimizer = make_optimizer(student, recipe)
         return cls(
             student.train(),
@@ -228,17 +204,12 @@ class TrainingState:
         )
 
     def save(self, folder: Path, identity: Mapping[str, str]) -> None:
-        """Write the checkpoint in one step.
-
-        Args:
-            folder: of the run.
-            identity: what the run is of, by name.
+        """Write the checkpoint in one step, with what the run depends on, by name.
 
         Raises:
             TrainingError: it cannot be written; the one before is whole.
         """
         state = {
-            "version": VERSION,
             "identity": dict(identity),
             **{name: part.state_dict() for name, part in self._parts().items()},
             "progress": vars(self.progress),
@@ -257,11 +228,9 @@ class TrainingState:
             with zipfile.ZipFile(path) as parts:  # PyTorch writes the CRC-32 of each part, and does not compare it
                 is_whole = parts.testzip() is None
             state = torch.load(path, weights_only=True, map_location="cpu") if is_whole else {}
-            kept, version = dict(state["identity"]), state["version"]
+            kept = dict(state["identity"])
         except Exception as error:  # whatever a damaged file makes of it
             raise TrainingError("not a checkpoint", where=str(path), hint=_HINT) from error
-        if version != VERSION:
-            raise TrainingError(f"a checkpoint of version {version}, not {VERSION}", where=str(path), hint=_HINT)
         different = [name for name in {**kept, **identity} if kept.get(name) != identity.get(name)]
         if different:
             changes = "; ".join(f"{name} was {kept.get(name)}, is {identity.get(name)}" for name in different[:3])
@@ -281,11 +250,7 @@ class TrainingState:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """While the block writes files of a run: say in one line what goes wrong.
-
-    Raises:
-        TrainingError: a file cannot be written.
-    """
+    """Raise a `TrainingError` of one line where the block cannot write a file of a run."""
     try:
         yield
     except (OSError, RuntimeError) as error:

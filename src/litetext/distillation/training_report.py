@@ -40,9 +40,6 @@ class DistillReport:
 
     Attributes:
         path: the folder.
-        recipe: what was done.
-        teacher: whose features were learnt.
-        split: phrases, and those held out.
         host: name of the host; None without one.
         parameters: of the student.
         steps: that were done, and all that the recipe has.
@@ -95,15 +92,11 @@ class DistillReport:
             "held_out": list(self.split.held_out),
             "teacher": asdict(self.teacher),
             "host": self.host,
-            "recipe": self.recipe.to_json(),
+            "recipe": asdict(self.recipe),
         }
 
     def write(self) -> None:
-        """Write summary and model card.
-
-        Raises:
-            OSError: they cannot be written.
-        """
+        """Write summary and model card."""
         write_text(self.path / SUMMARY, to_json(self.to_json()) + "\n")
         write_text(self.path / CARD, self.card())
 
@@ -114,7 +107,9 @@ class DistillReport:
         start = f"started from `{recipe.init}`" if recipe.init else "from random weights"
         host = f" Losses and figures of the host `{self.host}`." if self.host else ""
         sources = ", ".join(f"`{source}`" for source in recipe.sources) or f"all of `{recipe.features}`"
-        figures = "\n".join(f"| {_LABELS.get(name, name)} | {value:.4g} |" for name, value in self._figures().items())
+        trained = {"step", "epoch", "minutes", "lr", "loss", *asdict(recipe.losses)} - _LABELS.keys()
+        names = [name for name in (*_LABELS, *sorted(self.best.keys() - _LABELS.keys() - trained)) if name in self.best]
+        figures = "\n".join(f"| {_LABELS.get(name, name)} | {self.best[name]:.4g} |" for name in names)
         return f"""# A text encoder for SAM3, distilled with LiteText
 
 `{STUDENT}`: preset {recipe.preset}, {self.parameters / 1e6:.2f} M parameters, context {context_length}, padding \
@@ -128,7 +123,7 @@ class DistillReport:
 
 {len(split.train):,} distinct phrases to train on, {len(split.validation):,} others to validate with, from {sources}.
 
-{self._hygiene()}
+{self._held_out()}
 
 ## Figures
 
@@ -142,34 +137,25 @@ Of the weights of epoch {self.best["epoch"]:g}, the best by {recipe.monitor} on 
 ## Recipe
 
 ```json
-{to_json(recipe.to_json())}
+{to_json(asdict(recipe))}
 ```
 """
 
-    def _figures(self) -> dict[str, float]:
-        shown = {name: self.best[name] for name in _LABELS if name in self.best}
-        trained = {"step", "epoch", "minutes", "lr", "loss", *asdict(self.recipe.losses)}
-        return shown | {name: value for name, value in self.best.items() if name not in shown.keys() | trained}
-
-    def _hygiene(self) -> str:
+    def _held_out(self) -> str:
         if not self.split.held_out:
             return (
                 "**No phrases of an evaluation set were held out**: the training may have seen the phrases of the sets "
                 "that the student is measured on."
             )
-        sets = [
-            f"- `{item['name']}`: {item['phrases']:,} phrases, of which {item['removed']:,} were in the corpus."
-            for item in self.split.held_out
-        ]
-        return "\n".join(["Held out of training and validation, whatever their spelling or case:", "", *sets])
+        lines = ["Held out of training and validation, whatever their spelling or case:", ""]
+        for item in self.split.held_out:
+            count = f"{item['phrases']:,} phrases, of which {item['removed']:,} were in the corpus"
+            lines.append(f"- `{item['name']}`: {count}.")
+        return "\n".join(lines)
 
 
 def write_curve(rows: Sequence[Row], folder: Path) -> None:
-    """Write ``curve.csv`` and ``curve.png`` anew, of one row for each validation.
-
-    Raises:
-        OSError: they cannot be written.
-    """
+    """Write ``curve.csv`` and ``curve.png``, of one row for each validation."""
     from matplotlib.figure import Figure
 
     text = io.StringIO()
