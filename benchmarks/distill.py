@@ -13,9 +13,9 @@ depends on their values; each round is one epoch of the same phrases, first the 
   whole token table of 49,408 x 512 included, as PyTorch does it by default. Its features lie in memory as one float32
   array by row number. It neither clips gradients nor averages weights. Its layers are ours: what makes a layer fast
   makes it fast for both.
-- Ours is `Trainer.take_step` as `litetext distill` runs it: batches of nearly one length, whose padding is masked and
-  not computed; features from a `FeatureStore` on disk (fp16); a second pass only for phrases that have a permutation;
-  only token rows that occur are moved; gradients are clipped and weights averaged.
+- Ours is `Trainer.take_step` as `litetext distill` runs it: batches of similar length, whose padding is masked and not
+  computed; features from a `FeatureStore` on disk (fp16); a second pass only for phrases that have a permutation; the
+  token table is pruned to the corpus; gradients are clipped and weights averaged.
 """
 
 import statistics
@@ -27,21 +27,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from litetext.distillation.distill import prepare_run
-from litetext.distillation.parallel import World
-from litetext.distillation.trainer import RunContext, Trainer
-from litetext.features.manifest import Manifest, Teacher
-from litetext.features.shards import write_shard
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, mse_loss
 
 from benchmarks.command import run
 from benchmarks.machine import saco_prompts
-from litetext.distillation.data import Data, batches_of, epoch_batches, token_lengths
+from litetext.distillation.data import PhraseSplit, count_batches, epoch_batches, token_lengths
 from litetext.distillation.recipe import DistillRecipe
+from litetext.distillation.train import Trainer
 from litetext.encoders.config import OUTPUT_WIDTH, EncoderConfig
 from litetext.encoders.student import TextStudent, build_student
-from litetext.features.store import FeatureStore
+from litetext.features.store import FeatureStore, Teacher, distinct_phrases, write_shard
 from litetext.prompts.corpus import Prompt, PromptCorpus
 from litetext.tokenizer.bpe import TokenBatch
 
@@ -71,7 +67,7 @@ class Reference:
         return cls(texts, batch, features, student, optimizer, np.random.default_rng(0))
 
     def run_epoch(self) -> None:
-        count = batches_of(len(self.texts), self.batch)
+        count = count_batches(len(self.texts), self.batch)
         for rows in np.array_split(self.chance.permutation(len(self.texts)), count):
             self.take_step([self.texts[row] for row in rows], self.features[torch.from_numpy(rows)])
 
@@ -104,48 +100,47 @@ class Ours:
 
     @classmethod
     def of(cls, texts: Sequence[str], batch: int, folder: Path) -> "Ours":
-        tables = {
-            "student": {"preset": "s0", "context_length": CONTEXT, "padding": "masked"},
-            "data": {"cache": str(folder / "features")},
-            "losses": {"consistency": CONSISTENCY},
-            "training": {"batch": batch, "rate": RATE, "weight_decay": WEIGHT_DECAY},
-        }
-        cache = write_features(texts, folder / "features")
-        # All phrases are trained on, and none is validated with.
-        data = Data(tuple(texts), (), (), frozenset())
-        around = RunContext(torch.device("cpu"), World(), None, lambda *_: None)
-        return cls(prepare_run(DistillRecipe.of(tables), folder / "run", cache, data, around))
+        recipe = DistillRecipe.of(
+            {
+                "preset": "s0",
+                "context_length": CONTEXT,
+                "losses": {"consistency": CONSISTENCY},
+                "batch_size": batch,
+                "lr": RATE,
+                "weight_decay": WEIGHT_DECAY,
+            }
+        )
+        store = write_features(texts, folder / "features")
+        split = PhraseSplit(tuple(texts), ())  # all phrases are trained on, and none is validated with
+        return cls(Trainer(recipe, folder / "run", store, split, device=torch.device("cpu")))
 
     def run_epoch(self) -> None:
-        trainer, training = self.trainer, self.trainer.recipe.training
-        for number, rows in enumerate(epoch_batches(trainer.lengths, training.batch, training.seed, self.epoch)):
-            texts = [trainer.data.train[row] for row in rows]
+        trainer, recipe = self.trainer, self.trainer.recipe
+        for number, rows in enumerate(epoch_batches(trainer.lengths, recipe.batch_size, recipe.seed, self.epoch)):
+            texts = [trainer.split.train[row] for row in rows]
             permuted = trainer.permute(texts, self.epoch, number)
-            trainer.run.progress.add(trainer.take_step(texts, permuted))
+            trainer.state.progress.add(trainer.take_step(texts, permuted))
             self.permuted += sum(other is not None for other in permuted)
         self.epoch += 1
 
 
-def write_features(texts: Sequence[str], folder: Path) -> FeatureStore:
-    """A cache of random features of the teacher's true shape, one row for each token."""
+def write_features(texts: Sequence[str], path: Path) -> FeatureStore:
+    """A store of random features of the teacher's true shape, one row for each token."""
     teacher = Teacher("random", "0" * 64, "0" * 64, TEACHER_CONTEXT, OUTPUT_WIDTH)
-    manifest = Manifest(teacher, "float16")
-    generator = torch.Generator().manual_seed(1)
+    generator = np.random.default_rng(1)
     lengths = token_lengths(texts, TEACHER_CONTEXT)
-    rows = [torch.randn(int(length), OUTPUT_WIDTH, generator=generator).half() for length in lengths]
-    folder.mkdir()
-    entry = write_shard(folder / manifest.next_name(), texts, rows, teacher.fingerprint)
-    manifest.with_shard(entry).write(folder)
-    cache = FeatureStore.open(folder)
-    cache.verify()
-    return cache
+    rows = [generator.standard_normal((length, OUTPUT_WIDTH), dtype=np.float32) for length in lengths]
+    write_shard(path, teacher, "fp16", distinct_phrases(texts), [(range(len(texts)), rows)])
+    store = FeatureStore.open(path)
+    store.verify()
+    return store
 
 
 def timed(loop: Reference | Ours) -> float:
     """Phrases per second of one epoch."""
     start = time.perf_counter()
     loop.run_epoch()
-    count = len(loop.texts if isinstance(loop, Reference) else loop.trainer.data.train)
+    count = len(loop.texts if isinstance(loop, Reference) else loop.trainer.split.train)
     return count / (time.perf_counter() - start)
 
 

@@ -160,8 +160,8 @@ def random_teacher() -> ModuleType:
 @pytest.mark.torch
 def test_stand_ins_are_what_the_commands_read(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from litetext.evaluation.predict import plan_predictions
     from litetext.evaluation.gold import ANNOTATORS, SUBSETS, find_subsets
+    from litetext.evaluation.predict import plan_predictions
     from litetext.prompts.corpus import PromptCorpus
     from litetext.prompts.readers import read_prompts
 
