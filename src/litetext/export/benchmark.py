@@ -1,0 +1,590 @@
+"""Text encoders side by side on this machine's processor: speed, memory and exactness, measured in fresh processes.
+
+A process gets one job (``python -m litetext.export.benchmark JOB``, JSON in, one line of JSON out) and imports what it
+needs and nothing else, so that memory and "without PyTorch" are what they are for a user.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import import_module
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from litetext.device import describe_machine, resident_bytes, usable_cores
+from litetext.errors import EncoderError, LiteTextError, OptionError
+
+if TYPE_CHECKING:
+    from litetext.encoders.student import StudentEncoder
+    from litetext.features.encode import Encoder
+
+Progress = Callable[[str, float], None]
+Figures = dict[str, Any]
+
+TEACHER, SERVED = "teacher", "served"  # SAM3's text encoder; an exported folder or a bank, measured as it is
+BACKENDS = (
+    "huggingface", "torch", "torch-bf16", "torch-int8", "onnx", "onnx-int8", "openvino", "openvino-int8", "bank",
+)  # fmt: skip
+BANK_PHRASES, CALIBRATED, CHECKED, COUNTED = 1000, 1000, 64, 16  # COUNTED: phrases whose FLOPs are counted
+HOST_CONTEXT = 32  # Sam3Processor pads every text to it
+COMPARED = 32  # phrases of a call where throughput is compared, if it is among the batch sizes
+TIMEOUT = 3600  # seconds
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What to measure, and how.
+
+    Attributes:
+        backends: names in `BACKENDS`, for every student that is a checkpoint.
+        teacher: a checkpoint of SAM3's text encoder; None: no such row.
+        baseline: name of the row that ratios are of; None: the teacher, else Hugging Face's, else the first.
+        batches: phrases of a call; 1, of which the latencies are, is always among them.
+        rounds: passes over all rows; medians are reported.
+        seconds: to spend on each batch size of a row in a round.
+        phrases: whose features are compared with those of fp32 PyTorch.
+        threads: to compute with; None: all cores that this process may use.
+        positions: of the students' position tables, as `load_encoder` takes it.
+        context_length: tokens that the students read; None: as many as their tables have rows.
+
+    Raises:
+        OptionError: a value makes no sense.
+    """
+
+    backends: tuple[str, ...] = BACKENDS
+    teacher: str | None = None
+    baseline: str | None = None
+    batches: tuple[int, ...] = (1, 8, 32, 128)
+    rounds: int = 3
+    seconds: float = 1.0
+    phrases: int = 1000
+    threads: int | None = None
+    positions: Literal["auto", "slice", "interpolate", "keep"] = "auto"
+    context_length: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check each value."""
+        for name in ("rounds", "phrases", "threads", "seconds"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise OptionError(f"{value} {name}", hint="give more than 0")
+        if not self.batches or min(self.batches) < 1:
+            raise OptionError(f"batches of {', '.join(map(str, self.batches))} phrases", hint="give positive numbers")
+        if unknown := set(self.backends) - set(BACKENDS):
+            raise OptionError(f"no backend is called '{min(unknown)}'", hint=f"there are {', '.join(BACKENDS)}")
+        object.__setattr__(self, "batches", tuple(sorted({1, *self.batches})))
+
+
+class Row(NamedTuple):
+    """A line of the table."""
+
+    name: str
+    source: str  # the encoder, as the user named it
+    backend: str  # in `BACKENDS`, "teacher" or "served"
+    folder: str  # where its files are made
+    path: str = ""  # what is measured; a bank is a file, what else is served a folder
+
+    @property
+    def is_bank(self) -> bool:
+        """Whether it knows only some phrases."""
+        return self.backend in {"bank", SERVED} and Path(self.path).is_file()
+
+
+def run_benchmark(
+    sources: Sequence[str], texts: Sequence[str], options: BenchOptions, progress: Progress = lambda *_: None
+) -> Figures:
+    """Measure encoders side by side; a row that cannot be measured has a reason instead of figures.
+
+    Args:
+        sources: students as `load_encoder` takes them, sizes such as "s0" (random weights), exported folders and banks.
+        texts: distinct phrases, at least as many as the largest batch has.
+        options: what to measure, and how.
+        progress: called with a stage and the share of it that is done.
+
+    Returns:
+        ``machine``, ``options``, ``baseline``, ``compared`` (the batch size of the ratios) and ``rows``: plain values.
+
+    Raises:
+        LiteTextError: no row can be measured; the reason of the first is given.
+        OptionError: too few phrases, nothing to measure, or no row has the baseline's name.
+    """
+    if len(texts) < max(options.batches):
+        hint = "give more, or none: the bundled corpus has enough"
+        raise OptionError(f"{len(texts)} distinct phrases for batches of {max(options.batches)}", hint=hint)
+    options = replace(options, threads=options.threads or usable_cores())
+    machine = describe_machine()  # its load is that before the run
+    with TemporaryDirectory(prefix="litetext-bench-") as folder:
+        rows = _plan(sources, options, folder)
+        if options.baseline not in {None, *(names := [row.name for row in rows])}:
+            raise OptionError(f"no row is called '{options.baseline}'", hint=f"there are {', '.join(names)}")
+        order = random.Random(0).sample(list(texts), len(texts))  # noqa: S311 - nothing is secret
+        Path(folder, "prompts.json").write_text(json.dumps(order), encoding="utf-8")
+        results = _prepare_all(rows, options, progress)
+        _measure_all(results, options, progress)
+    report = [_summarize(row, result) for row, result in results.items()]
+    measured = [figures for figures in report if figures["reason"] is None]
+    if not measured:
+        raise LiteTextError(f"no row can be measured: {report[0]['reason']}", where=report[0]["name"])
+    ranked = min(measured, key=lambda each: (each["backend"] != TEACHER, each["backend"] != "huggingface"))
+    baseline = options.baseline or ranked["name"]
+    reference = next(figures for figures in report if figures["name"] == baseline)
+    compared = str(COMPARED if COMPARED in options.batches else max(options.batches))
+    for figures in report:
+        figures["ratios"] = _ratios(figures, reference, compared)
+    return {"machine": machine, "options": asdict(options), "baseline": baseline, "compared": compared, "rows": report}
+
+
+def _plan(sources: Sequence[str], options: BenchOptions, folder: str) -> list[Row]:
+    """The rows of the table, the teacher first."""
+    from litetext.export.runtime import is_served
+
+    if not sources and options.teacher is None:
+        raise OptionError("nothing to measure", hint="give a student, an exported folder or a bank")
+    rows = [] if options.teacher is None else [Row(TEACHER, options.teacher, TEACHER, f"{folder}/{TEACHER}")]
+    stems = [Path(source).stem for source in sources]
+    for number, (source, stem) in enumerate(zip(sources, stems, strict=True)):
+        name = stem if stems.count(stem) == 1 else source
+        if is_served(source):
+            rows.append(Row(name, source, SERVED, f"{folder}/{number}", str(Path(source).resolve())))
+        else:
+            rows += [Row(f"{name}/{backend}", source, backend, f"{folder}/{number}") for backend in options.backends]
+    return rows
+
+
+def _prepare_all(rows: Sequence[Row], options: BenchOptions, progress: Progress) -> dict[Row, Figures]:
+    """Make the files of each source in one process: of each row its file and FLOPs, or why it cannot be measured."""
+    made: dict[str, Figures] = {}
+    sources = list(dict.fromkeys((row.folder, row.source) for row in rows if not row.path))
+    for number, (folder, source) in enumerate(sources):
+        backends = [row.backend for row in rows if row.folder == folder]
+        job = {"kind": "prepare", "folder": folder, "source": source, "backends": backends, "phrases": options.phrases}
+        try:
+            files = _run_job(job | {"positions": options.positions, "context_length": options.context_length}, options)
+        except LiteTextError as error:
+            files = {backend: {"reason": str(error)} for backend in backends}
+        made[folder] = files
+        progress("making files", (number + 1) / len(sources))
+    results: dict[Row, Figures] = {}
+    for row in rows:
+        result: Figures = {"path": row.path, "flops": None} if row.path else made[row.folder][row.backend]
+        results[row._replace(path=result.pop("path", ""))] = result
+    return results
+
+
+def _measure_all(results: dict[Row, Figures], options: BenchOptions, progress: Progress) -> None:
+    """Every row once a round: with all threads, then single phrases with one thread."""
+    for number in range(options.rounds):
+        for place, (row, result) in enumerate(results.items()):
+            if "reason" not in result:
+                job = {"kind": "measure", "row": row, "seconds": options.seconds, "seed": number}
+                together = job | {"batches": options.batches, "phrases": 0 if number else options.phrases}
+                alone = job | {"batches": [1], "phrases": 0}
+                try:
+                    pair = _run_job(together, options), _run_job(alone, replace(options, threads=1))
+                    result.setdefault("rounds", []).append(pair)
+                except LiteTextError as error:
+                    result["reason"] = str(error)
+            progress("measuring", (number + (place + 1) / len(results)) / options.rounds)
+
+
+def _run_job(job: Figures, options: BenchOptions) -> Figures:
+    """Do a job in a fresh process, and give its answer.
+
+    Raises:
+        LiteTextError: it could not be done: its own message, or the signal that ended the process.
+    """
+    command = [sys.executable, "-m", "litetext.export.benchmark", json.dumps(job | {"threads": options.threads})]
+    environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(options.threads))
+    environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "true"}
+    try:
+        done = subprocess.run(  # noqa: S603 - our own module
+            command, capture_output=True, text=True, check=False, env=environment, timeout=TIMEOUT
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LiteTextError(f"not done after {TIMEOUT} seconds") from error
+    if done.returncode < 0:
+        memory = ", as the system does when memory runs out" if -done.returncode == signal.SIGKILL else ""
+        raise LiteTextError(f"ended by {signal.Signals(-done.returncode).name}{memory}")
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise LiteTextError(lines[-1].removeprefix("error: "))
+    answer: Figures = json.loads(done.stdout.strip().splitlines()[-1])
+    return answer
+
+
+def main() -> None:
+    """Do the job on the command line; a known mistake is one line on standard error and exit status 1."""
+    job = json.loads(sys.argv[1])
+    try:
+        answer = prepare(job) if job["kind"] == "prepare" else measure(Row(*job["row"]), job)
+    except (LiteTextError, ImportError, OSError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+    sys.stdout.write("\n" + json.dumps(answer) + "\n")
+
+
+def prepare(job: Figures) -> Figures:
+    """Make what the rows of one source are measured on, and the features that theirs are compared with.
+
+    Returns:
+        For each backend its ``path`` and ``flops``, the mean operations of a prompt; or the ``reason`` why not.
+    """
+    from litetext.checkpoints.hub import locate
+
+    folder = Path(job["folder"])
+    folder.mkdir()
+    texts: list[str] = json.loads((folder.parent / "prompts.json").read_bytes())
+    if job["backends"] == [TEACHER]:
+        path = locate(job["source"])
+        return {TEACHER: {"path": str(path), "flops": _count_flops(_open_torch(path, TEACHER), texts)}}
+    student = _load_student(job["source"], job["positions"], job["context_length"])
+    reference = _open_torch(_make("torch", student, folder, texts), "torch")
+    rows = list(_rows(reference, texts[: job["phrases"]]))
+    np.savez(folder / "reference.npz", values=np.concatenate(rows), lengths=[len(row) for row in rows])
+    flops = _count_flops(reference, texts)
+    made: Figures = {}
+    for backend in job["backends"]:
+        try:
+            path = _make(backend, student, folder, texts)
+            made[backend] = {"path": str(path), "flops": None if backend == "bank" else flops}
+            if backend == "huggingface":
+                made[backend]["flops"] = _count_flops(_HuggingFace(path), texts)
+        except (LiteTextError, ImportError, OSError, RuntimeError) as error:
+            made[backend] = {"reason": " ".join(str(error).split())}
+    return made
+
+
+def _load_student(source: str, positions: Any, context_length: int | None) -> "StudentEncoder":
+    """A student in float32, or as it is quantized; one with random weights where the source is a size."""
+    import torch
+
+    from litetext.checkpoints.load import load_encoder
+    from litetext.encoders.config import PRESETS, EncoderConfig
+    from litetext.encoders.student import StudentEncoder, build_student
+
+    if source in PRESETS and not Path(source).exists():
+        config = EncoderConfig.of(source, context_length, padding="attended")
+        return StudentEncoder(build_student(config, torch.Generator().manual_seed(0)).eval(), source)
+    encoder = load_encoder(source, positions=positions, context_length=context_length, device="cpu")
+    if not isinstance(encoder, StudentEncoder):
+        raise EncoderError("not a student", where=source, hint="give a student; a teacher goes to --teacher")
+    return encoder
+
+
+def _make(backend: str, encoder: "StudentEncoder", folder: Path, texts: Sequence[str]) -> Path:
+    """What a backend runs, made of a student."""
+    from litetext.checkpoints.load import load_encoder
+    from litetext.checkpoints.writer import save_encoder, save_student
+    from litetext.export.compress import Student, compress
+
+    module, stored, small = encoder.module, folder / "student.safetensors", folder / "int8.safetensors"
+    if backend in {"torch", "torch-bf16"}:
+        if not stored.exists():
+            save_student(module, stored)
+        return stored
+    if backend == "huggingface":
+        config = replace(module.config, padding="attended")
+        save_encoder(config, module.state_dict().items(), folder / backend, "huggingface")
+        return folder / backend
+    if backend == "bank":
+        from litetext.features.bank import make_bank
+
+        make_bank(folder / "bank.safetensors", list(texts[:BANK_PHRASES]), encoder)
+        return folder / "bank.safetensors"
+    student, (engine, _, precision) = Student.of(encoder), backend.partition("-")
+    if precision and not small.exists():
+        compress(encoder, texts, quantize="int8", check=CHECKED, calibrated=CALIBRATED).save(small)
+    if engine == "torch":
+        return small
+    if precision:
+        student = Student.of(load_encoder(small, positions="keep", device="cpu"))
+    target = folder / backend.replace("openvino", "onnx")  # the same file, run by another engine
+    if not target.exists():
+        student.export(target, "onnx", texts[:CHECKED])
+    return target
+
+
+def _count_flops(encoder: "Encoder", texts: Sequence[str]) -> float:
+    """The mean floating-point operations of a prompt that is encoded alone."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        for text in texts[:COUNTED]:
+            encoder.encode([text])
+    return float(counter.get_total_flops()) / len(texts[:COUNTED])
+
+
+def measure(row: Row, job: Figures) -> Figures:
+    """Import, load, first phrase, batches: seconds, resident bytes since the imports, and features compared."""
+    path, (modules, opener) = Path(row.path), _engine(row, job["threads"])
+    import_seconds = _seconds(lambda: [import_module(name) for name in modules])
+    before = resident_bytes(trim=True)
+    opened: list[Encoder] = []
+    load_seconds = _seconds(lambda: opened.append(opener(path)))
+    encoder, loaded = opened[0], resident_bytes()
+    texts: list[str] = json.loads(Path(row.folder).with_name("prompts.json").read_bytes())
+    if row.is_bank:
+        known: Any = encoder
+        texts = texts[:BANK_PHRASES] if row.backend == "bank" else list(islice(known.phrases, BANK_PHRASES))
+    first_seconds = _seconds(lambda: encoder.encode([texts[0]]))
+    first = resident_bytes()
+    sizes = [size for size in job["batches"] if size <= len(texts)]
+    streams = zip(sizes, deal(texts, sizes, job["seed"]), strict=True)
+    speeds = {str(size): time_batches(encoder.encode, stream, job["seconds"]) for size, stream in streams}
+    stages = {"load": loaded, "first": first, "batches": resident_bytes()}
+    return {
+        "import_seconds": import_seconds,
+        "load_seconds": load_seconds,
+        "first_seconds": first_seconds,
+        "resident_mb": {
+            stage: None if size is None or before is None else (size - before) / 1e6 for stage, size in stages.items()
+        },
+        "process_mb": None if first is None else first / 1e6,
+        "file_mb": sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file()) / 1e6,
+        "imports_torch": "torch" in sys.modules,
+        "batches": speeds,
+        "cosine": _compare(row, encoder, texts[: job["phrases"]]),
+    }
+
+
+def _engine(row: Row, threads: int) -> tuple[tuple[str, ...], Callable[[Path], "Encoder"]]:
+    """The modules that a row needs, whose import is timed apart, and what opens its file."""
+    if row.is_bank:
+        from litetext.features.bank import PromptBank
+
+        return (), PromptBank.open
+    if row.backend == "huggingface":
+        return ("torch", "transformers.models.sam3_lite_text.modeling_sam3_lite_text"), _HuggingFace
+    if row.backend == TEACHER or row.backend.startswith("torch"):
+        modules = ("torch", "litetext.checkpoints.load", "litetext.encoders.student", "litetext.encoders.teacher")
+        return modules, lambda path: _open_torch(path, row.backend)
+    from litetext.export.bundle import open_bundle
+    from litetext.export.runtime import TextRuntime
+
+    engine = "openvino" if row.backend.startswith("openvino") else open_bundle(Path(row.path)).target
+    libraries = {"onnx": ("onnxruntime",), "openvino": ("openvino",)}.get(engine, ())
+    # Without the runtime's cache: every phrase is computed.
+    return libraries, lambda path: TextRuntime.open(path, engine=engine, threads=threads, cache=0, warm=False)
+
+
+def _open_torch(path: str | Path, backend: str) -> "Encoder":
+    """A student as its padding wants it; a teacher padded to its context, as Hugging Face runs it."""
+    from litetext.checkpoints.load import load_encoder
+    from litetext.encoders.encoder import ModuleEncoder
+    from litetext.encoders.teacher import TextTeacher
+
+    dtype = "bfloat16" if backend == "torch-bf16" else "auto"
+    encoder = load_encoder(path, positions="auto" if backend == TEACHER else "keep", dtype=dtype, device="cpu")
+    if isinstance(encoder, ModuleEncoder) and isinstance(encoder.module, TextTeacher):
+        encoder.module.config = replace(encoder.module.config, padding="attended")
+        return encoder
+    if backend == TEACHER:
+        raise EncoderError("not a teacher", where=str(path), hint="give SAM3's text encoder; students are arguments")
+    return encoder
+
+
+class _HuggingFace:
+    """A student as `Sam3Processor` and `get_text_features` run it: padded to 32, padding masked in attention."""
+
+    def __init__(self, path: Path) -> None:
+        from safetensors import safe_open
+        from transformers import AutoConfig, CLIPTokenizer
+        from transformers.models.sam3_lite_text.modeling_sam3_lite_text import Sam3LiteTextTextModel
+
+        from litetext.checkpoints.hub import quiet
+        from litetext.tokenizer.vocabulary import END_TEXT, START_TEXT, clip_vocabulary
+
+        with quiet():
+            config: Any = AutoConfig.from_pretrained(path)
+            model: Any = Sam3LiteTextTextModel
+            keys = {r"^text_encoder\.": ""}
+            self.model = model.from_pretrained(path, config=config.text_config, key_mapping=keys).eval()
+        with safe_open(path / "model.safetensors", framework="pt") as file:
+            self.weight, self.bias = (file.get_tensor(f"text_projection.{name}") for name in ("weight", "bias"))
+        vocabulary = clip_vocabulary()
+        special = {START_TEXT: "<|startoftext|>", END_TEXT: "<|endoftext|>"}  # as Hugging Face spells them
+        ids = {special.get(token, token): number for number, token in enumerate(vocabulary.tokens)}
+        merges: Any = list(vocabulary.merges)
+        self.tokenizer = CLIPTokenizer(vocab=ids, merges=merges)
+        self.name, self.context_length, self.width = str(path), HOST_CONTEXT, len(self.weight)
+
+    def encode(self, texts: Sequence[str]) -> Any:
+        """Features [B, 32, D] and mask [B, 32]."""
+        import torch
+
+        padding: Any = {"padding": "max_length", "max_length": HOST_CONTEXT, "truncation": True}
+        batch = self.tokenizer(list(texts), return_tensors="pt", **padding)
+        with torch.inference_mode():
+            hidden = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+            values = torch.nn.functional.linear(hidden, self.weight, self.bias)
+        return values.numpy(), batch["attention_mask"].bool().numpy()
+
+
+def _rows(encoder: "Encoder", texts: Sequence[str]) -> Iterator[Any]:
+    """Features [L_i, D] of each text, in order."""
+    from litetext.features.encode import array_rows
+
+    for start in range(0, len(texts), COMPARED):
+        yield from array_rows(encoder, texts[start : start + COMPARED])
+
+
+def _compare(row: Row, encoder: "Encoder", texts: Sequence[str]) -> Figures | None:
+    """How close the features are to those of fp32 PyTorch with the same weights; None where there are none."""
+    from litetext.features.compare import compare_rows
+
+    file = Path(row.folder, "reference.npz")
+    if not texts or not file.exists():
+        return None
+    with np.load(file) as kept:
+        expected = np.split(kept["values"], np.cumsum(kept["lengths"])[:-1])
+    return compare_rows(zip(expected, _rows(encoder, texts), strict=False), row.name).to_json()
+
+
+def time_batches(
+    encode: Callable[[Sequence[str]], Any],
+    batches: Iterator[list[str]],
+    seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
+    """Time calls until the seconds are used up and there are three, or four times the seconds are.
+
+    One call before is not counted, unless it takes longer than the seconds: then it is the only one.
+    """
+    batch, total = next(batches), 0.0
+    calls: list[float] = []
+    warm = _seconds(lambda: encode(batch), clock)
+    if warm > seconds:
+        calls, total = [warm], warm
+    while warm <= seconds and (total < seconds or (len(calls) < 3 and total < 4 * seconds)):
+        batch = next(batches)
+        calls.append(_seconds(lambda: encode(batch), clock))  # noqa: B023 - called at once
+        total += calls[-1]
+    p50, p99 = (1000 * float(np.quantile(calls, share)) for share in (0.5, 0.99))
+    return {"prompts_per_second": len(batch) * len(calls) / total, "p50_ms": p50, "p99_ms": p99, "calls": len(calls)}
+
+
+def deal(texts: Sequence[str], sizes: Sequence[int], seed: int) -> list[Iterator[list[str]]]:
+    """For each batch size an endless stream of batches in random order; no phrase twice within a batch.
+
+    Each size has phrases of its own, so that no cache helps; where these do not fill a batch, it has all of them.
+    """
+    order = random.Random(seed).sample(list(texts), len(texts))  # noqa: S311 - nothing is secret
+    streams: list[Iterator[list[str]]] = []
+    for number, size in enumerate(sizes):
+        part = order[number :: len(sizes)] if len(order) >= size * len(sizes) else order
+        streams.append(cycle([part[start : start + size] for start in range(0, len(part) - size + 1, size)]))
+    return streams
+
+
+def _seconds(action: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
+    start = clock()
+    action()
+    return clock() - start
+
+
+def _summarize(row: Row, result: Figures) -> Figures:
+    """The figures of a row: medians over its rounds, and what ratios are computed from."""
+    named: Figures = {"name": row.name, "source": row.source, "backend": row.backend, "reason": result.get("reason")}
+    if named["reason"] is not None:
+        return named
+    together, alone = zip(*result["rounds"], strict=True)
+    figures: Figures = named | _middle(together) | {"cosine": together[0]["cosine"]}
+    figures["one_thread"] = _middle([each["batches"]["1"] for each in alone])
+    flops = result["flops"]
+    figures["gflop_per_prompt"] = flops and flops / 1e9
+    for speed in figures["batches"].values():
+        speed["gflops"] = flops and flops * speed["prompts_per_second"] / 1e9
+    return figures | {"rounds": [_speeds(*pair) for pair in result["rounds"]]}
+
+
+def _speeds(together: Figures, alone: Figures) -> Figures:
+    """What the ratios of a round are computed from: phrases a second by batch size, and ms of a phrase, one thread."""
+    rates = {size: speed["prompts_per_second"] for size, speed in together["batches"].items()}
+    return rates | {"one_thread_ms": alone["batches"]["1"]["p50_ms"]}
+
+
+def _middle(rounds: Sequence[Any]) -> Any:
+    """The median of each number in objects of the same shape; what is no number is the first one's."""
+    first = rounds[0]
+    if isinstance(first, dict):
+        return {name: _middle([each[name] for each in rounds]) for name in first}
+    return median(rounds) if isinstance(first, float) else first
+
+
+def _ratios(figures: Figures, baseline: Figures, compared: str) -> Figures:
+    """How many times better than the baseline: of speeds the median of the ratios within the rounds."""
+    if figures["reason"] is not None or baseline["reason"] is not None:
+        return {}
+    rounds = list(zip(figures["rounds"], baseline["rounds"], strict=False))
+    faster = [mine[compared] / base[compared] for mine, base in rounds if compared in mine and compared in base]
+    resident, theirs = (each["resident_mb"]["first"] for each in (figures, baseline))
+    return {
+        "throughput": median(faster) if faster else None,
+        "latency": median(base["one_thread_ms"] / mine["one_thread_ms"] for mine, base in rounds),
+        "resident": theirs / resident if theirs and resident and resident > 0 else None,
+        "file": baseline["file_mb"] / figures["file_mb"],
+    }
+
+
+def to_markdown(report: Figures) -> str:
+    """The report as tables: speed, memory and exactness, ratios, and what could not be measured."""
+    machine, options, compared = report["machine"], report["options"], report["compared"]
+    packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
+    latency = {"one phrase, ms p50": "batches/1/p50_ms", "p99": "batches/1/p99_ms", "one thread": "one_thread/p50_ms"}
+    tables = {
+        "Speed": {f"prompts/s at {size}": f"batches/{size}/prompts_per_second" for size in options["batches"]}
+        | latency
+        | {f"GFLOP/s at {compared}": f"batches/{compared}/gflops"},
+        "Memory": {"file MB": "file_mb", "resident MB: load": "resident_mb/load", "first phrase": "resident_mb/first"}
+        | {"batches": "resident_mb/batches", "whole process": "process_mb", "load s": "load_seconds"}
+        | {"imports PyTorch": "imports_torch"},
+        "Cosines with fp32 PyTorch": {name: f"cosine/{name}" for name in ("mean", "p1", "min", "phrases", "skipped")},
+        f"Times better than {report['baseline']}": {f"prompts/s at {compared}": "ratios/throughput"}
+        | {"one phrase, one thread": "ratios/latency", "resident memory": "ratios/resident", "file": "ratios/file"},
+    }
+    lines = [
+        "# Text encoders side by side\n",
+        f"{machine['cpu']} ({', '.join(machine['features'])}), {machine['usable_cores']} of {machine['cores']} cores, "
+        f"threads: {options['threads']}; {machine['system']}, Python {machine['python']}, {packages}. Medians of "
+        f"{options['rounds']} rounds, each row in fresh processes.",
+    ]
+    for title, columns in tables.items():
+        lines += [f"\n## {title}\n", *_table([row for row in report["rows"] if row["reason"] is None], columns)]
+    if failed := [row for row in report["rows"] if row["reason"] is not None]:
+        lines += ["\n## Not measured\n", *_table(failed, {"why": "reason"})]
+    return "\n".join(lines) + "\n"
+
+
+def _table(rows: Sequence[Figures], columns: Mapping[str, str]) -> Iterator[str]:
+    """Lines of a table whose cells are found by paths such as "batches/1/p50_ms"."""
+    yield f"| row | {' | '.join(columns)} |"
+    yield "| --- " * (1 + len(columns)) + "|"
+    for row in rows:
+        cells = [row["name"]]
+        for path in columns.values():
+            value: Any = row
+            for key in path.split("/"):
+                value = (value or {}).get(key)
+            cells.append(figure(value).replace("|", "/"))
+        yield f"| {' | '.join(cells)} |"
+
+
+def figure(value: Any) -> str:
+    """A value for people, with three digits, cosines with five places; "" for None and False."""
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.5f}" if 0.9 < value < 1 else f"{value:.3g}"
+    return str(value or "")
+
+
+if __name__ == "__main__":
+    main()
