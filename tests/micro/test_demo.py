@@ -14,10 +14,9 @@ pytest.importorskip("transformers")
 from litetext.evaluation.cgf1 import Tally, count_pair, score
 from litetext.micro.demo import Answer, Contestant, DemoOptions, DemoReport, run_demo
 from litetext.micro.evaluation import MicroScores
-from litetext.micro.live_distillation import Lesson
 
 pytestmark = pytest.mark.torch
-OPTIONS = DemoOptions(pictures=2, size=200, pairs=12, lesson=Lesson("micro-xs", phrases=600, strange=50, epochs=1))
+OPTIONS = DemoOptions(pictures=2, size=200, pairs=12, preset="micro-xs", phrases=600, out_of_domain=50, epochs=1)
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +35,11 @@ def test_the_page_has_everything_that_it_names(shown: tuple[Path, DemoReport, li
     for link in links:
         assert not link.startswith("http")
         assert (folder / link).is_file(), link
-    for shot in (shot for both in report.shots for shot in both):
-        with Image.open(folder / shot.file) as image:
+    for file, answers in (shot for both in report.shots for shot in both):
+        with Image.open(folder / file) as image:
             assert image.size == (200, 200)
-        assert {len(shot.answers)} <= {3, 4}
-        for answer in shot.answers:
+        assert {len(answers)} <= {3, 4}
+        for answer in answers:
             assert answer.phrase in page
             assert answer.verdict in page
     order = list(dict.fromkeys(stages))
@@ -55,7 +54,7 @@ def test_the_scores_on_the_page_are_those_of_the_report(shown: tuple[Path, DemoR
     assert written["cgf1"] == pytest.approx(report.scores.overall.cgf1)
     assert report.to_json()["cgf1"] == written["cgf1"]
     assert written["pairs"]["all"] == 12
-    assert [one["name"] for one in written["students"]] == ["student, taught just now", "student of the package"]
+    assert [one["name"] for one in written["students"]] == ["student, distilled just now", "student of the package"]
     assert all(0 < one["parameters"] < 0.12 * written["parameters"] for one in written["students"])
     assert f"{report.scores.overall.cgf1:.1f}" in report.page.read_text("utf-8")
 

@@ -22,7 +22,7 @@ class ReadsTheFirstWord:
     def __init__(self) -> None:
         self.known = {pair.phrase.text for pair in PAIRS}
 
-    def segment(self, image: Any, prompts: list[str]) -> list[Masks]:
+    def __call__(self, image: Any, prompts: list[str]) -> list[Masks]:
         scene = next(pair.scene for pair in PAIRS if pair.scene.pixels is image)
         found = []
         for prompt in prompts:

@@ -6,9 +6,10 @@ from typing import Any
 
 from PIL import Image
 
-from litetext.errors import MissingExtraError, OptionError
+from litetext.errors import OptionError
 from litetext.micro.phrases import Pair
 from litetext.micro.scenes import Instance
+from litetext.sam3.masks import encode_masks
 from litetext.storage import atomic_file, to_json, write_text
 
 ANNOTATIONS = "gold.json"
@@ -93,14 +94,9 @@ def annotation(instance: Instance, image_id: int, number: int) -> dict[str, Any]
     Raises:
         MissingExtraError: pycocotools is not installed.
     """
-    try:
-        import numpy as np
-        from pycocotools import mask as rle
-    except ImportError as error:
-        raise MissingExtraError("run-length encoding", "sam3") from error
     height, width = instance.mask.shape
     left, top, right, bottom = instance.box
-    code = rle.encode(np.asfortranarray(instance.mask, dtype=np.uint8))
+    (code,) = encode_masks(instance.mask[None])
     return {
         "id": number,
         "image_id": image_id,
