@@ -283,13 +283,10 @@ def exhaustive_pairs(annotators: Sequence[Annotations]) -> list[PairId]:
     """
     first = annotators[0]
     for other in annotators[1:]:
-        differing = first.pairs.keys() ^ other.pairs.keys()
-        if differing:
-            raise EvaluationError(
-                f"pairs that are not in both files: {len(differing)}, one is {min(differing, key=repr)!r}",
-                where=f"{first.name} and {other.name}",
-                hint="give annotators of the same set",
-            )
+        if differing := first.pairs.keys() ^ other.pairs.keys():
+            message = f"pairs that are not in both files: {len(differing)}, one is {min(differing, key=repr)!r}"
+            where = f"{first.name} and {other.name}"
+            raise EvaluationError(message, where=where, hint="give annotators of the same set")
     chosen = [pair for pair in first.pairs if all(pair in annotator.exhaustive for annotator in annotators)]
     if not chosen:
         where = ", ".join(annotator.name for annotator in annotators)
@@ -298,31 +295,20 @@ def exhaustive_pairs(annotators: Sequence[Annotations]) -> list[PairId]:
 
 
 def choose_pairs(annotators: Sequence[Annotations], predictions: Predictions) -> list[PairId]:
-    """As `exhaustive_pairs`, once it is sure that the predictions belong to them; else an `EvaluationError`."""
+    """As `exhaustive_pairs`; an `EvaluationError` if the predictions do not belong to them."""
     chosen = exhaustive_pairs(annotators)
-    first = annotators[0]
-    unknown = predictions.pairs - first.pairs.keys()
-    if unknown:
-        raise EvaluationError(
-            f"predictions for unknown pairs: {len(unknown)}, one is {min(unknown, key=repr)!r}",
-            where=predictions.name,
-            hint=f"image_id is the id of a pair in {first.name}",
-        )
-    missing = [pair for pair in chosen if predictions.asked is not None and pair not in predictions.asked]
-    if missing:
-        raise EvaluationError(
-            f"pairs whose picture or phrase is not in it: {len(missing)}, one is {missing[0]!r}",
-            where=predictions.name,
-            hint=f"segment every picture of {first.name} with each of its phrases",
-        )
+    first, where = annotators[0], predictions.name
+    if unknown := predictions.pairs - first.pairs.keys():
+        message = f"predictions for unknown pairs: {len(unknown)}, one is {min(unknown, key=repr)!r}"
+        raise EvaluationError(message, where=where, hint=f"image_id is the id of a pair in {first.name}")
+    if missing := [pair for pair in chosen if predictions.asked is not None and pair not in predictions.asked]:
+        message = f"pairs whose picture or phrase is not in it: {len(missing)}, one is {missing[0]!r}"
+        raise EvaluationError(message, where=where, hint=f"segment each picture of {first.name} with all its phrases")
     for annotator in annotators:
-        unknown_categories = predictions.categories - annotator.categories
-        if annotator.categories and unknown_categories:
-            raise EvaluationError(
-                f"the category_id {min(unknown_categories)} is not in {annotator.name}",
-                where=predictions.name,
-                hint=f"leave it out, or give {min(annotator.categories)}",
-            )
+        categories = annotator.categories
+        if categories and (others := predictions.categories - categories):
+            message = f"the category_id {min(others)} is not in {annotator.name}"
+            raise EvaluationError(message, where=where, hint=f"leave it out, or give {min(categories)}")
     return chosen
 
 

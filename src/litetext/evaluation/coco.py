@@ -69,29 +69,26 @@ def read_annotations(path: Path) -> Annotations:
     """
     document = read_annotator(path)
     pairs = by_id(entries(document, "images", path))
-    exhaustive = frozenset(pair for pair, entry in pairs.items() if entry.flag("is_instance_exhaustive"))
+    exhaustive = frozenset(pair for pair, entry in pairs.items() if entry.take("is_instance_exhaustive", "flag"))
     sizes = {pair: entry.size for pair, entry in pairs.items()}
     listed = by_id(entries(document, "categories", path)) if "categories" in document else {}
-    categories = frozenset(entry.integer("id") for entry in listed.values())
+    categories = frozenset(entry.take("id", "integer") for entry in listed.values())
     annotations = _by_category(entries(document, "annotations", path))
     by_id(entry for entry in annotations if "id" in entry.fields)  # no id is there twice
-    of_pairs = [(entry.pair_id("image_id"), entry) for entry in annotations]
+    of_pairs = [(entry.take("image_id", "id"), entry) for entry in annotations]
     for pair, entry in of_pairs:
         if pair not in pairs:
             raise EvaluationError(f"no image has the id {shown(pair)}", where=entry.place, hint="fix its image_id")
-        if categories and "category_id" in entry.fields and entry.integer("category_id") not in categories:
+        if categories and "category_id" in entry.fields and entry.take("category_id", "integer") not in categories:
             raise EvaluationError("no category has that category_id", where=entry.place, hint="fix it")
     masks: defaultdict[PairId, list[Segmentation]] = defaultdict(list)
     crowds: defaultdict[PairId, list[Segmentation]] = defaultdict(list)
     for (pair, entry), mask in zip(of_pairs, _masks(of_pairs), strict=True):
         size = sizes[pair]
         if size is not None and isinstance(mask, dict) and tuple(mask["size"]) != size:
-            raise EvaluationError(
-                f"a mask of {shown(mask['size'])} pixels where the image has {list(size)}",
-                where=_place(pair, entry),
-                hint="fix the size of either",
-            )
-        is_crowd = "iscrowd" in entry.fields and entry.flag("iscrowd")
+            message = f"a mask of {shown(mask['size'])} pixels where the image has {list(size)}"
+            raise EvaluationError(message, where=_place(pair, entry), hint="fix the size of either")
+        is_crowd = "iscrowd" in entry.fields and entry.take("iscrowd", "flag")
         (crowds if is_crowd else masks)[pair].append(mask)
     return Annotations(str(path), pairs, exhaustive, dict(masks), dict(crowds), categories)
 
@@ -112,13 +109,15 @@ def read_predictions(path: Path, threshold: float, truth: Annotations | None = N
     categories: frozenset[int] = frozenset()
     if isinstance(document, list):
         listed = _by_category(entries({"predictions": document}, "predictions", path))
-        of_pairs = [(entry.pair_id("image_id"), entry) for entry in listed]
-        categories = frozenset(entry.integer("category_id") for entry in listed if "category_id" in entry.fields)
+        of_pairs = [(entry.take("image_id", "id"), entry) for entry in listed]
+        categories = frozenset(
+            entry.take("category_id", "integer") for entry in listed if "category_id" in entry.fields
+        )
     elif truth is not None and isinstance(document, dict) and "annotations" in document:
         of_pairs, asked = match_names(document, path, truth.pairs)
     else:
         raise EvaluationError("not a list of COCO results", where=str(path), hint="give [{image_id, score, ...}, ...]")
-    kept = [(pair, entry) for pair, entry in of_pairs if entry.real("score") >= threshold]
+    kept = [(pair, entry) for pair, entry in of_pairs if entry.take("score", "real") >= threshold]
     masks, scores = defaultdict(list), defaultdict(list)
     for (pair, entry), mask in zip(kept, _masks(kept), strict=True):
         masks[pair].append(mask)
@@ -140,13 +139,13 @@ def match_names(
     """
     pairs: dict[tuple[str, str], PairId] = {}
     for pair, entry in truth.items():
-        key = PurePath(entry.text("file_name")).as_posix(), entry.text("text_input")
+        key = PurePath(entry.take("file_name", "text")).as_posix(), entry.take("text_input", "text")
         if pairs.setdefault(key, pair) != pair:
             raise _ambiguous(f"the pairs {shown(pairs[key])} and {shown(pair)} have one picture and phrase", entry)
     names = {name for name, _ in pairs}
     images, phrases = by_id(entries(document, "images", path)), by_id(entries(document, "categories", path))
-    image_of = _by_name((_ending(entry.text("file_name"), names), entry) for entry in images.values())
-    phrase_of = _by_name((entry.text("name"), entry) for entry in phrases.values())
+    image_of = _by_name((_ending(entry.take("file_name", "text"), names), entry) for entry in images.values())
+    phrase_of = _by_name((entry.take("name", "text"), entry) for entry in phrases.values())
     pair_of = {
         (image_of[name], phrase_of[phrase]): pair
         for (name, phrase), pair in pairs.items()
@@ -154,7 +153,7 @@ def match_names(
     }
     matched = []
     for entry in entries(document, "annotations", path):
-        image, category = entry.pair_id("image_id"), entry.integer("category_id")
+        image, category = entry.take("image_id", "id"), entry.take("category_id", "integer")
         if image not in images or category not in phrases:
             raise EvaluationError("no image or category has its id", where=entry.place, hint="fix its ids")
         if (image, category) in pair_of:
@@ -183,7 +182,7 @@ def _by_name(named: Iterable[tuple[str | None, Entry]]) -> dict[str, PairId]:
         if name is not None:
             if name in ids:
                 raise _ambiguous(f"two of its {entry.key} are {shown(name)}", entry)
-            ids[name] = entry.pair_id("id")
+            ids[name] = entry.take("id", "id")
     return ids
 
 
@@ -193,7 +192,9 @@ def _ambiguous(what: str, entry: Entry) -> EvaluationError:
 
 def _by_category(listed: Iterable[Entry]) -> list[Entry]:
     """Entries in the order of their categories, else of the file: where matchings tie, the order decides."""
-    return sorted(listed, key=lambda entry: entry.integer("category_id") if "category_id" in entry.fields else 0)
+    return sorted(
+        listed, key=lambda entry: entry.take("category_id", "integer") if "category_id" in entry.fields else 0
+    )
 
 
 def _masks(of_pairs: Sequence[tuple[PairId, Entry]]) -> list[Segmentation]:

@@ -2,10 +2,10 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from reprlib import repr as shown
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from litetext.arrays import MOST_RATIO, MOST_UNPACKED
 from litetext.errors import EvaluationError, PromptError
@@ -13,6 +13,28 @@ from litetext.evaluation.rle import MAX_PIXELS
 from litetext.prompts.opening import Source, open_source
 
 PairId = int | str
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:  # an integer beyond any float
+        return False
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is a string without lone surrogates, which no encoding takes."""
+    return isinstance(value, str) and (value.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in value))
+
+
+Kind = Literal["id", "integer", "real", "text", "flag"]
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "id": (lambda value: type(value) is int or _is_text(value), "an integer or a string"),
+    "integer": (lambda value: type(value) is int, "an integer"),
+    "real": (_is_finite, "a finite number"),
+    "text": (lambda value: _is_text(value) and bool(value.strip()), "a text"),
+    "flag": (lambda value: type(value) in (int, bool) and value in (0, 1), "0 or 1"),  # as COCO writes booleans
+}
 
 
 class Entry(NamedTuple):
@@ -23,47 +45,15 @@ class Entry(NamedTuple):
     position: int
     fields: Mapping[str, Any]
 
-    def take(self, key: str) -> Any:
-        """A field, whatever it is."""
+    def take(self, key: str, kind: Kind | None = None) -> Any:
+        """A field of that kind; None: whatever it is."""
         try:
-            return self.fields[key]
+            value = self.fields[key]
         except KeyError:
             raise EvaluationError(f"no '{key}'", where=self.place, hint="every entry of that list needs one") from None
-
-    def pair_id(self, key: str) -> PairId:
-        """The number of a pair, which may be a string."""
-        value: PairId = self.take(key)
-        if type(value) is not int and not (isinstance(value, str) and _is_text(value)):
-            raise self.wrong(key, "give an integer or a string")
+        if kind is not None and not _KINDS[kind][0](value):
+            raise self.wrong(key, f"give {_KINDS[kind][1]}")
         return value
-
-    def integer(self, key: str) -> int:
-        """A whole number."""
-        value: int = self.take(key)
-        if type(value) is not int:
-            raise self.wrong(key, "give an integer")
-        return value
-
-    def real(self, key: str) -> float:
-        """A finite number."""
-        value: float = self.take(key)
-        if not _is_finite(value):
-            raise self.wrong(key, "give a finite number")
-        return value
-
-    def text(self, key: str) -> str:
-        """A string that is not blank."""
-        value: str = self.take(key)
-        if not isinstance(value, str) or not value.strip() or not _is_text(value):
-            raise self.wrong(key, "give a text")
-        return value
-
-    def flag(self, key: str) -> bool:
-        """A boolean, which COCO writes as 0 or 1."""
-        value = self.take(key)
-        if type(value) not in (int, bool) or value not in (0, 1):
-            raise self.wrong(key, "give 0 or 1")
-        return bool(value)
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -142,7 +132,7 @@ def by_id(listed: Iterable[Entry]) -> dict[PairId, Entry]:
     """Entries by their ``id``."""
     by_number: dict[PairId, Entry] = {}
     for entry in listed:
-        number = entry.pair_id("id")
+        number = entry.take("id", "id")
         if number in by_number:
             raise EvaluationError(f"the id {shown(number)} is there twice", where=entry.place, hint="give each its own")
         by_number[number] = entry
@@ -155,15 +145,3 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         raise ValueError(f"the key {shown(next(key for key in keys if keys.count(key) > 1))} is twice in one object")
     return fields
-
-
-def _is_finite(value: Any) -> bool:
-    try:
-        return type(value) in (int, float) and math.isfinite(value)
-    except OverflowError:  # an integer beyond any float
-        return False
-
-
-def _is_text(value: str) -> bool:
-    """Whether there are no lone surrogates, which no encoding takes."""
-    return value.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in value)

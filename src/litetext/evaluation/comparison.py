@@ -112,7 +112,7 @@ def report_retention(
         ``agreement`` is the mean over all pairs, ``agreement_found`` that over the pairs where at least one found
         something, ``presence_agreement`` the share of pairs where both found something, or neither did.
     """
-    scores, sizes = comparison.scores, (teacher, student)
+    scores = comparison.scores
     kept: dict[str, Any] | None = None
     if scores[0].cgf1 > 0:  # then so are the other two
         kept = {name: _percent(ours, scores[0].headline[name]) for name, ours in scores[1].headline.items()}
@@ -122,7 +122,7 @@ def report_retention(
     either = comparison.agreements[found.any(axis=1)]
     encoders = [
         {"name": size.name, **result.headline, "parameters": size.parameters, "bytes": size.bytes}
-        for size, result in zip(sizes, scores, strict=True)
+        for size, result in zip((teacher, student), scores, strict=True)
     ]
     return {
         "teacher": encoders[0],
@@ -179,7 +179,10 @@ def retention_interval(
     if pictures < 2:
         return None
     rng, even = np.random.default_rng(seed), np.full(pictures, 1 / pictures)
-    teacher, student = (_stack(listed) for listed in zip(*tallies, strict=True))
+    teacher, student = (
+        [np.array([getattr(tally, field.name) for tally in listed]) for field in fields(Tally)]
+        for listed in zip(*tallies, strict=True)
+    )
     ratios = np.full(resamples, np.nan)
     for number in range(resamples):
         times = rng.multinomial(pictures, even)
@@ -201,15 +204,10 @@ def _answers(pair: LabeledPair, masks: Sequence[Any]) -> Answers:
     return Answers(pair, teacher, student, agree(ious))
 
 
-def _stack(tallies: Sequence[Tally]) -> dict[str, npt.NDArray[Any]]:
-    """The counts of pictures, each field [N, ...]."""
-    return {field.name: np.array([getattr(tally, field.name) for tally in tallies]) for field in fields(Tally)}
-
-
-def _weigh(counts: dict[str, npt.NDArray[Any]], times: npt.NDArray[np.int64]) -> float:
-    """The cgF1 of pictures of which each counts so many times."""
-    whole: dict[str, Any] = {name: np.tensordot(times, values, 1) for name, values in counts.items()}
-    return score(Tally(**whole)).cgf1
+def _weigh(counts: Sequence[npt.NDArray[Any]], times: npt.NDArray[np.int64]) -> float:
+    """The cgF1 of N pictures of which each counts so many times, from each field of their tallies, [N, ...]."""
+    whole: list[Any] = [np.tensordot(times, values, 1) for values in counts]
+    return score(Tally(*whole)).cgf1
 
 
 def _reduction(teacher: int, student: int) -> dict[str, float]:

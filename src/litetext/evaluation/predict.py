@@ -6,7 +6,7 @@ finished picture. In the end it becomes ``P.json``, and ``P.json.run`` holds the
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from litetext.checkpoints.hub import shipped_folder
 from litetext.errors import EvaluationError, ImageError, OptionError, OutputError
 from litetext.evaluation.cgf1 import SCORE_THRESHOLD, Progress
 from litetext.evaluation.coco_json import Entry, PairId, by_id, entries, read_annotator
+from litetext.records import parse_json
 from litetext.resume_log import ResumeLog
 from litetext.sam3.images import read_image
 from litetext.sam3.segmenter import Segmenter, SegmentOptions
@@ -120,12 +121,10 @@ def plan_predictions(
 
 
 def predict(plan: PredictionPlan, segmenter: Segmenter, progress: Progress | None = None) -> None:
-    """Do what is left of a plan and write the predictions.
+    """Do what is left of a plan and write the predictions; stopped at any point, it loses the picture under way.
 
-    Stopped at any point, it loses the picture under way: make the plan again to resume.
-
-    The segmenter's options have the lowest score to keep (`options_for`). With an encoder that encodes texts in
-    batches, scores of a run that was stopped may differ in their last bits.
+    To resume, make the plan again. The segmenter's options have the lowest score to keep (`options_for`). With an
+    encoder that encodes texts in batches, scores of a run that was stopped may differ in their last bits.
     """
     if plan.is_complete:
         return
@@ -176,35 +175,39 @@ def find_pictures(pairs: Mapping[PairId, Entry], folders: Sequence[Path]) -> tup
     """The pictures of the entries of pairs, in the order in which they first stand there, each with all its pairs."""
     asked: dict[str, list[Entry]] = {}
     for entry in pairs.values():
-        entry.text("text_input")
-        asked.setdefault(entry.text("file_name"), []).append(entry)
+        entry.take("text_input", "text")
+        asked.setdefault(entry.take("file_name", "text"), []).append(entry)
     files = _locate(asked, folders)
     return tuple(
-        Picture(name, files[name], _common_size(listed), {one.pair_id("id"): one.text("text_input") for one in listed})
+        Picture(
+            name,
+            files[name],
+            _common_size(listed),
+            {one.take("id", "id"): one.take("text_input", "text") for one in listed},
+        )
         for name, listed in asked.items()
     )
 
 
 def _locate(asked: Mapping[str, Sequence[Entry]], folders: Sequence[Path]) -> dict[str, Path]:
     """Where the pictures are."""
-    for folder in folders:
-        if not folder.is_dir():
-            raise ImageError("no such folder", where=str(folder), hint="check --images")
+    if nowhere := [str(folder) for folder in folders if not folder.is_dir()]:
+        raise ImageError("no such folder", where=nowhere[0], hint="check --images")
     for name, (entry, *_) in asked.items():
         try:
             inside(Path(), name)
         except ValueError as error:
             raise entry.wrong("file_name", "give a path within the folder of the pictures") from error
-    files = {name: next((path / name for path in folders if (path / name).is_file()), None) for name in asked}
-    missing = [name for name, file in files.items() if file is None]
+    files = {name: path / name for name in asked for path in reversed(folders) if (path / name).is_file()}
+    missing = [name for name in asked if name not in files]
     if missing:
-        pair = asked[missing[0]][0].pair_id("id")
+        pair = asked[missing[0]][0].take("id", "id")
         raise ImageError(
-            f"{len(missing)} of {len(files)} pictures are missing, the first is '{missing[0]}' of the pair {pair!r}",
+            f"{len(missing)} of {len(asked)} pictures are missing, the first is '{missing[0]}' of the pair {pair!r}",
             where=", ".join(map(str, folders)),
             hint="--images is the folder that file_name starts in; give it again for a second folder",
         )
-    return {name: file for name, file in files.items() if file is not None}
+    return files
 
 
 def _common_size(listed: Sequence[Entry]) -> tuple[int, int] | None:
@@ -215,23 +218,18 @@ def _common_size(listed: Sequence[Entry]) -> tuple[int, int] | None:
             sizes.setdefault(entry.size, entry)
     if len(sizes) > 1:
         first, other, *_ = sizes.values()
-        raise EvaluationError(
-            f"the picture '{first.text('file_name')}' has another size in {first.place}",
-            where=other.place,
-            hint="fix width and height",
-        )
+        message = f"the picture '{first.fields['file_name']}' has another size in {first.place}"
+        raise EvaluationError(message, where=other.place, hint="fix width and height")
     return next(iter(sizes), None)
 
 
 def _is_complete(output: Path, log: ResumeLog) -> bool:
     """Whether the predictions are there, made by this very run; others are not overwritten."""
     hint = "give another --pred, move it away, or leave out --model to score it"
-    run_file = _run_file(output)
-    try:
-        made = json.loads(run_file.read_bytes())
-        run, made_predictions = dict(made["run"]), made["predictions"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        run = None
+    run_file, run, fingerprint_then = _run_file(output), None, ""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        made = parse_json(run_file.read_bytes())
+        run, fingerprint_then = dict(made["run"]), made["predictions"]
     if log.is_begun() or not output.exists():
         if run is None and run_file.exists():
             raise OutputError("a file that would be overwritten", where=str(run_file), hint=hint)
@@ -239,7 +237,7 @@ def _is_complete(output: Path, log: ResumeLog) -> bool:
     if run is None:
         raise OutputError("predictions are there already, of an unknown run", where=str(output), hint=hint)
     log.compare(run, output)
-    if made_predictions != _fingerprint(output):
+    if fingerprint_then != _fingerprint(output):
         raise OutputError("predictions that were changed since", where=str(output), hint=hint)
     return True
 

@@ -4,7 +4,7 @@ import colorsys
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +19,8 @@ TINT = 0.45  # share of the color inside a mask
 COLORS = 20
 
 
-class _Instance(NamedTuple):
-    """One mask bool [h, w], cut down to the pixels that it covers; ``corner`` is left and top of the cut."""
-
-    mask: npt.NDArray[np.bool_]
-    corner: tuple[int, int]
-    label: str
-    color: Color
+# A mask bool [h, w], cut down to the pixels that it covers, left and top of the cut, its label and its color.
+_Instance = tuple[npt.NDArray[np.bool_], tuple[int, int], str, Color]
 
 
 def draw_instances(image: Image.Image, results: Sequence["Masks"]) -> Image.Image:
@@ -69,8 +64,8 @@ def _instances(masks: Iterable[npt.NDArray[np.bool_]], labels: Iterable[str]) ->
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if rows.size:
             cut = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            instances.append(_Instance(cut, (int(columns[0]), int(rows[0])), label, palette()[index % COLORS]))
-    return sorted(instances, key=lambda instance: instance.mask.size, reverse=True)
+            instances.append((cut, (int(columns[0]), int(rows[0])), label, palette()[index % COLORS]))
+    return sorted(instances, key=lambda instance: instance[0].size, reverse=True)
 
 
 def _tinted(image: Image.Image, instances: Sequence[_Instance]) -> Image.Image:
@@ -105,31 +100,30 @@ def _draw_labels(picture: Image.Image, instances: Sequence[_Instance]) -> None:
     font = label_font(max(10, round(max(picture.size) / 55)))
     margin = max(1, round(font.size / 5))
     taken: list[Box] = []
-    for instance in reversed(instances):
-        text = pen.textbbox((0, 0), instance.label, font=font)
+    for mask, corner, label, color in reversed(instances):
+        text = pen.textbbox((0, 0), label, font=font)
         size = (round(text[2] - text[0]) + 2 * margin, round(text[3] - text[1]) + 2 * margin)
-        box = _place(instance, size, picture.size, taken)
+        box = _place(corner, len(mask), size, picture.size, taken)
         taken.append(box)
-        red, green, blue = instance.color
+        red, green, blue = color
         is_bright = 0.299 * red + 0.587 * green + 0.114 * blue > 140  # luma of BT.601
         ink = (0, 0, 0) if is_bright else (255, 255, 255)
-        pen.rectangle(box, fill=instance.color)
-        pen.text((box[0] + margin - text[0], box[1] + margin - text[1]), instance.label, fill=ink, font=font)
+        pen.rectangle(box, fill=color)
+        pen.text((box[0] + margin - text[0], box[1] + margin - text[1]), label, fill=ink, font=font)
 
 
-def _place(instance: _Instance, size: tuple[int, int], picture: tuple[int, int], taken: Sequence[Box]) -> Box:
+def _place(
+    corner: tuple[int, int], mask_height: int, size: tuple[int, int], picture: tuple[int, int], taken: Sequence[Box]
+) -> Box:
     """Where a label goes: the first free place from just above the mask downwards, or from there upwards."""
     width, height = size
-    left = max(0, min(instance.corner[0], picture[0] - width))
-    first = max(0, instance.corner[1] - height)
+    left = max(0, min(corner[0], picture[0] - width))
+    first = max(0, corner[1] - height)
     step = max(1, height // 2)
-    below = range(first, first + instance.mask.shape[0] + 2 * height, step)
+    below = range(first, first + mask_height + 2 * height, step)
     for top in (*below, *range(first, 0, -step)):
         box = (left, top, left + width, top + height)
-        if box[3] <= picture[1] and not any(_do_overlap(box, other) for other in taken):
+        overlaps = (box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3] for t in taken)
+        if box[3] <= picture[1] and not any(overlaps):
             return box
     return (left, first, left + width, first + height)
-
-
-def _do_overlap(left: Box, right: Box) -> bool:
-    return left[0] < right[2] and right[0] < left[2] and left[1] < right[3] and right[1] < left[3]

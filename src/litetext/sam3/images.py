@@ -80,17 +80,21 @@ def find_images(sources: Sequence[str], leave_out: Collection[Path] = ()) -> lis
     """
     found: dict[Path, None] = {}
     ours = {path.resolve() for path in leave_out}
+
+    def counts(file: Path) -> bool:
+        return file.is_file() and not (ours and file.resolve() in ours)
+
     for source in sources:
         path = Path(source).expanduser()
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if _is_image_file(file) and not _is_among(file, ours))
+            files = sorted(file for file in path.rglob("*") if _is_image_name(file) and counts(file))
             if not files:
                 raise ImageError("no images in the folder", where=source, hint=f"it reads {', '.join(SUFFIXES)}")
         elif path.exists() or not glob.has_magic(source):
             files = [path]
         else:
             matches = map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207 - may be absolute
-            files = sorted(file for file in matches if file.is_file() and not _is_among(file, ours))
+            files = sorted(filter(counts, matches))
             if not files:
                 raise ImageError("no file matches", where=source, hint="check the pattern")
         found.update(dict.fromkeys(files))
@@ -99,13 +103,9 @@ def find_images(sources: Sequence[str], leave_out: Collection[Path] = ()) -> lis
     return list(found)
 
 
-def _is_image_file(file: Path) -> bool:
+def _is_image_name(file: Path) -> bool:
     """Whether a file of a folder is to be read; hidden ones are not (macOS puts "._photo.jpg" beside "photo.jpg")."""
-    return file.suffix.lower() in (*SUFFIXES, *_OTHERS) and not file.name.startswith(".") and file.is_file()
-
-
-def _is_among(file: Path, paths: Collection[Path]) -> bool:
-    return bool(paths) and file.resolve() in paths
+    return file.suffix.lower() in (*SUFFIXES, *_OTHERS) and not file.name.startswith(".")
 
 
 @lru_cache(maxsize=1)
@@ -157,9 +157,7 @@ def _as_rgb(image: Image.Image, where: str) -> Image.Image:
 def _from_wide(values: npt.NDArray[Any], where: str) -> Image.Image:
     """Greyscale of more than 8 bits: 16 bits are scaled, anything else has no known white."""
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > _SIXTEEN_BITS:
-        raise ImageError(
-            "its numbers do not say what is white", where=where, hint="scale them to 8 or 16 bits unsigned"
-        )
+        raise ImageError("the value of white is unknown", where=where, hint="scale it to 8 or 16 bits unsigned")
     return Image.fromarray(_to_bytes(values))
 
 

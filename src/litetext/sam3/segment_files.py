@@ -181,12 +181,13 @@ class SegmentRun:
                 raise OutputError(message, where=str(folder), hint=_HINT) from error
             if records:
                 self._log.compare(settings, path)
-            self._add(*records)
-        self._log.recover(lambda record: self._add(_checked(record)))
+            self.records = {record["file_name"]: record for record in records}
 
-    def _add(self, *records: Record) -> bool:
-        self.records.update((record["file_name"], record) for record in records)
-        return True
+        def accept(record: Record) -> bool:
+            self.records[_checked(record)["file_name"]] = record
+            return True
+
+        self._log.recover(accept)
 
     def _check_outputs(self, folder: Path) -> None:
         """Refuse to replace what is not ours, or to lose results of images that are not asked for now."""
