@@ -15,15 +15,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from litetext.features.bank_file import BankHeader
-from litetext.features.bank_writing import write_bank
 
 from benchmarks.command import run
 from benchmarks.machine import distinct_prompts, saco_prompts
+from litetext.features.encode import encode
+from litetext.features.protocol import Arrays
+from litetext.features.store import Teacher, distinct_phrases, write_shard
 from litetext.tokenizer.bpe import TokenBatch
 from litetext.tokenizer.clean import clean
 
@@ -78,14 +80,37 @@ def ask(path: Path, texts: list[str]) -> dict[str, object]:
     return found
 
 
+@dataclass(frozen=True)
+class Random:
+    """An encoder of random features."""
+
+    encode: Callable[[Sequence[str]], Arrays]
+    name: str = "random"
+    context_length: int = CONTEXT
+    width: int = WIDTH
+
+
+def write(path: Path, texts: list[str], features: Callable[[Sequence[str]], Arrays], dtype: str = "fp16") -> int:
+    """A bank of random features; how many phrases it has."""
+    phrases = distinct_phrases(texts)
+    write_shard(
+        path,
+        Teacher("random", "", "", CONTEXT, WIDTH),
+        dtype,
+        phrases,
+        encode(Random(features), list(phrases.values())),
+    )
+    return len(phrases)
+
+
 def measure(phrases: int = PHRASES) -> dict[str, object]:
     rng = np.random.default_rng(0)
     pool = rng.standard_normal((2048, CONTEXT, WIDTH), dtype=np.float32)
 
-    def four(texts: list[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def four(texts: Sequence[str]) -> Arrays:
         return pool[: len(texts), :TOKENS], np.ones((len(texts), TOKENS), bool)
 
-    def as_clip(texts: list[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def as_clip(texts: Sequence[str]) -> Arrays:
         return pool[: len(texts)], TokenBatch.of_texts(texts, CONTEXT).mask
 
     source, texts = distinct_prompts(phrases * 11 // 10)
@@ -95,7 +120,7 @@ def measure(phrases: int = PHRASES) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "big.safetensors"
         start = time.perf_counter()
-        held = write_bank(path, texts, four, BankHeader("random", "", "", CONTEXT, WIDTH))
+        held = write(path, texts, four)
         seconds = time.perf_counter() - start
         million = {"phrases": held, "source": source, "bytes": path.stat().st_size, "write_seconds": seconds}
         million |= ask(path, random.Random(0).sample(texts, ASKED))
@@ -103,7 +128,7 @@ def measure(phrases: int = PHRASES) -> dict[str, object]:
         thousand: dict[str, object] = {"phrases": SMALL, "source": small_source}
         for number in ("fp16", "int8"):
             path = Path(folder) / f"{number}.safetensors"
-            write_bank(path, small, as_clip, BankHeader("random", "", "", CONTEXT, WIDTH, number))
+            write(path, small, as_clip, number)
             thousand[number] = {"bytes": path.stat().st_size, **ask(path, small)}
     return {"tokens_a_phrase": TOKENS, "width": WIDTH, "asked": ASKED, "million": million, "thousand": thousand}
 

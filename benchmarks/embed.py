@@ -23,7 +23,6 @@ from litetext.encoders.config import PRESETS
 from litetext.encoders.encoder import ModuleEncoder, encode_batch
 from litetext.encoders.teacher import build_teacher
 from litetext.features.embed import embed
-from litetext.features.store import FeatureStore
 from litetext.prompts.corpus import Prompt, PromptCorpus
 from litetext.tokenizer.bpe import TokenBatch
 
@@ -54,17 +53,17 @@ def measure(rounds: int = ROUNDS) -> dict[str, object]:
         seconds, expected = naive(teacher, texts)
         theirs.append(len(texts) / seconds)
         with tempfile.TemporaryDirectory() as folder:
-            report = embed(corpus, teacher, Path(folder) / "cache")
-            cache = FeatureStore.open(Path(folder) / "cache")
+            store = embed(corpus, teacher, Path(folder) / "cache")
             for text, rows in zip(texts, expected, strict=True):
-                difference = (cache.rows(text).float() - rows.float()).abs() / rows.float().abs().clamp(min=1)
+                values = store.features([text]).values[0]
+                difference = (values - rows.float()).abs() / rows.float().abs().clamp(min=1)
                 worst = max(worst, float(difference.max()))
-        ours.append(len(texts) / report.seconds)
+        ours.append(len(texts) / store.report["seconds"])
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
     return {
         "prompts": len(texts),
         "source": source,
-        "tokens": report.manifest.tokens,
+        "tokens": store.tokens,
         "teacher": f"random weights, width {config.width}, {BLOCKS} blocks, context {config.context_length}",
         "threads": torch.get_num_threads(),
         "rounds": rounds,
@@ -74,7 +73,7 @@ def measure(rounds: int = ROUNDS) -> dict[str, object]:
         "ratios": ratios,
         "largest_difference_fp16": worst,
         "largest_feature": max(float(rows.abs().max()) for rows in expected),
-        "bytes_per_token": report.manifest.bytes / report.manifest.tokens,
+        "bytes_per_token": store.bytes / store.tokens,
     }
 
 

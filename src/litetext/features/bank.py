@@ -14,7 +14,6 @@ import numpy as np
 from litetext.errors import CacheError, EncoderError, OptionError, printable, shortened
 from litetext.features.encode import Encoder, Rows, array_rows, encode
 from litetext.features.protocol import Arrays, Progress, TextEncoder
-from litetext.features.ragged import pad
 from litetext.features.store import (
     FeatureStore,
     distinct_phrases,
@@ -86,17 +85,16 @@ class PromptBank(FeatureStore):
         texts = as_texts(texts)
         phrases = [phrase_bytes(text) for text in texts]
         places = [self.find(phrase) for phrase in phrases]
-        unknown = distinct_phrases(text for text, place in zip(texts, places, strict=True) if place < 0)
         rows: dict[bytes, Any] = {}
-        if unknown:
+        if min(places) < 0:
+            unknown = distinct_phrases(text for text, place in zip(texts, places, strict=True) if place < 0)
             if self.fallback is None:
                 raise self._refusal(list(unknown.values()))
             rows = dict(zip(unknown, array_rows(self.fallback, list(unknown.values())), strict=True))
         features = [
             rows[phrase] if place < 0 else self.row(place) for phrase, place in zip(phrases, places, strict=True)
         ]
-        arrays: Arrays = pad(features)
-        return arrays
+        return self._padded(features, places)
 
     def check(self, texts: Sequence[str]) -> None:
         """Raise the `EncoderError` that `encode` would raise of phrases that nobody knows; no features are read."""

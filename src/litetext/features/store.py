@@ -10,6 +10,7 @@ import json
 import mmap
 import re
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -115,7 +116,7 @@ class FeatureStore:
             if len(files) > 1:
                 keys[-1], places[-1] = keys[-1].copy(), places[-1] + np.int64(firsts[-1])
             firsts.append(firsts[-1] + len(shard["keys"]))
-        self._firsts = np.array(firsts)
+        self._firsts = firsts
         if len(files) == 1:
             self._keys, self._places = keys[0], places[0]
         else:
@@ -214,17 +215,13 @@ class FeatureStore:
             CacheError: the file is damaged.
         """
         shard, number, row = self._locate(place)
-        first, stop = shard["rows"][row].tolist()
-        if not (0 <= first < stop <= len(shard["values"]) and stop - first <= self.teacher.context_length):
-            raise self._damaged(number, f"phrase {row} has the rows {first} to {stop} of {len(shard['values'])}")
-        stored, scales = shard["values"][first:stop], shard["scales"][first:stop] if "scales" in shard else None
+        values, (first, stop) = shard["values"], shard["rows"][row].tolist()
+        if not (0 <= first < stop <= len(values) and stop - first <= self.teacher.context_length):
+            raise self._damaged(number, f"phrase {row} has the rows {first} to {stop} of {len(values)}")
+        stored, scales = values[first:stop], shard["scales"][first:stop] if "scales" in shard else None
         if features_checksum(stored, scales) != shard["checks"][row]:
             raise self._damaged(number, f"the features of phrase {row} have another checksum")
-        features = widen(stored, scales)
-        if not np.isfinite(features).all():  # whoever wrote the file has also written its checksums
-            text = self._text(place).decode("utf-8", "surrogatepass")
-            raise CacheError(f"features of '{text}' that are not finite", where=str(self._files[number]), hint=AGAIN)
-        return features
+        return widen(stored, scales)
 
     def encode(self, texts: Iterable[str]) -> Arrays:
         """Features float32 [B, L, D] of at least one phrase, zeros at padding, and mask bool [B, L], True at tokens.
@@ -238,8 +235,7 @@ class FeatureStore:
         if min(places) < 0:
             text = texts[places.index(-1)]
             raise CacheError(f"no features of '{text}'", where=self.name, hint="embed a corpus that has this phrase")
-        arrays: Arrays = pad([self.row(place) for place in places])
-        return arrays
+        return self._padded([self.row(place) for place in places], places)
 
     def features(self, texts: Iterable[str]) -> TextFeatures:
         """As `encode`, as tensors on the CPU."""
@@ -252,7 +248,7 @@ class FeatureStore:
             CacheError: a file is damaged, or a phrase is doubled.
         """
         for place in range(len(self)):
-            self.row(place)
+            self._padded([self.row(place)], [place])
         if not np.array_equal(np.sort(self._places), np.arange(len(self))):
             raise damaged(self._files[0], "its order leaves out a phrase")
         for place in self._places[1:][self._keys[1:] == self._keys[:-1]].tolist():
@@ -280,12 +276,22 @@ class FeatureStore:
             f"in {len(self.shards):,} file{'s'[: len(self.shards) != 1]}, of {shortened(self.teacher.name, 100)}"
         )
 
+    def _padded(self, rows: list[Array], places: Sequence[int]) -> Arrays:
+        """Features as a batch, once they are finite: whoever wrote the file has also written its checksums."""
+        arrays: Arrays = pad(rows)
+        finite = np.isfinite(arrays[0])
+        if not finite.all():
+            place = places[int(finite.all(axis=(1, 2)).argmin())]
+            text, file = self._text(place).decode("utf-8", "surrogatepass"), self._files[self._locate(place)[1]]
+            raise CacheError(f"features of '{text}' that are not finite", where=str(file), hint=AGAIN)
+        return arrays
+
     def _locate(self, place: int) -> tuple[Shard, int, int]:
         """The shard that a place is in, its number, and the row in it."""
-        number = int(self._firsts.searchsorted(place, side="right")) - 1
+        number = bisect_right(self._firsts, place) - 1
         if not 0 <= number < len(self.shards):
             raise damaged(self._files[0], f"phrase {place} of {len(self)}")
-        return self._shard(number), number, place - int(self._firsts[number])
+        return self._shard(number), number, place - self._firsts[number]
 
     def _text(self, place: int) -> bytes:
         shard, number, row = self._locate(place)
@@ -349,7 +355,7 @@ def widen(stored: Array, scales: npt.NDArray[np.float32] | None) -> Array:
     """What was stored, to compute with: float16 as it is, else float32."""
     if scales is not None:
         return stored * scales[:, None]
-    return stored if stored.dtype != np.uint16 else (stored.astype(np.uint32) << 16).view(np.float32)
+    return stored if stored.dtype.kind != "u" else (stored.astype(np.uint32) << 16).view(np.float32)
 
 
 def features_checksum(stored: Array, scales: npt.NDArray[np.float32] | None) -> int:
