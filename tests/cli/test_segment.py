@@ -96,6 +96,15 @@ def found(host_folder: Path, *arguments: str) -> list[str]:
     return ["segment", *arguments, "--model", str(host_folder), "--device", "cpu", "--threshold", "0"]
 
 
+def test_nothing_is_imported_that_is_not_used(host_folder: Path, photos: Path) -> None:
+    arguments = found(host_folder, str(photos / "0.png"), "-p", "dog")
+    code = f"import sys; from litetext.cli import run; run({arguments!r}); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "torch" in loaded
+    assert not {"torchao", "onnx", "onnxruntime", "matplotlib", "polars", "openvino", "executorch"} & loaded
+
+
 def test_pictures_and_files_of_the_user_are_not_replaced(
     capsys: pytest.CaptureFixture[str], host_folder: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

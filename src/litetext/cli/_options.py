@@ -1,6 +1,8 @@
 """Options that several commands share, and what they open: prompts, encoders, and the SAM3 model around an encoder."""
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -135,6 +137,23 @@ def measure(spec: str, encoder: "TextEncoder") -> "EncoderSize":
     return measure_encoder(spec, encoder)
 
 
+@contextmanager
+def _without_torchao() -> Iterator[None]:
+    """Let transformers believe that torchao is not installed: it takes half a second to import, for nothing."""
+    if "torchao" in sys.modules:
+        yield
+        return
+    sys.modules["torchao"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["torchao"]
+        if "transformers" in sys.modules:
+            from transformers.utils.import_utils import is_torchao_available
+
+            is_torchao_available.cache_clear()
+
+
 @dataclass(frozen=True)
 class ModelChoice:
     """A SAM3 model and its text encoder, as the command line names them.
@@ -159,10 +178,11 @@ class ModelChoice:
 
     def load(self, options: "SegmentOptions", phrases: Sequence[str] = ()) -> "Segmenter":
         """Load the encoder, if there is one, and the model around it; a bank without the phrases is refused before."""
-        from litetext.sam3.segmenter import Segmenter
+        with _without_torchao():
+            from litetext.sam3.segmenter import Segmenter
 
-        encoder = self._load_encoder(phrases)
-        return Segmenter.from_pretrained(self.model, encoder, device=self.device, dtype=self.dtype, options=options)
+            encoder = self._load_encoder(phrases)
+            return Segmenter.from_pretrained(self.model, encoder, device=self.device, dtype=self.dtype, options=options)
 
     def describe(self) -> dict[str, str]:
         """What predictions depend on, name by name; where they are computed is not among it."""
