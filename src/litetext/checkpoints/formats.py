@@ -73,16 +73,34 @@ def same(ours: str, theirs: str, leaves: Iterable[str] = ("weight", "bias")) -> 
     return tuple(Rule(f"{ours}.{leaf}", (f"{theirs}.{leaf}",)) for leaf in leaves)
 
 
-def _points(ours: str, theirs: str) -> tuple[Rule, ...]:
-    """Rules of a linear layer that the file holds as a 1x1 convolution."""
-    return Rule(f"{ours}.weight", (f"{theirs}.weight",), POINTS), Rule(f"{ours}.bias", (f"{theirs}.bias",))
+def _encoder(theirs: str, *names: str) -> tuple[Rule, ...]:
+    """Rules of an encoder block, by a file's names of its norms and linear layers; {qkv} stands for three tensors."""
+    rules: list[Rule] = []
+    for part, name in zip(("attention_norm", "qkv", "out", "ffn_norm", "fc1", "fc2"), names, strict=True):
+        for leaf in ("weight", "bias"):
+            path = f"{theirs}.{name}{leaf}" if name.endswith("_") else f"{theirs}.{name}.{leaf}"
+            thirds = tuple(path.replace("{qkv}", third) for third in "qkv") if "{qkv}" in path else (path,)
+            rules.append(Rule(f"blocks.{{n}}.{part}.{leaf}", thirds, SAME if len(thirds) == 1 else THIRDS))
+    return tuple(rules)
 
 
-def _thirds(ours: str, theirs: str) -> tuple[Rule, ...]:
-    """Rules of queries, keys and values that the file holds apart."""
-    return tuple(
-        Rule(f"{ours}.{leaf}", tuple(f"{theirs}.{third}_proj.{leaf}" for third in "qkv"), THIRDS)
-        for leaf in ("weight", "bias")
+def _mixer(theirs: str, *names: str) -> tuple[Rule, ...]:
+    """Rules of a RepMixer block, by a file's names of its norms, convolutions and feed-forward."""
+    norm, skip, conv, conv_norm, ffn_conv, ffn_norm, mlp = (f"{theirs}.{name}" for name in names)
+    block = "blocks.{n}"
+    return (
+        *same(f"{block}.mixer_norm", norm, NORM_LEAVES),
+        *same(f"{block}.mixer_skip", skip, NORM_LEAVES),
+        Rule(f"{block}.mixer_conv.weight", (f"{conv}.weight",), TAPS),
+        *same(f"{block}.mixer_conv_norm", conv_norm, NORM_LEAVES),
+        Rule(f"{block}.mixer_scale", (f"{theirs}.token_mixer.layer_scale",), SCALE),
+        Rule(f"{block}.ffn_conv.weight", (f"{ffn_conv}.weight",), TAPS),
+        *same(f"{block}.ffn_conv_norm", ffn_norm, NORM_LEAVES),
+        Rule(f"{block}.fc1.weight", (f"{mlp}.fc1.weight",), POINTS),
+        Rule(f"{block}.fc1.bias", (f"{mlp}.fc1.bias",)),
+        Rule(f"{block}.fc2.weight", (f"{mlp}.fc2.weight",), POINTS),
+        Rule(f"{block}.fc2.bias", (f"{mlp}.fc2.bias",)),
+        Rule(f"{block}.ffn_scale", (f"{theirs}.layer_scale",), SCALE),
     )
 
 
@@ -98,29 +116,17 @@ def mobileclip_stem(root: str) -> tuple[Rule, ...]:
 
 def mobileclip_blocks(root: str) -> Blocks:
     """Blocks as Apple's MobileCLIP and the authors of SAM3-LiteText name them."""
-    block, theirs = "blocks.{n}", f"{root}transformer.{{n}}"
+    theirs = f"{root}transformer.{{n}}"
     return {
-        "encoder": (
-            *same(f"{block}.attention_norm", f"{theirs}.pre_norm_mha.0"),
-            *same(f"{block}.qkv", f"{theirs}.pre_norm_mha.1.qkv_proj"),
-            *same(f"{block}.out", f"{theirs}.pre_norm_mha.1.out_proj"),
-            *same(f"{block}.ffn_norm", f"{theirs}.pre_norm_ffn.0"),
-            *same(f"{block}.fc1", f"{theirs}.pre_norm_ffn.1"),
-            *same(f"{block}.fc2", f"{theirs}.pre_norm_ffn.4"),
+        "encoder": _encoder(
+            theirs, "pre_norm_mha.0", "pre_norm_mha.1.qkv_proj", "pre_norm_mha.1.out_proj",
+            "pre_norm_ffn.0", "pre_norm_ffn.1", "pre_norm_ffn.4",
         ),
-        "mixer": (
-            *same(f"{block}.mixer_norm", f"{theirs}.token_mixer.norm.rbr_skip", NORM_LEAVES),
-            *same(f"{block}.mixer_skip", f"{theirs}.token_mixer.mixer.rbr_skip", NORM_LEAVES),
-            Rule(f"{block}.mixer_conv.weight", (f"{theirs}.token_mixer.mixer.rbr_conv.0.conv.weight",), TAPS),
-            *same(f"{block}.mixer_conv_norm", f"{theirs}.token_mixer.mixer.rbr_conv.0.bn", NORM_LEAVES),
-            Rule(f"{block}.mixer_scale", (f"{theirs}.token_mixer.layer_scale",), SCALE),
-            Rule(f"{block}.ffn_conv.weight", (f"{theirs}.convffn.conv.conv.weight",), TAPS),
-            *same(f"{block}.ffn_conv_norm", f"{theirs}.convffn.conv.bn", NORM_LEAVES),
-            *_points(f"{block}.fc1", f"{theirs}.convffn.fc1"),
-            *_points(f"{block}.fc2", f"{theirs}.convffn.fc2"),
-            Rule(f"{block}.ffn_scale", (f"{theirs}.layer_scale",), SCALE),
+        "mixer": _mixer(
+            theirs, "token_mixer.norm.rbr_skip", "token_mixer.mixer.rbr_skip", "token_mixer.mixer.rbr_conv.0.conv",
+            "token_mixer.mixer.rbr_conv.0.bn", "convffn.conv.conv", "convffn.conv.bn", "convffn",
         ),
-    }
+    }  # fmt: skip
 
 
 def openclip_stem(root: str) -> tuple[Rule, ...]:
@@ -135,48 +141,32 @@ def openclip_stem(root: str) -> tuple[Rule, ...]:
 
 def openclip_blocks(root: str) -> Blocks:
     """Blocks as OpenCLIP and SAM3 name them."""
-    block, theirs = "blocks.{n}", f"{root}transformer.resblocks.{{n}}"
-    return {
-        "encoder": (
-            *same(f"{block}.attention_norm", f"{theirs}.ln_1"),
-            Rule(f"{block}.qkv.weight", (f"{theirs}.attn.in_proj_weight",)),
-            Rule(f"{block}.qkv.bias", (f"{theirs}.attn.in_proj_bias",)),
-            *same(f"{block}.out", f"{theirs}.attn.out_proj"),
-            *same(f"{block}.ffn_norm", f"{theirs}.ln_2"),
-            *same(f"{block}.fc1", f"{theirs}.mlp.c_fc"),
-            *same(f"{block}.fc2", f"{theirs}.mlp.c_proj"),
-        )
-    }
+    names = ("ln_1", "attn.in_proj_", "attn.out_proj", "ln_2", "mlp.c_fc", "mlp.c_proj")
+    return {"encoder": _encoder(f"{root}transformer.resblocks.{{n}}", *names)}
+
+
+def transformers_tower(root: str) -> tuple[Rule, ...]:
+    """What of `transformers`' CLIP text tower is not in a block."""
+    return (
+        Rule("token_table.weight", (f"{root}embeddings.token_embedding.weight",)),
+        Rule("positions", (f"{root}embeddings.position_embedding.weight",)),
+        *same("final_norm", f"{root}final_layer_norm"),
+    )
 
 
 def transformers_encoder(theirs: str) -> tuple[Rule, ...]:
     """An encoder block as `transformers` names it, in CLIP and in SAM3-LiteText."""
-    block = "blocks.{n}"
-    return (
-        *same(f"{block}.attention_norm", f"{theirs}.layer_norm1"),
-        *_thirds(f"{block}.qkv", f"{theirs}.self_attn"),
-        *same(f"{block}.out", f"{theirs}.self_attn.out_proj"),
-        *same(f"{block}.ffn_norm", f"{theirs}.layer_norm2"),
-        *same(f"{block}.fc1", f"{theirs}.mlp.fc1"),
-        *same(f"{block}.fc2", f"{theirs}.mlp.fc2"),
-    )
+    names = ("layer_norm1", "self_attn.{qkv}_proj", "self_attn.out_proj", "layer_norm2", "mlp.fc1", "mlp.fc2")
+    return _encoder(theirs, *names)
 
 
 def transformers_mixer(theirs: str) -> tuple[Rule, ...]:
     """A RepMixer block as `transformers` names it, in SAM3-LiteText."""
-    block = "blocks.{n}"
-    return (
-        *same(f"{block}.mixer_norm", f"{theirs}.token_mixer.reference_batchnorm", NORM_LEAVES),
-        *same(f"{block}.mixer_skip", f"{theirs}.token_mixer.mixer.batchnorm_skip", NORM_LEAVES),
-        Rule(f"{block}.mixer_conv.weight", (f"{theirs}.token_mixer.mixer.conv.weight",), TAPS),
-        *same(f"{block}.mixer_conv_norm", f"{theirs}.token_mixer.mixer.batchnorm_conv", NORM_LEAVES),
-        Rule(f"{block}.mixer_scale", (f"{theirs}.token_mixer.layer_scale",), SCALE),
-        Rule(f"{block}.ffn_conv.weight", (f"{theirs}.conv_feed_forward.depthwise_conv.weight",), TAPS),
-        *same(f"{block}.ffn_conv_norm", f"{theirs}.conv_feed_forward.depthwise_batchnorm", NORM_LEAVES),
-        *_points(f"{block}.fc1", f"{theirs}.conv_feed_forward.mlp.fc1"),
-        *_points(f"{block}.fc2", f"{theirs}.conv_feed_forward.mlp.fc2"),
-        Rule(f"{block}.ffn_scale", (f"{theirs}.layer_scale",), SCALE),
-    )
+    return _mixer(
+        theirs, "token_mixer.reference_batchnorm", "token_mixer.mixer.batchnorm_skip", "token_mixer.mixer.conv",
+        "token_mixer.mixer.batchnorm_conv", "conv_feed_forward.depthwise_conv",
+        "conv_feed_forward.depthwise_batchnorm", "conv_feed_forward.mlp",
+    )  # fmt: skip
 
 
 def own_blocks() -> Blocks:
@@ -192,42 +182,20 @@ def own_blocks() -> Blocks:
     }
 
 
-def transformers_tower(root: str) -> tuple[Rule, ...]:
-    """What of `transformers`' CLIP text tower is not in a block."""
-    return (
-        Rule("token_table.weight", (f"{root}embeddings.token_embedding.weight",)),
-        Rule("positions", (f"{root}embeddings.position_embedding.weight",)),
-        *same("final_norm", f"{root}final_layer_norm"),
-    )
-
-
 @dataclass(frozen=True)
 class Format:
-    """A format of checkpoints.
-
-    Attributes:
-        name: what `litetext inspect` calls it.
-        title: what it is, for people.
-        family: what `litetext convert --to` calls it; "" where it cannot be written.
-        kind: whether it holds a student or the teacher; None where the file says which.
-        scopes: how names of the text side begin below the root; every name there must be known.
-        stem: rules of what is not in a block. The first is the token table, by which the format is recognized.
-        blocks: rules of each kind of block that it can hold.
-        ignored: names in its scopes that carry nothing.
-        root: what `litetext convert` writes before the names.
-        has_projector: whether the projector to SAM3's decoder is in it.
-    """
+    """A format of checkpoints: how its names begin, and rules of what is not in a block and of each kind of block."""
 
     name: str
     title: str
-    family: str
-    kind: Kind | None
-    scopes: tuple[str, ...]
-    stem: tuple[Rule, ...]
+    family: str  # what `litetext convert --to` calls it; "" where it cannot be written
+    kind: Kind | None  # None where the file says which
+    scopes: tuple[str, ...]  # how names of the text side begin below the root; every name there must be known
+    stem: tuple[Rule, ...]  # the first is the token table, by which the format is recognized
     blocks: Blocks
-    ignored: tuple[str, ...] = ()
-    root: str = ""
-    has_projector: bool = True
+    ignored: tuple[str, ...] = ()  # names in its scopes that carry nothing
+    root: str = ""  # what `litetext convert` writes before the names
+    has_projector: bool = True  # to SAM3's decoder
 
     @property
     def anchor(self) -> str:
@@ -363,11 +331,8 @@ def find_format(names: Iterable[str], where: str, formats: Sequence[Format] = FO
     if len(matches) == 1:
         return matches[0]
     if not matches:
-        raise EncoderError(
-            f"none of the known text encoders is in it; it has: {listed(names) or 'no tensors'}",
-            where=where,
-            hint="see docs/checkpoints.md for the formats",
-        )
+        what = f"none of the known text encoders is in it; it has: {listed(names) or 'no tensors'}"
+        raise EncoderError(what, where=where, hint="see docs/checkpoints.md for the formats")
     roots = listed(f"{root}{row.anchor}" for row, root in matches)
     raise EncoderError(f"{len(matches)} text encoders are in it ({roots})", where=where, hint="keep one of them")
 

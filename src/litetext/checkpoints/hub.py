@@ -27,7 +27,7 @@ def locate(path_or_id: str | Path) -> Path:
     """The file or folder; a name on the hub is fetched unless it is in the local cache.
 
     Raises:
-        EncoderError: nothing is there, or the hub cannot be reached and the cache has not got it.
+        EncoderError: not found, or the hub cannot be reached.
     """
     path = _path_or_hub_name(path_or_id, NEEDED)
     if path.exists():
@@ -42,12 +42,8 @@ def locate(path_or_id: str | Path) -> Path:
 def locate_folder(path_or_id: str | Path, needed: str) -> str:
     """The folder of a model of `transformers`, or its name on the hub, which `transformers` fetches itself.
 
-    Args:
-        path_or_id: what the user gave.
-        needed: what to give instead, for the error.
-
     Raises:
-        EncoderError: neither.
+        EncoderError: neither; the hint is what is ``needed``.
     """
     path = _path_or_hub_name(path_or_id, needed)
     if path.is_dir() and not (path / CONFIG).is_file():
@@ -61,7 +57,7 @@ def is_other_model(path_or_id: str | Path) -> bool:
     """Whether it is a model of `transformers` of another kind than SAM3, by its `config.json`.
 
     Raises:
-        EncoderError: nothing is there, it is out of reach, or `config.json` is broken.
+        EncoderError: as `locate` raises it, or `config.json` is broken.
     """
     path = _path_or_hub_name(path_or_id, NEEDED)
     file = path / CONFIG

@@ -17,25 +17,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 CLIP_TYPES = ("clip", "clip_text_model")
-SHORTEST_CONTEXT = 3  # start token, one token of text, end token
-NEEDED = (
-    "give a folder with config.json, model.safetensors and the tokenizer, or a model's name on the Hugging Face hub"
-)
+MIN_CONTEXT = 3  # start token, one token of text, end token
+NEEDED = "give a folder with config.json, model.safetensors and the tokenizer, or a name on the Hugging Face hub"
 
 
 @dataclass(frozen=True, eq=False)
 class HuggingFaceEncoder:
-    """A text model and its tokenizer, as a `TextEncoder`.
-
-    Attributes:
-        name: the folder or hub name that it was loaded from.
-        context_length: tokens that it reads of a text, start and end token counted.
-        model: gives ``last_hidden_state`` [B, L, D] for ids and an attention mask, both [B, L].
-        tokenizer: pads with its own padding token, and marks padding by 0 in its attention mask.
-
-    Raises:
-        OptionError: the context is too short for a token of text.
-    """
+    """A text model, which gives ``last_hidden_state`` [B, L, D], and its tokenizer, as a `TextEncoder`."""
 
     name: str
     context_length: int
@@ -43,9 +31,9 @@ class HuggingFaceEncoder:
     tokenizer: "PreTrainedTokenizerBase"
 
     def __post_init__(self) -> None:
-        """Refuse a context that holds no text."""
-        if self.context_length < SHORTEST_CONTEXT:
-            raise OptionError(f"a context of {self.context_length} tokens", hint=f"give at least {SHORTEST_CONTEXT}")
+        """Refuse a context length that holds no text."""
+        if self.context_length < MIN_CONTEXT:
+            raise OptionError(f"a context of {self.context_length} tokens", hint=f"give at least {MIN_CONTEXT}")
 
     @property
     def width(self) -> int:
@@ -97,7 +85,7 @@ def load_huggingface(
 
     Raises:
         EncoderError: nothing to be loaded there, not a text model, or its weights or tokenizer are missing or broken.
-        OptionError: no such device or number type, or the context is longer than the model's.
+        OptionError: no such device or dtype, or the context is longer than the model's.
         MissingExtraError: PyTorch or `transformers` is not installed.
     """
     try:
@@ -138,11 +126,8 @@ def _text_model_class(config: "PreTrainedConfig", where: str) -> Any:
         return encoder
     general: Any = MODEL_MAPPING.get(type(config), None)
     if general is None or config.is_encoder_decoder or general.input_modalities not in ("text", ("text",), ["text"]):
-        raise EncoderError(
-            f"a '{config.model_type}' model is not a text encoder",
-            where=where,
-            hint="give a CLIP model or a sentence encoder",
-        )
+        what = f"a '{config.model_type}' model is not a text encoder"
+        raise EncoderError(what, where=where, hint="give a CLIP model or a sentence encoder")
     return general
 
 
@@ -152,11 +137,8 @@ def _check_weights(report: Mapping[str, Any], where: str) -> None:
     # Sentence encoders are often saved without the pooler, which comes after the states that are read here.
     bad = [key for key in made_up if "pooler" not in key.split(".")]
     if bad:
-        raise EncoderError(
-            f"{len(bad)} weights are missing or of another shape ({listed(bad, 3)})",
-            where=where,
-            hint="check config.json",
-        )
+        what = f"{len(bad)} weights are missing or of another shape ({listed(bad, 3)})"
+        raise EncoderError(what, where=where, hint="check config.json")
 
 
 def _check_tokenizer(tokenizer: "PreTrainedTokenizerBase", model: Any, where: str) -> None:
@@ -166,11 +148,8 @@ def _check_tokenizer(tokenizer: "PreTrainedTokenizerBase", model: Any, where: st
     if len(ids) <= len(tokenizer.all_special_ids):
         raise EncoderError("the tokenizer's files are missing", where=where, hint=NEEDED)
     if max(ids) >= rows:
-        raise EncoderError(
-            f"the tokenizer has the id {max(ids)}, the model only {rows} tokens",
-            where=where,
-            hint="give the model's own",
-        )
+        what = f"the tokenizer has the id {max(ids)}, the model only {rows} tokens"
+        raise EncoderError(what, where=where, hint="give the model's own")
     if tokenizer.pad_token_id is None:
         raise EncoderError("the tokenizer has no padding token", where=where, hint="give a sentence encoder")
 

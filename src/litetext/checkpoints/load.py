@@ -10,7 +10,7 @@ from litetext.checkpoints.hub import is_other_model, locate
 from litetext.checkpoints.reader import Checkpoint, open_checkpoint
 from litetext.checkpoints.schema import UNUSED, exact_types
 from litetext.device import choose_device, choose_dtype
-from litetext.encoders.config import MIN_CONTEXT, EncoderConfig
+from litetext.encoders.config import EncoderConfig
 from litetext.errors import EncoderError, OptionError
 from litetext.features.protocol import TextEncoder
 
@@ -79,21 +79,13 @@ def load_encoder(
     return ModuleEncoder(module, checkpoint.where)
 
 
-def open_student(path_or_id: str | Path, *, output: Path | None = None) -> Checkpoint:
-    """A student's checkpoint that is floating point, not yet read: what something smaller can be made of.
-
-    Args:
-        path_or_id: as `load_encoder` takes it.
-        output: what is going to be written, which must not be the student itself.
+def open_student(path_or_id: str | Path) -> Checkpoint:
+    """A student's checkpoint that is floating point, not yet read: what can be trained or made smaller.
 
     Raises:
         EncoderError: nothing there, not a student's, or quantized.
-        OptionError: the output is the student.
     """
-    path = locate(path_or_id)
-    if output is not None and output.exists() and output.resolve() == path.resolve():
-        raise OptionError("the output is the input", where=str(output), hint="give another file")
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_checkpoint(locate(path_or_id))
     if checkpoint.layout.kind == "teacher":
         raise EncoderError("a teacher, not a student", where=checkpoint.where, hint="distill a student of it")
     if checkpoint.layout.quantized:
@@ -106,34 +98,20 @@ def open_student(path_or_id: str | Path, *, output: Path | None = None) -> Check
 
 
 def load_stored_student(
-    path_or_id: str | Path,
-    *,
-    positions: Positions = "auto",
-    context_length: int | None = None,
-    output: Path | None = None,
+    path_or_id: str | Path, *, positions: Positions = "auto", context_length: int | None = None
 ) -> "TextStudent":
-    """A student as `open_student` takes it, in the dtypes of its file, on the CPU, in eval mode.
-
-    Raises:
-        EncoderError: nothing there, not whole, not a student, quantized, or the position table does not fit.
-        OptionError: an option makes no sense.
-        MissingExtraError: PyTorch is not installed.
-    """
+    """A student that `open_student` takes, in the dtypes of its file, on the CPU in eval mode; options as above."""
     _check_positions(positions)
-    checkpoint = open_student(path_or_id, output=output)
+    checkpoint = open_student(path_or_id)
     config, how = _plan(checkpoint, positions, context_length)
     return cast("TextStudent", _module(checkpoint, config, how, None))
 
 
 def read_student_tensors(path_or_id: str | Path) -> "tuple[EncoderConfig, dict[str, torch.Tensor]]":
-    """Tensors to start a student's training from: of a trained student, or of Apple's MobileCLIP without a projector.
+    """Tensors to start a training from: of a student that `open_student` takes, or a MobileCLIP without a projector.
 
     Returns:
-        The configuration, and our names to values in the file's number type on the CPU; the position table as it is.
-
-    Raises:
-        EncoderError: nothing there, not whole, not a student's, or quantized.
-        MissingExtraError: PyTorch is not installed.
+        The configuration, and our names to values in the file's dtype on the CPU; the position table as it is.
     """
     checkpoint = open_student(path_or_id)
     return checkpoint.layout, {name: tensor for name, tensor in checkpoint.read() if name != UNUSED}
@@ -152,10 +130,10 @@ def resize_positions(table: "torch.Tensor", rows: int, how: str) -> "torch.Tenso
             smoothing), computed in float32; "keep", the table as it is, which must have L rows.
 
     Returns:
-        [L, C] in the type and on the device of the table, its own memory.
+        [L, C] in the type and on the device of the table, in its own memory.
 
     Raises:
-        OptionError: not a table, no such way, or the way does not lead to L rows.
+        OptionError: not a table, or not to be had so.
     """
     from torch.nn.functional import interpolate
 
@@ -188,8 +166,6 @@ def _plan(checkpoint: Checkpoint, positions: Positions, context_length: int | No
             raise OptionError(
                 f"positions '{positions}' without a context length", where=checkpoint.where, hint="give a context"
             )
-        if context_length < MIN_CONTEXT or (positions == "slice" and context_length > rows):
-            raise OptionError(f"a context of {context_length} of {rows} rows by '{positions}'", where=checkpoint.where)
         return replace(config, context_length=context_length), positions
     wanted = rows if context_length is None else context_length
     if wanted != rows or (positions == "auto" and context_length is None and rows == PRETRAINED_ROWS):

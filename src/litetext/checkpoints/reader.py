@@ -26,22 +26,13 @@ COUNTER = "num_batches_tracked"  # the only tensor that is a whole number
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A file in which a text encoder was recognized, not yet read.
-
-    Attributes:
-        source: the file's tensors.
-        format: how they are named.
-        root: what stands before the names of the format in this file.
-        layout: the encoder by the shapes of a few tensors, or by the configuration in a file of our own. Its heads mean
-            nothing: see `heads`.
-        heads: attention heads; None where neither the file nor `PRESETS` says.
-    """
+    """A file in which a text encoder was recognized, not yet read."""
 
     source: TensorSource
     format: Format
-    root: str
-    layout: EncoderConfig
-    heads: int | None
+    root: str  # what stands before the names of the format in this file
+    layout: EncoderConfig  # by the shapes of a few tensors, or from a file of our own; its heads mean nothing:
+    heads: int | None  # None where neither the file nor `PRESETS` says
 
     @property
     def where(self) -> str:
@@ -91,18 +82,14 @@ class Checkpoint:
             OptionError: that number makes no sense.
         """
         if not self.format.has_projector:
-            raise EncoderError(
-                f"{self.format.title} has no projector to SAM3's decoder: it can only start the training of a student",
-                where=self.where,
-                hint="load a trained student, or train one from it",
+            what = (
+                f"{self.format.title} has no projector to SAM3's decoder: it can only start the training of a student"
             )
+            raise EncoderError(what, where=self.where, hint="load a trained student, or train one from it")
         if self.heads is None:
-            raise EncoderError(
-                f"the sizes ({self.layout.describe_blocks()}) are of no preset, and the file does not say how many "
-                "heads",
-                where=self.where,
-                hint="convert it to litetext, and give the number of heads (--heads)",
-            )
+            what = f"unknown number of heads: the sizes ({self.layout.describe_blocks()}) are of no preset"
+            hint = "convert it to litetext, and give the number of heads (--heads)"
+            raise EncoderError(what, where=self.where, hint=hint)
         return replace(self.layout, heads=self.heads, projection=0)
 
     def read(self) -> "Iterator[tuple[str, torch.Tensor]]":
@@ -111,23 +98,12 @@ class Checkpoint:
         Raises:
             EncoderError: the names, shapes or types are not as they must be.
         """
-        faults = self.faults()
-        if faults:
-            raise EncoderError(
-                f"not a whole {self.layout.kind} in the format '{self.format.name}' ({faults})",
-                where=self.where,
-                hint=AGAIN,
-            )
-        rules = self.rules()
-        homes = {theirs: ours for ours, rule in rules.items() for theirs in rule.theirs}
-        pending: dict[str, dict[str, torch.Tensor]] = {}
-        for theirs, tensor in self.source.read(homes):
-            ours = homes[theirs]
-            parts = pending.setdefault(ours, {})
-            parts[theirs] = tensor
-            if len(parts) == len(rules[ours].theirs):
-                del pending[ours]
-                yield ours, rules[ours].change.load([parts[name] for name in rules[ours].theirs]).contiguous()
+        if faults := self.faults():
+            what = f"not a whole {self.layout.kind} in the format '{self.format.name}' ({faults})"
+            raise EncoderError(what, where=self.where, hint=AGAIN)
+        for ours, rule in self.rules().items():
+            parts = [tensor for _, tensor in self.source.read(rule.theirs)]
+            yield ours, rule.change.load(parts).contiguous()
 
 
 def open_checkpoint(path: Path, *, heads: int | None = None) -> Checkpoint:
@@ -164,16 +140,12 @@ def _own_config(source: TensorSource) -> EncoderConfig:
     """The configuration in a file of our own format, which says what must be there."""
     metadata = source.metadata
     if metadata.get("litetext") != FORMAT_VERSION or not {"model", "config"} <= metadata.keys():
-        raise EncoderError(
-            "tensors of LiteText without its metadata, or of another version",
-            where=str(source.path),
-            hint="save it with LiteText",
-        )
+        what = "tensors of LiteText without its metadata, or of another version"
+        raise EncoderError(what, where=str(source.path), hint="save it with LiteText")
     config = EncoderConfig.from_json(metadata["config"])
     if config.kind != metadata["model"]:
-        raise EncoderError(
-            f"a {config.kind} that calls itself a {metadata['model']}", where=str(source.path), hint=AGAIN
-        )
+        what = f"a {config.kind} that calls itself a {metadata['model']}"
+        raise EncoderError(what, where=str(source.path), hint=AGAIN)
     return config
 
 
@@ -214,9 +186,8 @@ def _block_kinds(entries: Mapping[str, TensorEntry], row: Format, root: str) -> 
                 # More blocks than tensors cannot be: such a number is left over, and unexpected.
                 if entry == before + number + after and number.isdecimal() and int(number) < len(entries):
                     votes[int(number)][kind] += 1
-    first: BlockKind = "encoder"
-    ballots = [votes.get(number, Counter([first])) for number in range(max(votes, default=-1) + 1)]
-    return [ballot.most_common(1)[0][0] for ballot in ballots]
+    numbers = range(max(votes, default=-1) + 1)
+    return [votes[number].most_common(1)[0][0] if number in votes else "encoder" for number in numbers]
 
 
 def _heads_beside(path: Path, row: Format) -> int | None:

@@ -24,9 +24,7 @@ LINEAR_LAYERS = ("qkv", "out", "fc1", "fc2", "projector")  # those that can be q
 def tensor_shapes(config: EncoderConfig, *, projector: bool = True) -> dict[str, Shape]:
     """Every tensor of an encoder by our name, in the order of its module; the unused projection last.
 
-    Args:
-        config: the sizes.
-        projector: whether the projector to SAM3's decoder is there, which a MobileCLIP lacks.
+    A MobileCLIP has no projector to SAM3's decoder.
     """
     width = config.width
     shapes: dict[str, Shape] = {
@@ -80,9 +78,28 @@ def count_parameters(config: EncoderConfig) -> int:
     return sum(parameters_by_part(config).values())
 
 
-def block_shapes(kind: BlockKind, width: int) -> Mapping[str, Shape]:
+def block_shapes(kind: BlockKind, width: int) -> dict[str, Shape]:
     """The tensors of a block, in the order of its module."""
-    return {"encoder": _encoder, "mixer": _mixer, "folded": _folded}[kind](width)
+    feed_forward = {**_linear("fc1", width, EXPANSION * width), **_linear("fc2", EXPANSION * width, width)}
+    taps = (width, 1, KERNEL)
+    if kind == "encoder":
+        attention = {**_linear("qkv", width, 3 * width), **_linear("out", width, width)}
+        return {**_norm("attention_norm", width), **attention, **_norm("ffn_norm", width), **feed_forward}
+    if kind == "folded":
+        names = ("mixer_folded", "ffn_folded")
+        folded = {f"{name}.{leaf}": shape for name in names for leaf, shape in (("weight", taps), ("bias", (width,)))}
+        return {"ffn_scale": (width,), **folded, **feed_forward}
+    return {
+        "mixer_scale": (width,),
+        "ffn_scale": (width,),
+        **_batch_norm("mixer_norm", width),
+        **_batch_norm("mixer_skip", width),
+        "mixer_conv.weight": taps,
+        **_batch_norm("mixer_conv_norm", width),
+        "ffn_conv.weight": taps,
+        **_batch_norm("ffn_conv_norm", width),
+        **feed_forward,
+    }
 
 
 def with_quantized(name: str) -> tuple[str, ...]:
@@ -107,45 +124,6 @@ def _quantized(config: EncoderConfig, shapes: Mapping[str, Shape]) -> Iterator[t
             yield f"{layer}.scale", shape[:1]
         if is_linear and leaf == "bias" and config.activations == "int8":
             yield f"{layer}.input_range", (2,)
-
-
-def _encoder(width: int) -> dict[str, Shape]:
-    return {
-        **_norm("attention_norm", width),
-        **_linear("qkv", width, 3 * width),
-        **_linear("out", width, width),
-        **_norm("ffn_norm", width),
-        **_feed_forward(width),
-    }
-
-
-def _mixer(width: int) -> dict[str, Shape]:
-    return {
-        "mixer_scale": (width,),
-        "ffn_scale": (width,),
-        **_batch_norm("mixer_norm", width),
-        **_batch_norm("mixer_skip", width),
-        "mixer_conv.weight": (width, 1, KERNEL),
-        **_batch_norm("mixer_conv_norm", width),
-        "ffn_conv.weight": (width, 1, KERNEL),
-        **_batch_norm("ffn_conv_norm", width),
-        **_feed_forward(width),
-    }
-
-
-def _folded(width: int) -> dict[str, Shape]:
-    return {
-        "ffn_scale": (width,),
-        "mixer_folded.weight": (width, 1, KERNEL),
-        "mixer_folded.bias": (width,),
-        "ffn_folded.weight": (width, 1, KERNEL),
-        "ffn_folded.bias": (width,),
-        **_feed_forward(width),
-    }
-
-
-def _feed_forward(width: int) -> dict[str, Shape]:
-    return {**_linear("fc1", width, EXPANSION * width), **_linear("fc2", EXPANSION * width, width)}
 
 
 def _linear(name: str, inputs: int, outputs: int) -> dict[str, Shape]:

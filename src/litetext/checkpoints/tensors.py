@@ -4,6 +4,7 @@ Safetensors files (one, or a folder with shards and their index) are described w
 wrote needs it. What a file is, is told by its first bytes, not by its name. No code in a file is ever run.
 """
 
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,7 +28,6 @@ SINGLE_FILE = "model.safetensors"
 STUDENT_FILE = "student.safetensors"  # of a run of `litetext distill`
 SHARD_INDEX = "model.safetensors.index.json"
 AGAIN = "get the file again"
-_LONGEST_LISTED = 100  # characters of a name in a message
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"
 _POINTER = b"version https://git-lfs"
@@ -35,10 +35,6 @@ _POINTER = b"version https://git-lfs"
 _DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
     "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
-}  # fmt: skip
-ITEM_BYTES = {
-    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1,
-    "bool": 1,
 }  # fmt: skip
 
 
@@ -56,27 +52,20 @@ class TensorEntry:
 
     @property
     def bytes(self) -> int:
-        """What these take; 0 where the type is not known."""
-        return self.size * ITEM_BYTES.get(self.dtype, 0)
+        """What these take: its type ends with its bits, but for truth values."""
+        bits = re.search(r"\d+$", self.dtype)
+        return self.size * (int(bits[0]) // 8 if bits else 1)
 
 
 @dataclass(frozen=True, eq=False)
 class TensorSource:
-    """Named tensors of a checkpoint.
-
-    Attributes:
-        path: the file or folder.
-        size: bytes on disk.
-        entries: all tensors by name; names of nested mappings are joined by dots.
-        metadata: the strings that a safetensors file carries beside its tensors.
-        load: one tensor, contiguous, on the CPU, in memory of its own.
-    """
+    """Named tensors of a checkpoint; names of nested mappings are joined by dots."""
 
     path: Path
-    size: int
+    size: int  # bytes on disk
     entries: Mapping[str, TensorEntry]
-    metadata: Mapping[str, str]
-    load: "Callable[[str], torch.Tensor]"
+    metadata: Mapping[str, str]  # strings that a safetensors file carries beside its tensors
+    load: "Callable[[str], torch.Tensor]"  # contiguous, on the CPU, in memory of its own
 
     def read(self, names: Iterable[str]) -> "Iterator[tuple[str, torch.Tensor]]":
         """One tensor after another."""
@@ -128,7 +117,7 @@ def _open_safetensors(path: Path, files: Iterable[Path]) -> TensorSource:
 
 def listed(names: Iterable[str], most: int = 6) -> str:
     """Sorted names for a message, the first few of them."""
-    ordered = sorted(shortened(name, _LONGEST_LISTED) for name in names)
+    ordered = sorted(shortened(name, 100) for name in names)
     return ", ".join(ordered[:most]) + (f" and {len(ordered) - most} more" if len(ordered) > most else "")
 
 
@@ -170,9 +159,9 @@ def _named_weights(config: Path) -> str | None:
         name = read_json(config).get("transformers_weights")
         if name is None:
             return None
+        inside(config.parent, name)
         if not name.endswith((".safetensors", ".safetensors.index.json")):
             raise ValueError(f"weights in '{name}'")  # noqa: TRY301
-        inside(config.parent, name)
     except (ValueError, AttributeError, TypeError) as error:
         raise EncoderError(f"not a configuration of transformers ({error})", where=str(config), hint=AGAIN) from error
     return str(name)
@@ -199,11 +188,8 @@ def _header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
             }
             return entries, dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
-        raise EncoderError(
-            f"neither a whole safetensors file nor one of torch.save ({_first_line(error)})",
-            where=str(path),
-            hint=AGAIN,
-        ) from error
+        what = f"neither a whole safetensors file nor one of torch.save ({_first_line(error)})"
+        raise EncoderError(what, where=str(path), hint=AGAIN) from error
 
 
 def _open_torch(path: Path, *, lazily: bool) -> TensorSource:
@@ -220,15 +206,11 @@ def _open_torch(path: Path, *, lazily: bool) -> TensorSource:
     except UnpicklingError as error:
         if "GLOBAL" not in str(error):
             raise EncoderError("a broken file of torch.save", where=str(path), hint=AGAIN) from error
-        raise EncoderError(
-            "it holds more than tensors, and reading that could run its code",
-            where=str(path),
-            hint="save the tensors only",
-        ) from error
+        what = "it holds more than tensors, and reading that could run its code"
+        raise EncoderError(what, where=str(path), hint="save the tensors only") from error
     except Exception as error:  # a broken pickle can raise anything
-        raise EncoderError(
-            f"not a whole file of torch.save ({_first_line(error)})", where=str(path), hint=AGAIN
-        ) from error
+        what = f"not a whole file of torch.save ({_first_line(error)})"
+        raise EncoderError(what, where=str(path), hint=AGAIN) from error
     tensors = {name: value for name, value in _flat(content, "") if torch.is_tensor(value)}
     entries = {
         name: TensorEntry(tuple(value.shape), str(value.dtype).removeprefix("torch."))

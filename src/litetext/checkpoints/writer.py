@@ -22,12 +22,7 @@ OWN = "litetext"
 
 
 def save_student(student: "TextStudent", path: Path, notes: Mapping[str, str] | None = None) -> None:
-    """Write a student in its number type in our own format: safetensors with the configuration in its metadata.
-
-    Args:
-        student: what to write.
-        path: a file, replaced in one step.
-        notes: more entries for the metadata.
+    """Write a student in its dtype as a file of our own: safetensors with the configuration and notes as metadata.
 
     Raises:
         OSError: the file cannot be written; an old one stays.
@@ -97,8 +92,7 @@ def convert_checkpoint(source: str, target: Path, family: str, *, heads: int | N
         heads: attention heads, for sizes that are of no preset in a format that does not store them.
 
     Returns:
-        The paths `source` and `target`, the names `source_format` and `target_format`, the preset (`variant`), the
-        number of `tensors`, and the `rows` of the position table, which is never resized.
+        Paths and formats of both, the preset (`variant`), the number of `tensors` and the `rows` of the position table.
 
     Raises:
         EncoderError: not a whole text encoder, or the format cannot hold it.

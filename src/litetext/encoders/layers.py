@@ -25,14 +25,10 @@ class PackedTokens:
 
     Only attention and convolutions are given a batch again, with zeros as padding. Not for inference, where a graph
     that is exported must not depend on how many tokens are valid.
-
-    Attributes:
-        mask: bool [B, L], True at valid tokens.
-        flat: int64 [T], where they stand when the batch is [B * L, C]; None where all tokens are valid.
     """
 
-    mask: Tensor
-    flat: Tensor | None
+    mask: Tensor  # bool [B, L], True at valid tokens
+    flat: Tensor | None  # int64 [T], where they stand in [B * L, C]; None where all tokens are valid
 
     @classmethod
     def of(cls, mask: Tensor) -> Self:
@@ -219,15 +215,13 @@ def token_table(vocabulary: int, rank: int | None, width: int) -> nn.Embedding:
 def factorize_table(table: Tensor, rank: int, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The two weights of the `FactorizedTable` nearest to a table: no other of this rank has a smaller squared error.
 
-    Source: Eckart and Young (1936). The columns of the second are orthonormal. Both are computed in float64.
+    Source: Eckart and Young (1936). ``weight`` [V, r] and ``up.weight`` [C, r], whose columns are orthonormal, are
+    computed in float64 and come in the table's dtype on its device.
 
     Args:
         table: floating point [V, C].
         rank: r, at most V and C.
         weights: [V], at least 0: how much the squared error of each row counts; None for all alike.
-
-    Returns:
-        ``weight`` [V, r] and ``up.weight`` [C, r], in the table's number type on its device.
 
     Raises:
         OptionError: not a table, no such rank, or other weights than one for each row.

@@ -81,14 +81,9 @@ class QuantizedTable(nn.Module):
 
 
 def quantize_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The int8 numbers and scales of a matrix: symmetric, the largest number of each row is 127 or -127.
+    """A finite matrix [N, K] as int8 [N, K], where the largest number of a row is 127 or -127, and float32 scales [N].
 
-    Args:
-        weight: floating point [N, K], finite.
-
-    Returns:
-        int8 [N, K] in -127..127, and float32 [N], above 0: the scale of a row that is zero, or so small that float32
-        has no scale for it, is 1.
+    The scale of a row that is zero, or so small that float32 has no scale for it, is 1.
     """
     exact = weight.detach().float()
     scale = _positive(exact.abs().amax(dim=1) / INT8_MAX)
@@ -102,19 +97,12 @@ def dequantize_weight(weight: Tensor, scale: Tensor) -> Tensor:
 
 
 def quantize_table(table: Tensor, kind: Table) -> tuple[Tensor, Tensor]:
-    """The integers and scales of a token table.
+    """The integers and scales of a finite token table [V, C].
 
-    "int8" is as `quantize_weight` has it: a scale for each row. "int4" has one for each group of 32 columns of a row,
-    or for the whole row where C is no multiple of 32; of ten scales, from the largest number / 7 down to half of that,
-    the one with the least squared error.
-
-    Args:
-        table: floating point [V, C], finite.
-        kind: "int8" or "int4".
-
-    Returns:
-        For int8: int8 [V, C] and float32 [V]. For int4: uint8 [V, C / 2], two numbers a byte, that of the lower column
-        in the lower half, each + 8; and float32 [V, C / 32] or [V, 1].
+    "int8" is as `quantize_weight` has it: int8 [V, C] and float32 [V]. "int4" has a scale for each group of 32 columns
+    of a row, or for the whole row where C is no multiple of 32; of ten scales, from the largest number / 7 down to half
+    of that, the one with the least squared error. It is uint8 [V, C / 2], two numbers a byte, that of the lower column
+    in the lower half, each + 8; and float32 [V, C / 32] or [V, 1].
 
     Raises:
         OptionError: another kind, or int4 for an odd C.
@@ -124,18 +112,12 @@ def quantize_table(table: Tensor, kind: Table) -> tuple[Tensor, Tensor]:
     if kind != "int4" or table.shape[1] % 2:
         raise OptionError(f"a token table of {table.shape[1]} columns as {kind}", hint="give int8, or an even number")
     exact = table.detach()
-    starts = range(0, len(exact), ROWS_AT_ONCE)
-    packed, scales = zip(*(_pack_int4(exact[start : start + ROWS_AT_ONCE]) for start in starts), strict=True)
+    packed, scales = zip(*map(_pack_int4, torch.split(exact, ROWS_AT_ONCE)), strict=True)
     return torch.cat(packed), torch.cat(scales)
 
 
 def dequantize_table(weight: Tensor, scale: Tensor) -> Tensor:
-    """The numbers of rows [..., C] of a table that `quantize_table` made, float32.
-
-    Args:
-        weight: int8 [..., C], or uint8 [..., C / 2] for int4.
-        scale: float32 [...]; for int4 [..., G].
-    """
+    """The float32 numbers [..., C] of int8 [..., C] and scales [...], or of int4, uint8 [..., C / 2], and [..., G]."""
     if weight.dtype == torch.int8:
         return dequantize_weight(weight, scale)
     # Divided, not shifted: torch.export's set of operators, which mobile engines know, has no shift.
@@ -147,11 +129,9 @@ def dequantize_table(weight: Tensor, scale: Tensor) -> Tensor:
 
 
 def quantize_activation(x: Tensor, input_range: Tensor) -> Tensor:
-    """uint8 steps of an activation: round(x / s) + z, clipped to 0..255; halves are rounded to even.
+    """uint8 steps of float32 of any shape: round(x / s) + z, clipped to 0..255; halves are rounded to even.
 
-    Args:
-        x: float32, any shape.
-        input_range: float32 [2], low <= 0 and high >= 0, not both 0; s = (high - low) / 255, z = round(-low / s).
+    The range is float32 [2], low <= 0 and high >= 0, not both 0: s = (high - low) / 255, z = round(-low / s).
     """
     scale, zero = _affine(input_range)
     return (torch.round(x / scale) + zero).clamp(0, LEVELS).to(torch.uint8)
