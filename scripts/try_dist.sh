@@ -8,8 +8,7 @@ trap 'rm -rf "$folder"' EXIT
 bin=$folder/venv/bin
 "$bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
 # What was compressed and exported with PyTorch serves without it; so does a bank.
-.venv/bin/litetext prune micro-student -o "$folder/pruned.safetensors"
-.venv/bin/litetext quantize "$folder/pruned.safetensors" -o "$folder/small.safetensors"
+.venv/bin/litetext compress micro-student -o "$folder/small.safetensors"
 .venv/bin/litetext export "$folder/small.safetensors" --to onnx -o "$folder/onnx"
 printf 'white dog\nred car\n' | .venv/bin/litetext bank - -o "$folder/bank.safetensors" --text-encoder micro
 for archive in wheel source; do

@@ -17,6 +17,7 @@ from typing import Any
 from litetext import storage
 from litetext.encoders.student import StudentEncoder
 from litetext.errors import LiteTextError
+from litetext.export import exporter as exporting
 from litetext.export.bundle import open_bundle
 from litetext.export.exporter import export_student
 from tests.export.serving import PHRASES, pruned
@@ -94,6 +95,8 @@ if __name__ == "__main__":
     from litetext.tokenizer.pruned import kept_tokens
 
     torch.set_num_threads(1)
+    # It takes long, and moves nothing.
+    exporting.open_engine = exporting.compare_with_program = lambda *_: None
     kept_tokens(pruned("masked").config.kept or "").tokenizer.encode(PHRASES)
     child = os.fork()  # ONNX Runtime is never started in the process that forks
     if child == 0:

@@ -125,10 +125,9 @@ def export(
     corpus = read_corpus(sources)
     encoder = open_encoder(student, positions, context_length, "cpu")
     from litetext.export.compress import draw_texts
-    from litetext.export.exporter import export_student, read_origin
+    from litetext.export.exporter import export_student
 
-    texts, name = draw_texts(corpus.texts, phrases), Path(student).name
-    origin = read_origin(encoder.name)
+    texts = draw_texts(corpus.texts, phrases)
     with show_progress() as progress:
         bundle = export_student(
             encoder,
@@ -136,8 +135,7 @@ def export(
             texts,
             target=target,
             options=options,
-            name=name,
-            origin=origin,
+            name=Path(student).name,
             progress=lambda share: progress("comparing", share),
         )
     size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())

@@ -30,63 +30,34 @@ AGAIN = "export the student again"
 
 @dataclass(frozen=True)
 class Origin:
-    """The student that a smaller one was made of, as `litetext compress` writes it into the smaller one's file.
-
-    Attributes:
-        name: what it was called.
-        fingerprint: of its weights, as `fingerprint_encoder` gives it.
-        fidelity: how the smaller one compares with it.
-    """
+    """The student that a smaller one was made of, as `litetext compress` writes it into the smaller one's file."""
 
     name: str
     fingerprint: str
-    fidelity: Fidelity
+    fidelity: Fidelity  # of the smaller one's features to its own
 
     def line(self) -> str:
         """For people."""
-        return (
-            f"compressed from '{shortened(self.name, 100)}' ({self.fingerprint[:12]}), with cosine mean "
-            f"{self.fidelity.mean:.5f}, 1st percentile {self.fidelity.p1:.5f} to it"
-        )
+        return f"compressed from '{shortened(self.name, 100)}' ({self.fingerprint[:12]}): {self.fidelity.line()}"
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """An exported text encoder.
+    """The manifest of an exported text encoder."""
 
-    Attributes:
-        target: what it was written for: onnx, executorch or coreml.
-        model: the name of the program in the folder.
-        files: of the program with their sizes in bytes.
-        program: checksum of all of these.
-        tokenizer: checksum of the tokenizer's two files.
-        options: lengths that are fixed, and the number type.
-        config: of the student, without the bits that say which tokens are kept: the tokenizer has these tokens only.
-        pruned: whether it has only a part of CLIP's tokens.
-        name: what the student was called.
-        parameters: of the student; what quantization adds is not counted.
-        fingerprint: of the student, as `fingerprint_encoder` gives it.
-        checked: how the program compares with the student that was given, in PyTorch; None for Core ML, whose programs
-            run on Apple's systems only.
-        origin: the student that this one was compressed from, where its file says so.
-
-    Raises:
-        OptionError: a value makes no sense, or a file is not in the folder.
-    """
-
-    target: str
-    model: str
-    files: Mapping[str, int]
-    program: str
-    tokenizer: str
+    target: str  # what it was written for
+    model: str  # name of the program in the folder
+    files: Mapping[str, int]  # of the program, with their sizes in bytes
+    program: str  # checksum of all of these
+    tokenizer: str  # checksum of the tokenizer's two files
     options: TargetOptions
-    config: EncoderConfig
+    config: EncoderConfig  # of the student, without the kept tokens: the tokenizer has no others
     pruned: bool
     name: str
-    parameters: int
-    fingerprint: str
-    checked: Fidelity | None
-    origin: Origin | None = None
+    parameters: int  # of the student; what quantization adds is not counted
+    fingerprint: str  # of the student, by `fingerprint_encoder`
+    checked: Fidelity | None  # how the program compares with PyTorch; None for Core ML
+    origin: Origin | None = None  # what the student was compressed from, where its file says so
 
     def __post_init__(self) -> None:
         """Check what a reader relies on."""
@@ -107,12 +78,7 @@ class Bundle:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """What `to_json` gave.
-
-        Raises:
-            OptionError: a value makes no sense.
-            ValueError: not that, changed since, or of another version.
-        """
+        """What `to_json` gave; an `OptionError` or `ValueError` if it is not that."""
         if not isinstance(value, dict) or value.get("litetext") != VERSION:
             raise ValueError(f"not a manifest of version {VERSION}")
         return record(cls, {name: one for name, one in unsealed(value).items() if name != "litetext"})
@@ -132,14 +98,9 @@ class Bundle:
 
     def comparison(self) -> str:
         """How it compares with the student in PyTorch, and that one with its original, for people."""
-        result = self.checked
-        line = (
-            "not compared with PyTorch: Core ML programs run on Apple's systems only"
-            if result is None
-            else f"the same as PyTorch on {result.tokens:,} tokens of {result.phrases:,} phrases: cosine mean "
-            f"{result.mean:.5f}, least {result.min:.5f}; largest difference {result.largest:.2g}"
-        )
-        return line if self.origin is None else f"{line}\n{self.origin.line()}"
+        checked = self.checked
+        line = "not compared: its programs run on Apple's systems only" if checked is None else checked.line()
+        return f"program and PyTorch: {line}" + ("" if self.origin is None else f"\n{self.origin.line()}")
 
 
 def is_bundle(path: Path) -> bool:
@@ -175,11 +136,7 @@ def open_bundle(folder: Path) -> Bundle:
 
 
 def read_tokenizer(folder: Path) -> ClipTokenizer:
-    """The tokenizer of a bundle.
-
-    Raises:
-        EncoderError: it is not there, or not one.
-    """
+    """The tokenizer of a bundle, or an `EncoderError`."""
     try:
         return ClipTokenizer(SmallMerges(read_npy(folder / MERGES)))
     except LiteTextError as error:
@@ -187,12 +144,7 @@ def read_tokenizer(folder: Path) -> ClipTokenizer:
 
 
 def write_tokenizer(folder: Path, kept: Iterable[int] | None) -> str:
-    """Write both files of a tokenizer, and return their checksum.
-
-    Args:
-        folder: where to.
-        kept: ids of the tokens that there are; None for all.
-    """
+    """Write both files of a tokenizer with some tokens (None: all), and return their checksum."""
     ids = None if kept is None else list(kept)
     write_text(folder / TOKENIZER, portable_tokenizer(ids))
     with atomic_file(folder / MERGES) as file:
@@ -208,7 +160,5 @@ def write_manifest(folder: Path, bundle: Bundle) -> None:
 def program_files(folder: Path) -> dict[str, int]:
     """Names and sizes of all files of a folder but ours, in the order of their names."""
     ours = {MANIFEST, NOTICE, *TOKENIZERS}
-    found = sorted(
-        (file.relative_to(folder).as_posix(), file.stat().st_size) for file in folder.rglob("*") if file.is_file()
-    )
-    return {name: size for name, size in found if name not in ours}
+    sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
+    return {name: sizes[name] for name in sorted(sizes.keys() - ours)}

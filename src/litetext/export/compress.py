@@ -15,7 +15,7 @@ from litetext.encoders.student import StudentEncoder, TextStudent
 from litetext.errors import EncoderError, OptionError
 from litetext.export.bundle import Origin
 from litetext.export.quantize import KINDS, calibrate, quantize_student
-from litetext.export.table_compression import lower_rank, prune_table
+from litetext.export.table_compression import in_float32, lower_rank, prune_table
 from litetext.features.compare import Fidelity, compare
 from litetext.features.fingerprint import fingerprint_encoder
 from litetext.prompts.corpus import Prompt, PromptCorpus, bundled_corpus
@@ -87,17 +87,13 @@ class CompressionReport:
 class Student(StudentEncoder):
     """A student encoder with the methods that make it smaller; each returns another one, with a report."""
 
-    report: CompressionReport = CompressionReport()  # against the student that all steps began with
+    report: Any = CompressionReport()  # against the student that all steps began with; `DistillReport` of that one
     original: StudentEncoder | None = None  # that student; None for itself
     corpus: PromptCorpus | None = None  # of the last step; the next one reads it unless it is given another
 
     @classmethod
     def of(cls, encoder: Any) -> "Student":
-        """A student as one with these methods.
-
-        Raises:
-            EncoderError: not a student.
-        """
+        """A student as one with these methods, or an `EncoderError`."""
         if isinstance(encoder, Student):
             return encoder
         if not isinstance(encoder, StudentEncoder):
@@ -193,11 +189,11 @@ def compress(
     calibrates = quantize is not None and KINDS[quantize].activations == "int8"
     learn, texts = _split(corpus.texts, calibrated if calibrates else 0, check)
     original, module = source.original or encoder, source.module
-    reference = _exact(original.module, original.name)
-    steps = list(source.report.steps) or [_step("input", module)]
+    reference = in_float32(original.module, original.name)
+    steps = list(source.report.steps) if source.original else [_step("input", module)]
     for name, smaller, note in _smaller(module, corpus, learn, prune, fold, low_rank, quantize, tell("calibrating")):
         _check_finite(smaller, source.name)
-        fidelity = compare(reference, _exact(smaller, f"{source.name}, {name}"), texts, tell(f"after {name}"))
+        fidelity = compare(reference, in_float32(smaller, f"{source.name}, {name}"), texts, tell(f"after {name}"))
         steps.append(_step(name, smaller, fidelity, note))
         module = smaller
     report = CompressionReport(original.name, tuple(steps), len(learn))
@@ -245,11 +241,7 @@ def count_parameters(student: TextStudent) -> int:
 
 
 def draw_texts(texts: Sequence[str], count: int) -> list[str]:
-    """At most so many texts; which ones depends on the texts alone, not on their order.
-
-    Raises:
-        OptionError: the count is not positive.
-    """
+    """At most so many texts; which ones depends on the texts alone, not on their order."""
     if count < 1:
         raise OptionError(f"{count} phrases", hint="give a number of at least 1")
     return sorted(texts, key=lambda text: hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())[:count]
@@ -268,11 +260,6 @@ def _split(texts: Sequence[str], learn: int, check: int) -> tuple[list[str], lis
 
 def _folded(student: TextStudent) -> TextStudent:
     return student if student.config.folded else student.fold()
-
-
-def _exact(student: TextStudent, name: str) -> StudentEncoder:
-    """It computes in float32, whatever its number type; integers stay as they are."""
-    return StudentEncoder(copy.deepcopy(student).float(), name)
 
 
 def _check_finite(student: TextStudent, where: str) -> None:

@@ -19,7 +19,7 @@ from litetext.export.bundle import (
     write_manifest,
     write_tokenizer,
 )
-from litetext.export.compress import count_parameters
+from litetext.export.compress import Student, count_parameters
 from litetext.export.runtime import TextRuntime, open_engine
 from litetext.export.targets import TARGETS, TargetOptions
 from litetext.features.compare import Fidelity, Pair, compare_rows
@@ -57,20 +57,18 @@ def export_student(
     target: str = "onnx",
     options: TargetOptions | None = None,
     name: str | None = None,
-    origin: Origin | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
     """Write a student as a program with its tokenizer, manifest and notice, and compare it with PyTorch.
 
     Args:
         encoder: a student in float32 on the CPU, or one that is quantized, which stays so; the program has it folded.
-        folder: where to; a bundle that is there is replaced when all of the new one is written and checked.
+        folder: a bundle that is there is replaced when all of the new one is written and checked.
         texts: real phrases to compare on, at least one.
         target: one of `TARGETS`.
         options: lengths that are fixed, and the number type of float weights.
-        name: what the student is called; None for the name of its file.
-        origin: the student that it was compressed from, for the manifest.
-        progress: called with the share of the comparison that is done, 0..1.
+        name: of the student; None for the name of its file.
+        progress: of the comparison.
 
     Raises:
         EncoderError: not a student, the target cannot hold it, or its program differs from PyTorch.
@@ -103,7 +101,7 @@ def export_student(
             parameters=count_parameters(student),
             fingerprint=fingerprint_encoder(StudentEncoder(student, name)),
             checked=None,
-            origin=origin,
+            origin=encoder.origin() if isinstance(encoder, Student) else read_origin(encoder.name),
         )
         if target != "coreml":  # whose programs run on Apple's systems only
             runtime = TextRuntime(bundle, read_tokenizer(work), open_engine(work, bundle, None, 1), cache=0)
@@ -115,12 +113,7 @@ def export_student(
 def compare_with_program(
     encoder: StudentEncoder, runtime: TextRuntime, texts: Sequence[str], progress: Progress | None = None
 ) -> Fidelity:
-    """Compare a program with the student in PyTorch, in batches of mixed lengths, so that there is real padding.
-
-    Raises:
-        EncoderError: a token's features differ more than rounding explains.
-        OptionError: no texts.
-    """
+    """Compare a program with the student in PyTorch, in batches of mixed lengths, so that there is real padding."""
     distinct = list(dict.fromkeys(texts))
 
     def pairs() -> Iterator[Pair]:
@@ -146,11 +139,7 @@ def compare_with_program(
 
 
 def read_origin(path: str) -> Origin | None:
-    """Which student a file of `litetext compress` says that it was made of; None for any other file.
-
-    Raises:
-        EncoderError: what it says makes no sense.
-    """
+    """Which student a file of `litetext compress` says that it was made of; None for any other file."""
     if Path(path).suffix != ".safetensors" or not Path(path).is_file():
         return None
     with safe_open(path, framework="numpy") as file:

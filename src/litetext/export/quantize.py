@@ -32,19 +32,12 @@ BATCH = 64
 
 
 class Kind(NamedTuple):
-    """What becomes of a student's numbers.
+    """What becomes of a student's numbers."""
 
-    Attributes:
-        weights: of the linear layers, if "int8" (other tensors keep their type).
-        activations: what the linear layers read.
-        table: the token table.
-        dtype: of the rest, and of what is "float" above; None keeps it.
-    """
-
-    weights: Weights = "float"
-    activations: Activations = "float"
-    table: Table = "float"
-    dtype: torch.dtype | None = None
+    weights: Weights = "float"  # of the linear layers
+    activations: Activations = "float"  # what the linear layers read
+    table: Table = "float"  # the token table
+    dtype: torch.dtype | None = None  # of all that is floating point; None keeps it
 
 
 KINDS: dict[str, Kind] = {
@@ -60,12 +53,12 @@ KINDS: dict[str, Kind] = {
 
 
 def quantize_student(student: TextStudent, kind: Kind, ranges: Mapping[str, Tensor] | None = None) -> TextStudent:
-    """A student with smaller numbers, in eval mode on the CPU.
+    """A folded student with smaller numbers, in eval mode on the CPU.
 
     Args:
-        student: folded, in floating point.
+        student: in floating point.
         kind: a row of `KINDS`, or another combination.
-        ranges: of each linear layer's input, as `calibrate` gives them; needed for int8 activations.
+        ranges: of each linear layer's input, as `calibrate` gives them, for int8 activations.
 
     Raises:
         OptionError: the student is not folded, or its token table has an odd number of columns for int4.
@@ -95,18 +88,10 @@ def _store(name: str, tensor: Tensor, kind: Kind) -> dict[str, Tensor]:
 
 
 def calibrate(student: TextStudent, texts: Sequence[str], progress: Progress | None = None) -> dict[str, Tensor]:
-    """The input range of each linear layer.
+    """The input range of each linear layer of a student in floating point, float32 [2] by the layer's name.
 
-    The texts are read twice: for the widest ranges, then for the distribution within them. The same texts give the same
-    ranges, whatever their order.
-
-    Args:
-        student: in floating point.
-        texts: at least one.
-        progress: called with the share done, 0..1.
-
-    Returns:
-        float32 [2] by the layer's name: low <= 0 <= high, not both 0.
+    low <= 0 <= high, not both 0. The texts are read twice: for the widest ranges, then for the distribution within
+    them. The same texts give the same ranges, whatever their order.
 
     Raises:
         OptionError: no texts.

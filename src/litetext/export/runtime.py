@@ -43,16 +43,8 @@ LEAST_SHARE = 4  # texts that are worth a thread of their own
 class TextRuntime:
     """An exported text encoder, ready to serve; any number of threads may call it.
 
-    Texts are encoded once however often they occur, in batches of similar length, and those asked for last are
-    remembered. Use [`TextRuntime.open`][litetext.export.runtime.TextRuntime.open].
-
-    Args:
-        bundle: its manifest.
-        tokenizer: its own.
-        engine: runs its program.
-        batch_size: texts that are computed at once.
-        cache: texts that are remembered; 0 for none.
-        workers: batches that are computed side by side.
+    Texts are encoded once however often they occur, in batches of similar length (``workers`` of them side by side),
+    and those asked for last are remembered. Use [`TextRuntime.open`][litetext.export.runtime.TextRuntime.open].
     """
 
     def __init__(
@@ -111,7 +103,7 @@ class TextRuntime:
         workers = count if side_by_side else 1
         runtime = cls(bundle, read_tokenizer(folder), program, batch_size=batch_size, cache=cache, workers=workers)
         if warm:
-            runtime.warm_up()
+            program(np.array([[START_ID, END_ID]], dtype=np.int64), np.ones((1, 2), dtype=np.bool_))
         return runtime
 
     @property
@@ -129,19 +121,10 @@ class TextRuntime:
         """D, the size of a feature vector."""
         return self.bundle.config.output
 
-    def warm_up(self) -> None:
-        """Run once, on two tokens; nothing is remembered of it."""
-        self._engine(np.array([[START_ID, END_ID]], dtype=np.int64), np.ones((1, 2), dtype=np.bool_))
-
     def encode(self, texts: Iterable[str]) -> Arrays:
-        """Features of texts.
+        """Features float32 [B, L, D] of B texts, zero at padding, and a mask bool [B, L], True at valid tokens.
 
-        Args:
-            texts: B of them, at least one.
-
-        Returns:
-            Features float32 [B, L, D], zero at padding, and a mask bool [B, L], True at valid tokens; L is that of the
-            longest text, at most the context. Both are the caller's own.
+        L is that of the longest text, at most the context. Both arrays are the caller's own.
 
         Raises:
             OptionError: no texts, or something that is not a string.
@@ -161,9 +144,8 @@ class TextRuntime:
         def run(part: list[int]) -> list[Rows]:
             length = lengths[part[0]]
             mask = batch.mask[part, :length]
-            return check_features(
-                self._engine(batch.ids[part, :length], mask), mask, [texts[row] for row in part], self
-            )
+            values = self._engine(batch.ids[part, :length], mask)
+            return check_features(values, mask, [texts[row] for row in part], self)
 
         results = self._pool.map(run, parts) if self._pool is not None and len(parts) > 1 else map(run, parts)
         for part, features in zip(parts, results, strict=True):
@@ -173,8 +155,6 @@ class TextRuntime:
 
     def _known(self, keys: Iterable[bytes]) -> dict[bytes, Rows]:
         """Features of those of the keys that are remembered."""
-        if not self._cache_size:
-            return {}
         with self._lock:
             known = {key: self._cache[key] for key in keys if key in self._cache}
             for key in known:
@@ -193,13 +173,7 @@ class TextRuntime:
 
 
 def parts_of(order: Sequence[int], size: int, workers: int) -> Iterator[list[int]]:
-    """Rows in parts of at most a size, so that workers who compute some together have equally much to do.
-
-    Args:
-        order: the rows, the longest first.
-        size: of a part, at most.
-        workers: that compute parts side by side.
-    """
+    """Rows, the longest first, in parts of at most a size that give workers side by side equally much to do."""
     for start in range(0, len(order), size * workers):
         together = order[start : start + size * workers]
         shares = max(-(-len(together) // size), min(workers, len(together) // LEAST_SHARE))
@@ -211,17 +185,10 @@ def parts_of(order: Sequence[int], size: int, workers: int) -> Iterator[list[int
 
 
 def open_engine(folder: Path, bundle: Bundle, engine: str | None, threads: int | None) -> Engine:
-    """The engine that runs a bundle's program.
-
-    Raises:
-        EncoderError: it cannot be read.
-        OptionError: no such engine, or not for this program.
-        MissingExtraError: it is not installed.
-    """
+    """The engine that runs a bundle's program, by name; None for that of its target."""
     name = engine or bundle.target
     if name not in ENGINES:
-        hint = f"give {', '.join(ENGINES)}"
-        raise OptionError(f"no engine is called '{name}'", where=str(folder), hint=hint)
+        raise OptionError(f"no engine here is called '{name}'", where=str(folder), hint=f"give {', '.join(ENGINES)}")
     target, module, function = ENGINES[name]
     if target != bundle.target:
         raise OptionError(f"the engine '{name}' for a program for {bundle.target}", where=str(folder))
@@ -242,11 +209,11 @@ def open_served(
     Args:
         spec: its path.
         fallback: loads the encoder of phrases that a bank does not know; None refuses them.
-        asked: phrases that it will be asked, as far as they are known: better refused now than after an hour.
+        asked: phrases that are going to be encoded: those that are not known are refused now.
 
     Raises:
         EncoderError: it is damaged, the other encoder has another width, or a phrase is not known.
-        OptionError: another encoder for what is no bank.
+        OptionError: a fallback for what is no bank.
     """
     if not is_bank(spec):
         if fallback is not None:

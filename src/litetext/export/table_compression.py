@@ -28,11 +28,7 @@ UNSEEN = 0.01  # occurrences that a token counts which does not occur: more than
 
 
 def prune_table(student: TextStudent, texts: Sequence[str]) -> tuple[TextStudent, str]:
-    """A copy whose token table holds what texts need, and a note; every other tensor is the same.
-
-    Raises:
-        EncoderError: its token table is pruned already, or a text would have other tokens.
-    """
+    """A copy whose token table holds what texts need, and a note; every other tensor is the same."""
     config = student.config
     if config.vocabulary != VOCABULARY_SIZE:
         raise EncoderError(
@@ -48,6 +44,11 @@ def prune_table(student: TextStudent, texts: Sequence[str]) -> tuple[TextStudent
     table.weight = nn.Parameter(table.weight.detach()[list(kept.ids)].clone())
     table.num_embeddings = len(kept)
     return smaller, f"{len(kept):,} of {config.vocabulary:,} token rows; {len(texts):,} phrases keep their tokens"
+
+
+def in_float32(student: TextStudent, name: str) -> StudentEncoder:
+    """An encoder that computes in float32, whatever the student's number type; integers stay as they are."""
+    return StudentEncoder(copy.deepcopy(student).float(), name)
 
 
 def coverage(before: StudentEncoder, after: StudentEncoder, texts: Sequence[str]) -> dict[str, Any]:
@@ -72,7 +73,8 @@ def coverage(before: StudentEncoder, after: StudentEncoder, texts: Sequence[str]
     lost = sorted((words[row] for row in split_rows(kept, words)), key=lambda word: (-counts[word], word))
     cosine = None
     if split:
-        both = zip(pooled_features(before, split), pooled_features(after, split), strict=True)
+        features = (pooled_features(in_float32(one.module, one.name), split) for one in (before, after))
+        both = zip(*features, strict=True)
         cosine = asdict(compare_rows(((first[None], second[None]) for first, second in both), where=after.name))
     return {
         "phrases": len(texts),
@@ -99,9 +101,12 @@ def split_rows(kept: KeptTokens, texts: Sequence[str]) -> list[int]:
 def lower_rank(student: TextStudent, corpus: PromptCorpus, rank: float) -> tuple[TextStudent, str]:
     """A copy with the nearest token table of a rank, and a note on the variance kept.
 
+    No other table of the rank has a smaller error (Eckart and Young, 1936), where that of each token counts as often as
+    it is read of the phrases, at least `UNSEEN`.
+
     Args:
-        student: not quantized, nor of that rank or a lower one.
-        corpus: the error of each token counts as often as it is read of these phrases, at least `UNSEEN`.
+        student: not quantized.
+        corpus: the phrases.
         rank: of the table; below 1 the share of the weighted variance to keep, with the smallest rank that does (as
             scikit-learn's `PCA(n_components)`).
 
@@ -132,13 +137,7 @@ def lower_rank(student: TextStudent, corpus: PromptCorpus, rank: float) -> tuple
 
 
 def factorized(student: TextStudent, rank: int, weights: Tensor | None = None) -> TextStudent:
-    """A copy of a student with the nearest token table of a rank, in the same number type.
-
-    Args:
-        student: neither quantized, nor of that rank or a lower one.
-        rank: r.
-        weights: [V], how much the error of each row counts; None for all alike.
-    """
+    """A copy with the nearest token table of a rank; weights [V] say how much the error of each row counts."""
     low, up = factorize_table(whole_table(student), rank, weights)
     dtype = student.token_table.weight.dtype
     smaller = copy.deepcopy(student)

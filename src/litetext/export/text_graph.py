@@ -11,7 +11,7 @@ layers and norms see the valid tokens of all texts as rows [T, C], and only atte
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,16 +26,6 @@ Array = npt.NDArray[Any]
 OPSET = 20  # the first with an exact GELU; ONNX Runtime 1.17 and OpenVINO 2024 read it
 IR_VERSION = 9  # what goes with it
 _SMALL = 1 << 12  # bytes of a constant that is looked up before it is stored again
-
-Type = Literal["float32", "float16", "int64", "int32", "bool", "uint8"]
-TYPES: dict[Type, int] = {
-    "float32": TensorProto.FLOAT,
-    "float16": TensorProto.FLOAT16,
-    "int64": TensorProto.INT64,
-    "int32": TensorProto.INT32,
-    "bool": TensorProto.BOOL,
-    "uint8": TensorProto.UINT8,
-}
 EPSILON = 1e-5  # of every norm
 # Added to the score of a token that is not there. Its weight, about 1e-35, is lost when weights are added up in
 # float32; those of far lower scores would be denormal numbers, with which processors are slow.
@@ -45,12 +35,11 @@ NO_SCORE = -80.0
 class GraphBuilder:
     """Collects the nodes and constants of a graph. Values are named by strings.
 
-    Args:
-        precision: in which floating constants are stored, and the graph computes ("int8" has float32 around it).
+    Floating constants are stored, and the graph computes, in a precision ("int8" has float32 around it).
     """
 
     def __init__(self, precision: Precision) -> None:
-        self.float: Type = "float16" if precision == "fp16" else "float32"
+        self.float = "float16" if precision == "fp16" else "float32"
         self._nodes: list[NodeProto] = []
         self._constants: list[TensorProto] = []
         self._known: dict[tuple[str, tuple[int, ...], bytes], str] = {}
@@ -90,9 +79,9 @@ class GraphBuilder:
         self._nodes.append(helper.make_node(kind, list(inputs), [name], name=f"{name}_node", **attributes))
         return name
 
-    def cast(self, value: str, kind: Type, output: str = "") -> str:
-        """A value in another number type."""
-        return self.node("Cast", value, output=output, to=TYPES[kind])
+    def cast(self, value: str, dtype: str, output: str = "") -> str:
+        """A value in another number type, by NumPy's name."""
+        return self.node("Cast", value, output=output, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def slice(self, value: str, start: int, end: int, axis: int) -> str:
         """A part of a value along an axis; an end beyond it is the end."""
@@ -122,51 +111,38 @@ class GraphBuilder:
 def student_graph(
     config: EncoderConfig, tensors: Mapping[str, Array], options: TargetOptions, notes: dict[str, str]
 ) -> ModelProto:
-    """The graph of a folded student.
+    """The graph of a folded student, whose ``state_dict`` the tensors are; notes are kept in the model's metadata.
 
     Inputs: ``input_ids`` int64 [B, L], ``attention_mask`` int64 [B, L], 1 at valid tokens, padded on the right.
     Outputs: ``text_features`` float32 [B, L, D], zero at padding; ``text_mask`` bool [B, L], True at tokens that were
     read.
-
-    Args:
-        config: of the student.
-        tensors: of its ``state_dict``, as NumPy arrays.
-        options: lengths that are fixed, and the number type of float weights.
-        notes: strings to be kept in the model's metadata.
     """
     g = GraphBuilder(options.precision)
     text = _read_inputs(g, config, options)
     body = _Body(g, config, tensors, text)
-    features = _write_outputs(g, text, body.features())
-    batch, length = options.batch or "batch", options.length or "length"
-    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, [batch, length]) for name in INPUTS]
-    return g.model(inputs, _outputs(features, config, batch, length), notes)
+    _write_outputs(g, text, body.features())
+    shape = [options.batch or "batch", options.length or "length"]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name in INPUTS]
+    outputs = [
+        helper.make_tensor_value_info(OUTPUTS[0], TensorProto.FLOAT, [*shape, config.output]),
+        helper.make_tensor_value_info(OUTPUTS[1], TensorProto.BOOL, shape),
+    ]
+    return g.model(inputs, outputs, notes)
 
 
 @dataclass(frozen=True)
 class _Text:
-    """Names of the inputs as the student reads them.
+    """Names of the inputs as the student reads them."""
 
-    Attributes:
-        ids: int64 [B, L'], rows of the token table.
-        mask: bool [B, L'].
-        batch: int64 [1], B.
-        length: int64 [1], L'.
-        asked: int64 [1], L of the inputs.
-        valid: int64 [T], where the valid tokens stand in B * L' places; None where the length is fixed, for engines
-            that know no sizes which depend on values.
-        homes: int64 [B * L'], the row of each place among the valid tokens, T at padding; None as above.
-        lost: bool [B, 1, 1], whether a token of the text was pruned; None where none was.
-    """
-
-    ids: str
-    mask: str
-    batch: str
-    length: str
-    asked: str
-    valid: str | None
-    homes: str | None
-    lost: str | None
+    ids: str  # int64 [B, L'], rows of the token table
+    mask: str  # bool [B, L']
+    batch: str  # int64 [1], B
+    length: str  # int64 [1], L'
+    asked: str  # int64 [1], L of the inputs
+    # Where the length is fixed these two are None, for engines that know no sizes which depend on values.
+    valid: str | None  # int64 [T], where the valid tokens stand in B * L' places
+    homes: str | None  # int64 [B * L'], the row of each place among the valid tokens, T at padding
+    lost: str | None  # bool [B, 1, 1], whether a token of the text was pruned; None where none was
 
 
 def _read_inputs(g: GraphBuilder, config: EncoderConfig, options: TargetOptions) -> _Text:
@@ -201,7 +177,7 @@ def _read_inputs(g: GraphBuilder, config: EncoderConfig, options: TargetOptions)
     return _Text(ids, g.cast(mask, "bool"), g.size(mask, 0), g.size(mask, 1), asked, valid, homes, lost)
 
 
-def _write_outputs(g: GraphBuilder, text: _Text, features: str) -> str:
+def _write_outputs(g: GraphBuilder, text: _Text, features: str) -> None:
     """Features [B, L', D] as [B, L, D] with zeros at padding, and the mask of the same length."""
     seen = g.node("Unsqueeze", text.mask, g.whole(2))
     if text.lost is not None:
@@ -215,14 +191,6 @@ def _write_outputs(g: GraphBuilder, text: _Text, features: str) -> str:
     g.cast(g.node("Slice", features, zero, text.asked, g.whole(1)), "float32", OUTPUTS[0])
     mask = g.node("Pad", g.cast(text.mask, "int64"), g.node("Concat", g.whole(0, 0, 0), more, axis=0))
     g.cast(g.node("Slice", mask, zero, text.asked, g.whole(1)), "bool", OUTPUTS[1])
-    return OUTPUTS[0]
-
-
-def _outputs(features: str, config: EncoderConfig, batch: int | str, length: int | str) -> list[ValueInfoProto]:
-    return [
-        helper.make_tensor_value_info(features, TensorProto.FLOAT, [batch, length, config.output]),
-        helper.make_tensor_value_info(OUTPUTS[1], TensorProto.BOOL, [batch, length]),
-    ]
 
 
 class _Body:
@@ -346,13 +314,9 @@ class _Body:
         return self.g.node("LayerNormalization", x, weight, bias, axis=-1, epsilon=EPSILON)
 
     def _linear(self, x: str, name: str, part: slice = slice(None), factor: float = 1.0) -> str:
-        """A linear layer of rows; one of whole numbers between a quantization and its reverse, which engines fuse.
+        """A part of a linear layer's outputs of rows [T, K], times a factor.
 
-        Args:
-            x: rows [T, K].
-            name: of the layer.
-            part: of its outputs.
-            factor: of its outputs.
+        One of whole numbers stands between a quantization and its reverse, which engines fuse.
         """
         g = self.g
         weight, bias = self.tensors[f"{name}.weight"][part], self.tensors[f"{name}.bias"][part] * np.float32(factor)

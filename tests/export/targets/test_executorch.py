@@ -22,7 +22,7 @@ from litetext.tokenizer.vocabulary import VOCABULARY_SIZE  # noqa: E402
 from tests.export.serving import quantized, reference  # noqa: E402
 from tests.export.targets.cases import check_features, prompts, pruned_id, student, tokens  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 
 # A conversion takes seconds: each at another length and batch. The one that is pruned has masked padding.

@@ -25,20 +25,11 @@ Engine = Callable[[Ids, Mask], Features]
 
 @dataclass(frozen=True)
 class TargetOptions:
-    """What a program is written for.
+    """What a program is written for; None is any size, or where a target cannot leave it open the context, and 1."""
 
-    Attributes:
-        length: L of the ids that it takes; None for any, or for the context where the target cannot leave it open.
-        batch: B of the ids that it takes; None for any, or for 1 where the target cannot leave it open.
-        precision: of its weights, and with int8 of its products.
-
-    Raises:
-        OptionError: no such length, batch or precision.
-    """
-
-    length: int | None = None
-    batch: int | None = None
-    precision: Precision = "fp32"
+    length: int | None = None  # L of the ids that it takes
+    batch: int | None = None  # B of them
+    precision: Precision = "fp32"  # of its weights, and with int8 of its products
 
     def __post_init__(self) -> None:
         if self.length is not None and self.length < 2:
@@ -52,14 +43,13 @@ class TargetOptions:
 def any_shape(program: Engine, length: int | None, batch: int | None, *, fill_batch: bool = True) -> Engine:
     """An engine for any ids [B, L] that are not longer than a program's, in as many calls as it takes.
 
+    The engine raises an `EncoderError` of ids and mask that are not both [B, L], empty, or longer than the program.
+
     Args:
         program: takes ids and mask of its own shape.
         length: L that it takes; None for any.
         batch: the most texts B that it takes; None for any.
         fill_batch: whether it takes exactly so many.
-
-    Raises (the engine):
-        EncoderError: ids and mask are not both [B, L], no texts, or they are longer than the program.
     """
 
     def run(ids: Ids, mask: Mask) -> Features:

@@ -5,13 +5,7 @@ from typing import TYPE_CHECKING
 
 from litetext.errors import MissingExtraError
 from litetext.export.targets import OUTPUTS, TargetOptions
-from litetext.export.targets.program import (
-    ServedProgram,
-    export_program,
-    quiet_converter,
-    with_float_linears,
-    with_float_table,
-)
+from litetext.export.targets.program import ServedProgram, export_program, quiet_converter, with_float_weights
 
 if TYPE_CHECKING:
     from litetext.encoders.student import TextStudent
@@ -27,20 +21,14 @@ def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
     With "fp16" all of it is computed in float16, which is what that engine does; with "int8" so are linear layers and
     the token table, whose weights are int8 with a scale for each row. The metadata holds the student's configuration.
 
-    Args:
-        student: folded, float32, on the CPU.
-        folder: where to.
-        options: length None is the student's context; batch None is 1.
-
-    Returns:
-        The package's name; it is a folder.
+    The length is by default the student's context, the batch 1. Returns the package's name; it is a folder.
 
     Raises:
         OptionError: a student that is not folded.
         MissingExtraError: coremltools is not installed.
         OSError: the package cannot be written.
     """
-    plain = with_float_table(with_float_linears(student))
+    plain = with_float_weights(student, table=True)
     program = ServedProgram(plain, options.length or student.config.context_length)
     with quiet_converter():
         try:

@@ -15,11 +15,10 @@ from litetext.errors import EncoderError, MissingExtraError, OptionError
 from litetext.export.targets import Engine, Features, Ids, Mask, TargetOptions, any_shape
 from litetext.export.targets.program import (
     ServedProgram,
-    example_inputs,
+    batch_axes,
     export_program,
-    open_axes,
     quiet_converter,
-    with_float_linears,
+    with_float_weights,
 )
 
 if TYPE_CHECKING:
@@ -33,18 +32,12 @@ OPEN_BATCH = "batch_is_open"  # a method of the program that answers 0 or 1
 
 
 def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
-    """Write ``text.pte``, which takes int64 ids and mask [B, L] and answers as `ServedProgram` does.
+    """Write ``text.pte``, which takes int64 ids and mask [B, L] and answers as `ServedProgram` does; its name.
 
     With "int8" the weights of linear layers are int8 with a scale for each output channel, and their inputs are
     quantized while it runs, each token by its own range; the token table and the convolutions stay float32.
 
-    Args:
-        student: folded, float32, on the CPU.
-        folder: where to.
-        options: length None is the student's context; batch None is 1 to 32.
-
-    Returns:
-        The file's name.
+    The length is by default the student's context, the batch 1 to 32.
 
     Raises:
         OptionError: precision "fp16", or a student that is not folded.
@@ -53,7 +46,7 @@ def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
     """
     if options.precision == "fp16":
         raise OptionError("ExecuTorch in fp16", hint="give fp32, or quantize the student: litetext compress")
-    program = ServedProgram(with_float_linears(student), options.length or student.config.context_length)
+    program = ServedProgram(with_float_weights(student), options.length or student.config.context_length)
     with quiet_converter():
         try:
             from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
@@ -76,11 +69,7 @@ def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
 def open_engine(path: Path, threads: int | None = None) -> Engine:
     """An engine of a file that `write` wrote; calls of several threads wait for each other.
 
-    A text with an id without a row has not-a-number for features.
-
-    Args:
-        path: the file.
-        threads: of XNNPACK; they are the whole process's, so that the last engine decides. None leaves them.
+    ``threads`` of XNNPACK are the whole process's, so that the last engine decides; None leaves them.
 
     Raises:
         EncoderError: no such file, a damaged one, or another program.
@@ -129,9 +118,8 @@ def _quantize_linears(exported: "ExportedProgram", batch: int | None) -> "Export
 
     quantizer = XNNPACKQuantizer()
     quantizer.set_module_type(torch.nn.Linear, get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True))
-    rows, length = exported.example_inputs[0][0].shape
-    inputs = example_inputs(rows, length)
+    inputs = exported.example_inputs[0]
     prepared = prepare_pt2e(exported.module(), quantizer)
     prepared(*inputs)  # the observers of the weights look once; ranges of inputs are found at run time
     quantized: Any = convert_pt2e(prepared)
-    return torch.export.export(quantized, inputs, dynamic_shapes=None if batch is not None else open_axes(rows))
+    return torch.export.export(quantized, inputs, dynamic_shapes=batch_axes(batch, len(inputs[0])))

@@ -22,10 +22,6 @@ def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
 
     The weights stand in a file beside it, which ONNX Runtime maps: read from within the graph they would take twice
     their memory.
-
-    Raises:
-        MissingExtraError: the package `onnx` is not installed.
-        OSError: it cannot be written.
     """
     try:
         from litetext.export.text_graph import student_graph
@@ -46,9 +42,7 @@ def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
 def open_engine(path: Path, threads: int | None = None) -> Engine:
     """Open an ONNX graph that we wrote in ONNX Runtime, on the CPU; several threads may run it at a time.
 
-    Args:
-        path: its file.
-        threads: that one run may use; None for as many as there are cores.
+    ``threads`` of None are as many as there are cores.
 
     Raises:
         EncoderError: ONNX Runtime cannot read it, or it has other inputs or outputs.
@@ -76,11 +70,7 @@ def open_engine(path: Path, threads: int | None = None) -> Engine:
 def open_openvino(path: Path, threads: int | None = None) -> Engine:
     """Compile an ONNX graph that we wrote with OpenVINO, for the CPU; calls of several threads wait for each other.
 
-    It computes in float32, but for what the graph has as integers.
-
-    Args:
-        path: its file.
-        threads: that one run may use; None for as many as there are cores.
+    It computes in float32, but for what the graph has as integers. ``threads`` of None are as many as there are cores.
 
     Raises:
         EncoderError: OpenVINO cannot read it, or it has other inputs or outputs.

@@ -23,18 +23,11 @@ from litetext.tokenizer.vocabulary import END_ID, PAD_ID, VOCABULARY_SIZE
 
 
 class ServedProgram(nn.Module):
-    """A student that takes CLIP's ids, whatever they are padded with, at a length L that may be other than its context.
+    """A folded student that takes CLIP's ids, however padded, at a length L that may be other than its context.
 
     What stands where the mask is 0 is replaced by the pad id 0 (Hugging Face pads with 49,407). Of a text longer than
     the context T the first T tokens are read, and the last of them becomes the end token. An id that the student has no
     row for makes all features of its text not-a-number: no engine reads the row of another token, or memory beyond.
-
-    Args:
-        student: folded; it is put into eval mode.
-        length: L, at least 2.
-
-    Raises:
-        OptionError: the student is not folded.
     """
 
     rows: Tensor | None
@@ -54,11 +47,7 @@ class ServedProgram(nn.Module):
         self.register_buffer("rows", rows)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Features and mask of tokens that are padded on the right.
-
-        Args:
-            input_ids: int64 or int32 [B, L], CLIP's.
-            attention_mask: int64 or int32 [B, L], 0 at padding.
+        """Features and mask of CLIP's ids and a mask, int64 or int32 [B, L], 0 at padding, which is on the right.
 
         Returns:
             ``text_features`` [B, L, D], zero where the mask is False, and ``text_mask`` bool [B, L], True at tokens
@@ -95,8 +84,8 @@ def _at_length(x: Tensor, length: int) -> Tensor:
     return pad(x, (0, missing) if x.ndim == 2 else (0, 0, 0, missing))
 
 
-def with_float_linears(student: TextStudent) -> TextStudent:
-    """A copy whose quantized linear layers are floating-point ones of the same weights.
+def with_float_weights(student: TextStudent, *, table: bool = False) -> TextStudent:
+    """A copy with the same numbers in floating point: linear layers, and if asked the token table.
 
     Mobile engines quantize inputs in their own way. Weights that are quantized again by output channel are the same.
     """
@@ -108,51 +97,30 @@ def with_float_linears(student: TextStudent) -> TextStudent:
                 weight = dequantize_weight(layer.weight, layer.scale)
                 linear.load_state_dict({"weight": weight, "bias": layer.bias})
                 setattr(part, name, linear)
-    return plain
-
-
-def with_float_table(student: TextStudent) -> TextStudent:
-    """A copy whose token table, if quantized, is a floating-point one of the same numbers."""
-    plain, table = copy.deepcopy(student), student.token_table
-    if isinstance(table, QuantizedTable):
-        config = plain.config
-        plain.token_table = token_table(config.vocabulary, None if table.up is None else config.rank, config.width)
-        up = {} if table.up is None else {"up.weight": table.up.weight}
-        plain.token_table.load_state_dict({"weight": dequantize_table(table.weight, table.scale), **up})
+    packed, config = plain.token_table, plain.config
+    if table and isinstance(packed, QuantizedTable):
+        plain.token_table = token_table(config.vocabulary, None if packed.up is None else config.rank, config.width)
+        up = {} if packed.up is None else {"up.weight": packed.up.weight}
+        plain.token_table.load_state_dict({"weight": dequantize_table(packed.weight, packed.scale), **up})
     return plain
 
 
 def export_program(program: ServedProgram, batch: int | None, most: int = 2) -> ExportedProgram:
-    """The graph of a program, as `torch.export` has it.
-
-    Args:
-        program: what to export.
-        batch: B of its inputs; None for 1 to ``most``.
-        most: the largest batch where it is open, at least 2.
-    """
-    inputs = example_inputs(most if batch is None else batch, program.length)
-    axes = open_axes(most) if batch is None else None
+    """The graph of a program for batches of a size; None for 1 to ``most``, which is at least 2."""
+    shape = (most if batch is None else batch, program.length)
+    inputs = torch.zeros(shape, dtype=torch.int64), torch.ones(shape, dtype=torch.int64)
     with torch.no_grad(), evaluating(program):
-        return torch.export.export(program, inputs, dynamic_shapes=axes)
+        return torch.export.export(program, inputs, dynamic_shapes=batch_axes(batch, most))
 
 
-def example_inputs(batch: int, length: int) -> tuple[Tensor, Tensor]:
-    """Ids and mask int64 [B, L] of texts that fill it."""
-    return torch.zeros((batch, length), dtype=torch.int64), torch.ones((batch, length), dtype=torch.int64)
-
-
-def open_axes(most: int) -> tuple[dict[int, torch.export.Dim], ...]:
-    """For each input, its first axis as a batch of 1 to ``most``."""
-    return ({0: torch.export.Dim("batch", min=1, max=most)},) * len(INPUTS)
+def batch_axes(batch: int | None, most: int) -> tuple[dict[int, torch.export.Dim], ...] | None:
+    """For each input, its first axis as a batch of 1 to ``most``; None where the batch is fixed."""
+    return None if batch is not None else ({0: torch.export.Dim("batch", min=1, max=most)},) * len(INPUTS)
 
 
 @contextmanager
 def quiet_converter() -> Iterator[None]:
-    """No warnings, log lines or progress bars within the block; errors come through.
-
-    What PyTorch's, ExecuTorch's and Core ML's packages warn of while they are imported and while they convert (untested
-    versions, deprecated functions) is not for our users to fix.
-    """
+    """No warnings, log lines or progress bars of converters (untested versions, deprecated functions) in the block."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
