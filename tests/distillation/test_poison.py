@@ -93,6 +93,7 @@ def test_a_damaged_shard_is_refused_and_can_be_made_again(
 ) -> None:
     whole = files_of(cache)
     change(cache)
+    capsys.readouterr()  # what PyTorch says when it is imported
     error = failure(capsys, *command)
     assert fact in error
     assert str(cache / SHARD) in error
