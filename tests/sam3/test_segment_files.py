@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from litetext.cli.segment_command import print_found
 from litetext.errors import ImageError, OptionError
 from litetext.sam3.masks import Masks
-from litetext.sam3.segment_files import SegmentRun, check_failures, overlay_names, print_table
+from litetext.sam3.segment_files import SegmentRun, check_failures, overlay_names
 
 
 class FakeSegmenter:
@@ -98,11 +99,11 @@ def test_bad_images_are_named_at_the_end(folder: Path) -> None:
 
 
 def test_the_table_has_a_line_for_each_image_and_phrase(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    print_table(run(folder))
+    print_found(run(folder))
     lines = capsys.readouterr().out.splitlines()
     assert sum("0.75" in line for line in lines) == 4
     assert sum(" - " in line for line in lines) == 2
-    print_table({"images": []})
+    print_found({"images": []})
     assert not capsys.readouterr().out
 
 

@@ -2,15 +2,16 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from litetext.cli import _options as opt
 from litetext.cli._app import Result, command
 from litetext.cli._options import argument, option
 from litetext.cli._output import echo, show_progress
-from litetext.errors import LiteTextError, shortened
+from litetext.errors import LiteTextError, printable, shortened
 
 if TYPE_CHECKING:
     from litetext.features.protocol import TextEncoder
@@ -45,7 +46,7 @@ def segment(
     Masks, overlays (NAME.png) and COCO annotations. An interrupted run resumes automatically.
     """
     from litetext.sam3.images import find_images
-    from litetext.sam3.segment_files import SegmentRun, check_failures, overlays_of, print_table
+    from litetext.sam3.segment_files import SegmentRun, check_failures, overlays_of
     from litetext.sam3.segmenter import SegmentOptions
 
     options = SegmentOptions(threshold=threshold)
@@ -73,7 +74,34 @@ def segment(
         check_failures(data)
     except LiteTextError as error:  # names the images that failed: exit status 1 after what was printed
         failure = error
-    return Result(data, lambda: print_table(data), failure)
+    return Result(data, lambda: print_found(data), failure)
+
+
+def print_found(data: Mapping[str, Any]) -> None:
+    """A table on standard output: a line for each image and phrase, with the number of instances and the best score.
+
+    Nothing where no image was read.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not data["images"]:
+        return
+    table = Table("image", "phrase", "masks", "best score")
+    for column in table.columns[:2]:
+        column.overflow = "fold"
+    for column in table.columns[2:]:
+        column.justify = "right"
+    scores: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
+    for annotation in data["annotations"]:
+        scores[annotation["image_id"], annotation["category_id"]].append(annotation["score"])
+    for image in data["images"]:
+        for category in data["categories"]:
+            found = scores[image["id"], category["id"]]
+            names = (Text(printable(shortened(text))) for text in (image["file_name"], category["name"]))
+            table.add_row(*names, str(len(found)), f"{max(found):.2f}" if found else "-")
+    Console().print(table)
 
 
 def _hint(prompts: Sequence[str]) -> None:

@@ -5,8 +5,7 @@ are those of the official evaluator, and so are the numbers.
 """
 
 import gc
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from itertools import accumulate
@@ -251,9 +250,14 @@ def evaluate_gold(truths: Sequence[Path], predictions: Path, progress: Progress 
     """
     if not truths:
         raise EvaluationError("no ground truth", hint="give the file of an annotator or more")
-    with _without_collector():
+    collects = gc.isenabled()
+    gc.disable()  # it would look again and again through what is read, a sixth of the time
+    try:
         annotators = [read_annotations(path) for path in truths]
         predicted = read_predictions(predictions, SCORE_THRESHOLD, annotators[0])
+    finally:
+        if collects:
+            gc.enable()
     pairs = choose_pairs(annotators, predicted)
     counts = []
     for index, pair in enumerate(pairs):
@@ -261,18 +265,6 @@ def evaluate_gold(truths: Sequence[Path], predictions: Path, progress: Progress 
         if progress is not None and index % _PROGRESS_STEP == 0:
             progress("pairs", index / len(pairs))
     return score(Tally.of(counts))
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Pause the garbage collector: it would look again and again through what is read, a sixth of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def exhaustive_pairs(annotators: Sequence[Annotations]) -> list[PairId]:

@@ -75,11 +75,8 @@ class GoldPairs:
             for pair, phrase in picture.phrases.items():
                 for height, width in (code["size"] for codes in self.truths[pair] for code in codes):
                     if (height, width) != (image.height, image.width):
-                        raise ImageError(
-                            f"{image.width} x {image.height} pixels where a true mask has {width} x {height}",
-                            where=str(picture.file),
-                            hint="give the picture that was annotated",
-                        )
+                        message = f"{image.width} x {image.height} pixels where a true mask has {width} x {height}"
+                        raise ImageError(message, where=str(picture.file), hint="give the picture that was annotated")
                 yield LabeledPair(picture.name, image, phrase, self.truths[pair])
 
 

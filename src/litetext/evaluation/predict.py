@@ -45,11 +45,9 @@ class Picture:
         image = read_image(self.file)
         if self.size not in (None, (image.height, image.width)):
             height, width = self.size or (0, 0)
-            raise ImageError(
-                f"{image.width} x {image.height} pixels where the annotations have {width} x {height}",
-                where=f"{self.file}, pair {next(iter(self.phrases))!r}",
-                hint="give the picture that was annotated",
-            )
+            message = f"{image.width} x {image.height} pixels where the annotations have {width} x {height}"
+            where = f"{self.file}, pair {next(iter(self.phrases))!r}"
+            raise ImageError(message, where=where, hint="give the picture that was annotated")
         return image
 
 
@@ -167,7 +165,7 @@ def finish_predictions(plan: PredictionPlan) -> None:
             raise changed
         file.write(b"[]\n" if before == b"[\n" else b"\n]\n")
     made = {"run": dict(plan.log.run), "predictions": _fingerprint(plan.output)}
-    write_text(_run_file(plan.output), to_json(made))
+    write_text(plan.output.with_name(f"{plan.output.name}.run"), to_json(made))
     plan.log.path.unlink(missing_ok=True)
 
 
@@ -226,7 +224,7 @@ def _common_size(listed: Sequence[Entry]) -> tuple[int, int] | None:
 def _is_complete(output: Path, log: ResumeLog) -> bool:
     """Whether the predictions are there, made by this very run; others are not overwritten."""
     hint = "give another --pred, move it away, or leave out --model to score it"
-    run_file, run, fingerprint_then = _run_file(output), None, ""
+    run_file, run, fingerprint_then = output.with_name(f"{output.name}.run"), None, ""
     with suppress(OSError, ValueError, LookupError, TypeError):
         made = parse_json(run_file.read_bytes())
         run, fingerprint_then = dict(made["run"]), made["predictions"]
@@ -259,10 +257,6 @@ def _results(item: Any, name: str | None) -> list[dict[str, Any]] | None:
         return None
     results = item.get("predictions")
     return results if isinstance(results, list) else None
-
-
-def _run_file(output: Path) -> Path:
-    return output.with_name(f"{output.name}.run")
 
 
 def _fingerprint(path: Path) -> str:

@@ -48,16 +48,12 @@ def is_page(folder: Path) -> bool:
 def write_retention(report: Mapping[str, Any], worst: Sequence[Answers], folder: Path) -> Path:
     """Write ``disagreements/*.png``, ``retention.json`` and ``index.html``, and return the page's path.
 
-    They take the place of those of an earlier report in one step.
+    They take the place of those of an earlier report in one step; an `OutputError` if something else is in the folder.
 
     Args:
         report: of `report_retention`.
         worst: the pairs to show, of the same comparison.
-        folder: empty, or with an earlier report.
-
-    Raises:
-        OutputError: something else is in the folder.
-        OSError: the folder cannot be made or written.
+        folder: empty, missing, or with an earlier report.
     """
     check_page(folder)
     with atomic_folder(folder, is_ours=is_page) as new:
@@ -80,13 +76,9 @@ def draw_answers(answers: Answers) -> Image.Image:
     Small pictures are drawn larger and large ones smaller; masks are colored in their order.
     """
     picture = read_image(answers.pair.image)
-    scale = _scale(max(picture.size))
+    scale = min(max(1.0, _LEAST / max(picture.size)), _MOST / max(picture.size))
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    columns = {
-        "ground truth": answers.pair.truths[0],
-        "teacher": answers.teacher,
-        "student": answers.student,
-    }
+    columns = {"ground truth": answers.pair.truths[0], "teacher": answers.teacher, "student": answers.student}
     resized = picture.resize(size, Image.Resampling.BICUBIC)
     panel = Image.blend(resized.convert("L").convert("RGB"), resized, _SATURATION)
     font = label_font(_TEXT)
@@ -102,10 +94,6 @@ def draw_answers(answers: Answers) -> Image.Image:
         large = [np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)) for mask in masks]
         whole.paste(draw_masks(panel, np.array(large, dtype=np.bool_).reshape(-1, *size[::-1])), (left, 2 * line))
     return whole
-
-
-def _scale(side: int) -> float:
-    return min(max(1.0, _LEAST / side), _MOST / side)
 
 
 def _fit(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:

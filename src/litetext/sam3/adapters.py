@@ -187,9 +187,8 @@ def _phrases(ids: Tensor) -> list[str]:
     phrases = []
     for row in ids.tolist():
         if min(row) < 0 or max(row) >= VOCABULARY_SIZE:
-            raise EncoderError(
-                "token ids that CLIP's vocabulary does not have", hint="give those of the host's processor"
-            )
+            message = "token ids that CLIP's vocabulary does not have"
+            raise EncoderError(message, hint="give those of the host's processor")
         start = 1 if row[0] == START_ID else 0
         end = row.index(END_ID) if END_ID in row else len(row)
         phrases.append(clip_tokenizer().decode(row[start:end]))

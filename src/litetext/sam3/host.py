@@ -119,17 +119,11 @@ def text_width(detector: Any) -> int:
 
 
 def check_width(detector: Any, encoder: TextEncoder) -> None:
-    """Refuse an encoder whose features the decoder cannot read.
-
-    Raises:
-        EncoderError: they have another width.
-    """
+    """Refuse an encoder whose features the decoder cannot read: an `EncoderError`."""
     if encoder.width != text_width(detector):
-        raise EncoderError(
-            f"features of width {encoder.width} where the model reads {text_width(detector)}",
-            where=encoder.name,
-            hint="give the features after the projection to the decoder's width",
-        )
+        message = f"features of width {encoder.width} where the model reads {text_width(detector)}"
+        hint = "give the features after the projection to the decoder's width"
+        raise EncoderError(message, where=encoder.name, hint=hint)
 
 
 def text_attentions(detector: Any) -> dict[str, tuple[Any, Any]]:
@@ -152,14 +146,11 @@ def _choose_class(config: "PreTrainedConfig", where: str, *, video: bool) -> tup
 
     if config.model_type == VIDEO_TYPE and not video:
         config = config.detector_config
-    kind = config.model_type
-    if kind == VIDEO_TYPE:
-        return transformers.Sam3VideoModel, config
-    if video or kind not in IMAGE_CLASSES:
-        raise EncoderError(
-            f"a '{kind}' model is not a SAM3 {'video ' if video else ''}host", where=where, hint="give facebook/sam3"
-        )
-    return getattr(transformers, IMAGE_CLASSES[kind]), config
+    classes = {VIDEO_TYPE: "Sam3VideoModel"} if video else IMAGE_CLASSES
+    if config.model_type not in classes:
+        message = f"a '{config.model_type}' model is not a SAM3 {'video ' if video else ''}host"
+        raise EncoderError(message, where=where, hint="give facebook/sam3")
+    return getattr(transformers, classes[config.model_type]), config
 
 
 def _without_tower(host_class: Any) -> Any:

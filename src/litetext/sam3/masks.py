@@ -106,13 +106,10 @@ def draw_all(image: "ImageSource", results: Sequence[Masks]) -> "Image.Image":
     from litetext.sam3.images import read_image
 
     picture = read_image(image)
-    for result in results:
-        if result.size != (picture.height, picture.width):
-            height, width = result.size
-            raise ImageError(
-                f"masks of {width} x {height} pixels on an image of {picture.width} x {picture.height}",
-                hint="give the image that was segmented",
-            )
+    for height, width in (result.size for result in results):
+        if (height, width) != (picture.height, picture.width):
+            message = f"masks of {width} x {height} pixels on an image of {picture.width} x {picture.height}"
+            raise ImageError(message, hint="give the image that was segmented")
     return draw_instances(picture, results)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from litetext.errors import ImageError, OutputError, printable, shortened
+from litetext.errors import ImageError, OutputError
 from litetext.records import parse_json
 from litetext.resume_log import ResumeLog
 from litetext.sam3.images import read_image
@@ -242,33 +242,6 @@ def overlays_of(folder: Path) -> list[Path]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         pass  # `SegmentRun.locked` reports it
     return [folder / record["overlay"] for record in records]
-
-
-def print_table(data: Mapping[str, Any]) -> None:
-    """A table on standard output: a line for each image and phrase, with the number of instances and the best score.
-
-    Nothing where no image was read.
-    """
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    if not data["images"]:
-        return
-    table = Table("image", "phrase", "masks", "best score")
-    for column in table.columns[:2]:
-        column.overflow = "fold"
-    for column in table.columns[2:]:
-        column.justify = "right"
-    scores: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
-    for annotation in data["annotations"]:
-        scores[annotation["image_id"], annotation["category_id"]].append(annotation["score"])
-    for image in data["images"]:
-        for category in data["categories"]:
-            found = scores[image["id"], category["id"]]
-            names = (Text(printable(shortened(text))) for text in (image["file_name"], category["name"]))
-            table.add_row(*names, str(len(found)), f"{max(found):.2f}" if found else "-")
-    Console().print(table)
 
 
 def _write_overlay(path: Path, picture: Image.Image, results: Sequence[Masks]) -> None:

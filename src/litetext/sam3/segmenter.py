@@ -295,13 +295,11 @@ def _check_finite(outputs: Any) -> None:
     for name in ("presence_logits", "pred_logits", "pred_boxes", "pred_masks"):
         # A sum takes no memory, unlike a mask of all numbers, and is not finite where one of them is not.
         if not bool(getattr(outputs, name).sum(dtype=torch.float32).isfinite()):
-            raise EncoderError(
-                f"{name} of the host are not finite", hint="check its weights, or compute in float32 (--dtype auto)"
-            )
+            hint = "check its weights, or compute in float32 (--dtype auto)"
+            raise EncoderError(f"{name} of the host are not finite", hint=hint)
 
 
 def _repeated(vision: Any, count: int) -> Any:
     """The vision output as a batch of ``count``, without copying it."""
-    return type(vision)(
-        **{name: tuple(level.expand(count, -1, -1, -1) for level in levels) for name, levels in vision.items()}
-    )
+    repeated = {name: tuple(level.expand(count, -1, -1, -1) for level in levels) for name, levels in vision.items()}
+    return type(vision)(**repeated)

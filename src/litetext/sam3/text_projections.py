@@ -42,17 +42,13 @@ class TextProjections(nn.Module):
         self.float().requires_grad_(requires_grad=False)
 
     def forward(self, features: TextFeatures, kinds: Collection[Kind]) -> Projected:
-        """What the host makes of features, by layer ("encoder.0", "decoder.0", "masks"; "queries" for the scores).
+        """What the host makes of features of its width, on the device of the layers, for each of the kinds.
 
-        Args:
-            features: of the width that the host's decoder reads, on the device of the layers.
-            kinds: which of the three parts to compute.
+        By layer: "encoder.0", "decoder.0", "masks"; "queries" for the scores.
         """
         if features.values.shape[2] != self.width:
-            raise EncoderError(
-                f"features of width {features.values.shape[2]} where the host reads {self.width}",
-                hint="distill a student of the host's width",
-            )
+            message = f"features of width {features.values.shape[2]} where the host reads {self.width}"
+            raise EncoderError(message, hint="distill a student of the host's width")
         mask, x = features.mask, features.values[features.mask].float()  # [T, D]: padding is most of a batch
         projected: dict[Kind, dict[str, Tensor]] = {}
         if "keys" in kinds:
