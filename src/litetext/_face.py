@@ -102,11 +102,10 @@ def distill(
         LiteTextError: the recipe makes no sense, the features do not fit, or the training fails.
     """
     from litetext.distillation.train import distill as train
+    from litetext.export.compress import Student
 
-    student: Student = _with_methods(
-        train(features, output_dir=output_dir, progress=progress or (lambda *_: None), **recipe)
-    )
-    return student
+    encoder, report = train(features, output_dir=output_dir, progress=progress or (lambda *_: None), **recipe)
+    return Student(encoder.module, encoder.name, report)
 
 
 def compare(reference: "Encoder | str | Path", other: "Encoder | str | Path", prompts: Any = None) -> "Fidelity":

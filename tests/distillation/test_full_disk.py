@@ -75,7 +75,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Pa
         (("begin", 2e5), None),  # the first checkpoint does not fit
         (("begin", 8e5), 0),  # the first student
         (("begin", 1.3e6), 0),  # the second checkpoint beside the first
-        (("step 1", 0), 0),
         (("step 2", 0), 2),
         (("step 2", 7e5), 2),  # the student fits, the checkpoint does not
         (("step 3", 0), 3),

@@ -237,8 +237,8 @@ def test_rows_are_those_of_the_pairs() -> None:
     [
         (torch.ones(2, 3), torch.ones(2, 3, dtype=torch.bool), "torch.float32"),
         (torch.ones(3, dtype=torch.bool), torch.ones(3, dtype=torch.bool), r"\[3\], not bool \[B, L\]"),
-        (prefix_mask([1, 2], 2), prefix_mask([1], 2), "a student of 2 texts and a teacher of 1"),
-        (prefix_mask([], 2)[:0].reshape(0, 2), prefix_mask([], 2)[:0].reshape(0, 2), "a student of 0 texts"),
+        (prefix_mask([1, 2], 2), prefix_mask([1], 2), "of 2 and 1 texts"),
+        (prefix_mask([], 2)[:0].reshape(0, 2), prefix_mask([], 2)[:0].reshape(0, 2), "of 0 and 0 texts"),
         (prefix_mask([1, 0], 2), prefix_mask([1, 2], 2), "without a valid token"),
     ],
 )

@@ -83,16 +83,18 @@ def test_it_learns_and_writes_what_it_says(cache: Path, whole: Path) -> None:
     ],
 )
 def test_stopped_anywhere_it_resumes_bit_for_bit(
-    cache: Path, tmp_path: Path, step: int, changes: dict[str, Any]
+    cache: Path, whole: Path, tmp_path: Path, step: int, changes: dict[str, Any]
 ) -> None:
     recipe = recipe_of(cache, **changes)
-    train_student(recipe, tmp_path / "whole")
+    if changes:
+        whole = tmp_path / "whole"
+        train_student(recipe, whole)
     with pytest.MonkeyPatch.context() as patch:
         stop_at(patch, step)
         with pytest.raises(KeyboardInterrupt):
             train_student(recipe, tmp_path / "run")
     train_student(recipe, tmp_path / "run")
-    assert_same(tmp_path / "run", tmp_path / "whole")
+    assert_same(tmp_path / "run", whole)
 
 
 def test_a_finished_run_is_left_alone(cache: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +258,7 @@ def test_every_changed_bit_of_a_checkpoint_is_refused(cache: Path, tmp_path: Pat
     path, whole = tmp_path / "run" / "last.ckpt", weights_of(tmp_path / "run")
     data = path.read_bytes()
     refused = 0
-    places = range(0, len(data), len(data) // 60)
+    places = range(0, len(data), len(data) // 20)
     for place in places:
         path.write_bytes(data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :])
         try:
@@ -272,7 +274,8 @@ def test_every_changed_bit_of_a_checkpoint_is_refused(cache: Path, tmp_path: Pat
 
 def test_in_python_with_keywords(cache: Path, tmp_path: Path) -> None:
     values = {"preset": "tiny", "rank": 2, "epochs": 1, "batch_size": 8, "validation_fraction": 0.3}
-    student = distill(cache, output_dir=tmp_path / "run", **values)
+    student, report = distill(cache, output_dir=tmp_path / "run", **values)
+    assert report.best["epoch"] in {0, 1}
     assert (student.context_length, student.width) == (16, 8)
     with pytest.raises(OptionError, match="'epochs'"):
         distill(cache, output_dir=tmp_path / "other", epoch=1)

@@ -47,7 +47,14 @@ def split_phrases(cache: FeatureStore, recipe: DistillRecipe) -> PhraseSplit:
         CacheError: the cache lacks a phrase of the sources.
         OptionError: nothing is left to train on or to validate with.
     """
-    corpus = _corpus(cache, recipe.sources)
+    corpus = PromptCorpus.build(read_prompts(recipe.sources) if recipe.sources else map(Prompt, cache.phrases))
+    missing = cache.missing(corpus.texts) if recipe.sources else []
+    if missing:
+        raise CacheError(
+            f"no features of {len(missing)} phrases, the first is '{missing[0]}'",
+            where=str(cache.path),
+            hint="embed the same sources first",
+        )
     keys = [clean(text) for text in corpus.texts]
     held: set[str] = set()
     held_out = []
@@ -97,17 +104,3 @@ def epoch_batches(lengths: Rows, batch_size: int, seed: int, epoch: int) -> list
 def count_batches(rows: int, batch_size: int) -> int:
     """Batches that so many rows make."""
     return -(-rows // batch_size)
-
-
-def _corpus(cache: FeatureStore, sources: Sequence[str]) -> PromptCorpus:
-    if not sources:
-        return PromptCorpus.build(Prompt(text) for text in cache.phrases)
-    corpus = PromptCorpus.build(read_prompts(sources))
-    missing = cache.missing(corpus.texts)
-    if missing:
-        raise CacheError(
-            f"no features of {len(missing)} phrases, the first is '{missing[0]}'",
-            where=str(cache.path),
-            hint="embed the same sources first",
-        )
-    return corpus

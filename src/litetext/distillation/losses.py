@@ -92,11 +92,7 @@ class Alignment:
 
         Where both have n valid tokens these are n pairs. Where one truncates a text to its shorter context, its n
         tokens are the first n - 1 of the text and the end token: they are paired with the other's first n - 1 and its
-        end token, and what was not read is left out.
-
-        Args:
-            student: bool [B, L], True at valid tokens, wherever in the row they stand.
-            teacher: bool [B, M], likewise.
+        end token, and what was not read is left out. The masks are bool [B, L] and [B, M], True at valid tokens.
 
         Raises:
             EncoderError: other shapes or types, no texts or different numbers, or a text without a valid token.
@@ -107,9 +103,7 @@ class Alignment:
             if not bool(mask.any(dim=1).all()):
                 raise EncoderError("a text without a valid token", hint="drop empty texts")
         if len(student) != len(teacher) or not len(student):
-            raise EncoderError(
-                f"a student of {len(student)} texts and a teacher of {len(teacher)}", hint="give the same texts"
-            )
+            raise EncoderError(f"masks of {len(student)} and {len(teacher)} texts", hint="give the same texts")
         lengths = torch.stack([student.sum(dim=1), teacher.sum(dim=1)])  # [2, B]
         fewest = lengths.amin(dim=0)
         place = torch.arange(int(fewest.max()), device=student.device)  # [N]

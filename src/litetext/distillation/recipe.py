@@ -151,11 +151,9 @@ class DistillRecipe:
 
 
 def read_recipe(path: Path | None, changes: Mapping[str, Any] | None = None) -> DistillRecipe:
-    """A recipe from a TOML file; its paths are relative to the current folder.
+    """A recipe from a TOML file, or the defaults; its paths are relative to the current folder.
 
-    Args:
-        path: the file; None for the defaults.
-        changes: values that override those of the file; None as a value changes nothing.
+    Each of the ``changes`` that is not None overrides a value of the file.
 
     Raises:
         OptionError: the file cannot be read, or what it says makes no sense.

@@ -31,14 +31,13 @@ _HINT = "remove it to begin again"
 
 
 def start_student(recipe: DistillRecipe, output: int) -> TextStudent:
-    """The student that a training starts from, with random weights or those of a checkpoint, on the CPU in float32.
+    """The student before the first step, of features of width ``output``, on the CPU in float32.
 
     Every weight of a checkpoint is used and none is made up, but the projector of a MobileCLIP, which has none, and
     the factors of a token table, which are those nearest to the whole table of the file.
 
     Raises:
-        EncoderError: the checkpoint cannot be read, or is of other sizes than the recipe's, with features of the width
-            ``output``.
+        EncoderError: the checkpoint cannot be read, or is of other sizes than the recipe's.
     """
     config = recipe.student_config(output)
     student = build_student(config, torch.Generator().manual_seed(recipe.seed))
@@ -53,12 +52,11 @@ def start_student(recipe: DistillRecipe, output: int) -> TextStudent:
         given[TABLE], given[UP] = factorize_table(given[TABLE], config.rank)
     if is_mobileclip:
         given |= {name: tensor for name, tensor in expected.items() if name.startswith("projector.")}
-    faults = [name for name in expected if name not in given or given[name].shape != expected[name].shape]
-    faults += [name for name in given if name not in expected]
+    faults = sorted(given.keys() ^ expected.keys())
+    faults += [name for name in sorted(given.keys() & expected.keys()) if given[name].shape != expected[name].shape]
     if faults:
         raise EncoderError(
-            f"a student of {source.name} cannot start one of {config.name} ({len(faults)} tensors do not fit: "
-            f"{listed(faults)})",
+            f"a student of {source.name} cannot start one of {config.name} (tensors do not fit: {listed(faults)})",
             where=recipe.init,
             hint="give its preset and rank, or leave out init",
         )
@@ -108,9 +106,7 @@ def make_optimizer(student: TextStudent, recipe: DistillRecipe) -> torch.optim.A
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, parameter in student.named_parameters():
         groups[parameter.ndim > 1 and not name.startswith(("token_table", POSITIONS))].append(parameter)
-    options = [
-        {"params": some, "weight_decay": recipe.weight_decay * decays} for decays, some in groups.items() if some
-    ]
+    options = [{"params": some, "weight_decay": recipe.weight_decay * decays} for decays, some in groups.items()]
     return torch.optim.AdamW(options, lr=recipe.lr, betas=BETAS, eps=EPSILON, fused=True)
 
 

@@ -29,7 +29,7 @@ from litetext.encoders.encoder import prepare_rows
 from litetext.encoders.student import StudentEncoder, TextStudent
 from litetext.errors import OptionError, TrainingError
 from litetext.features.fingerprint import fingerprint_encoder
-from litetext.features.protocol import TextEncoder, TextFeatures
+from litetext.features.protocol import TextFeatures
 from litetext.features.store import FeatureStore
 from litetext.prompts.words import permute
 from litetext.storage import fingerprint, only_writer
@@ -38,6 +38,7 @@ from litetext.tokenizer.clean import clean
 
 StageProgress = Callable[[str, float], None]
 TIMEOUT = timedelta(hours=6)  # of one process for another: the first one may evaluate a host meanwhile
+_CPU = torch.device("cpu")
 _LOCATIONS = {"features", "sources", "hold_out", "model"}
 _PERMUTATIONS = 1  # beside the seed: another stream of numbers than the order of the batches
 
@@ -47,36 +48,25 @@ def distill(
     *,
     output_dir: str | Path,
     host: Host | None = None,
-    device: torch.device | None = None,
+    device: torch.device = _CPU,
     progress: StageProgress = lambda *_: None,
     **recipe: Any,
-) -> TextEncoder:
-    """Train a student on a teacher's features; in a folder with an unfinished run it resumes, bit for bit.
+) -> tuple[StudentEncoder, DistillReport]:
+    """Train a student on the features that `embed` gave or wrote, or resume; the best student, and the run's report.
 
-    Args:
-        features: what `embed` gave or wrote.
-        output_dir: as ``folder`` of `train_student`.
-        host: as there.
-        device: as there.
-        progress: as there.
-        recipe: attributes of `DistillRecipe` that differ from the defaults, such as ``preset="s0"``.
-
-    Returns:
-        The best student.
-
-    Raises:
-        LiteTextError: as `train_student` has it.
+    The folder, ``host``, ``device`` and ``progress`` are as of `train_student`, other keywords attributes of
+    `DistillRecipe` that differ from the defaults, such as ``preset="s0"``.
     """
     recipe["features"] = str(features.path if isinstance(features, FeatureStore) else features)
     report = train_student(DistillRecipe.of(recipe), Path(output_dir), host, device, progress)
-    return load_encoder(report.path / STUDENT, device=device)
+    return cast("StudentEncoder", load_encoder(report.path / STUDENT, device=device)), report
 
 
 def train_student(
     recipe: DistillRecipe,
     folder: Path,
     host: Host | None = None,
-    device: torch.device | None = None,
+    device: torch.device = _CPU,
     progress: StageProgress = lambda *_: None,
 ) -> DistillReport:
     """Train a student by a recipe, or resume the run in this folder; the weights come out the same.
@@ -87,7 +77,7 @@ def train_student(
         recipe: what to do.
         folder: of the run: ``student.safetensors`` (the best by validation), ``last.ckpt``, curve, summary, model card.
         host: for losses and figures of a segmenter.
-        device: where to compute; None for the CPU.
+        device: where to compute.
         progress: called with the stage and the share of it that is done, 0..1.
 
     Raises:
@@ -97,7 +87,6 @@ def train_student(
         EncoderError: the student cannot start from what the recipe names.
         TrainingError: a loss is not finite, a file cannot be written, or the folder holds a run of another recipe.
     """
-    place = device or torch.device("cpu")
     recipe.losses.check_projections(host.projections if host else None)
     if recipe.monitor == "cgf1" and (host is None or host.evaluate is None):
         raise OptionError(
@@ -107,10 +96,10 @@ def train_student(
     cache.verify()
     split = split_phrases(cache, recipe)
     with ExitStack() as stack:
-        stack.enter_context(process_group(place))
+        stack.enter_context(process_group(device))
         if rank() == 0:
             stack.enter_context(only_writer(folder, "this run"))
-        trainer = Trainer(recipe, folder, cache, split, device=place, host=host, progress=progress)
+        trainer = Trainer(recipe, folder, cache, split, device=device, host=host, progress=progress)
         trainer.train()
         return trainer.report()
 
@@ -321,9 +310,8 @@ class Trainer:
     def validate(self) -> None:
         """Validate the averaged student, keep it if it is the best, and write curve and checkpoint."""
         recipe, progress = self.recipe, self.state.progress
-        began = time.monotonic()
+        began, scores = time.monotonic(), [0.0]
         row: dict[str, float] = {"step": progress.step, "epoch": progress.step / self.epoch_steps}
-        scores = [0.0]
         student = restore_table(cast("TextStudent", self.state.averaged.module), self.start)
         if rank() == 0:
             texts = self.split.validation[: recipe.validation_phrases]

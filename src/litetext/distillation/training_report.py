@@ -40,11 +40,8 @@ class DistillReport:
 
     Attributes:
         path: the folder.
-        host: name of the host; None without one.
-        parameters: of the student.
         steps: that were done, and all that the recipe has.
-        seconds: of training and validation.
-        rows: of the curve.
+        rows: of the curve, one for each validation.
         best: the row of the student that is kept.
         last_improvement: the row of the last improvement by ``min_delta``.
     """
@@ -147,11 +144,11 @@ Of the weights of epoch {self.best["epoch"]:g}, the best by {recipe.monitor} on 
                 "**No phrases of an evaluation set were held out**: the training may have seen the phrases of the sets "
                 "that the student is measured on."
             )
-        lines = ["Held out of training and validation, whatever their spelling or case:", ""]
-        for item in self.split.held_out:
-            count = f"{item['phrases']:,} phrases, of which {item['removed']:,} were in the corpus"
-            lines.append(f"- `{item['name']}`: {count}.")
-        return "\n".join(lines)
+        lines = "\n".join(
+            f"- `{item['name']}`: {item['phrases']:,} phrases, of which {item['removed']:,} were in the corpus."
+            for item in self.split.held_out
+        )
+        return f"Held out of training and validation, whatever their spelling or case:\n\n{lines}"
 
 
 def write_curve(rows: Sequence[Row], folder: Path) -> None:

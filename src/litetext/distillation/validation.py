@@ -16,7 +16,6 @@ from litetext.features.store import FeatureStore
 from litetext.prompts.words import permute
 
 BATCH = 256
-_CHUNK = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,9 +96,9 @@ def retrieval(student: Tensor, teacher: Tensor) -> float:
     """
     ours, theirs = normalize(student, dim=1), normalize(teacher, dim=1)
     right = 0
-    for start in range(0, len(ours), _CHUNK):
-        nearest = theirs[(ours[start : start + _CHUNK] @ theirs.T).argmax(dim=1)]
-        right += int((nearest == theirs[start : start + _CHUNK]).all(dim=1).sum())
+    for start in range(0, len(ours), BATCH):
+        nearest = theirs[(ours[start : start + BATCH] @ theirs.T).argmax(dim=1)]
+        right += int((nearest == theirs[start : start + BATCH]).all(dim=1).sum())
     return right / len(ours)
 
 
