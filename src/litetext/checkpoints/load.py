@@ -1,11 +1,11 @@
 """Loading a text encoder from any checkpoint that is known: a file, a folder, or a name on the Hugging Face hub."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
-from litetext.checkpoints.formats import TOWER, Rule, find_format, same
+from litetext.checkpoints.formats import TOWER, find_format, same
 from litetext.checkpoints.hub import is_other_model, locate
 from litetext.checkpoints.reader import Checkpoint, open_checkpoint
 from litetext.checkpoints.schema import UNUSED, exact_types
@@ -41,9 +41,8 @@ def load_encoder(
     The format is recognized by the names of the tensors. Only the text side is read, and all of it must be there.
 
     Args:
-        path_or_id: a .pt or .safetensors file, a folder with config.json and safetensors, the folder of a run of
-            `litetext distill`, the name of a model in the package, or a name on the hub, which is downloaded unless it
-            is in the local cache.
+        path_or_id: a .pt or .safetensors file, a folder with config.json and safetensors or of `litetext distill`, the
+            name of a model in the package, or a name on the hub, downloaded unless it is in the local cache.
         positions: how the file's position table becomes one of ``context_length`` rows. "auto" keeps a table that
             already has them, and refuses to guess otherwise; "slice" takes the first rows; "interpolate" stretches the
             whole table; "keep" takes the table as it is. docs/checkpoints.md says which one a file needs.
@@ -64,9 +63,8 @@ def load_encoder(
         from litetext.checkpoints.huggingface import load_huggingface
 
         if positions not in {"auto", "keep"}:
-            raise OptionError(
-                f"positions '{positions}' for a model that is not SAM3's", where=str(path_or_id), hint="leave it out"
-            )
+            what = f"positions '{positions}' for a model that is not SAM3's"
+            raise OptionError(what, where=str(path_or_id), hint="leave it out")
         return load_huggingface(path_or_id, device=device, dtype=dtype, context_length=context_length)
     checkpoint = open_checkpoint(locate(path_or_id))
     config, how = _plan(checkpoint, positions, context_length)
@@ -89,11 +87,8 @@ def open_student(path_or_id: str | Path) -> Checkpoint:
     if checkpoint.layout.kind == "teacher":
         raise EncoderError("a teacher, not a student", where=checkpoint.where, hint="distill a student of it")
     if checkpoint.layout.quantized:
-        raise EncoderError(
-            f"a quantized student ({checkpoint.layout.describe_quantized()})",
-            where=checkpoint.where,
-            hint="give the student that it was made of",
-        )
+        what = f"a quantized student ({checkpoint.layout.describe_quantized()})"
+        raise EncoderError(what, where=checkpoint.where, hint="give the student that it was made of")
     return checkpoint
 
 
@@ -163,9 +158,8 @@ def _plan(checkpoint: Checkpoint, positions: Positions, context_length: int | No
     rows = config.context_length
     if positions in {"slice", "interpolate"}:
         if context_length is None:
-            raise OptionError(
-                f"positions '{positions}' without a context length", where=checkpoint.where, hint="give a context"
-            )
+            what = f"positions '{positions}' without a context length"
+            raise OptionError(what, where=checkpoint.where, hint="give a context")
         return replace(config, context_length=context_length), positions
     wanted = rows if context_length is None else context_length
     if wanted != rows or (positions == "auto" and context_length is None and rows == PRETRAINED_ROWS):
@@ -184,23 +178,24 @@ def _module(
 
     with meta_init():
         module = TextStudent(config) if config.kind == "student" else TextTeacher(config)
-    rules = {name: Rule(name, (name,)) for name in module.state_dict()}
+    weights = _weights(checkpoint, config, how, dtype)
     if config.kind == "teacher":
         row, root = find_format(module.state_dict(), "transformers", [TOWER])
         rules = {rule.ours: rule.below(root) for rule in row.rules(config.block_kinds)}
         rules |= {rule.ours: rule for rule in same("projector", "projector")}
-    module.load_state_dict(dict(_weights(checkpoint, config, how, rules, dtype)), strict=True, assign=True)
+        weights = (
+            pair
+            for name, value in weights
+            for pair in zip(rules[name].theirs, rules[name].change.save(value), strict=True)
+        )
+    module.load_state_dict(dict(weights), strict=True, assign=True)
     return module.eval()
 
 
 def _weights(
-    checkpoint: Checkpoint,
-    config: EncoderConfig,
-    how: Positions,
-    rules: Mapping[str, Rule],
-    dtype: "torch.dtype | None",
+    checkpoint: Checkpoint, config: EncoderConfig, how: Positions, dtype: "torch.dtype | None"
 ) -> "Iterator[tuple[str, torch.Tensor]]":
-    """Names and values of a module's weights; of the file one tensor at a time is held.
+    """Our names and values of a module's weights; of the file one tensor at a time is held.
 
     If the dtype is None, tensors keep theirs; quantized weights and their scales always do.
     """
@@ -215,7 +210,6 @@ def _weights(
             if not (low.isfinite() and high.isfinite()):
                 raise EncoderError(f"NaN or infinity in '{name}' as {value.dtype}", where=checkpoint.where)
         if name.endswith(".input_range") and not value[0] <= 0 <= value[1] != value[0]:
-            raise EncoderError(
-                f"'{name}' is {value.tolist()}, no range around 0", where=checkpoint.where, hint="quantize it again"
-            )
-        yield from zip(rules[name].theirs, rules[name].change.save(value), strict=True)
+            what = f"'{name}' is {value.tolist()}, no range around 0"
+            raise EncoderError(what, where=checkpoint.where, hint="quantize it again")
+        yield name, value

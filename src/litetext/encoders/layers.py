@@ -21,10 +21,10 @@ MakeLinear = Callable[[int, int], nn.Module]  # a linear layer of so many inputs
 
 @dataclass(frozen=True, eq=False)
 class PackedTokens:
-    """Where the T valid tokens of a batch stand: training computes on their rows [T, C] alone.
+    """Where the T valid tokens of a batch stand: training, and RepMixer blocks, compute on their rows [T, C] alone.
 
-    Only attention and convolutions are given a batch again, with zeros as padding. Not for inference, where a graph
-    that is exported must not depend on how many tokens are valid.
+    Only attention and convolutions are given a batch again, with zeros as padding. Not for a student that is exported,
+    whose graph must not depend on how many tokens are valid.
     """
 
     mask: Tensor  # bool [B, L], True at valid tokens
@@ -130,15 +130,9 @@ class MixerBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """The next states of tokens [B, L, C]; where the mask [B, L] is False there is no token."""
-        if mask is not None and self.training:
-            places = PackedTokens.of(mask)
-            return places.batch(self.forward_rows(places.rows(x), places))
-        x = _without_padding(x, mask)
-        mixed = _normalize(self.mixer_conv_norm, _over_tokens(self.mixer_conv, x))
-        difference = _normalize(self.mixer_skip, x) - _normalize(self.mixer_norm, x)
-        x = _without_padding(x + self.mixer_scale * (mixed + difference), mask)
-        mixed = _normalize(self.ffn_conv_norm, _over_tokens(self.ffn_conv, x))
-        return x + self.ffn_scale * _feed_forward(self.fc1, self.fc2, mixed)
+        whole = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+        places = PackedTokens(whole, None) if mask is None else PackedTokens.of(mask)
+        return places.batch(self.forward_rows(places.rows(x), places))
 
     def forward_rows(self, rows: Tensor, places: PackedTokens) -> Tensor:
         """The same of the valid tokens [T, C] alone, which are all that batch statistics are taken over."""
@@ -304,12 +298,6 @@ def _over_tokens(convolution: nn.Conv1d, x: Tensor) -> Tensor:
 def _without_padding(x: Tensor, mask: Tensor | None) -> Tensor:
     """Zero where the mask is False. Set, not multiplied: padding may hold infinity, and 0 * inf is NaN."""
     return x if mask is None else x.masked_fill(~mask[:, :, None], 0.0)
-
-
-def _normalize(norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
-    """Batch norm of [B, L, C] over texts and tokens."""
-    normal: Tensor = norm(x.flatten(0, 1)).view(x.shape)
-    return normal
 
 
 def _float64(x: Tensor) -> Tensor:

@@ -94,16 +94,11 @@ class TextStudent(nn.Module):
         length, context_length, whole = ids.shape[1], self.config.context_length, self.config.padding == "attended"
         # In this order: torch.export can leave L open only where nothing asks whether it is the context.
         if length > context_length or (whole and length < context_length):
-            raise OptionError(
-                f"{length} tokens for a student with {self.config.padding} padding",
-                hint=f"give {'exactly' if whole else 'at most'} its context of {context_length}",
-            )
+            hint = f"give {'exactly' if whole else 'at most'} its context of {context_length}"
+            raise OptionError(f"{length} tokens for a student with {self.config.padding} padding", hint=hint)
 
     def fold(self) -> "TextStudent":
-        """A copy for inference, in eval mode, whose RepMixer blocks are folded; this one stays as it is.
-
-        The features are those of this student in eval mode, up to rounding: the folding is computed in float64.
-        """
+        """A copy for inference, in eval mode, whose RepMixer blocks are folded in float64; the features stay."""
         folded = copy.deepcopy(self).eval()
         folded.config = replace(self.config, folded=True)
         folded.blocks = nn.ModuleList(
