@@ -1,7 +1,4 @@
-"""A prompt bank: the features of a closed list of phrases, a text encoder without parameters.
-
-Neither PyTorch nor the encoder is needed to read one.
-"""
+"""A prompt bank: the features of a closed list of phrases, a text encoder without parameters and without PyTorch."""
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,16 +9,10 @@ from typing import Any, Self
 import numpy as np
 
 from litetext.errors import CacheError, EncoderError, OptionError, printable, shortened
+from litetext.features.compare import compare_rows
 from litetext.features.encode import Encoder, Rows, array_rows, encode
 from litetext.features.protocol import Arrays, Progress, TextEncoder
-from litetext.features.store import (
-    FeatureStore,
-    distinct_phrases,
-    narrow,
-    phrase_bytes,
-    widen,
-    write_shard,
-)
+from litetext.features.store import FeatureStore, distinct_phrases, narrow, phrase_bytes, widen, write_shard
 from litetext.tokenizer.clean import as_texts, each_text
 
 NEAREST = 5  # known phrases that a refusal names
@@ -34,9 +25,6 @@ _CHUNK = 1 << 14  # phrases that are decoded at once
 class PromptBank(FeatureStore):
     """A store as an encoder: phrases that it does not have are refused by name, or left to another encoder.
 
-    A phrase is what SAM3's tokenizer sees of it (`clean`): "White  Dog" finds "white dog". Nothing else is alike: "a
-    white dog" is another phrase.
-
     Attributes:
         fallback: encodes the phrases that are not in it; None refuses them.
     """
@@ -45,7 +33,7 @@ class PromptBank(FeatureStore):
 
     @classmethod
     def open(cls, path: str | Path, fallback: Encoder | None = None) -> Self:
-        """Map a bank; all but its features is read once, for its checksum.
+        """Map a bank, as `FeatureStore.open` does.
 
         Args:
             path: a file of `litetext bank`, or a folder of `litetext embed`.
@@ -72,13 +60,10 @@ class PromptBank(FeatureStore):
         return max(self.teacher.context_length, 0 if self.fallback is None else self.fallback.context_length)
 
     def encode(self, texts: Iterable[str]) -> Arrays:
-        """Features float32 [B, L, D], zeros at padding, and mask bool [B, L], True at valid tokens.
-
-        Args:
-            texts: B of them, at least one; L is the longest of them in tokens.
+        """Features float32 [B, L, D] of at least one phrase, zeros at padding, and mask bool [B, L], True at tokens.
 
         Raises:
-            OptionError: no texts, one string instead of a list, or something that is not a string.
+            OptionError: no texts, or something that is not a string.
             EncoderError: a phrase is not known and there is no fallback to encode it.
             CacheError: the file is damaged.
         """
@@ -106,9 +91,6 @@ class PromptBank(FeatureStore):
         """The known phrases that are spelt most alike (Indel similarity), the most alike first, of equals the first.
 
         None of them is half as alike as the first. A million phrases take about a second.
-
-        Raises:
-            CacheError: a file is damaged.
         """
         from rapidfuzz import fuzz, process
 
@@ -191,13 +173,7 @@ def make_bank(
 
 
 def check_bank(bank: PromptBank, features: Mapping[str, Any]) -> dict[str, Any]:
-    """Compare a bank with the features float32 [L, D] of phrases as they were computed.
-
-    Raises:
-        EncoderError: the bank has other features than storing these in its dtype gives.
-    """
-    from litetext.features.compare import compare_rows
-
+    """Compare a bank with the features float32 [L, D] of phrases as they were computed, as its dtype has them."""
     pairs = []
     for text, rows in features.items():
         stored = bank.encode([text])[0][0]

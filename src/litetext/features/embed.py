@@ -118,11 +118,7 @@ def _add_shards(
 
 
 def _begin(path: Path, teacher: Teacher, dtype: str) -> dict[str, str]:
-    """The shards that are there; what a killed run left half done is removed.
-
-    Raises:
-        CacheError: the folder is something else, or the store is of another teacher or dtype.
-    """
+    """The shards that are there; what a killed run left half done is removed."""
     files = sorted(path.iterdir())
     leftovers = [file for file in files if _LEFTOVER.fullmatch(file.name)]
     shards: dict[str, str] = {}

@@ -81,11 +81,7 @@ def array_rows(encoder: Encoder, texts: Sequence[str]) -> Rows:
 
 
 def check_features(values: Any, mask: Any, texts: Sequence[str], encoder: Encoder) -> list[Any]:
-    """The valid rows of values [B, L, D] and a mask [B, L], arrays or tensors, once they are what was asked for.
-
-    Raises:
-        EncoderError: as `valid_rows` raises it.
-    """
+    """The valid rows of values [B, L, D] and a mask [B, L], arrays or tensors, once they are what was asked for."""
     if tuple(values.shape) != (*mask.shape, encoder.width) or len(mask) != len(texts):
         raise EncoderError(
             f"features {list(values.shape)} with a mask {list(mask.shape)} for {len(texts)} texts of width "
@@ -110,12 +106,7 @@ def check_features(values: Any, mask: Any, texts: Sequence[str], encoder: Encode
 def pooled_features(
     encoder: Encoder, texts: Sequence[str], batch_tokens: int = BATCH_TOKENS, progress: Progress | None = None
 ) -> npt.NDArray[np.float32]:
-    """The mean over the valid tokens of each text, float32 [N, D], in the order of the texts.
-
-    Raises:
-        OptionError: as `encode` raises it.
-        EncoderError: as `encode` raises it.
-    """
+    """The mean over the valid tokens of each text, float32 [N, D], in the order of the texts."""
     features = np.empty((len(texts), encoder.width), np.float32)
     for places, rows in encode(encoder, texts, batch_tokens, progress):
         features[places] = [row.mean(axis=0) for row in rows]
@@ -150,8 +141,8 @@ def plan_batches(costs: Lengths, batch_tokens: int) -> Iterator[slice]:
 class AsTextEncoder:
     """A source of arrays as a `TextEncoder`, or any source with each text read alone.
 
-    In a batch of another size the last bits of a product differ. A run that goes on after it was stopped has other
-    phrases left to read together; read one by one, they have the same features as in a run that was never stopped.
+    In a batch of another size the last bits of a product differ: read one by one, phrases have the same features in a
+    run that was stopped and goes on with the rest.
 
     Attributes:
         source: what encodes.

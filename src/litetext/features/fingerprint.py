@@ -20,11 +20,7 @@ _IDLE = {"architectures", "dtype", "torch_dtype", "transformers_version"}
 
 
 def identify(encoder: TextEncoder) -> Teacher:
-    """What tells an encoder from others; its weights are read once.
-
-    Raises:
-        EncoderError: it has no weights that can be told.
-    """
+    """What tells an encoder from others; its weights are read once."""
     marks = fingerprint_encoder(encoder), fingerprint_tokenizer(encoder)
     return Teacher(encoder.name, *marks, encoder.context_length, encoder.width)
 

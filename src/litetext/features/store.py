@@ -39,6 +39,7 @@ ALIGNMENT = 8  # bytes: the header and the text end at a multiple, so that every
 MOST_MAPPED = 128  # shards at once: a mapped file keeps a descriptor open, and macOS allows 256
 AGAIN = "delete it and make it again: litetext embed, or litetext bank"
 _BLOCK = 1 << 20
+_NONE = np.empty(0, np.uint64)
 _LONGEST_HEADER = 1 << 20  # that of a shard has about a thousand bytes; that of a checkpoint may be longer
 
 Array = npt.NDArray[Any]
@@ -72,19 +73,13 @@ class Teacher:
         if self.context_length < 1 or self.width < 1:
             raise OptionError(f"features of width {self.width} for a context of {self.context_length}")
 
-    def describe(self) -> str:
-        """For people, to tell it from another."""
-        return f"'{self.name}', context {self.context_length}, fingerprint {self.fingerprint[:12]}"
-
 
 class FeatureStore:
     """Features by phrase, read where they stand in mapped files; any number of threads and processes may read.
 
-    A phrase is what SAM3's tokenizer sees of it (`clean`): "White  Dog" finds "white dog". Of a folder of shards 20
-    bytes a phrase are held, the key and the place; of a single file nothing. A key that two phrases share does no
-    harm, since the phrase itself is compared.
-
-    Use `FeatureStore.open`.
+    A phrase is what SAM3's tokenizer sees of it (`clean`): "White  Dog" finds "white dog"; "a white dog" is another. Of
+    a folder of shards 16 bytes a phrase are held, the key and the place; of a single file nothing. A key that two
+    phrases share does no harm, since the phrase itself is compared. Use `FeatureStore.open`.
 
     Attributes:
         path: the folder or file.
@@ -111,18 +106,16 @@ class FeatureStore:
             shard = self._shard(number)
             self.tokens += len(shard["values"])
             self.bytes += file.stat().st_size
-            keys.append(shard["keys"])
-            places.append(shard["order"])
-            if len(files) > 1:
-                keys[-1], places[-1] = keys[-1].copy(), places[-1] + np.int64(firsts[-1])
+            keys.append(shard["keys"] if len(files) == 1 else shard["keys"].copy())
+            places.append(shard["order"] if len(files) == 1 else shard["order"] + np.uint64(firsts[-1]))
             firsts.append(firsts[-1] + len(shard["keys"]))
         self._firsts = firsts
-        if len(files) == 1:
+        if len(files) == 1:  # mapped
             self._keys, self._places = keys[0], places[0]
         else:
-            every = np.concatenate([np.empty(0, np.uint64), *keys])
-            order = np.argsort(every, kind="stable")
-            self._keys, self._places = every[order], np.concatenate([np.empty(0, np.int64), *places])[order]
+            self._keys, self._places = np.concatenate([_NONE, *keys]), np.concatenate([_NONE, *places]).astype(np.int64)
+            order = np.argsort(self._keys, kind="stable")
+            self._keys, self._places = self._keys[order], self._places[order]
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -192,11 +185,7 @@ class FeatureStore:
         return [text for text in texts if self.find(phrase_bytes(text)) < 0]
 
     def find(self, phrase: bytes) -> int:
-        """The place of a phrase, given as `phrase_bytes` has it; -1 where there is none.
-
-        Raises:
-            CacheError: a file is damaged.
-        """
+        """The place of a phrase, given as `phrase_bytes` has it; -1 where there is none."""
         key = phrase_key(phrase)
         # One at a time: NumPy searches several keys from where the last one was, which reads pages that no other needs.
         index = int(self._keys.searchsorted(np.uint64(key)))
@@ -209,11 +198,7 @@ class FeatureStore:
         return -1
 
     def row(self, place: int) -> Array:
-        """Features [L, D] of the phrase at a place: float16, a view of the file, or float32.
-
-        Raises:
-            CacheError: the file is damaged.
-        """
+        """Features [L, D] of the phrase at a place: float16, a view of the file, or float32."""
         shard, number, row = self._locate(place)
         values, (first, stop) = shard["values"], shard["rows"][row].tolist()
         if not (0 <= first < stop <= len(values) and stop - first <= self.teacher.context_length):
@@ -331,11 +316,10 @@ def check_dtype(dtype: str) -> None:
 def check_teacher(owner: Teacher, teacher: Teacher, where: Path) -> None:
     """Raise a `CacheError` unless features of one are features of the other; the name does not count."""
     if replace(owner, name=teacher.name) != teacher:
-        raise CacheError(
-            f"features of another teacher ({owner.describe()})",
-            where=str(where),
-            hint=f"give {teacher.describe()} a folder of its own",
+        one, other = (
+            f"'{t.name}', context {t.context_length}, fingerprint {t.fingerprint[:12]}" for t in (owner, teacher)
         )
+        raise CacheError(f"features of another teacher ({one})", where=str(where), hint=f"give {other} its own folder")
 
 
 def narrow(values: npt.NDArray[np.float32], dtype: str) -> tuple[Array, npt.NDArray[np.float32] | None]:
@@ -382,10 +366,6 @@ def write_shard(
 
     Returns:
         The checksum of the index.
-
-    Raises:
-        EncoderError: a number that the dtype cannot hold.
-        OptionError: an unknown dtype, or a width that it cannot have.
     """
     check_dtype(dtype)
     if dtype == "int8" and teacher.width % 4:
@@ -425,11 +405,7 @@ def write_shard(
 
 
 def read_manifest(folder: Path) -> tuple[Teacher, str, dict[str, str]]:
-    """Teacher, dtype and the checksum of each shard, by name, of a folder.
-
-    Raises:
-        CacheError: there is none, or it cannot be understood.
-    """
+    """Teacher, dtype and the checksum of each shard, by name, of a folder."""
     path = folder / MANIFEST
     if not path.is_file():
         raise CacheError(f"no cache of features (no {MANIFEST})", where=str(folder), hint="make it: litetext embed")
@@ -453,11 +429,7 @@ def read_manifest(folder: Path) -> tuple[Teacher, str, dict[str, str]]:
 
 
 def write_manifest(folder: Path, teacher: Teacher, dtype: str, shards: Mapping[str, str]) -> None:
-    """Write it in one step.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write it in one step."""
     entries = {"format": FORMAT, "teacher": asdict(teacher), "dtype": dtype, "shards": dict(sorted(shards.items()))}
     write_text(folder / MANIFEST, to_json(sealed(entries)) + "\n")
 
@@ -510,13 +482,7 @@ def _map_shard(path: Path, teacher: Teacher, dtype: str, checksum: str) -> Shard
 
 
 def _layout(teacher: Teacher, dtype: str, sizes: Sequence[int]) -> dict[str, Any]:
-    """The header's entries of all arrays, in the order in which they stand.
-
-    Args:
-        teacher: whose width counts.
-        dtype: of the features.
-        sizes: phrases, tokens, and bytes of text.
-    """
+    """The header's entries of all arrays, in order; the sizes are phrases, tokens, and bytes of text."""
     phrases, tokens, letters = sizes
     arrays: dict[str, tuple[str, list[int]]] = {
         "keys": ("U64", [phrases]),
