@@ -21,8 +21,8 @@ RANKS = [
     {"sam3"},
     {"evaluation"},
     {"export"},
-    {"bench", "micro"},
-    {"__init__"},
+    {"micro"},
+    {"__init__", "_face"},
     {"cli"},
     {"__main__"},
 ]
@@ -69,7 +69,7 @@ def test_the_check_can_fail(tmp_path: Path) -> None:
         "from typing import TYPE_CHECKING\nimport litetext\n"
         "if TYPE_CHECKING:\n    from litetext.sam3.masks import Masks\n"
         "def f():\n    from litetext.auditing.run import audit\nimport litetext.cli\nfrom litetext import storage\n"
-        "import_module('litetext.export.runtime')\nfiles('litetext.micro')\nprint('see litetext.bench in the docs')\n"
+        "import_module('litetext.export.runtime')\nfiles('litetext.micro')\nprint('see litetext.app in the docs')\n"
         "KEY = 'litetext.config'\n"
     )
     assert imported(file) == {"__init__", "sam3", "auditing", "cli", "storage", "export", "micro"}

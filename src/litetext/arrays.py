@@ -74,9 +74,9 @@ def _array_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except _ARRAY_ERRORS as error:
-        said = str(error) or type(error).__name__
+        message = str(error) or type(error).__name__
         raise ArrayError(
-            f"not a readable {path.suffix} file ({said})", where=str(path), hint="write it again"
+            f"not a readable {path.suffix} file ({message})", where=str(path), hint="write it again"
         ) from error
 
 
@@ -114,7 +114,9 @@ def _read_named(path: Path, name: str) -> npt.NDArray[Any]:
 
 
 def _read_member(path: Path, name: str, archive: zipfile.ZipFile) -> npt.NDArray[Any]:
-    members = {one.filename.removesuffix(".npy"): one for one in archive.infolist() if one.filename.endswith(".npy")}
+    members = {
+        entry.filename.removesuffix(".npy"): entry for entry in archive.infolist() if entry.filename.endswith(".npy")
+    }
     axes = {}
     for key, member in members.items():
         with archive.open(member) as file:
@@ -150,7 +152,7 @@ def _choose(path: Path, name: str, axes: Mapping[str, int]) -> str:
     candidates = [key for key, count in axes.items() if count >= 2]
     if len(candidates) != 1:
         raise ArrayError(
-            f"{len(candidates)} arrays could be meant", where=str(path), hint=f"say FILE#NAME; it has: {listed}"
+            f"{len(candidates)} arrays could be meant", where=str(path), hint=f"give FILE#NAME; it has: {listed}"
         )
     return candidates[0]
 

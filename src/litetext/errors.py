@@ -12,7 +12,7 @@
     ├── OptionError         a value that makes no sense together with the rest (a length below 3, ...)
     └── MissingExtraError   the feature needs an optional dependency that is not installed
 
-The command line prints any of them as one line, ``error: what, where; the fix``, and exits with 1.
+The command line prints any of them as one line, ``error: what, where; hint``, and exits with 1.
 """
 
 import re
@@ -25,7 +25,7 @@ _LONGEST = 600  # characters of a part of a message: a path of Linux's longest n
 
 def printable(text: str) -> str:
     r"""Text that is safe to print: what a terminal would obey, or cannot encode, becomes an escape such as ``\x1b``."""
-    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def shortened(text: str, longest: int = _LONGEST) -> str:
@@ -35,12 +35,12 @@ def shortened(text: str, longest: int = _LONGEST) -> str:
 
 
 class LiteTextError(Exception):
-    """A mistake that LiteText can name: what happened, where, and how to fix it.
+    """A mistake that LiteText can name: what happened, where, and a hint how to fix it.
 
     Args:
         what: what is wrong, as a phrase without a full stop.
         where: the file, line, column or option that it concerns.
-        fix: what the user can do about it.
+        hint: what the user can do about it.
     """
 
     def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:

@@ -15,7 +15,7 @@ Record = TypeVar("Record")
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """Read a JSON file.
 
     Raises:
         OSError: it cannot be read.
@@ -27,7 +27,7 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What JSON text holds.
+    """Parse JSON text.
 
     Raises:
         ValueError: not JSON, nested too deep, or a number in it is not finite.
@@ -54,13 +54,13 @@ def record(kind: type[Record], value: Any, where: str = "") -> Record:
     """
     if not isinstance(value, dict):
         raise ValueError(f"{where or kind.__name__} is no object")  # noqa: TRY004 - one error for all of a file
-    known: dict[str, Any] = {one.name: one for one in fields(kind)}  # type: ignore[arg-type]
-    needed = {name for name, one in known.items() if one.default is MISSING and one.default_factory is MISSING}
+    known: dict[str, Any] = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    needed = {name for name, field in known.items() if field.default is MISSING and field.default_factory is MISSING}
     for fault, names in (("unknown", value.keys() - known.keys()), ("missing", needed - value.keys())):
         if names:
             raise ValueError(f"{fault} fields: {', '.join(sorted(names))}")
     types = get_type_hints(kind)
-    return kind(**{name: _typed(types[name], one, f"{where}.{name}".lstrip(".")) for name, one in value.items()})
+    return kind(**{name: _typed(types[name], item, f"{where}.{name}".lstrip(".")) for name, item in value.items()})
 
 
 def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def unsealed(value: Any) -> dict[str, Any]:
     """
     if not isinstance(value, dict):
         raise ValueError("no object")  # noqa: TRY004
-    bare = {name: one for name, one in value.items() if name != CHECKSUM}
+    bare = {name: item for name, item in value.items() if name != CHECKSUM}
     try:
         whole = value.get(CHECKSUM) == _checksum(bare)
     except RecursionError as error:
@@ -98,9 +98,9 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     if origin is UnionType:  # of something and None
         return None if value is None else _typed(inner[0], value, where)
     if origin in (tuple, list) and isinstance(value, list):
-        return origin(_typed(inner[0], one, f"{where}[{place}]") for place, one in enumerate(value))
+        return origin(_typed(inner[0], item, f"{where}[{place}]") for place, item in enumerate(value))
     if origin in (Mapping, dict) and isinstance(value, dict):
-        return {name: _typed(inner[1], one, f"{where}['{name}']") for name, one in value.items()}
+        return {name: _typed(inner[1], item, f"{where}['{name}']") for name, item in value.items()}
     if not _is_plain(kind, value):
         raise ValueError(f"{where} is {value!r}")
     return value

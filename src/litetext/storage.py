@@ -153,7 +153,7 @@ def write_text(path: Path, text: str) -> None:
 def to_json(value: Mapping[str, Any]) -> str:
     """JSON text of a mapping, safe to print; not-a-number is refused, since JSON has no such thing."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2)
-    return UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)  # only strings have such characters
+    return UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)  # only strings have such characters
 
 
 def checksum(folder: Path, names: Iterable[str]) -> str:
