@@ -16,7 +16,6 @@ from pycocotools.cocoeval import COCOeval
 
 from litetext.evaluation.cgf1 import Progress, choose_pairs
 from litetext.evaluation.coco import read_annotations, read_predictions
-from litetext.evaluation.coco_json import PairId
 from litetext.sam3.masks import Code
 
 _CATEGORY = 1
@@ -44,8 +43,9 @@ def evaluate_ap(truth: Path, predictions: Path, progress: Progress | None = None
     """
     annotator = read_annotations(truth)
     predicted = read_predictions(predictions, -math.inf, annotator)
-    # COCO goes through images by their numbers; where scores tie, the order decides.
-    pairs = list(enumerate(sorted(choose_pairs([annotator], predicted), key=_order)))
+    # COCO goes through images by their numbers; where scores tie, the order decides: numbers first, then names.
+    numbers = sorted(choose_pairs([annotator], predicted), key=lambda pair: (isinstance(pair, str), pair))
+    pairs = list(enumerate(numbers))
     if progress is not None:
         progress("average precision", 0.0)
     true = _annotations((number, code, {"iscrowd": 0}) for number, pair in pairs for code in annotator.codes(pair))
@@ -91,8 +91,3 @@ def _annotations(codes: Iterable[tuple[int, Code, dict[str, Any]]], first: int =
         }
         for number, (image, code, more) in enumerate(codes, start=first)
     ]
-
-
-def _order(pair: PairId) -> tuple[bool, int, str]:
-    """By number, then by name."""
-    return (True, 0, pair) if isinstance(pair, str) else (False, pair, "")

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from litetext.arrays import MOST_RATIO, MOST_UNPACKED
 from litetext.errors import EvaluationError, PromptError
 from litetext.evaluation.rle import MAX_PIXELS
-from litetext.prompts.opening import Source, open_source
+from litetext.prompts.opening import open_source
 
 PairId = int | str
 
@@ -97,7 +97,7 @@ def read_json(path: Path) -> Any:
         raise EvaluationError("no such file", where=str(path), hint="check the path")
     limit = max(MOST_UNPACKED, MOST_RATIO * path.stat().st_size)
     try:
-        with open_source(Source(str(path), path)) as opened:
+        with open_source(path) as opened:
             data = opened.file.read(limit + 1)
     except PromptError as error:
         raise EvaluationError(error.what, where=error.where, hint=error.hint) from error

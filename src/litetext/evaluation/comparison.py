@@ -61,9 +61,6 @@ def compare(
         pairs: at least one, those of a picture one after another.
         worst: how many of the worst disagreements to keep, with their pictures.
         progress: called with the stage and the number of pairs done.
-
-    Raises:
-        EvaluationError: no pairs.
     """
     tallies: list[tuple[Tally, Tally]] = []
     agreements: list[float] = []
@@ -87,10 +84,7 @@ def compare(
 
 
 def agree(ious: npt.NDArray[np.float64]) -> float:
-    """Agreement of two sets of masks: the IoUs of the best one-to-one matching, over the size of the larger set.
-
-    A mask without a partner counts 0. Two empty sets agree: 1. Either side of [P, Q] may be 0.
-    """
+    """Agreement of two sets of masks, IoUs [P, Q]: the sum over the best matching, over max(P, Q); 1 of two empty sets."""
     return float(match(ious).sum() / max(ious.shape)) if max(ious.shape) else 1.0
 
 

@@ -27,7 +27,6 @@ from litetext.storage import atomic_file, checksum, fingerprint, inside, only_wr
 TOOL = "litetext predictions"
 _CATEGORY = 1
 _RESULT = ("category_id", "segmentation", "score", "bbox")
-_BLOCK = 2**20
 _HINT = "resume with the options of that run, give another --pred, or move the file away"
 
 
@@ -262,4 +261,4 @@ def _results(item: Any, name: str | None) -> list[dict[str, Any]] | None:
 def _fingerprint(path: Path) -> str:
     """SHA-256 of a file, read in blocks."""
     with path.open("rb") as file:
-        return fingerprint(iter(lambda: file.read(_BLOCK), b""))
+        return fingerprint(iter(lambda: file.read(2**20), b""))

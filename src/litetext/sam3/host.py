@@ -89,8 +89,7 @@ def default_processor(model: "PreTrainedModel") -> "Sam3ImageProcessor":
     """SAM3's image processor at the model's image size."""
     from transformers import Sam3ImageProcessor
 
-    height, width = image_size(model)
-    return Sam3ImageProcessor(size={"height": height, "width": width})
+    return Sam3ImageProcessor(size=dict(zip(("height", "width"), image_size(model), strict=True)))
 
 
 def image_size(model: "PreTrainedModel") -> tuple[int, int]:
@@ -100,11 +99,7 @@ def image_size(model: "PreTrainedModel") -> tuple[int, int]:
 
 
 def detector_of(model: "PreTrainedModel") -> Any:
-    """The part of a host that finds instances in an image, and that reads the text: of an image model all of it.
-
-    Raises:
-        EncoderError: not a SAM3 host.
-    """
+    """The part of a host that finds instances in an image, and reads the text: of an image model all of it."""
     kind = model.config.model_type
     if kind == VIDEO_TYPE:
         return model.detector_model

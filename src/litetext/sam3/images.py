@@ -146,19 +146,15 @@ def _as_rgb(image: Image.Image, where: str) -> Image.Image:
         raise ImageError(f"an image of {image.width} x {image.height} pixels", where=where, hint="give a larger one")
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _from_wide(np.asarray(image), where)
+        values = np.asarray(image)  # 16 bits are scaled, anything else has no known white
+        if values.dtype.kind == "f" or values.min() < 0 or values.max() > _SIXTEEN_BITS:
+            raise ImageError("the value of white is unknown", where=where, hint="scale it to 8 or 16 bits unsigned")
+        image = Image.fromarray(_to_bytes(values))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return image.convert("RGB")
-
-
-def _from_wide(values: npt.NDArray[Any], where: str) -> Image.Image:
-    """Greyscale of more than 8 bits: 16 bits are scaled, anything else has no known white."""
-    if values.dtype.kind == "f" or values.min() < 0 or values.max() > _SIXTEEN_BITS:
-        raise ImageError("the value of white is unknown", where=where, hint="scale it to 8 or 16 bits unsigned")
-    return Image.fromarray(_to_bytes(values))
 
 
 def _from_array(array: npt.NDArray[Any]) -> Image.Image:
@@ -173,11 +169,8 @@ def _from_array(array: npt.NDArray[Any]) -> Image.Image:
         return Image.fromarray(np.ascontiguousarray(array))
     if array.dtype == np.uint16:
         return Image.fromarray(_to_bytes(array))
-    if array.dtype.kind != "f":
-        raise ImageError("not an image", where=where, hint=_ARRAYS)
-    # Written so that NaN fails it too.
-    if not (array.min() >= 0 and array.max() <= 1):
-        raise ImageError("numbers outside 0 to 1", where=where, hint=_ARRAYS)
+    if array.dtype.kind != "f" or not (array.min() >= 0 and array.max() <= 1):  # NaN fails it too
+        raise ImageError("not an image: numbers outside 0 to 1", where=where, hint=_ARRAYS)
     return Image.fromarray(np.rint(array * 255).astype(np.uint8))
 
 

@@ -9,6 +9,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -222,11 +223,9 @@ def overlay_names(files: Iterable[Path]) -> dict[Path, str]:
         stem = file.stem
         while len(os.fsencode(stem)) > _LONGEST_STEM:
             stem = stem[:-1]
-        number, name = 1, f"{stem}.png"
+        numbered = (f"{stem}-{number}.png" for number in count(2))
         # Compared without case: some file systems do.
-        while name.lower() in taken:
-            number += 1
-            name = f"{stem}-{number}.png"
+        name = next(name for name in chain([f"{stem}.png"], numbered) if name.lower() not in taken)
         taken.add(name.lower())
         names[file] = name
     return names

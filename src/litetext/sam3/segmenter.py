@@ -270,11 +270,7 @@ class Segmenter:
 
 
 def check_prompts(prompts: str | Iterable[str]) -> list[str]:
-    """A phrase or several as a list.
-
-    Raises:
-        OptionError: something else than strings, or a phrase without a letter.
-    """
+    """A phrase or several as a list; an `OptionError` for anything but strings, or a phrase without a letter."""
     if isinstance(prompts, str):
         prompts = [prompts]
     if not isinstance(prompts, Iterable):
