@@ -1,10 +1,10 @@
 """The machine that figures were measured on, and prompts to measure with."""
 
 import os
-import platform
 from itertools import islice, product
 from pathlib import Path
 
+from litetext import device
 from litetext.prompts.corpus import bundled_corpus
 
 RESULTS = Path(__file__).parent / "results"
@@ -12,17 +12,9 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "prompts"
 
 
 def describe_machine() -> dict[str, object]:
-    """Processor, cores, system, Python, and the settings of OpenBLAS that change its speed."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "blas": {name: value for name, value in os.environ.items() if name.startswith("OPENBLAS_")},
-    }
+    """The machine, and the settings of OpenBLAS that change its speed."""
+    blas = {name: value for name, value in os.environ.items() if name.startswith("OPENBLAS_")}
+    return device.describe_machine() | {"blas": blas}
 
 
 def real_prompts() -> tuple[str, list[str]]:
