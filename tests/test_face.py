@@ -74,6 +74,7 @@ def test_from_prompts_to_masks(world: Path) -> None:
 
     student = lt.distill(features, preset="micro-xs", context_length=16, epochs=1, output_dir=world / "run")
     assert student.report.best["epoch"] in {0, 1}
+    assert student.report.path == world / "run"
     dog = student.encode("white dog")
     assert dog.values.shape[0] == dog.mask.shape[0] == 1
     assert dog.values.shape[2] == teacher.width

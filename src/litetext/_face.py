@@ -4,12 +4,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from litetext.errors import OptionError
 from litetext.features import protocol
 
 if TYPE_CHECKING:
     import torch
 
     from litetext.checkpoints.load import Positions
+    from litetext.distillation.recipe import DistillRecipe
+    from litetext.distillation.validation import Host
     from litetext.export.compress import Student
     from litetext.features.compare import Fidelity
     from litetext.features.encode import Encoder
@@ -88,24 +91,61 @@ def embed(
 
 
 def distill(
-    features: "FeatureStore | str | Path", *, output_dir: str | Path, progress: Progress | None = None, **recipe: Any
+    features: "FeatureStore | str | Path",
+    *,
+    output_dir: str | Path,
+    device: "str | torch.device | None" = None,
+    progress: Progress | None = None,
+    **recipe: Any,
 ) -> "Student":
     """Train a student on a teacher's features; an interrupted run resumes.
 
     Args:
         features: what `embed` gave or wrote.
         output_dir: the folder of the run.
+        device: where to train; None: the best that is there.
         progress: called with the stage and the share of it that is done, 0..1.
         recipe: keys of a recipe that differ from the defaults: ``preset="s0"``, ``context_length=16``, ``epochs=20``.
 
     Raises:
         LiteTextError: the recipe makes no sense, the features do not fit, or the training fails.
     """
+    from litetext.device import choose_device
+    from litetext.distillation.recipe import DistillRecipe
     from litetext.distillation.train import distill as train
     from litetext.export.compress import Student
 
-    encoder, report = train(features, output_dir=output_dir, progress=progress or (lambda *_: None), **recipe)
+    target, source = choose_device(device), str(getattr(features, "path", features))
+    host = open_host(DistillRecipe.of(recipe | {"features": source}), target)
+    shown = progress or (lambda *_: None)
+    encoder, report = train(source, output_dir=output_dir, host=host, device=target, progress=shown, **recipe)
     return Student(encoder.module, encoder.name, report)
+
+
+def open_host(recipe: "DistillRecipe", device: "torch.device") -> "Host | None":
+    """The model that a recipe names for losses and validation; nothing is loaded of one that nothing needs."""
+    from litetext.distillation.validation import Host
+
+    name, gold = recipe.model, recipe.gold
+    if not name:
+        if gold:
+            raise OptionError("pairs for validation, but no model that segments", hint="give a model")
+        return None
+    if not recipe.losses.kinds and not gold:
+        return Host(name)
+    from litetext.evaluation.labeled_pairs import GoldPairs, NullTextEncoder, score_encoder
+    from litetext.features.store import FeatureStore
+    from litetext.sam3.segmenter import Segmenter
+    from litetext.sam3.text_projections import TextProjections
+
+    paths = [Path(path) for path in recipe.images]
+    pairs = GoldPairs.read([Path(path) for path in gold], paths) if gold else None  # before anything large is loaded
+    segmenter = Segmenter.from_pretrained(
+        name, NullTextEncoder(FeatureStore.open(recipe.features).width), device=device
+    )
+    projections = TextProjections(segmenter.detector) if recipe.losses.kinds else None
+    figures = None if pairs is None else lambda encoder: score_encoder(segmenter, encoder, pairs).headline
+    return Host(name, projections, figures)
 
 
 def compare(reference: "Encoder | str | Path", other: "Encoder | str | Path", prompts: Any = None) -> "Fidelity":

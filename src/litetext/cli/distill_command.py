@@ -10,11 +10,7 @@ from litetext.cli._output import check_target, show_progress
 from litetext.errors import OptionError
 
 if TYPE_CHECKING:
-    import torch
-
-    from litetext.distillation.recipe import DistillRecipe
     from litetext.distillation.training_report import DistillReport
-    from litetext.distillation.validation import Host
 
 
 @command(
@@ -50,6 +46,7 @@ def distill(
 
     The folder gets the student, a checkpoint, the curve and a model card. An interrupted run resumes automatically.
     """
+    from litetext._face import open_host
     from litetext.device import choose_share
     from litetext.distillation.recipe import read_recipe
     from litetext.distillation.train import rank, train_student
@@ -75,7 +72,7 @@ def distill(
     check_target(folder, models=read, sources=settings.hold_out, folder=True)
     target = choose_share(device, rank(local=True))
     with show_progress() as progress:
-        report = train_student(settings, folder, _host(settings, target), target, progress)
+        report = train_student(settings, folder, open_host(settings, target), target, progress)
     return Result(report.to_json(), _summary(report)) if rank() == 0 else None
 
 
@@ -83,32 +80,6 @@ def _folder(recipe: Path | None, output: Path | None) -> Path:
     if output is None and recipe is None:
         raise OptionError("no folder to write", hint="give -o DIR")
     return output or Path(recipe.stem if recipe else "")
-
-
-def _host(recipe: "DistillRecipe", device: "torch.device") -> "Host | None":
-    """The model that the recipe names; nothing is loaded of one that nothing needs."""
-    from litetext.distillation.validation import Host
-
-    name, gold = recipe.model, recipe.gold
-    if not name:
-        if gold:
-            raise OptionError("pairs for validation, but no model that segments", hint="give --model")
-        return None
-    if not recipe.losses.kinds and not gold:
-        return Host(name)
-    from litetext.evaluation.labeled_pairs import GoldPairs, NullTextEncoder, score_encoder
-    from litetext.features.store import FeatureStore
-    from litetext.sam3.segmenter import Segmenter
-    from litetext.sam3.text_projections import TextProjections
-
-    paths = [Path(one) for one in recipe.images]
-    pairs = GoldPairs.read([Path(one) for one in gold], paths) if gold else None  # before anything large is loaded
-    segmenter = Segmenter.from_pretrained(
-        name, NullTextEncoder(FeatureStore.open(recipe.features).width), device=device
-    )
-    projections = TextProjections(segmenter.detector) if recipe.losses.kinds else None
-    figures = None if pairs is None else lambda encoder: score_encoder(segmenter, encoder, pairs).headline
-    return Host(name, projections, figures)
 
 
 def _summary(report: "DistillReport") -> str:
