@@ -84,7 +84,7 @@ def compare(
 
 
 def agree(ious: npt.NDArray[np.float64]) -> float:
-    """Agreement of two sets of masks, IoUs [P, Q]: the sum over the best matching, over max(P, Q); 1 of two empty sets."""
+    """Agreement of two sets of masks, IoUs [P, Q]: the sum of the best matching over max(P, Q); 1 of two empty sets."""
     return float(match(ious).sum() / max(ious.shape)) if max(ious.shape) else 1.0
 
 
