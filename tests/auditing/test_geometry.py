@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from litetext.auditing.dimensions import distinct_rows, mle, neighbor_distances
 from litetext.auditing.geometry import GeometryStats, measure_geometry
-from litetext.auditing.intrinsic import distinct_rows, mle, neighbor_distances
 from litetext.errors import ArrayError, OptionError
 
 Matrix = npt.NDArray[np.floating]

@@ -2,12 +2,10 @@
 
 import gzip
 import json
-import os
 import pickle
 import struct
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import polars as pl
@@ -37,19 +35,17 @@ def message(path: Path) -> str:
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is told by Linux's /proc")
 
 
-def most_memory(path: Path) -> int:
+def most_memory(path: Path, expected: str = "") -> int:
     """The most bytes that reading a file takes, in this process or its child, in a fresh one."""
     code = f"""
 import re, resource
 from pathlib import Path
 from litetext.errors import PromptError
-from litetext.prompts import isolated
 from litetext.prompts.readers import read_prompts
 try:
     print(len(list(read_prompts([{str(path)!r}]))))
 except PromptError as error:
-    print("refused")
-isolated._end()
+    print("refused" if {expected!r} in str(error) else error)
 own = int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
 print(max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) * 1024)
 """
@@ -74,7 +70,6 @@ print(max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) * 1024)
 def test_pickles_that_ask_for_gigabytes(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "a.p"
     path.write_bytes(data)
-    message(path)
     assert most_memory(path) < LIMIT
 
 
@@ -95,8 +90,7 @@ def test_parquet_of_one_kilobyte(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     repeated(1_000_000).write_parquet(path)
     assert path.stat().st_size < 48_000
-    assert "131072" in message(path)
-    assert most_memory(path) < LIMIT
+    assert most_memory(path, "131072") < LIMIT
     repeated(100_000).write_parquet(path)  # each of a length that is allowed
     assert [(len(prompt.text), prompt.count) for prompt in read_prompts([str(path)])] == [(100_000, ROWS)]
 
@@ -173,54 +167,16 @@ class TestChild:
         pl.DataFrame({"text": ["cat"]}).write_parquet(tmp_path / "a.parquet")
         return tmp_path / "a.parquet"
 
-    def test_one_is_kept_and_a_lost_one_is_replaced(self, tmp_path: Path) -> None:
-        path = self.table(tmp_path)
-        assert texts(path) == ["cat"]
-        first = isolated._children[0].process
-        assert texts(path) == ["cat"]
-        assert isolated._children[0].process is first
-        first.kill()
-        first.wait()
-        assert texts(path) == ["cat"]
-
     def test_a_signal_in_the_middle_is_an_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(isolated, "_START", "import os, signal, sys; sys.stdin.readline(); os.kill(os.getpid(), 6)")
-        isolated._end()
+        monkeypatch.setattr(isolated, "_START", "import os; os.kill(os.getpid(), 6)")
         assert "1024 MiB" in message(self.table(tmp_path))
-        monkeypatch.undo()
-        assert texts(self.table(tmp_path)) == ["cat"]
 
     def test_a_mistake_of_its_code_is_not_hidden(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(isolated, "_START", "import sys; sys.stdin.readline(); 1 / 0")
-        isolated._end()
+        monkeypatch.setattr(isolated, "_START", "1 / 0")
         with pytest.raises(RuntimeError, match="ZeroDivisionError"):
             texts(self.table(tmp_path))
-
-    def test_threads_take_turns(self, tmp_path: Path) -> None:
-        path, found = self.table(tmp_path), []
-        threads = [threading.Thread(target=lambda: found.append(texts(path))) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert found == [["cat"]] * 8
 
     def test_it_imports_nothing_from_the_users_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "polars.py").write_text("import os; os.abort()")
         monkeypatch.chdir(tmp_path)
-        isolated._end()
         assert texts(self.table(tmp_path)) == ["cat"]
-
-    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-    def test_a_copy_of_the_process_has_a_child_of_its_own(self, tmp_path: Path) -> None:
-        code = f"""
-import os
-from litetext.prompts.readers import read_prompts
-read = lambda: [prompt.text for prompt in read_prompts([{str(self.table(tmp_path))!r}])]
-assert read() == ["cat"]
-if not (child := os.fork()):
-    os._exit(read() != ["cat"])
-assert os.waitpid(child, 0)[1] == 0
-assert read() == ["cat"]
-"""
-        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

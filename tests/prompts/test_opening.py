@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from litetext.errors import OptionError, PromptError
-from litetext.prompts.opening import FORMATS, ReadOptions, Source, on_disk, open_source, text_lines
+from litetext.prompts.opening import FORMATS, ReadOptions, on_disk, open_source, text_lines
 
 ZSTD = zstandard.ZstdCompressor(write_checksum=True)  # as the command `zstd` does
 PACK: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".zst": ZSTD.compress}
 
 
 def read(path: Path) -> bytes:
-    with open_source(Source(path.name, path)) as opened:
+    with open_source(path) as opened:
         return opened.file.read()
 
 
@@ -89,7 +89,7 @@ def test_broken_utf16(tmp_path: Path, data: bytes) -> None:
 @pytest.mark.parametrize("bad", [b"\xff", b"\x92", b"\xc3", b"\xed\xa0\x80"])
 def test_undecodable_bytes_are_named_with_their_line_and_never_guessed(tmp_path: Path, bad: bytes) -> None:
     (tmp_path / "x.txt").write_bytes(b"cat\ndog\nit" + bad + b"s\n")
-    with open_source(Source("x.txt", tmp_path / "x.txt")) as opened, pytest.raises(PromptError) as caught:
+    with open_source(tmp_path / "x.txt") as opened, pytest.raises(PromptError) as caught:
         list(text_lines(opened))
     hint = "save the file as UTF-8 (for example: iconv -f latin1 -t utf-8)"
     assert str(caught.value) == f"byte 0x{bad[0]:02x} is not UTF-8, {tmp_path}/x.txt line 3; {hint}"
@@ -97,7 +97,7 @@ def test_undecodable_bytes_are_named_with_their_line_and_never_guessed(tmp_path:
 
 def test_only_line_feeds_part_lines(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_bytes("a\u2028b\x0cc\x85d\re\r\nf\n\ng".encode())
-    with open_source(Source("x.txt", tmp_path / "x.txt")) as opened:
+    with open_source(tmp_path / "x.txt") as opened:
         assert list(text_lines(opened)) == ["a\u2028b\x0cc\x85d\re\r\n", "f\n", "\n", "g"]
 
 
@@ -105,7 +105,7 @@ def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("litetext.prompts.opening.MAX_LINE", 2**20)
     (tmp_path / "x.txt").write_bytes(b"ok\n" + b"x" * 2**21)
     with (
-        open_source(Source("x.txt", tmp_path / "x.txt")) as opened,
+        open_source(tmp_path / "x.txt") as opened,
         pytest.raises(PromptError, match=r"x.txt line 2; "),
     ):
         list(text_lines(opened))
@@ -114,7 +114,7 @@ def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 def test_blank(tmp_path: Path) -> None:
     for content, blank in ((b"", True), (b" \r\n\t\n", True), (b"\xef\xbb\xbf", True), (b"\n" * 2**17 + b"a", False)):
         (tmp_path / "a.txt").write_bytes(content)
-        with open_source(Source("a.txt", tmp_path / "a.txt")) as opened:
+        with open_source(tmp_path / "a.txt") as opened:
             assert opened.is_blank() is blank
 
 
@@ -122,9 +122,9 @@ def test_a_plain_file_is_not_copied_and_a_copy_goes_afterwards(tmp_path: Path) -
     plain, packed = tmp_path / "a.parquet", tmp_path / "a.parquet.zst"
     plain.write_bytes(b"12345")
     packed.write_bytes(zstandard.compress(b"12345"))
-    with open_source(Source("a", plain)) as opened, on_disk(opened) as path:
+    with open_source(plain) as opened, on_disk(opened) as path:
         assert path == plain
-    with open_source(Source("a", packed)) as opened, on_disk(opened) as path:
+    with open_source(packed) as opened, on_disk(opened) as path:
         assert path.read_bytes() == b"12345"
     assert plain.exists()
     assert not path.exists()
@@ -132,18 +132,18 @@ def test_a_plain_file_is_not_copied_and_a_copy_goes_afterwards(tmp_path: Path) -
 
 def test_standard_input_is_read_and_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(b"cat\n"))))
-    with open_source(Source("stdin", None)) as opened:
+    with open_source(None) as opened:
         assert opened.file.read() == b"cat\n"
     assert not sys.stdin.closed
 
 
 def test_closed_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)  # what Python makes of `<&-`
-    with pytest.raises(PromptError, match=r"^standard input is closed; "), open_source(Source("stdin", None)):
+    with pytest.raises(PromptError, match=r"^standard input is closed; "), open_source(None):
         pass
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
     sys.stdin.close()
-    with pytest.raises(PromptError, match=r"^cannot be read "), open_source(Source("stdin", None)):
+    with pytest.raises(PromptError, match=r"^cannot be read "), open_source(None):
         pass
 
 

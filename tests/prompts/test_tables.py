@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from litetext.errors import PromptError
+from litetext.prompts.binary import read_frame
 from litetext.prompts.readers import ReadOptions, read_prompts
 
 Pairs = list[tuple[str, int]]
@@ -57,10 +58,11 @@ def test_tsv_round_trip(tmp_path_factory: pytest.TempPathFactory, rows: Pairs) -
 def test_parquet_and_arrow_round_trip(tmp_path_factory: pytest.TempPathFactory, form: str, rows: Pairs) -> None:
     path = tmp_path_factory.mktemp("table") / f"a.{form}"
     write_table(pl.DataFrame(rows, schema={"text": pl.String, "count": pl.Int64}, orient="row"), path)
+    kind = "parquet" if form == "parquet" else "arrow"
     grouped: dict[str, int] = {}
     for text, count in rows:
         grouped[text] = grouped.get(text, 0) + count
-    assert read(path) == list(grouped.items())
+    assert list(read_frame(kind, path, ReadOptions(), "a", [])) == list(grouped.items())
 
 
 def write_table(frame: pl.DataFrame, path: Path) -> None:
@@ -163,45 +165,56 @@ def test_the_limit_of_a_cell_is_left_alone(tmp_path: Path) -> None:
     assert csv.field_size_limit() == before
 
 
-@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.feather", "a.dat"])
+def read_here(path: Path, **options: Any) -> Pairs:
+    """As `read` of a binary table, in this process."""
+    kind = "parquet" if path.suffix == ".parquet" else "arrow"
+    return list(read_frame(kind, path, ReadOptions(**options), path.name, []))
+
+
+def message_here(path: Path, **options: Any) -> str:
+    with pytest.raises(PromptError) as caught:
+        read_here(path, **options)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.feather"])
 class TestFrames:
     def write(self, path: Path, **columns: Any) -> Path:
         frame = pl.DataFrame(columns)
-        write_table(frame, path) if path.suffix != ".dat" else frame.write_parquet(path)
+        write_table(frame, path)
         return path
 
     def test_columns_are_guessed_by_name_then_by_type(self, tmp_path: Path, name: str) -> None:
         path = self.write(tmp_path / name, url=["u", "v", "u"], caption=["b", "a", "b"], n=[2, 3, 5])
-        assert read(path) == [("b", 7), ("a", 3)]
-        assert read(path, column="url") == [("u", 7), ("v", 3)]
-        assert read(self.write(tmp_path / name, label=[1, 2], thing=["cat", "dog"])) == [("cat", 1), ("dog", 1)]
+        assert read_here(path) == [("b", 7), ("a", 3)]
+        assert read_here(path, column="url") == [("u", 7), ("v", 3)]
+        assert read_here(self.write(tmp_path / name, label=[1, 2], thing=["cat", "dog"])) == [("cat", 1), ("dog", 1)]
         path = self.write(tmp_path / name, text=["a", "b"], hits=[4, 0])
-        assert read(path, count_column="hits") == [("a", 4)]
+        assert read_here(path, count_column="hits") == [("a", 4)]
 
     def test_missing_and_blank_cells_do_not_count(self, tmp_path: Path, name: str) -> None:
-        assert read(self.write(tmp_path / name, text=["b", None, "", " ", "a", "b"])) == [("b", 2), ("a", 1)]
+        assert read_here(self.write(tmp_path / name, text=["b", None, "", " ", "a", "b"])) == [("b", 2), ("a", 1)]
 
     def test_categories(self, tmp_path: Path, name: str) -> None:
         texts = pl.Series(["b", "a", "b"], dtype=pl.Categorical)
-        assert read(self.write(tmp_path / name, thing=texts)) == [("b", 2), ("a", 1)]
+        assert read_here(self.write(tmp_path / name, thing=texts)) == [("b", 2), ("a", 1)]
 
     def test_mistakes(self, tmp_path: Path, name: str) -> None:
         path = self.write(tmp_path / name, text=["a", "b", "c"], n=[1, -2, None], score=[0.5, 1.0, 2.0])
-        assert message(path, column="no") == f"no column 'no', {name}; it has: text, n, score"
-        assert message(path, column="score") == f"column 'score' holds Float64, not text, {name}; name another"
+        assert message_here(path, column="no") == f"no column 'no', {name}; it has: text, n, score"
+        assert message_here(path, column="score") == f"column 'score' holds Float64, not text, {name}; name another"
         expected = f"column 'score' holds Float64, not whole numbers, {name}; name another"
-        assert message(path, count_column="score") == expected
-        assert message(path).endswith(f"{name} row 2; fix it")
+        assert message_here(path, count_column="score") == expected
+        assert message_here(path).endswith(f"{name} row 2; fix it")
         path = self.write(tmp_path / name, a=[1], b=[2.0])
-        assert message(path) == f"no column of text was recognized, {name}; it has: a, b; name one with column"
-        path = self.write(tmp_path / name, text=pl.Series([], dtype=pl.String))
-        assert message(path).startswith(f"no prompts in the file, {name}; ")
+        assert message_here(path) == f"no column of text was recognized, {name}; it has: a, b; name one with column"
+        assert read_here(self.write(tmp_path / name, text=pl.Series([], dtype=pl.String))) == []
 
     def test_truncated(self, tmp_path: Path, name: str) -> None:
         path = self.write(tmp_path / name, text=[f"phrase {number}" for number in range(1000)])
         data = path.read_bytes()
         path.write_bytes(data[: len(data) // 2])
-        assert message(path).startswith("not a readable table (")
+        assert message_here(path).startswith("not a readable table (")
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".arrow"])

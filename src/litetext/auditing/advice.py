@@ -19,19 +19,13 @@ SIMILAR = 0.8  # of two factors of attenuation: below this, or above its inverse
 
 @dataclass(frozen=True)
 class Advice:
-    """One recommendation.
+    """One recommendation."""
 
-    Attributes:
-        topic: context, vocabulary, rank, order, attenuation or student.
-        text: a sentence or two for people.
-        figures: the figures of the report that it rests on, by their path in the JSON (or a definition).
-        saves: what following it saves, by name; counts are parameters, shares are between 0 and 1.
-    """
-
-    topic: str
-    text: str
+    topic: str  # context, vocabulary, rank, order, attenuation or student
+    text: str  # a sentence or two for people
+    # the figures of the report that it rests on, by their path in the JSON (or a definition)
     figures: Mapping[str, float]
-    saves: Mapping[str, float]
+    saves: Mapping[str, float]  # what following it saves, by name; counts are parameters, shares are between 0 and 1
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

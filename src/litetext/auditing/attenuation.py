@@ -8,13 +8,12 @@ reports about 282x) is not known to us. `litetext.sam3.attenuation` runs the seg
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from litetext.auditing.geometry import Estimate
-from litetext.features.protocol import TextEncoder
 
 Vector = npt.NDArray[np.float64]
 
@@ -27,62 +26,35 @@ _INTERVAL = (0.025, 0.975)
 
 @dataclass(frozen=True)
 class ErrorPath:
-    """One kind of error on its way.
+    """One kind of error on its way."""
 
-    Attributes:
-        cosine: of features with and without the error, the mean over the tokens.
-        features: relative squared error of the text features.
-        layers: relative squared error of the attention weights of each layer that reads the text, as they run.
-        masks: relative squared error of the mask logits.
-        factor: the attenuation factor with a 95 % bootstrap interval over images (of one image it is empty); None where
-            there is no error at some layer.
-        masks_factor: error of the features over that of the mask logits; None where there is none.
-    """
-
-    cosine: float
-    features: float
+    cosine: float  # of features with and without the error, the mean over the tokens
+    features: float  # relative squared error of the text features
+    # relative squared error of the attention weights of each layer that reads the text, as they run
     layers: Mapping[str, float]
-    masks: float
+    masks: float  # relative squared error of the mask logits
+    # the attenuation factor with a 95 % bootstrap interval over images (of one image it is empty); None where there
+    # is no error at some layer
     factor: Estimate | None
-    masks_factor: float | None
+    masks_factor: float | None  # error of the features over that of the mask logits; None where there is none
 
 
 @dataclass(frozen=True)
 class AttenuationStats:
-    """What a segmenter leaves of a student's error, and of noise of the same size.
+    """What a segmenter leaves of a student's error, and of noise of the same size."""
 
-    Attributes:
-        host: the segmenter.
-        student: the student.
-        images: number of images.
-        pairs: (image, phrase) pairs.
-        phrases: distinct phrases.
-        truncated: distinct phrases of which the student reads fewer tokens than the teacher.
-        seed: of the noise.
-        errors: by kind, see `KINDS`.
-    """
-
-    host: str
-    student: str
-    images: int
-    pairs: int
-    phrases: int
-    truncated: int
-    seed: int
-    errors: Mapping[str, ErrorPath]
+    host: str  # the segmenter
+    student: str  # the student
+    images: int  # number of images
+    pairs: int  # (image, phrase) pairs
+    phrases: int  # distinct phrases
+    truncated: int  # distinct phrases of which the student reads fewer tokens than the teacher
+    seed: int  # of the noise
+    errors: Mapping[str, ErrorPath]  # by kind, see `KINDS`
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
-
-
-class Host(Protocol):
-    """A segmenter that can follow errors of its text features: `litetext.sam3.segmenter.Segmenter`."""
-
-    def measure_attenuation(
-        self, student: TextEncoder, images: Sequence[Any], texts: Sequence[str] = (), **options: Any
-    ) -> AttenuationStats:
-        """See `litetext.sam3.attenuation.measure_attenuation`."""
 
 
 def trace_errors(

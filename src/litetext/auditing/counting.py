@@ -21,22 +21,14 @@ _CHUNK = 16_384
 
 @dataclass(frozen=True)
 class CorpusCounts:
-    """Counts over a corpus; the n-th number of a histogram says how many prompts have n tokens.
+    """Counts over a corpus; the n-th number of a histogram says how many prompts have n tokens."""
 
-    Attributes:
-        occurrences: int64 [M], histogram in which each occurrence counts.
-        distinct: int64 [M], histogram in which each distinct prompt counts once.
-        by_source: both histograms of each source.
-        tokens: int64 [V], occurrences of each token id, weighted by occurrence of its prompt.
-        tokens_distinct: int64 [V], the same with each distinct prompt counted once.
-        kept: int64 [V] for each context length, the (weighted) occurrences that truncation to it leaves.
-    """
-
-    occurrences: Counts
-    distinct: Counts
-    by_source: Mapping[str, tuple[Counts, Counts]]
-    tokens: Counts
-    tokens_distinct: Counts
+    occurrences: Counts  # int64 [M], histogram in which each occurrence counts
+    distinct: Counts  # int64 [M], histogram in which each distinct prompt counts once
+    by_source: Mapping[str, tuple[Counts, Counts]]  # both histograms of each source
+    tokens: Counts  # int64 [V], occurrences of each token id, weighted by occurrence of its prompt
+    tokens_distinct: Counts  # int64 [V], the same with each distinct prompt counted once
+    # int64 [V] for each context length, the (weighted) occurrences that truncation to it leaves
     kept: Mapping[int, Counts]
 
 
@@ -112,25 +104,15 @@ class LengthSummary:
 
 @dataclass(frozen=True)
 class ContextUse:
-    """What N prompts of n_i tokens (start and end counted) make of a context of L tokens; kept_i = min(n_i, L).
+    """What N prompts of n_i tokens (start and end counted) make of a context of L tokens; kept_i = min(n_i, L)."""
 
-    Attributes:
-        length: L.
-        density: sum of kept_i / (N L), the information density (paper section 3).
-        padding: 1 - density.
-        truncated: share of prompts with n_i > L.
-        lost_tokens: sum of n_i - kept_i.
-        lost_share: lost tokens as a share of all tokens.
-        wasted_attention: 1 - sum of kept_i^2 / (N L^2), the share of attention pairs that touch padding.
-    """
-
-    length: int
-    density: float
-    padding: float
-    truncated: float
-    lost_tokens: int
-    lost_share: float
-    wasted_attention: float
+    length: int  # L
+    density: float  # sum of kept_i / (N L), the information density (paper section 3)
+    padding: float  # 1 - density
+    truncated: float  # share of prompts with n_i > L
+    lost_tokens: int  # sum of n_i - kept_i
+    lost_share: float  # lost tokens as a share of all tokens
+    wasted_attention: float  # 1 - sum of kept_i^2 / (N L^2), the share of attention pairs that touch padding
 
 
 def summarize(histogram: Counts) -> LengthSummary:
@@ -174,40 +156,26 @@ def smallest_context(histogram: Counts, limit: float) -> int:
 
 @dataclass(frozen=True)
 class VocabularyUse:
-    """The use of a vocabulary by a corpus; start and end tokens are counted unless a name says content.
+    """The use of a vocabulary by a corpus; start and end tokens are counted unless a name says content."""
 
-    Attributes:
-        size: ids in the vocabulary.
-        used: ids that occur.
-        coverage: used / size.
-        top: for k of "10", "100", "1000" the share of all token occurrences that the k most frequent ids make up.
-        top_distinct: the same with each distinct prompt counted once.
-        top_content: the same as ``top`` without start and end tokens.
-        singletons: ids that occur once.
-        unseen: share of the tokens of further distinct prompts that are expected to be new, by Good-Turing: content ids
-            of exactly one distinct prompt occurrence over all content tokens of distinct prompts (Good 1953).
-        only_truncated: for each context length, ids whose every occurrence truncation to it cuts off.
-        closure: ids that a lossless pruning keeps (see `Vocabulary.closure`).
-        closure_saves: parameters that it saves, by student: a row of the token table for each id that goes.
-        most_frequent: the ten most frequent content tokens as text, with their occurrences.
-        frequencies: int64 [used], occurrences in descending order, for the rank-frequency curve.
-        counting: the rule of counting.
-    """
-
-    size: int
-    used: int
-    coverage: float
+    size: int  # ids in the vocabulary
+    used: int  # ids that occur
+    coverage: float  # used / size
+    # for k of "10", "100", "1000" the share of all token occurrences that the k most frequent ids make up
     top: Mapping[str, float]
-    top_distinct: Mapping[str, float]
-    top_content: Mapping[str, float]
-    singletons: int
+    top_distinct: Mapping[str, float]  # the same with each distinct prompt counted once
+    top_content: Mapping[str, float]  # the same as `top` without start and end tokens
+    singletons: int  # ids that occur once
+    # share of the tokens of further distinct prompts that are expected to be new, by Good-Turing: content ids of
+    # exactly one distinct prompt occurrence over all content tokens of distinct prompts (Good 1953)
     unseen: float
-    only_truncated: Mapping[str, int]
-    closure: int
+    only_truncated: Mapping[str, int]  # for each context length, ids whose every occurrence truncation to it cuts off
+    closure: int  # ids that a lossless pruning keeps (see `Vocabulary.closure`)
+    # parameters that it saves, by student: a row of the token table for each id that goes
     closure_saves: Mapping[str, int]
-    most_frequent: Sequence[tuple[str, int]]
-    frequencies: Counts
-    counting: str = COUNTING
+    most_frequent: Sequence[tuple[str, int]]  # the ten most frequent content tokens as text, with their occurrences
+    frequencies: Counts  # int64 [used], occurrences in descending order, for the rank-frequency curve
+    counting: str = COUNTING  # the rule of counting
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; the rank-frequency curve is thinned to about 200 ranks, evenly on a log axis."""

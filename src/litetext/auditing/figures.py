@@ -43,22 +43,47 @@ _STYLE: dict[Any, Any] = {
 }
 _THEME = "<style>svg{color:#1f2937}@media(prefers-color-scheme:dark){svg{color:#e5e7eb}}</style>"
 
+_CAPTIONS = {
+    "lengths": (
+        "Length of the prompts",
+        "Share of prompts by tokens, start and end counted, for the largest sources. Dashed: context lengths.",
+    ),
+    "context": (
+        "Waste and loss against context length",
+        "Lines: these prompts. Circles: the paper's 404,796 prompts (arXiv 2602.12173).",
+    ),
+    "vocabulary": (
+        "Rank and frequency of tokens",
+        "Occurrences of the r-th most frequent token; start and end tokens come first.",
+    ),
+    "spectrum": (
+        "Variance of the embeddings by direction",
+        "Cumulated share of variance that the largest principal components hold.",
+    ),
+    "twonn": (
+        "Intrinsic dimension (TwoNN)",
+        "Ratio of the distances to the second and the first neighbor; the slope is the dimension.",
+    ),
+    "order": (
+        "Sensitivity to word order",
+        "Cosine between a prompt's pooled features and those of its content-word permutations.",
+    ),
+    "positions": ("Similarity of position rows", "Cosine similarity between the rows of the position table."),
+    "attenuation": (
+        "A student's error on its way to the masks",
+        "Relative squared error of the text features, of the attention weights of each layer, and of the masks.",
+    ),
+}
+
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """One figure.
+    """One figure."""
 
-    Attributes:
-        name: file name without ending.
-        title: what it shows.
-        caption: how to read it.
-        svg: a whole SVG document with transparent background.
-    """
-
-    name: str
-    title: str
-    caption: str
-    svg: str
+    name: str  # file name without ending
+    title: str  # what it shows
+    caption: str  # how to read it
+    svg: str  # a whole SVG document with transparent background
 
     @property
     def inline(self) -> str:
@@ -71,68 +96,29 @@ class ReportFigure:
 
 def draw_figures(report: AuditReport) -> Iterator[ReportFigure]:
     """The figures that the report has data for, one after another."""
-    geometry, order, positions, attenuation = report.geometry, report.order, report.positions, report.attenuation
-    yield _figure(
-        "lengths",
-        "Length of the prompts",
-        "Share of prompts by tokens, start and end counted, for the largest sources. Dashed: context lengths.",
-        lambda axes: _draw_lengths(axes, report),
-    )
-    yield _figure(
-        "context",
-        "Waste and loss against context length",
-        "Lines: these prompts. Circles: the paper's 404,796 prompts (arXiv 2602.12173).",
-        lambda axes: _draw_context(axes, report.whole),
-    )
-    yield _figure(
-        "vocabulary",
-        "Rank and frequency of tokens",
-        "Occurrences of the r-th most frequent token; start and end tokens come first.",
-        lambda axes: _draw_vocabulary(axes, report.vocabulary.frequencies),
-    )
-    if geometry is not None:
-        yield _figure(
-            "spectrum",
-            "Variance of the embeddings by direction",
-            "Cumulated share of variance that the largest principal components hold.",
-            lambda axes: _draw_spectrum(axes, geometry),
-        )
-        yield _figure(
-            "twonn",
-            "Intrinsic dimension (TwoNN)",
-            "Ratio of the distances to the second and the first neighbor; the slope is the dimension.",
-            lambda axes: _draw_twonn(axes, geometry),
-        )
-    if order is not None:
-        yield _figure(
-            "order",
-            "Sensitivity to word order",
-            "Cosine between a prompt's pooled features and those of its content-word permutations.",
-            lambda axes: _draw_order(axes, order),
-        )
-    if positions is not None:
-        yield _figure(
-            "positions",
-            "Similarity of position rows",
-            "Cosine similarity between the rows of the position table.",
-            lambda axes: _draw_positions(axes, positions),
-        )
-    if attenuation is not None:
-        yield _figure(
-            "attenuation",
-            "A student's error on its way to the masks",
-            "Relative squared error of the text features, of the attention weights of each layer, and of the masks.",
-            lambda axes: _draw_attenuation(axes, attenuation),
-        )
+    drawn: dict[str, tuple[Any, Callable[[Axes, Any], None]]] = {
+        "lengths": (report, _draw_lengths),
+        "context": (report.whole, _draw_context),
+        "vocabulary": (report.vocabulary.frequencies, _draw_vocabulary),
+        "spectrum": (report.geometry, _draw_spectrum),
+        "twonn": (report.geometry, _draw_twonn),
+        "order": (report.order, _draw_order),
+        "positions": (report.positions, _draw_positions),
+        "attenuation": (report.attenuation, _draw_attenuation),
+    }
+    for name, (data, draw) in drawn.items():
+        if data is not None:
+            yield _figure(name, draw, data)
 
 
-def _figure(name: str, title: str, caption: str, draw: Callable[[Axes], None]) -> ReportFigure:
+def _figure(name: str, draw: Callable[[Axes, Any], None], data: Any) -> ReportFigure:
+    title, caption = _CAPTIONS[name]
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
         # The browser draws the letters, so that a glyph which matplotlib's own font lacks is no loss.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=(6.4, 3.6))
-        draw(figure.subplots())
+        draw(figure.subplots(), data)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Title": title})
     svg = buffer.getvalue().replace(_INK, "currentColor")

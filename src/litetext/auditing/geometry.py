@@ -13,16 +13,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from litetext.auditing.intrinsic import (
+from litetext.auditing.dimensions import (
+    SIZES,
     distinct_rows,
     inverse_dimensions,
     mle,
     neighbor_distances,
     slope_through_origin,
+    spectrum_of,
+    spectrum_sizes,
     twonn,
     twonn_points,
 )
-from litetext.auditing.spectrum import SIZES, spectrum_of, spectrum_sizes
 from litetext.errors import ArrayError, OptionError
 
 Vector = npt.NDArray[np.float64]
@@ -45,38 +47,23 @@ class Estimate:
 
 @dataclass(frozen=True)
 class GeometryStats:
-    """Sizes of a cloud of points.
+    """Sizes of a cloud of points."""
 
-    Attributes:
-        points: number of rows, copies included.
-        duplicates: rows that equal an earlier row; left out of ``twonn`` and ``mle``, kept in the rest.
-        ambient: number of columns.
-        effective_rank: exponential of the entropy of the singular values of the centred rows.
-        rank_95: principal directions that carry 95 % of the variance.
-        rank_99: principal directions that carry 99 % of the variance.
-        participation_ratio: squared sum of the eigenvalues over the sum of their squares.
-        twonn: intrinsic dimension from the ratio of the distances to the two nearest neighbors.
-        mle: intrinsic dimension by maximum likelihood from the nearest k, averaged over k = k_min..k_max.
-        k_min: smallest k used.
-        k_max: largest k used.
-        variance_shares: share of the variance of each principal direction, largest first; their sum is 1.
-        twonn_log_mu: log mu of at most 500 points of the TwoNN fit, ascending: the figure's x.
-        twonn_log_survival: -log(1 - F(mu)) of the same points: the figure's y, on a line of slope ``twonn``.
-    """
-
-    points: int
-    duplicates: int
-    ambient: int
-    effective_rank: Estimate
-    rank_95: Estimate
-    rank_99: Estimate
-    participation_ratio: Estimate
-    twonn: Estimate
-    mle: Estimate
-    k_min: int
-    k_max: int
+    points: int  # number of rows, copies included
+    duplicates: int  # rows that equal an earlier row; left out of `twonn` and `mle`, kept in the rest
+    ambient: int  # number of columns
+    effective_rank: Estimate  # exponential of the entropy of the singular values of the centred rows
+    rank_95: Estimate  # principal directions that carry 95 % of the variance
+    rank_99: Estimate  # principal directions that carry 99 % of the variance
+    participation_ratio: Estimate  # squared sum of the eigenvalues over the sum of their squares
+    twonn: Estimate  # intrinsic dimension from the ratio of the distances to the two nearest neighbors
+    mle: Estimate  # intrinsic dimension by maximum likelihood from the nearest k, averaged over k = k_min..k_max
+    k_min: int  # smallest k used
+    k_max: int  # largest k used
+    # share of the variance of each principal direction, largest first; their sum is 1
     variance_shares: tuple[float, ...]
-    twonn_log_mu: tuple[float, ...]
+    twonn_log_mu: tuple[float, ...]  # log mu of at most 500 points of the TwoNN fit, ascending: the figure's x
+    # -log(1 - F(mu)) of the same points: the figure's y, on a line of slope `twonn`
     twonn_log_survival: tuple[float, ...]
 
     def to_json(self) -> dict[str, Any]:

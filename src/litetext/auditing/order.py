@@ -38,40 +38,26 @@ class OrderStats:
     """What the order of words means to an encoder. The cosine of a phrase is the mean over its permutations.
 
     A group of phrases is ``{"prompts": how many, "cosine": mean over them}``; figures over no phrases are None.
-
-    Attributes:
-        encoder: its name.
-        texts: number of texts given.
-        single: texts of fewer than two words; left out.
-        fixed: texts of two or more words without another order of their content words; left out.
-        sampled: phrases measured, of those that are left.
-        permutations: permutations measured.
-        cosine: mean cosine over the phrases.
-        cosine_p5: 5th percentile of the cosine over the phrases.
-        cosine_min: cosine of the phrase that moves most.
-        by_length: groups of the phrases of 2, 3, 4, and 5 or more words, function words counted.
-        relational: group of the phrases with a relation such as "left of", whose meaning changes with the order.
-        plain: group of the phrases without.
-        pairs: pairs of unrelated phrases: random ones that share no content word.
-        baseline: mean cosine of these pairs.
-        sensitivity: (1 - cosine) / (1 - baseline). 0: a bag of words; 1: a permutation is as far away as an unrelated
-            phrase. None without a baseline below 1.
     """
 
-    encoder: str
-    texts: int
-    single: int
-    fixed: int
-    sampled: int
-    permutations: int
-    cosine: float | None
-    cosine_p5: float | None
-    cosine_min: float | None
+    encoder: str  # its name
+    texts: int  # number of texts given
+    single: int  # texts of fewer than two words; left out
+    fixed: int  # texts of two or more words without another order of their content words; left out
+    sampled: int  # phrases measured, of those that are left
+    permutations: int  # permutations measured
+    cosine: float | None  # mean cosine over the phrases
+    cosine_p5: float | None  # 5th percentile of the cosine over the phrases
+    cosine_min: float | None  # cosine of the phrase that moves most
+    # groups of the phrases of 2, 3, 4, and 5 or more words, function words counted
     by_length: Mapping[str, Mapping[str, float | None]]
+    # group of the phrases with a relation such as "left of", whose meaning changes with the order
     relational: Mapping[str, float | None]
-    plain: Mapping[str, float | None]
-    pairs: int
-    baseline: float | None
+    plain: Mapping[str, float | None]  # group of the phrases without
+    pairs: int  # pairs of unrelated phrases: random ones that share no content word
+    baseline: float | None  # mean cosine of these pairs
+    # (1 - cosine) / (1 - baseline). 0: a bag of words; 1: a permutation is as far away as an unrelated phrase. None
+    # without a baseline below 1
     sensitivity: float | None
 
     def to_json(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from litetext.arrays import load_matrix
-from litetext.auditing.spectrum import effective_rank
+from litetext.auditing.dimensions import effective_rank
 from litetext.checkpoints.tensors import open_tensors
 from litetext.errors import ArrayError, OptionError
 
@@ -35,28 +35,18 @@ IMAGE_PARTS = ("vision", "visual", "image")
 
 @dataclass(frozen=True)
 class PositionStats:
-    """What a position table [T, C] holds, in plain numbers.
+    """What a position table [T, C] holds, in plain numbers."""
 
-    Attributes:
-        rows: T.
-        width: C.
-        cosine: [T][T], raw cosine between any two rows (not centred); 0 with a row of zeros.
-        adjacent: mean cosine between a row and the next; None for a single row.
-        blocks: of each block of rows its ``first`` and ``last`` row and the mean ``cosine`` between two different rows
-            of it (None for a single row); the last block may be shorter.
-        energy: [T], squared norm of each row as a share of their sum.
-        cumulative: [T], share of the energy in the rows up to and including this one.
-        effective_rank: exponential of the entropy of the singular values of the table (not centred): 1..min(T, C).
-    """
-
-    rows: int
-    width: int
-    cosine: list[list[float]]
-    adjacent: float | None
+    rows: int  # T
+    width: int  # C
+    cosine: list[list[float]]  # [T][T], raw cosine between any two rows (not centred); 0 with a row of zeros
+    adjacent: float | None  # mean cosine between a row and the next; None for a single row
+    # of each block of rows its `first` and `last` row and the mean `cosine` between two different rows of it (None
+    # for a single row); the last block may be shorter
     blocks: tuple[dict[str, float | None], ...]
-    energy: list[float]
-    cumulative: list[float]
-    effective_rank: float
+    energy: list[float]  # [T], squared norm of each row as a share of their sum
+    cumulative: list[float]  # [T], share of the energy in the rows up to and including this one
+    effective_rank: float  # exponential of the entropy of the singular values of the table (not centred): 1..min(T, C)
 
     def to_json(self) -> dict[str, Any]:
         """Plain finite numbers, None where a figure is undefined."""

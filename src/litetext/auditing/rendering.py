@@ -11,7 +11,6 @@ from litetext.auditing.advice import percent
 from litetext.auditing.attenuation import AttenuationStats
 from litetext.auditing.geometry import GeometryStats
 from litetext.auditing.run import AuditReport, SourceReport
-from litetext.pages import page_environment
 from litetext.storage import to_json, write_text
 
 _TERMINAL_SOURCES, _PAGE_SOURCES = 12, 100  # rows of the tables of sources
@@ -41,7 +40,9 @@ def write_report(report: AuditReport, folder: Path) -> Path:
     Raises:
         OSError: the folder cannot be made or written.
     """
-    from litetext.auditing.figures import draw_figures  # matplotlib, which the terminal does without
+    # Matplotlib and Jinja, which the terminal does without.
+    from litetext.auditing.figures import draw_figures
+    from litetext.pages import page_environment
 
     figures = list(draw_figures(report))
     for figure in figures:

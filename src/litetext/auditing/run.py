@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from litetext.arrays import load_matrix
 from litetext.auditing.advice import Advice, recommend
-from litetext.auditing.attenuation import MAX_PAIRS, AttenuationStats, Host
+from litetext.auditing.attenuation import MAX_PAIRS, AttenuationStats
 from litetext.auditing.counting import (
     ContextUse,
     Counts,
@@ -39,25 +39,15 @@ _ORDER_SAMPLE = 2000  # each phrase is encoded with up to five permutations
 
 @dataclass(frozen=True)
 class SourceReport:
-    """Prompts of one source.
+    """Prompts of one source."""
 
-    Attributes:
-        name: the source.
-        read_as: how the reader read it: the format and, after a colon, what it guessed; None: it was not read.
-        total: occurrences.
-        distinct: distinct prompts.
-        tokens: their lengths.
-        context: their use of each context length.
-        histogram: int64 [M], occurrences of prompts of n tokens at index n.
-    """
-
-    name: str
-    read_as: str | None
-    total: int
-    distinct: int
-    tokens: LengthSummary
-    context: tuple[ContextUse, ...]
-    histogram: Counts
+    name: str  # the source
+    read_as: str | None  # how the reader read it: the format and, after a colon, what it guessed; None: it was not read
+    total: int  # occurrences
+    distinct: int  # distinct prompts
+    tokens: LengthSummary  # their lengths
+    context: tuple[ContextUse, ...]  # their use of each context length
+    histogram: Counts  # int64 [M], occurrences of prompts of n tokens at index n
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without the histogram."""
@@ -125,7 +115,7 @@ def audit(
     embeddings: Matrix | str | Path | None = None,
     positions: Matrix | str | Path | None = None,
     student: TextEncoder | None = None,
-    model: Host | None = None,
+    model: Any = None,
     images: Sequence[Any] | None = None,
     pairs: int = MAX_PAIRS,
     sample: int = 5000,
@@ -144,7 +134,7 @@ def audit(
         embeddings: [N, D], any embeddings of prompts, or FILE[#NAME] of them.
         positions: [T, C], a table of position embeddings, or FILE[#NAME] of it.
         student: a text encoder whose error is followed through ``model`` on ``images``.
-        model: a `Segmenter`, with its own text encoder as the teacher.
+        model: a `Segmenter` with its own text encoder as the teacher, or what else has ``measure_attenuation``.
         images: paths or arrays, of which the prompts are asked; or tuples of an image and phrases of its own.
         pairs: the most (image, phrase) pairs.
         sample: distinct prompts, drawn by ``seed``, whose features are computed when an encoder is given.

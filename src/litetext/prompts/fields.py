@@ -126,25 +126,15 @@ class Place:
 
 @dataclass(slots=True)
 class TextField:
-    """Which fields of the objects in a list hold text and count: those asked for, or else the best known of the first.
+    """Which fields of the objects in a list hold text and count: those asked for, or the best known of the first."""
 
-    Attributes:
-        names: the names of text fields to choose from.
-        options: what the user asked for.
-        place: where the reader is.
-        text: the field of the text, once it is known.
-        count: the field of the count; None: every item counts once.
-        seen: the fields of the objects without text.
-        ignored: fields with the name of a count that are not counted.
-    """
-
-    names: Sequence[str]
-    options: ReadOptions
-    place: Place
-    text: str | None = None
-    count: str | None = None
-    seen: dict[str, None] = field(default_factory=dict)
-    ignored: list[str] = field(default_factory=list)
+    names: Sequence[str]  # the names of text fields to choose from
+    options: ReadOptions  # what the user asked for
+    place: Place  # where the reader is
+    text: str | None = None  # the field of the text, once it is known
+    count: str | None = None  # the field of the count; None: every item counts once
+    seen: dict[str, None] = field(default_factory=dict)  # the fields of the objects without text
+    ignored: list[str] = field(default_factory=list)  # fields with the name of a count that are not counted
 
     def guesses(self) -> list[str]:
         """Notes on the fields that were not asked for."""

@@ -50,17 +50,13 @@ PACKING_ENDINGS = tuple(ending for _, ending, _, _ in _PACKINGS)
 class ReadOptions:
     """What the user knows about the files.
 
-    Attributes:
-        format: one of `FORMATS`; None: by the file's name, else by its content.
-        column: the column or field of the text; None: guessed from its name.
-        count_column: the column or field of the count; None: guessed from its name, else every row counts once.
-
     Raises:
         OptionError: there is no such format.
     """
 
-    format: str | None = None
-    column: str | None = None
+    format: str | None = None  # one of `FORMATS`; None: by the file's name, else by its content
+    column: str | None = None  # the column or field of the text; None: guessed from its name
+    # the column or field of the count; None: guessed from its name, else every row counts once
     count_column: str | None = None
 
     def __post_init__(self) -> None:
@@ -69,43 +65,18 @@ class ReadOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """A file, a saved data set or standard input.
-
-    Attributes:
-        name: what its prompts are labelled with: the path as given; inside a folder, the path relative to it.
-        path: the file or folder; None: standard input.
-    """
-
-    name: str
-    path: Path | None
-
-    @property
-    def where(self) -> str:
-        """The name for messages."""
-        return self.name if self.path is None else str(self.path)
-
-
-@dataclass(frozen=True, slots=True)
 class Opened:
-    """A source that is being read.
+    """A source that is being read."""
 
-    Attributes:
-        source: what was opened.
-        file: its bytes, decompressed; text with a byte order mark has become UTF-8 without one.
-        untouched: whether a regular file holds just these bytes.
-        notes: what its reader decided for the user; a reader adds to it.
-    """
-
-    source: Source
-    file: io.BufferedReader
-    untouched: bool
-    notes: list[str] = field(default_factory=list)
+    path: Path | None  # the file; None: standard input
+    file: io.BufferedReader  # its bytes, decompressed; text with a byte order mark has become UTF-8 without one
+    untouched: bool  # whether a regular file holds just these bytes
+    notes: list[str] = field(default_factory=list)  # what its reader decided for the user; a reader adds to it
 
     @property
     def where(self) -> str:
         """The name for messages."""
-        return self.source.where
+        return "stdin" if self.path is None else str(self.path)
 
     def is_blank(self) -> bool:
         """Whether nothing but white space is to be read."""
@@ -114,40 +85,41 @@ class Opened:
 
 
 @contextmanager
-def open_source(source: Source) -> Iterator[Opened]:
-    """Open a source, decompress it and bring its text to UTF-8.
+def open_source(path: Path | None) -> Iterator[Opened]:
+    """Open a file, or standard input (None), decompress it and bring its text to UTF-8.
 
     Raises:
         PromptError: it cannot be read; also later, while reading, when compressed data turn out to be broken.
     """
-    if source.path is None and sys.stdin is None:
+    if path is None and sys.stdin is None:
         raise PromptError("standard input is closed", hint="give a file, or a pipe")
+    where = "stdin" if path is None else str(path)
     try:
-        raw = nullcontext(sys.stdin.buffer) if source.path is None else source.path.open("rb")
+        raw = nullcontext(sys.stdin.buffer) if path is None else path.open("rb")
     except OSError as error:
-        if source.path is not None and source.path.is_symlink() and not source.path.exists():
-            raise PromptError("a link to a file that is gone", where=source.where, hint="check the path") from error
-        raise unreadable(source.where, error) from error
+        if path is not None and path.is_symlink() and not path.exists():
+            raise PromptError("a link to a file that is gone", where=where, hint="check the path") from error
+        raise unreadable(where, error) from error
     with raw as stored:
-        file = _buffered(_stored(stored, source.where))
-        untouched = source.path is not None and source.path.is_file()
+        file = _buffered(_stored(stored, where))
+        untouched = path is not None and path.is_file()
         for name, ending, start, frame in _PACKINGS:
-            if start.match(file.peek()) or source.where.lower().endswith(ending):
-                file, untouched = _buffered(_unpacked(file, name, frame, source.where)), False
+            if start.match(file.peek()) or where.lower().endswith(ending):
+                file, untouched = _buffered(_unpacked(file, name, frame, where)), False
                 break
         codec = next((codec for mark, codec in _BOMS.items() if file.peek().startswith(mark)), None)
         if codec == "utf-8-sig":
             file.read(len(codecs.BOM_UTF8))
         elif codec:
-            file = _buffered(_transcoded(file, codec, source.where))
-        yield Opened(source, file, untouched)
+            file = _buffered(_transcoded(file, codec, where))
+        yield Opened(path, file, untouched)
 
 
 @contextmanager
 def on_disk(opened: Opened) -> Iterator[Path]:
     """The bytes as a file, for readers that seek: the file itself, or a temporary copy that goes afterwards."""
-    if opened.untouched and opened.source.path is not None:
-        yield opened.source.path
+    if opened.untouched and opened.path is not None:
+        yield opened.path
         return
     with tempfile.TemporaryDirectory(prefix="litetext-") as folder:
         copy = Path(folder) / "copy"

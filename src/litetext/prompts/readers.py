@@ -21,7 +21,6 @@ from litetext.prompts.opening import (
     PACKING_ENDINGS,
     Opened,
     ReadOptions,
-    Source,
     checked_text,
     open_source,
     text_lines,
@@ -32,6 +31,9 @@ from litetext.storage import inside
 from litetext.tokenizer.clean import check_iterable
 
 __all__ = ["FORMATS", "READERS", "ReadOptions", "as_corpus", "find_sources", "read_prompts"]
+
+Source = tuple[str, Path | None]
+"""What prompts are labelled with (the path as given; inside a folder, relative to it), and the file; None: stdin."""
 
 _HEAD = 2**13  # bytes that tell whether a text file holds labels
 _MIN_NUMBERS = 5  # in a line of YOLO's labels: a class and a box
@@ -93,13 +95,13 @@ def read_prompts(
             more memory than it may have.
     """
     how = {} if read_as is None else read_as
-    for source in find_sources(sources, how):
-        empty = True
-        for text, count in _read(source, options, how):
+    for name, path in find_sources(sources, how):
+        empty, where = True, "stdin" if path is None else str(path)
+        for text, count in _read(name, path, options, how):
             empty = False
-            yield Prompt(checked_text(text, source.where), count, source.name)
+            yield Prompt(checked_text(text, where), count, name)
         if empty:
-            raise PromptError("no prompts in the file", where=source.where, hint="give a file with at least one phrase")
+            raise PromptError("no prompts in the file", where=where, hint="give a file with at least one phrase")
 
 
 def as_corpus(source: PromptCorpus | str | Path | Iterable[Prompt | Path | str]) -> PromptCorpus:
@@ -127,24 +129,17 @@ def as_corpus(source: PromptCorpus | str | Path | Iterable[Prompt | Path | str])
     return PromptCorpus.build(item for item in items if not isinstance(item, Path))
 
 
-def _read(source: Source, options: ReadOptions, read_as: dict[str, str]) -> Iterator[tuple[str, int]]:
-    if source.path is not None and source.path.is_dir():
-        for path in dataset_files(source.path):
-            with open_source(Source(str(path.relative_to(source.path)), path)) as opened:
-                yield from READERS["arrow"](opened, options)
-            _note(read_as, source, "arrow", opened.notes)
-        return
-    with open_source(source) as opened:
-        if not opened.is_blank():
-            found = _recognize(opened, options)
-            yield from READERS[found](opened, options)
-            _note(read_as, source, found, opened.notes)
-
-
-def _note(read_as: dict[str, str], source: Source, found: str, notes: list[str]) -> None:
-    how = f"{found}: {', '.join(notes)}" if notes else found
-    if how not in read_as.setdefault(source.name, how):
-        read_as[source.name] += f"; {how}"
+def _read(name: str, path: Path | None, options: ReadOptions, read_as: dict[str, str]) -> Iterator[tuple[str, int]]:
+    is_dataset = path is not None and path.is_dir()
+    for file in dataset_files(path) if path is not None and is_dataset else [path]:
+        with open_source(file) as opened:
+            if opened.is_blank():
+                continue
+            kind = "arrow" if is_dataset else _recognize(opened, options)
+            yield from READERS[kind](opened, options)
+            how = f"{kind}: {', '.join(opened.notes)}" if opened.notes else kind
+            if how not in read_as.setdefault(name, how):
+                read_as[name] += f"; {how}"
 
 
 def _read_txt(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
@@ -186,7 +181,7 @@ def _recognize(opened: Opened, options: ReadOptions) -> str:
         PromptError: the format would be text, but the bytes are binary, or the lines are no phrases.
     """
     head = opened.file.peek()
-    named = format_of_name(opened.source.where)
+    named = format_of_name(opened.where)
     found = options.format or _format_of_magic(head) or named
     if found in ("parquet", "arrow", "pickle"):
         return found
@@ -258,7 +253,7 @@ def find_sources(arguments: Iterable[str | Path], passed_over: dict[str, str]) -
         PromptError: nothing is there, or it cannot be looked at.
     """
     named = arguments if isinstance(arguments, Iterable) and not isinstance(arguments, str) else [arguments]
-    found = []
+    found: list[Source] = []
     for argument in named:
         if not isinstance(argument, str | Path):
             raise OptionError(f"a source that is a {type(argument).__name__}", hint="give names of files or folders")
@@ -268,7 +263,7 @@ def find_sources(arguments: Iterable[str | Path], passed_over: dict[str, str]) -
 
 def _expand(argument: str, passed_over: dict[str, str]) -> list[Source]:
     if argument == "-":
-        return [Source("stdin", None)]
+        return [("stdin", None)]
     path = Path(argument)
     try:
         if not argument or not os.path.lexists(path):
@@ -277,14 +272,14 @@ def _expand(argument: str, passed_over: dict[str, str]) -> list[Source]:
             return _below(path, passed_over)
     except OSError as error:
         raise unreadable(argument, error) from error
-    return [Source(argument, path)]
+    return [(argument, path)]
 
 
 def _matches(pattern: str) -> list[Source]:
     if not glob.has_magic(pattern):
         raise PromptError("no such file", where=pattern or "''", hint="check the path")
     paths = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 - pattern may be absolute
-    found = [Source(str(path), path) for path in paths if not path.is_dir() or is_saved_dataset(path)]
+    found: list[Source] = [(str(path), path) for path in paths if not path.is_dir() or is_saved_dataset(path)]
     if not found:
         raise PromptError("no file matches the pattern", where=pattern, hint="check it, or give the folder")
     return found
@@ -314,7 +309,7 @@ def _below(folder: Path, passed_over: dict[str, str]) -> list[Source]:
         raise PromptError("no file of prompts in the folder", where=str(folder), hint=hint)
     if others:
         passed_over[str(folder)] = f"{others.total()} files passed over: {listed}"
-    return sorted((Source(str(path.relative_to(folder)), path) for path in found), key=lambda source: source.name)
+    return sorted((str(path.relative_to(folder)), path) for path in found)
 
 
 def _raise(error: OSError) -> NoReturn:

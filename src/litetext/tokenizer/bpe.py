@@ -40,15 +40,10 @@ _MAX_CACHED_WORDS = 1 << 20
 
 @dataclass(frozen=True)
 class TokenSequences:
-    """Token ids of N texts, one after another, start and end tokens included, neither padded nor truncated.
+    """Token ids of N texts, one after another, start and end tokens included, neither padded nor truncated."""
 
-    Attributes:
-        ids: int32 [T], all ids.
-        lengths: int64 [N], tokens of each text, so that T is their sum.
-    """
-
-    ids: npt.NDArray[np.int32]
-    lengths: npt.NDArray[np.int64]
+    ids: npt.NDArray[np.int32]  # int32 [T], all ids
+    lengths: npt.NDArray[np.int64]  # int64 [N], tokens of each text, so that T is their sum
 
     def __len__(self) -> int:
         """The number of texts."""

@@ -39,14 +39,11 @@ class KeptTokens:
     Any text still has tokens, and one whose tokens are all kept has the same as before (see `Vocabulary.closure`). Ids
     stay CLIP's; only the rows of a token table are numbered anew, in the order of the ids.
 
-    Attributes:
-        ids: of CLIP, in rising order.
-
     Raises:
         OptionError: not in rising order, none of CLIP's, or not closed.
     """
 
-    ids: tuple[int, ...]
+    ids: tuple[int, ...]  # of CLIP, in rising order
 
     def __post_init__(self) -> None:
         """Check that they are closed, so that nothing is without tokens."""

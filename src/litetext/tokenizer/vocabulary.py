@@ -17,15 +17,10 @@ START_TEXT, END_TEXT = "<start_of_text>", "<end_of_text>"
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Token strings and merge rules, in order of rank.
+    """Token strings and merge rules, in order of rank."""
 
-    Attributes:
-        tokens: 49,408 token strings; the position is the id.
-        merges: 48,894 pairs of token strings; merge r makes token 512 + r.
-    """
-
-    tokens: tuple[str, ...]
-    merges: tuple[tuple[str, str], ...]
+    tokens: tuple[str, ...]  # 49,408 token strings; the position is the id
+    merges: tuple[tuple[str, str], ...]  # 48,894 pairs of token strings; merge r makes token 512 + r
 
     def closure(self, used: Iterable[int]) -> frozenset[int]:
         """The ids that a lossless pruning must keep for texts that use ``used``.
