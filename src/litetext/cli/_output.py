@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from litetext.errors import OutputError, printable
+from litetext.errors import OutputError, printable, shortened
 
 if TYPE_CHECKING:
     from litetext.evaluation.cgf1 import CgF1
@@ -103,16 +103,22 @@ def _paths(spec: str) -> Iterator[Path]:
         yield from map(Path, glob.iglob(spec, recursive=True))  # noqa: PTH207 - may be absolute
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str] | None], caption: str) -> None:
-    """A table whose columns but the first are flush right; None among the rows draws a line."""
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str] | None], caption: str | None = None, texts: int = 1
+) -> None:
+    """A table on standard output; None among the rows draws a line.
+
+    The first columns, as many as ``texts``, hold text, which is never read as markup; the others are flush right.
+    """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(*columns, caption=caption)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    for place, column in enumerate(table.columns):
+        column.justify, column.overflow = ("left", "fold") if place < texts else ("right", "ellipsis")
     for row in rows:
-        table.add_section() if row is None else table.add_row(*row)
+        table.add_section() if row is None else table.add_row(*(Text(printable(shortened(cell))) for cell in row))
     Console().print(table)
 
 

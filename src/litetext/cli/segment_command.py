@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from litetext.cli import _options as opt
 from litetext.cli._app import Result, command
 from litetext.cli._options import argument, option
-from litetext.cli._output import echo, show_progress
-from litetext.errors import LiteTextError, printable, shortened
+from litetext.cli._output import echo, print_table, show_progress
+from litetext.errors import LiteTextError, shortened
 
 if TYPE_CHECKING:
     from litetext.features.protocol import TextEncoder
@@ -78,30 +78,18 @@ def segment(
 
 
 def print_found(data: Mapping[str, Any]) -> None:
-    """A table on standard output: a line for each image and phrase, with the number of instances and the best score.
-
-    Nothing where no image was read.
-    """
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    if not data["images"]:
-        return
-    table = Table("image", "phrase", "masks", "best score")
-    for column in table.columns[:2]:
-        column.overflow = "fold"
-    for column in table.columns[2:]:
-        column.justify = "right"
+    """A line for each image and phrase, with the number of instances and the best score; no table without an image."""
     scores: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
     for annotation in data["annotations"]:
         scores[annotation["image_id"], annotation["category_id"]].append(annotation["score"])
+    rows = []
     for image in data["images"]:
         for category in data["categories"]:
             found = scores[image["id"], category["id"]]
-            names = (Text(printable(shortened(text))) for text in (image["file_name"], category["name"]))
-            table.add_row(*names, str(len(found)), f"{max(found):.2f}" if found else "-")
-    Console().print(table)
+            best = f"{max(found):.2f}" if found else "-"
+            rows.append((image["file_name"], category["name"], str(len(found)), best))
+    if rows:
+        print_table(("image", "phrase", "masks", "best score"), rows, texts=2)
 
 
 def _hint(prompts: Sequence[str]) -> None:
