@@ -232,8 +232,9 @@ class FeatureStore:
         Raises:
             CacheError: a file is damaged, or a phrase is doubled.
         """
-        for place in range(len(self)):
-            self._padded([self.row(place)], [place])
+        for start in range(0, len(self), 256):
+            places = range(start, min(start + 256, len(self)))
+            self._padded([self.row(place) for place in places], places)
         if not np.array_equal(np.sort(self._places), np.arange(len(self))):
             raise damaged(self._files[0], "its order leaves out a phrase")
         for place in self._places[1:][self._keys[1:] == self._keys[:-1]].tolist():
