@@ -59,7 +59,8 @@ class TextRuntime:
     ) -> None:
         if batch_size < 1 or cache < 0:
             raise OptionError(f"batches of {batch_size} texts and a cache of {cache}", hint="give 1 and 0 at least")
-        self.bundle = bundle
+        self.bundle, self.name = bundle, bundle.name
+        self.context_length, self.width = bundle.config.context_length, bundle.config.output
         self._tokenizer, self._engine = tokenizer, engine
         self._batch_size, self._cache_size, self._workers = batch_size, cache, workers
         self._cache: OrderedDict[bytes, Rows] = OrderedDict()
@@ -105,21 +106,6 @@ class TextRuntime:
         if warm:
             program(np.array([[START_ID, END_ID]], dtype=np.int64), np.ones((1, 2), dtype=np.bool_))
         return runtime
-
-    @property
-    def name(self) -> str:
-        """What the student was called."""
-        return self.bundle.name
-
-    @property
-    def context_length(self) -> int:
-        """Tokens that it reads of a text, start and end token counted; the rest is cut off."""
-        return self.bundle.config.context_length
-
-    @property
-    def width(self) -> int:
-        """D, the size of a feature vector."""
-        return self.bundle.config.output
 
     def encode(self, texts: Iterable[str]) -> Arrays:
         """Features float32 [B, L, D] of B texts, zero at padding, and a mask bool [B, L], True at valid tokens.
