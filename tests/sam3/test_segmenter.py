@@ -141,6 +141,19 @@ def test_teacher_and_student_take_the_same_path(host: Any, host_folder: Path, ph
         assert not np.array_equal(one.scores, before.scores)
 
 
+def test_an_encoder_may_give_arrays(shared: Any, photo: Any) -> None:
+    """As a runtime without PyTorch does."""
+
+    class Arrays(OfLength):
+        def encode(self, texts: Any) -> Any:
+            features = super().encode(texts)
+            return features.values.float().numpy(), features.mask.numpy()
+
+    found = Segmenter(shared, Arrays(5), options=LOW)(photo, PHRASES)
+    for one, other in zip(found, Segmenter(shared, OfLength(5), options=LOW)(photo, PHRASES), strict=True):
+        assert_same(one, other)
+
+
 def test_phrases_are_encoded_once_and_repeated_ones_found_once(
     shared: Any, photo: Any, fake: FakeEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
