@@ -15,23 +15,14 @@ Record = TypeVar("Record")
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: not JSON, too large, nested too deep, or a number in it is not finite.
-    """
+    """Read a JSON file; a `ValueError` if it is too large, or not as `parse_json` wants it."""
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path.stat().st_size:,} bytes of JSON, more than {MOST_BYTES:,}")
     return parse_json(path.read_bytes())
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse JSON text.
-
-    Raises:
-        ValueError: not JSON, nested too deep, or a number in it is not finite.
-    """
+    """Parse JSON text; a `ValueError` if it is no JSON, nested too deep, or has a number that is not finite."""
     try:
         return json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except RecursionError as error:
@@ -69,11 +60,7 @@ def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unsealed(value: Any) -> dict[str, Any]:
-    """The object without its checksum, once that is right: a changed bit is noticed, whatever it says now.
-
-    Raises:
-        ValueError: no object, or not as it was sealed.
-    """
+    """The object without its checksum; a `ValueError` if a bit has changed since it was sealed, whatever it says."""
     if not isinstance(value, dict):
         raise ValueError("no object")  # noqa: TRY004
     bare = {name: item for name, item in value.items() if name != CHECKSUM}

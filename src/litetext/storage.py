@@ -21,10 +21,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a new file beside ``path`` that replaces it only when the block ends without an error.
 
     The new file is called ``.NAME.partial``. What a killed process left of one is overwritten by the next writer.
-
-    Raises:
-        OutputError: another process writes the same file.
-        OSError: the folder cannot be made or written.
+    Of two processes that write one file, the second gets an `OutputError`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
@@ -45,15 +42,8 @@ def atomic_folder(target: Path, *, is_ours: Callable[[Path], bool]) -> Iterator[
     """A folder to write into; it becomes ``target`` when the block ends without an error, else nothing is left of it.
 
     An old folder at the target stays until the new one takes its place, in one step where the system can do that. What
-    a killed process left (``.NAME.partial``, ``.NAME.old``) is removed or put back by the next writer.
-
-    Args:
-        target: the folder that is to be.
-        is_ours: whether a folder that is there already may be replaced; an empty one always may.
-
-    Raises:
-        OutputError: something else is at the target, or another process writes it.
-        OSError: it cannot be written.
+    a killed process left (``.NAME.partial``, ``.NAME.old``) is removed or put back by the next writer. A folder that is
+    not ``is_ours``, nor empty, is never replaced: that, and a second writer, is an `OutputError`.
     """
     if target.name in ("", ".."):  # the working folder or one above it, which cannot change places with another
         raise OutputError("a folder without a name", where=str(target), hint="give the name of a folder")
@@ -87,13 +77,7 @@ def atomic_folder(target: Path, *, is_ours: Callable[[Path], bool]) -> Iterator[
 def only_writer(path: Path, what: str, *, folder: bool = True) -> Iterator[None]:
     """Make a folder, or a file, and lock it against a second writer; when the process dies, the system unlocks it.
 
-    Args:
-        path: the folder or the file; an empty file stays where nothing is written to it.
-        what: what it is, for the error ("this cache").
-        folder: whether it is a folder.
-
-    Raises:
-        OutputError: another process writes there, or it cannot be made.
+    ``what`` names it in the `OutputError` of the second writer ("this cache"). A file that gets nothing stays.
     """
     check_output(path, folder=folder)
     try:
@@ -106,17 +90,7 @@ def only_writer(path: Path, what: str, *, folder: bool = True) -> Iterator[None]
 
 
 def check_output(path: Path, *, folder: bool = False, inputs: Iterable[Path] = ()) -> None:
-    """Refuse an output before the work that would be lost.
-
-    Args:
-        path: where the result is to go.
-        folder: whether it is to be a folder.
-        inputs: files that are read; none of them may be overwritten.
-
-    Raises:
-        OutputError: a file where a folder is to be, or the reverse; its place is no folder or not writable; or it is
-            one of the inputs.
-    """
+    """Refuse an output before the work that would be lost: of another kind, not writable, or one of the inputs."""
     if folder and path.exists() and not path.is_dir():
         raise OutputError("a file where a folder is to be written", where=str(path), hint="give another name")
     if not folder and path.is_dir():
@@ -134,11 +108,7 @@ def check_output(path: Path, *, folder: bool = False, inputs: Iterable[Path] = (
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The path of a name that a file from elsewhere gives, which must not lead out of the folder.
-
-    Raises:
-        ValueError: it is absolute, has ``..`` in it, or is empty.
-    """
+    """The path of a name that a file from elsewhere gives; a `ValueError` if it leads out of the folder."""
     if not name or "\0" in name or "\\" in name or Path(name).is_absolute() or ".." in Path(name).parts:
         raise ValueError(f"the path '{name}' is not one within the folder")
     return folder / name
@@ -157,11 +127,7 @@ def to_json(value: Mapping[str, Any]) -> str:
 
 
 def checksum(folder: Path, names: Iterable[str]) -> str:
-    """BLAKE2b (128 bits, hexadecimal) of files of a folder with their names, read in blocks: it notices damage.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
+    """BLAKE2b (128 bits, hexadecimal) of files of a folder with their names, read in blocks: it notices damage."""
     digest = hashlib.blake2b(digest_size=16)
     for name in names:
         path = folder / name
