@@ -80,7 +80,9 @@ def difference(encoder: TextEncoder, want: Any) -> float:
     return float((got.values - want).abs().max())
 
 
-@pytest.mark.parametrize("name", list(REAL))
+@pytest.mark.parametrize(
+    "name", ["s0", pytest.param("s1", marks=pytest.mark.slow), pytest.param("l", marks=pytest.mark.slow)]
+)
 def test_real_students_equal_the_authors(name: str, scratch: Path) -> None:
     student = Student.make(REAL[name])
     path = save_pt(with_image(student.upstream()), scratch / "x.pt")
@@ -93,6 +95,7 @@ def test_real_students_equal_the_authors(name: str, scratch: Path) -> None:
         assert want.std() > 0.1
 
 
+@pytest.mark.slow
 def test_the_real_teacher_equals_clip(scratch: Path) -> None:
     teacher = Teacher.make(TEACHER)
     path = save_pt(with_image(teacher.upstream()), scratch / "sam3.pt", wrapped=False)
@@ -342,6 +345,7 @@ def memory_to_load(path: Path) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
 def test_s0_out_of_a_big_file_takes_no_more_memory_than_s0(scratch: Path) -> None:
     """Own memory 170 MB; the token table of 101 MB at most is mapped besides, or all of it of a .pt file."""

@@ -79,7 +79,9 @@ def loaded(name: str, context_length: int, state: dict[str, Any], padding: Any =
     return student.eval()
 
 
-@pytest.mark.parametrize("name", ["s0", "s1", "l"])
+@pytest.mark.parametrize(
+    "name", ["tiny", "s0", pytest.param("s1", marks=pytest.mark.slow), pytest.param("l", marks=pytest.mark.slow)]
+)
 @torch.no_grad()
 def test_equals_the_port_of_transformers(name: str) -> None:
     model, projector = oracle(name, 16)
@@ -93,7 +95,7 @@ def test_equals_the_port_of_transformers(name: str) -> None:
     torch.testing.assert_close(student.fold()(ids, mask), want, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["tiny", "s1"])
+@pytest.mark.parametrize("name", ["tiny", pytest.param("s1", marks=pytest.mark.slow)])
 @torch.no_grad()
 def test_without_padding_the_masked_student_is_the_same_function(name: str) -> None:
     model, projector = oracle(name, 16)

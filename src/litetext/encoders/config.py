@@ -30,48 +30,30 @@ _CHOICES = {"kind": Kind, "padding": Padding, "weights": Weights, "activations":
 class EncoderConfig:
     """All that makes a text encoder but its weights. It travels as JSON in the metadata of a checkpoint.
 
-    Attributes:
-        name: the preset it comes from, or another name for people.
-        width: channels C of a token.
-        heads: attention heads, a divisor of the width.
-        encoder_blocks: pre-norm transformer blocks.
-        mixer_blocks: RepMixer blocks (depthwise convolutions over the tokens), an even number: half before and half
-            after the others.
-        context_length: rows of the position table; the most tokens that are read.
-        padding: "attended" if padding is read like tokens, up to the context length, as the released students were
-            trained; "masked" if only valid tokens are read.
-        vocabulary: rows V of the token table.
-        output: width D of the features.
-        folded: whether the RepMixer blocks are folded for inference.
-        rank: rank r of a factorized token table, at most the width; None for a whole one.
-        kept: which of CLIP's tokens the rows of a pruned token table are, as `KeptTokens` writes it; None for all.
-        weights: "int8" if the linear layers' are, only of a folded student; else "float".
-        activations: "int8" if what these layers read is quantized, only with such weights; else "float".
-        table: "int8" or "int4" if the token table is; else "float".
-        kind: "student"; or "teacher", SAM3's own, whose attention looks back only.
-        projection: columns of CLIP's projection, which a file may hold but SAM3 never uses; 0 for none.
+    Padding is "attended" if it is read like tokens, up to the context length, as the released students were trained;
+    "masked" if only valid tokens are read. The teacher's attention looks back only.
 
     Raises:
         OptionError: a value makes no sense.
     """
 
-    name: str
-    width: int
-    heads: int
-    encoder_blocks: int
-    mixer_blocks: int
-    context_length: int
+    name: str  # the preset it comes from, or another name for people
+    width: int  # channels C of a token
+    heads: int  # attention heads, a divisor of the width
+    encoder_blocks: int  # pre-norm transformer blocks
+    mixer_blocks: int  # RepMixer blocks, an even number: half before and half after the others
+    context_length: int  # rows of the position table; the most tokens that are read
     padding: Padding
-    vocabulary: int = VOCABULARY_SIZE
-    output: int = OUTPUT_WIDTH
-    folded: bool = False
-    rank: int | None = None
-    kept: str | None = None
-    weights: Weights = "float"
-    activations: Activations = "float"
-    table: Table = "float"
+    vocabulary: int = VOCABULARY_SIZE  # rows V of the token table
+    output: int = OUTPUT_WIDTH  # width D of the features
+    folded: bool = False  # whether the RepMixer blocks are folded for inference
+    rank: int | None = None  # rank r of a factorized token table, at most the width; None for a whole one
+    kept: str | None = None  # CLIP's tokens in a pruned token table, as `KeptTokens` writes them; None for all
+    weights: Weights = "float"  # of the linear layers; int8 only in a folded student
+    activations: Activations = "float"  # what these layers read; int8 only with int8 weights
+    table: Table = "float"  # the token table
     kind: Kind = "student"
-    projection: int = 0
+    projection: int = 0  # columns of CLIP's projection, which a file may hold but SAM3 never uses; 0 for none
 
     def __post_init__(self) -> None:
         """Check each value, and those that depend on each other."""

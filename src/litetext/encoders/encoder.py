@@ -26,15 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ModuleEncoder:
-    """A student or the teacher as a `TextEncoder`: it tokenizes, and computes on its module's device and dtype.
+    """A student or the teacher as a `TextEncoder`: it tokenizes, and computes on its module's device and dtype."""
 
-    Attributes:
-        module: run in eval mode, whatever mode it is in.
-        name: what reports call it.
-    """
-
-    module: "TextStudent | TextTeacher"
-    name: str
+    module: "TextStudent | TextTeacher"  # run in eval mode, whatever mode it is in
+    name: str  # what reports call it
 
     @property
     def context_length(self) -> int:
@@ -58,13 +53,10 @@ class ModuleEncoder:
 
 
 def prepare_rows(texts: str | Iterable[str] | TokenBatch, config: EncoderConfig) -> TokenBatch:
-    """Rows [B, L] of an encoder's token table, for at least one text; what is too long is cut off before its end token.
+    """Rows [B, L] of an encoder's token table, for texts or for their tokens by CLIP's ids, padded on the right.
 
-    L is the context length where padding is attended, else that of the longest text, at most the context length.
-
-    Args:
-        texts: texts, or their tokens by CLIP's ids, padded on the right to any length.
-        config: of the encoder.
+    What is too long is cut off before its end token. L is the context length where padding is attended, else that of
+    the longest text, at most the context length.
 
     Raises:
         OptionError: no texts, one without tokens, something that is not a string, or a token without a row.

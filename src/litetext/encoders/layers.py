@@ -212,13 +212,10 @@ def factorize_table(table: Tensor, rank: int, weights: Tensor | None = None) -> 
     Source: Eckart and Young (1936). ``weight`` [V, r] and ``up.weight`` [C, r], whose columns are orthonormal, are
     computed in float64 and come in the table's dtype on its device.
 
-    Args:
-        table: floating point [V, C].
-        rank: r, at most V and C.
-        weights: [V], at least 0: how much the squared error of each row counts; None for all alike.
+    Weights [V], at least 0, say how much the squared error of each row counts; None for all alike.
 
     Raises:
-        OptionError: not a table, no such rank, or other weights than one for each row.
+        OptionError: not a table [V, C], a rank above V or C, or other weights than one for each row.
     """
     if table.ndim != 2 or not 1 <= rank <= min(table.shape):
         raise OptionError(f"a table {list(table.shape)} at rank {rank}", hint="give [V, C] and a rank of at most both")
@@ -241,9 +238,8 @@ def _directions(table: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
     """Eigenvalues [C] and eigenvectors [C, C] of the weighted products of columns, the largest first."""
     exact = _float64(table)
     if weights is not None and weights.shape != exact.shape[:1]:
-        raise OptionError(
-            f"weights {list(weights.shape)} for a table {list(exact.shape)}", hint="give one for each row"
-        )
+        what = f"weights {list(weights.shape)} for a table {list(exact.shape)}"
+        raise OptionError(what, hint="give one for each row")
     weighted = exact if weights is None else exact * _float64(weights)[:, None]
     values, vectors = torch.linalg.eigh(exact.T @ weighted)
     return values.flip(0), vectors.flip(1)
