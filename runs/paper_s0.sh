@@ -16,9 +16,9 @@
 #   teacher    3.4 GB download (860 M parameters x 4)      -
 #   embed      1.6 GB (tokens x 256 x 2 bytes)             at most 0.84 h of an RTX 4070: the paper's 134 prompts/s.
 #                                                          1.9 PFLOP (302 M weights x 2 x tokens): 3.7 h on 2 cores at 145 GFLOP/s
-#   distill    0.17 GB student, 0.55 GB checkpoint (its    20 epochs are 7.7 M phrases. At most 21 h of an RTX 4070, if a
-#              weights, their average, moments of AdamW    training pass costs three forward passes at the paper's 495
-#              and of the 17,300 token rows in use),       prompts/s: 63 % of SA-Co's phrases have a permutation, which
+#   distill    0.17 GB student, 0.42 GB checkpoint (its    20 epochs are 7.7 M phrases. At most 21 h of an RTX 4070, if a
+#              weights, their average, moments of AdamW,   training pass costs three forward passes at the paper's 495
+#              with the 17,300 token rows in use),         prompts/s: 63 % of SA-Co's phrases have a permutation, which
 #              twice that while it is written              is read as well. 495 is of single prompts: batches are faster.
 #                                                          21 PFLOP (0.55 GFLOP x 3 x 1.63 x phrases)
 #   gold       predictions, by what is found               not derived: nothing here tells SAM3's pairs/s on your GPU. The
