@@ -32,11 +32,12 @@ from torch.nn.functional import cosine_similarity, mse_loss
 
 from benchmarks.command import run
 from benchmarks.machine import saco_prompts
-from litetext.distillation.data import PhraseSplit, count_batches, epoch_batches, token_lengths
+from litetext.distillation.data import PhraseSplit, count_batches, epoch_batches
 from litetext.distillation.recipe import DistillRecipe
 from litetext.distillation.train import Trainer
 from litetext.encoders.config import OUTPUT_WIDTH, EncoderConfig
 from litetext.encoders.student import TextStudent, build_student
+from litetext.features.encode import token_lengths
 from litetext.features.store import FeatureStore, Teacher, distinct_phrases, write_shard
 from litetext.prompts.corpus import Prompt, PromptCorpus
 from litetext.tokenizer.bpe import TokenBatch

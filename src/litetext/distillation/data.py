@@ -1,6 +1,5 @@
 """What a distillation learns from: distinct phrases of a cache, split by their hash, in batches of similar length."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from litetext.errors import CacheError, OptionError
 from litetext.features.store import FeatureStore, phrase_bytes, phrase_key
 from litetext.prompts.corpus import Prompt, PromptCorpus
 from litetext.prompts.readers import read_prompts
-from litetext.tokenizer.bpe import clip_tokenizer
 from litetext.tokenizer.clean import clean
 
 POOL = 16  # batches whose phrases are sorted by length together: similar in a batch, yet not the same each epoch
@@ -78,11 +76,6 @@ def split_phrases(cache: FeatureStore, recipe: DistillRecipe) -> PhraseSplit:
         )
     excluded = frozenset(held.union(clean(text) for text in validation))
     return PhraseSplit(tuple(train), tuple(validation), tuple(held_out), excluded)
-
-
-def token_lengths(texts: Sequence[str], context_length: int) -> Rows:
-    """Tokens of each text, int64 [N], start and end token counted, at most the context."""
-    return np.minimum(clip_tokenizer().encode(texts).lengths, context_length)
 
 
 def epoch_batches(lengths: Rows, batch_size: int, seed: int, epoch: int) -> list[Rows]:

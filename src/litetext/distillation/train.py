@@ -19,7 +19,7 @@ from torch.nn.utils import clip_grad_norm_
 from litetext.checkpoints.load import load_encoder
 from litetext.checkpoints.writer import save_student
 from litetext.device import DTYPES, collective_backend
-from litetext.distillation.data import PhraseSplit, Rows, count_batches, epoch_batches, split_phrases, token_lengths
+from litetext.distillation.data import PhraseSplit, Rows, count_batches, epoch_batches, split_phrases
 from litetext.distillation.losses import compute_losses
 from litetext.distillation.recipe import DistillRecipe
 from litetext.distillation.state import CHECKPOINT, TrainingState, prune_table, restore_table, start_student, writing
@@ -28,6 +28,7 @@ from litetext.distillation.validation import Host, to_device, validate_student
 from litetext.encoders.encoder import prepare_rows
 from litetext.encoders.student import StudentEncoder, TextStudent
 from litetext.errors import OptionError, TrainingError
+from litetext.features.encode import token_lengths
 from litetext.features.fingerprint import fingerprint_encoder
 from litetext.features.protocol import TextFeatures
 from litetext.features.store import FeatureStore

@@ -11,6 +11,8 @@ from torch.nn.functional import cosine_similarity, normalize
 from litetext.distillation.losses import Alignment, Projections, compute_losses
 from litetext.distillation.recipe import DistillRecipe
 from litetext.errors import TrainingError
+from litetext.features.compare import row_cosines
+from litetext.features.encode import pooled_features
 from litetext.features.protocol import TextEncoder, TextFeatures
 from litetext.features.store import FeatureStore
 from litetext.prompts.words import permute
@@ -112,6 +114,5 @@ def _order_invariance(student: TextEncoder, texts: Sequence[str], pooled: Tensor
     permuted = {row: other for row, text in enumerate(texts) if (other := permute(text, generator)) is not None}
     if not permuted:
         return {}
-    others = list(permuted.values())
-    moved = [student.encode(others[start : start + BATCH]).pooled() for start in range(0, len(others), BATCH)]
-    return {"order": float(cosine_similarity(torch.cat(moved), pooled[list(permuted)], dim=1).mean())}
+    moved = pooled_features(student, list(permuted.values()))
+    return {"order": float(row_cosines(moved, pooled[list(permuted)].cpu().numpy()).mean())}
