@@ -1,4 +1,4 @@
-"""The scripts in runs/: shell that parses, commands and options that exist, recipes that are read."""
+"""The scripts in runs/ and commands in docs: shell that parses, options that exist, recipes that are read."""
 
 import importlib.util
 import re
@@ -16,6 +16,8 @@ from litetext.cli import app
 
 RUNS = Path(__file__).parents[1] / "runs"
 SCRIPTS = sorted(RUNS.glob("*.sh"))
+PAGES = sorted((RUNS.parent / "docs").rglob("*.md"))
+SHOWN = re.compile(r"^ *(?:[^`]*\| )?(litetext [a-z]+ .*)$", re.MULTILINE)  # alone on a line of a page, or after a pipe
 SEPARATORS = re.compile(r"[|;&<>]+|\d?>&?\d?")
 PROGRAM = re.compile(r'(^|\s)(?:litetext|"\$LITETEXT")\s')
 APPENDED = re.compile(r"\+=\((--[a-z][a-z-]*)")
@@ -87,6 +89,12 @@ def test_it_parses_and_stops_at_the_first_failure(script: Path) -> None:
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_every_command_and_option_exists(script: Path) -> None:
     assert unknown(script.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_documented_commands_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    assert unknown("\n".join(SHOWN.findall(text))) == []
 
 
 def test_commands_are_found() -> None:

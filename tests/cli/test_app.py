@@ -2,6 +2,7 @@ import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -120,3 +121,13 @@ def test_choices_are_those_of_the_functions() -> None:
     assert get_args(PositionTable) == get_args(load.Positions)
     assert get_args(Split) == get_args(scenes.Split)
     assert set(get_args(ComputeDtype)) - {"auto"} <= set(DTYPES)
+
+
+def test_text_that_the_terminal_does_not_have_is_escaped(tmp_path: Path) -> None:
+    (tmp_path / "кот.txt").write_text("белый кот", encoding="utf-8")
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    for more in ([], ["--json"]):
+        command = [sys.executable, "-m", "litetext", "audit", str(tmp_path / "кот.txt"), *more]
+        done = subprocess.run(command, capture_output=True, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+        assert b"\\u043a" in done.stdout

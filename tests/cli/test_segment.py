@@ -216,15 +216,6 @@ def test_what_a_terminal_would_obey_is_escaped(
     assert "[red]cat" in told.out
 
 
-def test_a_phrase_that_the_terminal_does_not_have(host_folder: Path, photos: Path) -> None:
-    command = [sys.executable, "-m", "litetext", *found(host_folder, str(photos / "0.png"), "-p", "кот")]
-    environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "OMP_NUM_THREADS": "1"}
-    for more in ([], ["--json"]):
-        done = subprocess.run([*command, *more], capture_output=True, env=environment, check=False)
-        assert done.returncode == 0, done.stderr
-        assert b"\\u043a" in done.stdout
-
-
 def test_a_host_with_damaged_weights_is_an_error(
     capsys: pytest.CaptureFixture[str], host_folder: Path, photos: Path, tmp_path: Path
 ) -> None:
