@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from litetext.errors import CacheError, EncoderError, OptionError
@@ -147,6 +147,7 @@ def test_the_nearest_phrases() -> None:
     assert ask("x" * 5000, phrases, 1)
 
 
+@settings(max_examples=25)
 @given(st.lists(st.text(max_size=12), min_size=1, max_size=30), st.text(max_size=12), st.integers(1, 8))
 def test_pieces_change_nothing_and_a_known_phrase_finds_itself(phrases: list[str], text: str, chunk: int) -> None:
     phrases = [phrase.decode("utf-8", "surrogatepass") for phrase in distinct_phrases(phrases)]
