@@ -1,6 +1,6 @@
 """How files call and shape the tensors of a text encoder, and the formats of checkpoints as rows of one table.
 
-"Ours" are the names of [`TextStudent`][litetext.encoders.student.TextStudent]'s parameters (the teacher's are alike),
+"Ours" are the names of `TextStudent`'s parameters (the teacher's are alike),
 besides `unused_projection`. "Theirs" are the names in a file below a root, which is whatever stands before them there
 ("detector.", "model.detector.", nothing, ...).
 """
@@ -309,7 +309,7 @@ TOWER = Format(
     blocks={"encoder": transformers_encoder("encoder.layers.{n}")},
     has_projector=False,
 )
-"""Not a file but the module in [`TextTeacher`][litetext.encoders.teacher.TextTeacher]; its names vary by a root too."""
+"""Not a file but the module in `TextTeacher`; its names vary by a root too."""
 
 FAMILIES = tuple(dict.fromkeys(row.family for row in FORMATS if row.family))
 """What can be written."""

@@ -1,6 +1,6 @@
 """Names and shapes of a text encoder's tensors, by its configuration: what a checkpoint must hold, without PyTorch.
 
-The names are ours, those of [`TextStudent`][litetext.encoders.student.TextStudent]. The teacher's tensors are those of
+The names are ours, those of `TextStudent`. The teacher's tensors are those of
 a student that has encoder blocks only. Parameters are counted from these shapes alone.
 """
 

@@ -44,7 +44,7 @@ class TextRuntime:
     """An exported text encoder, ready to serve; any number of threads may call it.
 
     Texts are encoded once however often they occur, in batches of similar length (``workers`` of them side by side),
-    and those asked for last are remembered. Use [`TextRuntime.open`][litetext.export.runtime.TextRuntime.open].
+    and those asked for last are remembered. Use `TextRuntime.open`.
     """
 
     def __init__(

@@ -36,7 +36,7 @@ class PromptCorpus:
     """Distinct normalized prompts with their counts in each source.
 
     Two prompts are the same when SAM3's tokenizer sees the same text, that is after its cleaning (see
-    [`clean`][litetext.tokenizer.clean.clean]). Rows keep the order in which they were first met.
+    `clean`). Rows keep the order in which they were first met.
 
     Attributes:
         texts: the distinct phrases, N of them, cleaned.
