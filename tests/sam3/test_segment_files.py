@@ -103,7 +103,7 @@ def test_the_table_has_a_line_for_each_image_and_phrase(folder: Path, capsys: py
     lines = capsys.readouterr().out.splitlines()
     assert sum("0.75" in line for line in lines) == 4
     assert sum(" - " in line for line in lines) == 2
-    print_found({"images": []})
+    print_found({"images": [], "annotations": []})
     assert not capsys.readouterr().out
 
 
