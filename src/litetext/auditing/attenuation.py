@@ -3,7 +3,7 @@
 An error is a relative squared error, |changed - reference|^2 / |reference|^2 with sums over all numbers of all pairs of
 image and phrase. The attenuation factor of a layer is the error of the features over that of its attention weights;
 that of a host is the geometric mean over its layers. Above 1 the error has shrunk. The paper's own definition (it
-reports about 282x) is not known to us. `litetext.sam3.attenuation` runs the segmenter; here are arrays only.
+reports about 282x) is not known to us. `litetext.sam3.feature_errors` runs the segmenter; here are arrays only.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,7 @@
-"""The size of a cloud of points: linear, from the spectrum of its covariance; intrinsic, from nearest neighbors."""
+"""The size of a cloud of points: linear, from the spectrum of its covariance; intrinsic, from nearest neighbors.
+
+An `ArrayError` is raised where a size is undefined: no variance, distances that are all the same, too few ratios.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -64,9 +67,6 @@ def effective_rank(singular: npt.ArrayLike) -> float:
     Roy & Vetterli 2007, "The effective rank: a measure of effective dimensionality", definition 1. It is D for equal
     values and 1 for a single one. The singular values of centred rows are the roots of the eigenvalues of their
     covariance, up to a factor that does not matter here.
-
-    Raises:
-        ArrayError: no value is above zero.
     """
     shares = _shares(singular)
     shares = shares[shares > 0]
@@ -79,9 +79,6 @@ def linear_rank(variances: npt.ArrayLike, share: float) -> int:
     Args:
         variances: [D], eigenvalues of the covariance, in any order.
         share: part of the variance to reach, for example 0.95.
-
-    Raises:
-        ArrayError: no value is above zero.
     """
     reached = np.cumsum(np.sort(_shares(variances))[::-1])
     # A sum that is short of the share by rounding only has reached it.
@@ -92,19 +89,12 @@ def participation_ratio(variances: npt.ArrayLike) -> float:
     """Square of the sum of the eigenvalues of the covariance [D], divided by the sum of their squares.
 
     Gao et al. 2017, "A theory of multineuronal dimensionality, dynamics and measurement", equation 5.
-
-    Raises:
-        ArrayError: no value is above zero.
     """
     return float(1 / np.square(_shares(variances)).sum())
 
 
 def spectrum_sizes(variances: Vector) -> tuple[float, float, float, float]:
-    """The `SIZES` of a spectrum: eigenvalues [D] of the covariance.
-
-    Raises:
-        ArrayError: no value is above zero.
-    """
+    """The `SIZES` of a spectrum: eigenvalues [D] of the covariance."""
     return (
         effective_rank(np.sqrt(variances)),
         linear_rank(variances, 0.95),
@@ -128,9 +118,6 @@ def neighbor_distances(points: npt.NDArray[Any], k: int, progress: Callable[[flo
     Candidates are chosen by float64 products of the centred points; their distances are those of float64 differences,
     so that points which lie close together keep all their digits. Of more than k + 16 points within 1e-8 of the cloud's
     size any may be taken for the nearest.
-
-    Raises:
-        OptionError: k is not in 1..N-1.
     """
     count, width = points.shape
     if not 1 <= k < count:
@@ -169,9 +156,6 @@ def twonn_points(mu: npt.ArrayLike, discard: float) -> Matrix:
     Args:
         mu: [N], distance to the second neighbor over the distance to the first; 1 or more.
         discard: share 0..1 of the largest ratios to leave out.
-
-    Raises:
-        ArrayError: fewer than 2 ratios are left.
     """
     ratios = np.sort(np.asarray(mu, dtype=np.float64))
     kept = min(int(ratios.size * (1 - discard)), ratios.size - 1)
@@ -188,9 +172,6 @@ def twonn(mu: npt.ArrayLike, discard: float) -> float:
 
     Facco, d'Errico, Rodriguez & Laio 2017, "Estimating the intrinsic dimension of datasets by a minimal neighborhood
     information", section "Methods".
-
-    Raises:
-        ArrayError: fewer than 2 ratios are left, or all of them are 1 (the dimension would be infinite).
     """
     fit = twonn_points(mu, discard)
     if not fit[:, 0].any():
@@ -216,9 +197,6 @@ def mle(distances: Matrix, k: int) -> float:
 
     MacKay & Ghahramani 2005, "Comments on 'Maximum likelihood estimation of intrinsic dimension' by E. Levina and
     P. Bickel": the inverses are averaged, not the dimensions, which removes most of the bias at small k.
-
-    Raises:
-        ArrayError: every point has its neighbors at one distance (the dimension would be infinite).
     """
     inverse = float(inverse_dimensions(distances, k).mean())
     if not inverse > 0:

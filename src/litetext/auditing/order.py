@@ -83,10 +83,6 @@ def measure_order(
         sample: phrases measured at most.
         seed: of the sample, the permutations and the unrelated pairs.
         progress: called with the share done, 0..1.
-
-    Raises:
-        OptionError: an option is not positive, or the seed is negative.
-        EncoderError: the encoder fails, or gives features that are not finite.
     """
     for name, value, least in (("permutations", permutations, 1), ("sample", sample, 1), ("seed", seed, 0)):
         if value < least:

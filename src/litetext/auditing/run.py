@@ -13,6 +13,7 @@ from litetext.auditing.advice import Advice, recommend
 from litetext.auditing.attenuation import MAX_PAIRS, AttenuationStats
 from litetext.auditing.counting import (
     ContextUse,
+    CorpusCounts,
     Counts,
     LengthSummary,
     VocabularyUse,
@@ -144,41 +145,59 @@ def audit(
         progress: called with a stage's name and the share of it that is done.
 
     Raises:
-        OptionError: a value is out of its range, or one of student, model and images comes without the others.
-        PromptError: the source cannot be read.
-        ArrayError: embeddings or positions cannot be measured (too few points, not finite, ...).
-        EncoderError: an encoder failed.
+        LiteTextError: an option is out of its range, the source or an array cannot be read, or an encoder fails.
     """
+    _check(limit, sample, (student, model, images))
+    check_geometry_options(discard, neighbors)
+    corpus = as_corpus(source)
+    measured: dict[str, Any] = {}
+    counts = count_corpus(corpus, contexts, _stage(progress, "tokens"))
+    points = load_matrix(str(embeddings)) if isinstance(embeddings, str | Path) else embeddings
+    if encoder is not None:
+        points = _sampled_features(corpus, encoder, sample, seed, progress) if points is None else points
+        measured["order"] = _measure_order(corpus, encoder, sample, seed, progress)
+    if points is not None:
+        stage = _stage(progress, "geometry")
+        measured["geometry"] = measure_geometry(points, discard=discard, neighbors=neighbors, seed=seed, progress=stage)
+    if positions is not None:
+        table = load_positions(str(positions)) if isinstance(positions, str | Path) else positions
+        measured["positions"] = measure_positions(table)
+    if student is not None:
+        measured["attenuation"] = model.measure_attenuation(
+            student, images, corpus.texts, pairs=pairs, seed=seed, progress=progress
+        )
+    return _report(corpus, counts, limit, measured)
+
+
+def _check(limit: float, sample: int, injected: tuple[Any, Any, Any]) -> None:
     if not 0 <= limit < 1:
         raise OptionError(f"truncation limit {limit} is not a share", hint="give 0.01 for 1 %")
     if sample < 10:
         raise OptionError(f"sample of {sample} prompts", hint="give at least 10")
-    check_geometry_options(discard, neighbors)
-    corpus = as_corpus(source)
-    counts = count_corpus(corpus, contexts, _stage(progress, "tokens"))
-    vocabulary = use_of_vocabulary(counts)
-    points = load_matrix(str(embeddings)) if isinstance(embeddings, str | Path) else embeddings
-    table = load_positions(str(positions)) if isinstance(positions, str | Path) else positions
-    if points is None and encoder is not None:
-        draw = np.random.default_rng(seed).permutation(len(corpus))[:sample]
-        texts = [corpus.texts[row] for row in np.sort(draw)]
-        points = pooled_features(encoder, texts, progress=_stage(progress, "features"))
-    geometry = order = None
-    if points is not None:
-        geometry = measure_geometry(
-            points, discard=discard, neighbors=neighbors, seed=seed, progress=_stage(progress, "geometry")
-        )
-    if encoder is not None:
-        most = min(sample, _ORDER_SAMPLE)
-        order = measure_order(encoder, corpus.texts, sample=most, seed=seed, progress=_stage(progress, "word order"))
-    attenuation = None
-    if student is not None and model is not None and images is not None:
-        attenuation = model.measure_attenuation(
-            student, images, corpus.texts, pairs=pairs, seed=seed, progress=progress
-        )
-    elif (student, model, images) != (None, None, None):
+    if len({value is None for value in injected}) > 1:
         raise OptionError("attenuation is measured with a student, a model and images", hint="give all three")
+
+
+def _sampled_features(
+    corpus: PromptCorpus, encoder: TextEncoder, sample: int, seed: int, progress: Progress | None
+) -> Matrix:
+    draw = np.random.default_rng(seed).permutation(len(corpus))[:sample]
+    texts = [corpus.texts[row] for row in np.sort(draw)]
+    return pooled_features(encoder, texts, progress=_stage(progress, "features"))
+
+
+def _measure_order(
+    corpus: PromptCorpus, encoder: TextEncoder, sample: int, seed: int, progress: Progress | None
+) -> OrderStats:
+    most = min(sample, _ORDER_SAMPLE)
+    return measure_order(encoder, corpus.texts, sample=most, seed=seed, progress=_stage(progress, "word order"))
+
+
+def _report(corpus: PromptCorpus, counts: CorpusCounts, limit: float, measured: Mapping[str, Any]) -> AuditReport:
     lengths = sorted(counts.kept)
+    vocabulary = use_of_vocabulary(counts)
+    geometry, order, attenuation = (measured.get(name) for name in ("geometry", "order", "attenuation"))
+    sensitivity = None if order is None else order.sensitivity
     return AuditReport(
         whole=_source("all", counts.occurrences, counts.distinct, lengths),
         by_distinct=_source("all, distinct", counts.distinct, counts.distinct, lengths),
@@ -187,7 +206,7 @@ def audit(
         fingerprint=corpus.fingerprint,
         vocabulary=vocabulary,
         geometry=geometry,
-        positions=None if table is None else measure_positions(table),
+        positions=measured.get("positions"),
         order=order,
         attenuation=attenuation,
         advice=recommend(
@@ -195,7 +214,7 @@ def audit(
             limit,
             vocabulary,
             geometry=geometry,
-            sensitivity=None if order is None else order.sensitivity,
+            sensitivity=sensitivity,
             attenuation=attenuation,
         ),
     )

@@ -48,9 +48,6 @@ def read_frame(kind: str, path: Path, options: ReadOptions, where: str, notes: l
         options: the columns, where they are not to be guessed.
         where: the source's name for messages.
         notes: what was guessed is added to it.
-
-    Raises:
-        PromptError: not a table, a wrong column, a bad count.
     """
     scan = _scan(kind, path)
     try:
@@ -172,9 +169,6 @@ def unpickled(path: Path, where: str) -> Iterator[tuple[str, int]]:
 
     Source: ``refer.py`` of https://github.com/lichengunc/refer. The whole pickle is built in memory. Byte strings of
     Python 2 are UTF-8, or else Latin-1.
-
-    Raises:
-        PromptError: broken, of another shape, or it wants code to run.
     """
     copyreg.clear_extension_cache()
     with path.open("rb") as file:

@@ -53,11 +53,7 @@ Part = tuple[list[str], Mapping[str, int]]
 
 
 def read_jsonl(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
-    """The phrases of JSON lines: each a string or an object with a text field.
-
-    Raises:
-        PromptError: a line is not JSON or holds no text, a wrong field, a bad count.
-    """
+    """The phrases of JSON lines: each a string or an object with a text field."""
     place = Place(opened.where)
     fields = TextField(TEXT_NAMES, options, place)
     for place.line, line in enumerate(text_lines(opened), 1):
@@ -80,11 +76,7 @@ def _parsed(line: str, place: Place) -> Any:
 
 
 def read_json(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
-    """The phrases of a JSON document: a list as it comes, a mapping counted at its end.
-
-    Raises:
-        PromptError: broken JSON (with its line), no list or mapping, no text in it, a wrong field, a bad count.
-    """
+    """The phrases of a JSON document: a list as it comes, a mapping counted at its end."""
     place = Place(opened.where)
     events = chain.from_iterable(_batches(opened, place))
     event, value = next(events)
@@ -271,12 +263,7 @@ class _Mapping:
         return True
 
     def prompts(self) -> Part:
-        """The part that is meant.
-
-        Raises:
-            PromptError: that part holds something else than text, it is not clear which part is meant, or there are
-                objects without a known text field.
-        """
+        """The part that is meant."""
         for notes, counts in self._parts():
             if counts:
                 return notes, counts

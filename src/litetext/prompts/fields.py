@@ -1,4 +1,7 @@
-"""Which column or field holds a prompt, which one its count: known names, what values look like, and checked values."""
+"""Which column or field holds a prompt, which one its count: known names, what values look like, and checked values.
+
+Readers raise a `PromptError` for what they cannot take for prompts; `read_prompts` says of which kinds.
+"""
 
 import json
 import re
@@ -146,11 +149,7 @@ class TextField:
         return notes
 
     def phrases(self, item: Any) -> list[tuple[str, int]]:
-        """The phrases of an item with its count: of a string, of an object (one text, or a list of them), none of null.
-
-        Raises:
-            PromptError: the item or its text is something else, or its count is bad.
-        """
+        """The phrases of an item with its count: of a string, of an object (a text or a list of them); none of null."""
         if not isinstance(item, dict):
             if item is not None and self.options.column is not None:
                 raise self._error(f"no field '{self.options.column}' in {shown(item)}")
@@ -223,11 +222,7 @@ def category_name(name: str) -> str:
 
 
 def checked_count(value: Any, where: object) -> int:
-    """The value, if it is a whole number from 0 on.
-
-    Raises:
-        PromptError: it is anything else.
-    """
+    """The value, if it is a whole number from 0 on."""
     whole = _whole(value)
     if whole is None or not 0 <= whole < MAX_COUNT:
         raise bad_count(value, str(where))

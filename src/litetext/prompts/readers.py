@@ -175,11 +175,7 @@ READERS: Mapping[str, Callable[[Opened, ReadOptions], Iterator[tuple[str, int]]]
 
 
 def _recognize(opened: Opened, options: ReadOptions) -> str:
-    """The format of a source: as the options say, else by magic bytes, name and content, in this order.
-
-    Raises:
-        PromptError: the format would be text, but the bytes are binary, or the lines are no phrases.
-    """
+    """The format of a source: as the options say, else by magic bytes, name and content, in this order."""
     head = opened.file.peek()
     named = format_of_name(opened.where)
     found = options.format or _format_of_magic(head) or named

@@ -35,9 +35,6 @@ def read_csv(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
     """Rows of a CSV file; the delimiter is a comma, unless only one of ``; | tab`` gives rows of one width.
 
     A first line ``sep=;``, as Excel writes it, says it too.
-
-    Raises:
-        PromptError: a wrong column, a bad count, broken quotes or bytes.
     """
     lines = enumerate(text_lines(opened), 1)
     sample = list(islice(lines, 1))
@@ -56,11 +53,7 @@ def read_csv(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
 
 
 def read_tsv(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
-    """Rows of cells between tabs; a quote is plain text.
-
-    Raises:
-        PromptError: a wrong column, a bad count, broken bytes.
-    """
+    """Rows of cells between tabs; a quote is plain text."""
     rows = ((number, line.rstrip("\r\n").split("\t")) for number, line in enumerate(text_lines(opened), 1))
     return _read_rows(rows, options, opened)
 

@@ -168,8 +168,8 @@ class Segmenter:
     def measure_attenuation(
         self, student: TextEncoder, images: Sequence[Any], texts: Sequence[str] = (), **options: Any
     ) -> "AttenuationStats":
-        """What this model leaves of a student's error; see `litetext.sam3.attenuation.measure_attenuation`."""
-        from litetext.sam3.attenuation import measure_attenuation
+        """What this model leaves of a student's error; see `litetext.sam3.feature_errors.measure_attenuation`."""
+        from litetext.sam3.feature_errors import measure_attenuation
 
         return measure_attenuation(self, student, images, texts, **options)
 

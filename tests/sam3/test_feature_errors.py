@@ -16,7 +16,7 @@ from litetext.auditing.attenuation import AttenuationStats  # noqa: E402
 from litetext.errors import EncoderError, OptionError  # noqa: E402
 from litetext.features.encode import valid_rows  # noqa: E402
 from litetext.features.protocol import TextEncoder, TextFeatures  # noqa: E402
-from litetext.sam3.attenuation import align_phrases, attention_weights, probed, share_out  # noqa: E402
+from litetext.sam3.feature_errors import align_phrases, attention_weights, probed, share_out  # noqa: E402
 from litetext.sam3.host import detector_of, load_host, text_attentions  # noqa: E402
 from litetext.sam3.segmenter import Segmenter  # noqa: E402
 from tests.auditing.fakes import FakeEncoder  # noqa: E402

@@ -11,10 +11,10 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from litetext.auditing.attenuation import MAX_PAIRS, AttenuationStats, trace_errors
 from litetext.distillation.losses import Alignment
-from litetext.errors import EncoderError, OptionError
+from litetext.errors import OptionError
 from litetext.features.encode import valid_rows
 from litetext.features.protocol import TextEncoder, TextFeatures
-from litetext.sam3.host import text_attentions
+from litetext.sam3.host import check_width, text_attentions
 from litetext.sam3.images import ImageSource
 from litetext.sam3.segmenter import ImageEmbedding, Segmenter, check_prompts
 
@@ -52,14 +52,9 @@ def measure_attenuation(
         progress: called with the stage and the share done, 0..1.
 
     Raises:
-        OptionError: no images, one without a phrase, or an empty phrase.
-        EncoderError: the student's features have another width, or an encoder fails.
-        ImageError: an image cannot be read.
+        LiteTextError: no images or phrases, an image cannot be read, an encoder fails or has another width.
     """
-    if student.width != segmenter.encoder.width:
-        raise EncoderError(
-            f"features of width {student.width} where the host reads {segmenter.encoder.width}", where=student.name
-        )
+    check_width(segmenter.detector, student)
     questions = share_out(images, texts, pairs, seed)
     if not questions or not all(prompts for _, prompts in questions):
         raise OptionError("no images, or one without a phrase", hint="give an image and a phrase")
@@ -72,13 +67,11 @@ def measure_attenuation(
         embedding = segmenter.embed(image)
         for text in prompts:
             teacher, wrong, _ = aligned[text]
-            noise = normalize(torch.randn(teacher.shape, generator=generator), dim=1)
-            noise *= torch.linalg.vector_norm(wrong - teacher, dim=1, keepdim=True)
-            values = torch.stack([teacher, wrong, teacher + noise])
+            values = torch.stack([teacher, wrong, teacher + _noise_like(wrong - teacher, generator)])
             error, size = _squares(segmenter, embedding, values)
             errors.append(error)
             sizes.append(size)
-            cosines.append(cosine_similarity(values[1:], teacher, dim=-1).numpy())
+            cosines.append(cosine_similarity(values[1:], values[0], dim=-1).numpy())
             owners.append(number)
         if progress is not None:
             progress("attenuation", (number + 1) / len(questions))
@@ -87,10 +80,16 @@ def measure_attenuation(
     paths = trace_errors(
         layers, np.stack(errors), np.stack(sizes), cosines=mean_cosines, images=np.array(owners), seed=seed
     )
-    truncated = sum(is_truncated for _, _, is_truncated in aligned.values())
+    truncated = sum(phrase[2] for phrase in aligned.values())
     return AttenuationStats(
         segmenter.encoder.name, student.name, len(questions), len(owners), len(asked), truncated, seed, paths
     )
+
+
+def _noise_like(error: Tensor, generator: torch.Generator) -> Tensor:
+    """Random directions with the size of an error [n, D] at each token."""
+    directions: Tensor = normalize(torch.randn(error.shape, generator=generator), dim=1)
+    return directions.mul_(torch.linalg.vector_norm(error, dim=1, keepdim=True))
 
 
 def share_out(images: Sequence[ImageSource | Question], texts: Sequence[str], most: int, seed: int) -> list[Question]:
