@@ -37,45 +37,26 @@ BACKENDS = (
     "huggingface", "torch", "torch-bf16", "torch-int8", "onnx", "onnx-int8", "openvino", "openvino-int8", "bank",
 )  # fmt: skip
 BANK_PHRASES, CALIBRATED, CHECKED, COUNTED = 1000, 1000, 64, 16  # COUNTED: phrases whose FLOPs are counted
-HOST_CONTEXT = 32  # Sam3Processor pads every text to it
-COMPARED = 32  # phrases of a call where throughput is compared, if it is among the batch sizes
-TIMEOUT = 3600  # seconds
+HOST_CONTEXT, COMPARED = 32, 32  # tokens that Sam3Processor pads to; phrases of a call where throughput is compared
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """What to measure, and how.
+    """What to measure, and how; an `OptionError` where a value makes no sense."""
 
-    Attributes:
-        backends: names in `BACKENDS`, for every student that is a checkpoint.
-        teacher: a checkpoint of SAM3's text encoder; None: no such row.
-        baseline: name of the row that ratios are of; None: the teacher, else Hugging Face's, else the first.
-        batches: phrases of a call; 1, of which the latencies are, is always among them.
-        rounds: passes over all rows; medians are reported.
-        seconds: to spend on each batch size of a row in a round.
-        phrases: whose features are compared with those of fp32 PyTorch.
-        threads: to compute with; None: all cores that this process may use.
-        positions: of the students' position tables, as `load_encoder` takes it.
-        context_length: tokens that the students read; None: as many as their tables have rows.
-
-    Raises:
-        OptionError: a value makes no sense.
-    """
-
-    backends: tuple[str, ...] = BACKENDS
-    teacher: str | None = None
-    baseline: str | None = None
-    batches: tuple[int, ...] = (1, 8, 32, 128)
-    rounds: int = 3
-    seconds: float = 1.0
-    phrases: int = 1000
-    threads: int | None = None
-    positions: Literal["auto", "slice", "interpolate", "keep"] = "auto"
-    context_length: int | None = None
+    backends: tuple[str, ...] = BACKENDS  # of every student that is a checkpoint
+    teacher: str | None = None  # a checkpoint of SAM3's text encoder
+    baseline: str | None = None  # row that ratios are of; None: the teacher, else Hugging Face's, else the first
+    batches: tuple[int, ...] = (1, 8, 32, 128)  # phrases of a call; 1, of which latencies are, is always among them
+    rounds: int = 3  # passes over all rows; medians are reported
+    seconds: float = 1.0  # to spend on each batch size of a row in a round
+    phrases: int = 1000  # whose features are compared with those of fp32 PyTorch
+    threads: int | None = None  # None: all cores that this process may use
+    positions: Literal["auto", "slice", "interpolate", "keep"] = "auto"  # as `load_encoder` takes it
+    context_length: int | None = None  # None: as many tokens as the position table has rows
 
     def __post_init__(self) -> None:
-        """Check each value."""
         for name in ("rounds", "phrases", "threads", "seconds"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise OptionError(f"{value} {name}", hint="give more than 0")
@@ -110,7 +91,7 @@ def run_benchmark(
         sources: students as `load_encoder` takes them, sizes such as "s0" (random weights), exported folders and banks.
         texts: distinct phrases, at least as many as the largest batch has.
         options: what to measure, and how.
-        progress: called with a stage and the share of it that is done.
+        progress: called with a stage and the share done, 0..1.
 
     Returns:
         ``machine``, ``options``, ``baseline``, ``compared`` (the batch size of the ratios) and ``rows``: plain values.
@@ -120,8 +101,7 @@ def run_benchmark(
         OptionError: too few phrases, nothing to measure, or no row has the baseline's name.
     """
     if len(texts) < max(options.batches):
-        hint = "give more, or none: the bundled corpus has enough"
-        raise OptionError(f"{len(texts)} distinct phrases for batches of {max(options.batches)}", hint=hint)
+        raise OptionError(f"{len(texts)} distinct phrases for batches of {max(options.batches)}", hint="give more")
     options = replace(options, threads=options.threads or usable_cores())
     machine = describe_machine()  # its load is that before the run
     with TemporaryDirectory(prefix="litetext-bench-") as folder:
@@ -137,12 +117,12 @@ def run_benchmark(
     if not measured:
         raise LiteTextError(f"no row can be measured: {report[0]['reason']}", where=report[0]["name"])
     ranked = min(measured, key=lambda each: (each["backend"] != TEACHER, each["backend"] != "huggingface"))
-    baseline = options.baseline or ranked["name"]
-    reference = next(figures for figures in report if figures["name"] == baseline)
+    base = next((figures for figures in report if figures["name"] == options.baseline), ranked)
     compared = str(COMPARED if COMPARED in options.batches else max(options.batches))
     for figures in report:
-        figures["ratios"] = _ratios(figures, reference, compared)
-    return {"machine": machine, "options": asdict(options), "baseline": baseline, "compared": compared, "rows": report}
+        figures["ratios"] = _ratios(figures, base, compared)
+    settings = {"machine": machine, "options": asdict(options), "baseline": base["name"], "compared": compared}
+    return settings | {"rows": report}
 
 
 def _plan(sources: Sequence[str], options: BenchOptions, folder: str) -> list[Row]:
@@ -209,10 +189,10 @@ def _run_job(job: Figures, options: BenchOptions) -> Figures:
     environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "true"}
     try:
         done = subprocess.run(  # noqa: S603 - our own module
-            command, capture_output=True, text=True, check=False, env=environment, timeout=TIMEOUT
+            command, capture_output=True, text=True, check=False, env=environment, timeout=3600
         )
     except subprocess.TimeoutExpired as error:
-        raise LiteTextError(f"not done after {TIMEOUT} seconds") from error
+        raise LiteTextError("not done after an hour") from error
     if done.returncode < 0:
         memory = ", as the system does when memory runs out" if -done.returncode == signal.SIGKILL else ""
         raise LiteTextError(f"ended by {signal.Signals(-done.returncode).name}{memory}")
@@ -234,11 +214,7 @@ def main() -> None:
 
 
 def prepare(job: Figures) -> Figures:
-    """Make what the rows of one source are measured on, and the features that theirs are compared with.
-
-    Returns:
-        For each backend its ``path`` and ``flops``, the mean operations of a prompt; or the ``reason`` why not.
-    """
+    """Make the files of one source: of each backend ``path`` and ``flops`` of a prompt, or the ``reason`` why not."""
     from litetext.checkpoints.hub import locate
 
     folder = Path(job["folder"])
@@ -319,15 +295,15 @@ def _count_flops(encoder: "Encoder", texts: Sequence[str]) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
-        for text in texts[:COUNTED]:
-            encoder.encode([text])
-    return float(counter.get_total_flops()) / len(texts[:COUNTED])
+        calls = [encoder.encode([text]) for text in texts[:COUNTED]]
+    return float(counter.get_total_flops()) / len(calls)
 
 
 def measure(row: Row, job: Figures) -> Figures:
     """Import, load, first phrase, batches: seconds, resident bytes since the imports, and features compared."""
     path, (modules, opener) = Path(row.path), _engine(row, job["threads"])
-    import_seconds = _seconds(lambda: [import_module(name) for name in modules])
+    for name in modules:
+        import_module(name)
     before = resident_bytes(trim=True)
     opened: list[Encoder] = []
     load_seconds = _seconds(lambda: opened.append(opener(path)))
@@ -343,13 +319,10 @@ def measure(row: Row, job: Figures) -> Figures:
     speeds = {str(size): time_batches(encoder.encode, stream, job["seconds"]) for size, stream in streams}
     stages = {"load": loaded, "first": first, "batches": resident_bytes()}
     return {
-        "import_seconds": import_seconds,
         "load_seconds": load_seconds,
         "first_seconds": first_seconds,
-        "resident_mb": {
-            stage: None if size is None or before is None else (size - before) / 1e6 for stage, size in stages.items()
-        },
-        "process_mb": None if first is None else first / 1e6,
+        "resident_mb": {stage: size and before and (size - before) / 1e6 for stage, size in stages.items()},
+        "process_mb": first and first / 1e6,
         "file_mb": sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file()) / 1e6,
         "imports_torch": "torch" in sys.modules,
         "batches": speeds,
@@ -373,7 +346,6 @@ def _engine(row: Row, threads: int) -> tuple[tuple[str, ...], Callable[[Path], "
 
     engine = "openvino" if row.backend.startswith("openvino") else open_bundle(Path(row.path)).target
     libraries = {"onnx": ("onnxruntime",), "openvino": ("openvino",)}.get(engine, ())
-    # Without the runtime's cache: every phrase is computed.
     return libraries, lambda path: TextRuntime.open(path, engine=engine, threads=threads, cache=0, warm=False)
 
 
@@ -422,8 +394,8 @@ class _HuggingFace:
         """Features [B, 32, D] and mask [B, 32]."""
         import torch
 
-        padding: Any = {"padding": "max_length", "max_length": HOST_CONTEXT, "truncation": True}
-        batch = self.tokenizer(list(texts), return_tensors="pt", **padding)
+        how: Any = {"padding": "max_length", "max_length": HOST_CONTEXT, "truncation": True, "return_tensors": "pt"}
+        batch = self.tokenizer(list(texts), **how)
         with torch.inference_mode():
             hidden = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
             values = torch.nn.functional.linear(hidden, self.weight, self.bias)
@@ -460,11 +432,10 @@ def time_batches(
 
     One call before is not counted, unless it takes longer than the seconds: then it is the only one.
     """
-    batch, total = next(batches), 0.0
-    calls: list[float] = []
+    batch = next(batches)
     warm = _seconds(lambda: encode(batch), clock)
-    if warm > seconds:
-        calls, total = [warm], warm
+    calls = [warm] if warm > seconds else []
+    total = sum(calls)
     while warm <= seconds and (total < seconds or (len(calls) < 3 and total < 4 * seconds)):
         batch = next(batches)
         calls.append(_seconds(lambda: encode(batch), clock))  # noqa: B023 - called at once
@@ -504,13 +475,9 @@ def _summarize(row: Row, result: Figures) -> Figures:
     figures["gflop_per_prompt"] = flops and flops / 1e9
     for speed in figures["batches"].values():
         speed["gflops"] = flops and flops * speed["prompts_per_second"] / 1e9
-    return figures | {"rounds": [_speeds(*pair) for pair in result["rounds"]]}
-
-
-def _speeds(together: Figures, alone: Figures) -> Figures:
-    """What the ratios of a round are computed from: phrases a second by batch size, and ms of a phrase, one thread."""
-    rates = {size: speed["prompts_per_second"] for size, speed in together["batches"].items()}
-    return rates | {"one_thread_ms": alone["batches"]["1"]["p50_ms"]}
+    rates = [{size: each["batches"][size]["prompts_per_second"] for size in each["batches"]} for each in together]
+    times = [each["batches"]["1"]["p50_ms"] for each in alone]
+    return figures | {"rounds": [rate | {"one_thread_ms": ms} for rate, ms in zip(rates, times, strict=True)]}
 
 
 def _middle(rounds: Sequence[Any]) -> Any:
@@ -539,11 +506,10 @@ def _ratios(figures: Figures, baseline: Figures, compared: str) -> Figures:
 def to_markdown(report: Figures) -> str:
     """The report as tables: speed, memory and exactness, ratios, and what could not be measured."""
     machine, options, compared = report["machine"], report["options"], report["compared"]
-    packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
-    latency = {"one phrase, ms p50": "batches/1/p50_ms", "p99": "batches/1/p99_ms", "one thread": "one_thread/p50_ms"}
+    packages = ", ".join(map(" ".join, machine["packages"].items()))
     tables = {
         "Speed": {f"prompts/s at {size}": f"batches/{size}/prompts_per_second" for size in options["batches"]}
-        | latency
+        | {"one phrase, ms p50": "batches/1/p50_ms", "p99": "batches/1/p99_ms", "one thread": "one_thread/p50_ms"}
         | {f"GFLOP/s at {compared}": f"batches/{compared}/gflops"},
         "Memory": {"file MB": "file_mb", "resident MB: load": "resident_mb/load", "first phrase": "resident_mb/first"}
         | {"batches": "resident_mb/batches", "whole process": "process_mb", "load s": "load_seconds"}
