@@ -147,6 +147,5 @@ def _reporting(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what = (error.strerror or str(error)).lower()
         hint = "fix that and run it again: finished shards are kept"
-        raise CacheError(what, where=str(path), hint=hint) from error
+        raise CacheError((error.strerror or str(error)).lower(), where=str(path), hint=hint) from error

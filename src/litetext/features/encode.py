@@ -1,7 +1,4 @@
-"""Encoding texts: one loop, the longest first in batches with little padding, and one check of what an encoder gives.
-
-Whatever encodes more than a batch goes through `encode`: the store, prompt banks, comparisons, the audit.
-"""
+"""Encoding texts: one loop, the longest first in batches with little padding, and one check of what comes out."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -119,10 +119,7 @@ class FeatureStore:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Map a store; the size of each file and the checksum of all but its features are compared.
-
-        Args:
-            path: a folder of `litetext embed`, or a file of `litetext bank`.
+        """Map a folder of `litetext embed` or a file of `litetext bank`; all but features is checked.
 
         Raises:
             CacheError: no store, or a file is missing or damaged.
@@ -169,7 +166,7 @@ class FeatureStore:
         for number in range(len(self.shards)):
             text, offsets = self._shard(number)["text"], self._shard(number)["text_offsets"]
             if offsets[0] != 0 or offsets[-1] > len(text) or np.diff(offsets).min() < 0:
-                raise self._damaged(number, "its texts do not follow each other")
+                raise damaged(self._files[number], "its texts do not follow each other")
             yield text.tobytes(), offsets
 
     def __len__(self) -> int:
@@ -202,10 +199,10 @@ class FeatureStore:
         shard, number, row = self._locate(place)
         values, (first, stop) = shard["values"], shard["rows"][row].tolist()
         if not (0 <= first < stop <= len(values) and stop - first <= self.teacher.context_length):
-            raise self._damaged(number, f"phrase {row} has the rows {first} to {stop} of {len(values)}")
+            raise damaged(self._files[number], f"phrase {row} has the rows {first} to {stop} of {len(values)}")
         stored, scales = values[first:stop], shard["scales"][first:stop] if "scales" in shard else None
         if features_checksum(stored, scales) != shard["checks"][row]:
-            raise self._damaged(number, f"the features of phrase {row} have another checksum")
+            raise damaged(self._files[number], f"the features of phrase {row} have another checksum")
         return widen(stored, scales)
 
     def encode(self, texts: Iterable[str]) -> Arrays:
@@ -283,11 +280,8 @@ class FeatureStore:
         shard, number, row = self._locate(place)
         begin, end = shard["text_offsets"][row : row + 2].tolist()
         if not 0 <= begin <= end <= len(shard["text"]):
-            raise self._damaged(number, f"phrase {row} has no text")
+            raise damaged(self._files[number], f"phrase {row} has no text")
         return shard["text"][begin:end].tobytes()
-
-    def _damaged(self, number: int, what: str) -> CacheError:
-        return damaged(self._files[number], what)
 
 
 def phrase_bytes(text: str) -> bytes:
@@ -538,10 +532,9 @@ def _read_header(path: Path) -> tuple[dict[str, str], dict[str, Any], int]:
 
 
 def _check_kind(metadata: Mapping[str, str], path: Path) -> None:
-    if metadata.get("kind") != KIND:
-        raise CacheError("not a file of features", where=str(path), hint="make one: litetext bank PHRASES -o FILE")
-    if metadata.get("litetext") != VERSION:
-        raise CacheError(f"features in version {metadata.get('litetext')}", where=str(path), hint="make them again")
+    if metadata.get("kind") != KIND or metadata.get("litetext") != VERSION:
+        hint = "make one: litetext bank PHRASES -o FILE"
+        raise CacheError(f"not a file of features of version {VERSION}", where=str(path), hint=hint)
 
 
 def _check_narrowed(stored: Array, scales: Array | None, ends: Array, texts: Sequence[bytes], where: str) -> None:
