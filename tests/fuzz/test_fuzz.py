@@ -12,7 +12,7 @@ from tests.fuzz.children import in_child
 from tests.fuzz.fuzzing import Fuzzer
 from tests.fuzz.subjects import SUBJECTS
 
-SLICE = 15
+SLICE = 6
 
 
 @pytest.mark.parametrize("kind", SUBJECTS)
