@@ -11,9 +11,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from litetext.cli.app import show_progress
-
 from litetext.checkpoints.hub import locate_folder
+from litetext.cli._output import show_progress
 from litetext.errors import LiteTextError
 from litetext.storage import only_writer
 from recipes.micro.training import MicroRecipe, train
