@@ -141,9 +141,7 @@ def test_many_threads_share_one_tokenizer(monkeypatch: pytest.MonkeyPatch) -> No
     assert found == expected
 
 
-@pytest.mark.parametrize(
-    ("texts", "message"), [("dog", "list"), (["dog", 3], "text 1"), ([None], "NoneType")]
-)
+@pytest.mark.parametrize(("texts", "message"), [("dog", "list"), (["dog", 3], "text 1"), ([None], "NoneType")])
 def test_not_strings(texts: object, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         clip_tokenizer().encode(texts)  # type: ignore[arg-type]
