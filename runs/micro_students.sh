@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Students of the presets that ship beside the micro SAM3, and what they keep of it (docs/experiments.md): about 25 minutes.
+# Students of the presets that ship beside the micro SAM3, and what they keep of it (docs/explanation/experiments.md): about 25 minutes.
 # INSTALL=1 puts them into the package.
 source "$(dirname "$0")/micro_common.sh"
 prepare

@@ -12,7 +12,7 @@
 # What it costs, for the paper's 404,796 prompts of 7.9 tokens (3.2 M tokens; arXiv 2602.12173):
 #
 #   step       disk                                        time
-#   audit      below 1 MB                                  4 s on 2 CPU cores (320,000 prompts take 3.4 s: docs/benchmarks.md)
+#   audit      below 1 MB                                  4 s on 2 CPU cores (320,000 prompts take 3.4 s: docs/explanation/benchmarks.md)
 #   teacher    3.4 GB download (860 M parameters x 4)      -
 #   embed      1.6 GB (tokens x 256 x 2 bytes)             at most 0.84 h of an RTX 4070: the paper's 134 prompts/s.
 #                                                          1.9 PFLOP (302 M weights x 2 x tokens): 3.7 h on 2 cores at 145 GFLOP/s

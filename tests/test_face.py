@@ -29,7 +29,7 @@ def test_few_names_each_documented() -> None:
 
 
 def test_the_reference_has_each_name() -> None:
-    page = (NOTEBOOK.parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
+    page = (NOTEBOOK.parents[1] / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
     assert sorted(re.findall(r"^::: litetext\.(\w+)$", page, re.MULTILINE)) == lt.__all__
 
 

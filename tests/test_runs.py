@@ -16,7 +16,7 @@ from litetext.cli import app
 
 RUNS = Path(__file__).parents[1] / "runs"
 SCRIPTS = sorted(RUNS.glob("*.sh"))
-PAGES = sorted((RUNS.parent / "docs").rglob("*.md"))
+PAGES = [RUNS.parent / "README.md", *sorted((RUNS.parent / "docs").rglob("*.md"))]
 SHOWN = re.compile(r"^ *(?:[^`]*\| )?(litetext [a-z]+ .*)$", re.MULTILINE)  # alone on a line of a page, or after a pipe
 SEPARATORS = re.compile(r"[|;&<>]+|\d?>&?\d?")
 PROGRAM = re.compile(r'(^|\s)(?:litetext|"\$LITETEXT")\s')

@@ -203,7 +203,7 @@ def test_bf16_is_rounded_as_pytorch_does(values: Any) -> None:
 
 @pytest.mark.parametrize("dtype", ["fp16", "int8"])
 def test_docs_tell_enough_to_read_it(tmp_path: Path, dtype: str) -> None:
-    """A reader of its own, by docs/bank.md and the library of safetensors alone."""
+    """A reader of its own, by docs/how-to/bank.md and the library of safetensors alone."""
     path = tmp_path / "bank.safetensors"
     write(path, dtype=dtype)
     with safe_open(path, "numpy") as bank:

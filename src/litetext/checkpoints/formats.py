@@ -332,7 +332,7 @@ def find_format(names: Iterable[str], where: str, formats: Sequence[Format] = FO
         return matches[0]
     if not matches:
         what = f"none of the known text encoders is in it; it has: {listed(names) or 'no tensors'}"
-        raise EncoderError(what, where=where, hint="see docs/checkpoints.md for the formats")
+        raise EncoderError(what, where=where, hint="see docs/reference/checkpoints.md for the formats")
     roots = listed(f"{root}{row.anchor}" for row, root in matches)
     raise EncoderError(f"{len(matches)} text encoders are in it ({roots})", where=where, hint="keep one of them")
 

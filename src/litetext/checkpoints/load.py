@@ -45,7 +45,7 @@ def load_encoder(
             name of a model in the package, or a name on the hub, downloaded unless it is in the local cache.
         positions: how the file's position table becomes one of ``context_length`` rows. "auto" keeps a table that
             already has them, and refuses to guess otherwise; "slice" takes the first rows; "interpolate" stretches the
-            whole table; "keep" takes the table as it is. docs/checkpoints.md says which one a file needs.
+            whole table; "keep" takes the table as it is. docs/reference/checkpoints.md says which one a file needs.
         context_length: tokens to read of a text, start and end token counted; None for the rows of the table, unless
             they are 77: released students carry such a table, but were trained for another context.
         dtype: as `choose_dtype` takes it.

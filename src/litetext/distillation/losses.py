@@ -30,7 +30,7 @@ class LossWeights:
         mse: mean squared error of the features.
         cosine: 1 - cosine of the features, token by token.
         consistency: 1 - cosine of the pooled features of a phrase and of a permutation of it. The default is what the
-            experiment chose (docs/experiments.md, b).
+            experiment chose (docs/explanation/experiments.md, b).
         keys: relative error of the keys of the decoder's cross-attentions.
         values: relative error of their values.
         scoring: relative error of the pooled vector that the decoder scores with.

@@ -164,7 +164,7 @@ def read_recipe(path: Path | None, changes: Mapping[str, Any] | None = None) -> 
         reason = (error.strerror or str(error)).lower()
         raise OptionError(f"cannot read the recipe ({reason})", where=str(path), hint="check the path") from error
     except ValueError as error:
-        raise OptionError(f"not TOML ({error})", where=str(path), hint="see docs/distill.md for an example") from error
+        raise OptionError(f"not TOML ({error})", where=str(path), hint="see docs/how-to/distill.md") from error
     values |= {name: value for name, value in (changes or {}).items() if value is not None}
     return DistillRecipe.of(values, "the options" if path is None else str(path))
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 CHECKED, CALIBRATED = 1000, 1000  # phrases
 CLOSE = {"mean": 0.999, "p1": 0.995}
 """Cosines that count as close. Not the least: that of the shipped student's int8 is 0.971 on 4,014 tokens, where it
-keeps all of cgF1 (docs/quantize.md), and it falls with the number of tokens that are compared."""
+keeps all of cgF1 (docs/explanation/quantize.md), and it falls with the number of tokens that are compared."""
 
 Prompts = PromptCorpus | str | Path | Iterable[Prompt | Path | str] | None
 

@@ -1,8 +1,8 @@
 """Features of phrases on disk, found by phrase: mapped files, read with NumPy alone.
 
 A store is a folder of shards, which `litetext embed` writes and training reads, or a single shard, which is what a
-prompt bank is. A shard is a safetensors file; docs/bank.md has its layout. All but the features is read once for its
-checksum when a store is opened; features have a checksum for each phrase, compared whenever they are read.
+prompt bank is. A shard is a safetensors file; docs/how-to/bank.md has its layout. All but the features is read once for
+its checksum when a store is opened; features have a checksum for each phrase, compared whenever they are read.
 """
 
 import hashlib
