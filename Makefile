@@ -42,10 +42,11 @@ test: setup ## the tests (no network, no GPU, about 4 minutes on 2 cores)
 slow: setup ## the slow tests
 	$(PYTEST) -m slow
 
-check: setup ## format, lint, types
+check: setup ## format, lint, types, size limits
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python scripts/size_limits.py
 
 fuzz: setup ## damage valid files of every format for MINUTES=10; failing ones are kept in fuzz-failures/
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --minutes $(MINUTES)
