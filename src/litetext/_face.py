@@ -49,8 +49,6 @@ class TextEncoder(protocol.TextEncoder, Protocol):
 
         Raises:
             EncoderError: nothing there, or it cannot be loaded.
-            OptionError: no such device, dtype or positions.
-            MissingExtraError: PyTorch or `transformers` is not installed.
         """
         from litetext.export.runtime import is_served, open_served
 
@@ -80,9 +78,6 @@ def embed(
         cache_dir: the folder of the store.
         progress: called with the stage and the share of it that is done, 0..1.
         options: ``dtype``, ``batch_tokens`` and ``shard_tokens``, as `litetext.features.embed.embed` has them.
-
-    Raises:
-        LiteTextError: prompts cannot be read, or the store cannot be written or is of another teacher.
     """
     from litetext.features.embed import embed as fill_store
     from litetext.prompts.readers import as_corpus
@@ -106,9 +101,6 @@ def distill(
         device: where to train; None: the best that is there.
         progress: called with the stage and the share of it that is done, 0..1.
         recipe: keys of a recipe that differ from the defaults: ``preset="s0"``, ``context_length=16``, ``epochs=20``.
-
-    Raises:
-        LiteTextError: the recipe makes no sense, the features do not fit, or the training fails.
     """
     from litetext.device import choose_device
     from litetext.distillation.recipe import DistillRecipe
@@ -155,9 +147,6 @@ def compare(reference: "Encoder | str | Path", other: "Encoder | str | Path", pr
         reference: an encoder, or what `TextEncoder.from_pretrained` takes.
         other: another of the same width.
         prompts: as `embed` takes them; None: 1,000 phrases of the bundled corpus.
-
-    Raises:
-        LiteTextError: prompts cannot be read, an encoder fails, or the widths differ.
     """
     from litetext.features.compare import compare as compare_encoders
     from litetext.prompts.readers import as_corpus

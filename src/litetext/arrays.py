@@ -54,11 +54,7 @@ def load_matrix(spec: str) -> npt.NDArray[np.float32]:
 
 
 def read_npy(path: Path) -> npt.NDArray[Any]:
-    """The array of a .npy file, mapped; it can hold numbers only.
-
-    Raises:
-        ArrayError: no such file, or not a whole one.
-    """
+    """The array of a .npy file, mapped; it can hold numbers only."""
     with _array_errors(path), path.open("rb") as file:
         shape, order, dtype = _header(file, path.stat().st_size)
         if 0 in shape:
@@ -81,11 +77,7 @@ def _array_errors(path: Path) -> Iterator[None]:
 
 
 def _header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype[Any]]:
-    """Shape, order and number type of a .npy file, or a member, of a size in bytes; its data follow.
-
-    Raises:
-        ValueError: it does not hold numbers, or not as many as it declares; NumPy raises many others.
-    """
+    """Shape, order and number type of a .npy file, or a member, of a size in bytes; NumPy raises many errors."""
     version = np.lib.format.read_magic(file)
     if version not in {(1, 0), (2, 0)}:
         raise ValueError(f"version {version} of the format")

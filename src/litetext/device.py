@@ -29,14 +29,9 @@ CPU_FLAGS = {
 
 
 def choose_device(device: "str | torch.device | None" = None) -> "torch.device":
-    """A device by its name; for None or "auto" the first that is there of CUDA, MPS and the CPU.
+    """A device by its name ("cpu", "mps", "cuda", "cuda:N") or PyTorch's own.
 
-    Args:
-        device: "auto", "cpu", "mps", "cuda" or "cuda:N", or PyTorch's own device.
-
-    Raises:
-        OptionError: no such device, or it is not available here.
-        MissingExtraError: PyTorch is not installed.
+    None and "auto" mean the first that is there of CUDA, MPS and the CPU.
     """
     try:
         import torch
@@ -60,11 +55,7 @@ def choose_device(device: "str | torch.device | None" = None) -> "torch.device":
 
 
 def choose_dtype(dtype: "str | torch.dtype | None", device: "torch.device") -> "torch.dtype":
-    """A dtype by its name (a key of `DTYPES`) or PyTorch's own; for None or "auto" float32.
-
-    Raises:
-        OptionError: no such type, or the device does not compute in it.
-    """
+    """A dtype by its name (a key of `DTYPES`) or PyTorch's own; for None or "auto" float32."""
     import torch
 
     name = "auto" if dtype is None else str(dtype).removeprefix("torch.")
@@ -86,12 +77,8 @@ def choose_dtype(dtype: "str | torch.dtype | None", device: "torch.device") -> "
 def choose_share(device: "str | torch.device | None", local_rank: int) -> "torch.device":
     """The device of one of several processes on a machine: each has a CUDA device of its own, or all share another.
 
-    Args:
-        device: as `choose_device` takes it; an index in it is kept.
-        local_rank: of the process on this machine, from 0.
-
-    Raises:
-        OptionError: as `choose_device` raises it, as where there are more processes than CUDA devices.
+    The processes of this machine are counted from 0 (``local_rank``). An index in the device is kept. More processes
+    than CUDA devices are an `OptionError`.
     """
     chosen = choose_device(device)
     return choose_device(f"cuda:{local_rank}") if chosen.type == "cuda" and chosen.index is None else chosen
@@ -132,10 +119,8 @@ def usable_cores() -> int:
 def resident_bytes(*, trim: bool = False) -> int | None:
     """Resident memory after a collection of garbage; None where the system does not say it (Linux does).
 
-    Pages of a mapped file count from the moment when they are first touched.
-
-    Args:
-        trim: give freed memory back to the system first, so that nothing that is loaded next hides in it (glibc).
+    Pages of a mapped file count from the moment when they are first touched. ``trim`` gives freed memory back to the
+    system first, so that nothing that is loaded next hides in it (glibc).
     """
     statm = Path("/proc/self/statm")
     if not statm.exists():

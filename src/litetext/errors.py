@@ -1,17 +1,5 @@
 """Every error that LiteText raises for a mistake it can name.
 
-    LiteTextError
-    ├── PromptError         a source of prompts cannot be read (missing, binary, empty, broken)
-    ├── ArrayError          a file of embeddings or positions cannot be read, or has the wrong shape
-    ├── EncoderError        an encoder or a model cannot be loaded or used
-    ├── CacheError          a cache of features is damaged, of another teacher, or lacks a phrase
-    ├── ImageError          an image cannot be read
-    ├── TrainingError       a training cannot begin, go on or be kept (a loss that is not finite, a full disk)
-    ├── EvaluationError     annotations or predictions cannot be read, or do not fit together
-    ├── OutputError         a file or folder cannot be written: it is an input, something else is there, or it is in use
-    ├── OptionError         a value that makes no sense together with the rest (a length below 3, ...)
-    └── MissingExtraError   the feature needs an optional dependency that is not installed
-
 The command line prints any of them as one line, ``error: what, where; hint``, and exits with 1.
 """
 
@@ -35,13 +23,7 @@ def shortened(text: str, longest: int = _LONGEST) -> str:
 
 
 class LiteTextError(Exception):
-    """A mistake that LiteText can name: what happened, where, and a hint how to fix it.
-
-    Args:
-        what: what is wrong, as a phrase without a full stop.
-        where: the file, line, column or option that it concerns.
-        hint: what the user can do about it.
-    """
+    """A mistake that LiteText can name: what is wrong (no full stop), where, and a hint how to fix it."""
 
     def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
         self.what, self.where, self.hint = what, where, hint
@@ -51,7 +33,7 @@ class LiteTextError(Exception):
 
 
 class PromptError(LiteTextError):
-    """A source of prompts cannot be read."""
+    """A source of prompts cannot be read: it is missing, binary, empty or broken."""
 
 
 class ArrayError(LiteTextError):
@@ -59,7 +41,7 @@ class ArrayError(LiteTextError):
 
 
 class EncoderError(LiteTextError):
-    """An encoder cannot be loaded or used."""
+    """An encoder or a model cannot be loaded or used."""
 
 
 class CacheError(LiteTextError):
@@ -67,7 +49,7 @@ class CacheError(LiteTextError):
 
 
 class TrainingError(LiteTextError):
-    """A training cannot begin, go on, or be kept; what was kept before is whole."""
+    """A training cannot begin, go on or be kept (a loss that is not finite, a full disk); what was kept is whole."""
 
 
 class EvaluationError(LiteTextError):
@@ -83,16 +65,11 @@ class OutputError(LiteTextError):
 
 
 class OptionError(LiteTextError):
-    """A value that the user gave makes no sense."""
+    """A value that the user gave makes no sense, alone or together with the rest."""
 
 
 class MissingExtraError(LiteTextError):
-    """The feature needs an optional dependency that is not installed.
-
-    Args:
-        feature: what was asked for.
-        extra: the extra of this package that brings it, for example ``sam3``.
-    """
+    """The feature needs an optional dependency, which an extra of this package such as ``sam3`` brings."""
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs the extra '{extra}'", hint=f"pip install 'litetext[{extra}]'")

@@ -33,15 +33,8 @@ def record(kind: type[Record], value: Any, where: str = "") -> Record:
     """A dataclass from JSON: no unknown field, none without a default missing, each of its type, and so on within it.
 
     Types are texts, truth values and numbers (of 64 bits), `Literal` of texts, dataclasses, and mappings, lists and
-    tuples of these, each of them or None. A whole number does for a float, a list for a tuple.
-
-    Args:
-        kind: a dataclass, whose ``__post_init__`` may check more.
-        value: of `read_json`.
-        where: the field that it stands in, for the error.
-
-    Raises:
-        ValueError: it is not that; the field is named.
+    tuples of these, each of them or None. A whole number does for a float, a list for a tuple. Anything else is a
+    `ValueError`, which names the field within ``where``.
     """
     if not isinstance(value, dict):
         raise ValueError(f"{where or kind.__name__} is no object")  # noqa: TRY004 - one error for all of a file

@@ -44,14 +44,9 @@ class ResumeLog:
     def recover(self, accept: Callable[[Any], bool]) -> int:
         """Read what is finished and cut off the rest: an unfinished line, and all from the first bad one on.
 
-        Args:
-            accept: called with each item in order; False, or an error of reading it, ends the recovery.
-
-        Returns:
-            The number of items that were accepted.
-
-        Raises:
-            OutputError: the log belongs to another run, or the file is no log of this tool; it is left alone.
+        ``accept`` is called with each item in order; False, or an error of reading it, ends the recovery. Gives the
+        number of items that were accepted. A log of another run, and a file that is no log of this tool, is left alone:
+        an `OutputError`.
         """
         if not self.is_begun():
             return 0
@@ -80,11 +75,7 @@ class ResumeLog:
                     yield None
 
     def compare(self, run: Mapping[str, Any], where: Path) -> None:
-        """Name the first thing in which the run of a file differs from this one.
-
-        Raises:
-            OutputError: there is one.
-        """
+        """Refuse the run of a file that differs from this one, and name the first thing in which it does."""
         for name in (*self.run, *(name for name in run if name not in self.run)):
             before, now = run.get(name, "not given"), self.run.get(name, "not given")
             if before != now:

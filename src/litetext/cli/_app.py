@@ -68,12 +68,8 @@ def command(
 ) -> Callable[[Callable[..., Result | None]], Callable[..., Result | None]]:
     """Add a function as a command with the options --json and --debug, and print its result.
 
-    A package that it imports and that is not installed is one of the extra sam3.
-
-    Args:
-        stage: heading in the help of the group; None: a heading for all.
-        examples: lines shown below the help.
-        group: that the command belongs to.
+    The stage is its heading in the help of the group; None: one heading for all. The examples stand below its help. A
+    package that it imports and that is not installed is one of the extra sam3.
     """
 
     def add(function: Callable[..., Result | None]) -> Callable[..., Result | None]:

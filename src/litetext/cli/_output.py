@@ -64,11 +64,8 @@ def check_target(
 ) -> None:
     """Refuse the output of a command before its work.
 
-    Args:
-        output: as the user gave it.
-        models: what is read besides, as the user named it: files, folders and others (names on the hub, None).
-        sources: prompts or pictures, as the user named them: files, folders, globs, - for standard input; None: none.
-        folder: whether the output is a folder.
+    ``models`` and ``sources`` (prompts, pictures) are what is read besides, as the user named it: files, folders,
+    globs, names on the hub, - for standard input, None.
     """
     from litetext.storage import check_output
 

@@ -37,9 +37,6 @@ def evaluate_ap(truth: Path, predictions: Path, progress: Progress | None = None
 
     Returns:
         `STATS` by name, each from 0 to 1; -1 where there is no instance of that size.
-
-    Raises:
-        EvaluationError: a file cannot be read, or the files do not belong together.
     """
     annotator = read_annotations(truth)
     predicted = read_predictions(predictions, -math.inf, annotator)

@@ -244,9 +244,6 @@ def evaluate_gold(truths: Sequence[Path], predictions: Path, progress: Progress 
         truths: the ground truth of each annotator (SA-Co Gold has three), COCO JSON of (image, phrase) pairs.
         predictions: COCO results; ``image_id`` is the number of the pair, ``bbox`` may be missing.
         progress: called with the stage and the share done, 0..1.
-
-    Raises:
-        EvaluationError: a file cannot be read, or the files do not belong together.
     """
     if not truths:
         raise EvaluationError("no ground truth", hint="give the file of an annotator or more")
@@ -268,11 +265,7 @@ def evaluate_gold(truths: Sequence[Path], predictions: Path, progress: Progress 
 
 
 def exhaustive_pairs(annotators: Sequence[Annotations]) -> list[PairId]:
-    """The pairs that every annotator calls exhaustive, in the order of the first file.
-
-    Raises:
-        EvaluationError: the annotators have other pairs, or no pair is left.
-    """
+    """The pairs that every annotator calls exhaustive, in the order of the first file; all must list the same pairs."""
     first = annotators[0]
     for other in annotators[1:]:
         if differing := first.pairs.keys() ^ other.pairs.keys():

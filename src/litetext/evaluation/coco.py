@@ -61,12 +61,7 @@ class Predictions:
 
 
 def read_annotations(path: Path) -> Annotations:
-    """Read the ground truth of one annotator.
-
-    Raises:
-        EvaluationError: no such file, not JSON, or an image or annotation lacks what the score needs or has something
-            else there.
-    """
+    """Read the ground truth of one annotator."""
     document = read_annotator(path)
     pairs = by_id(entries(document, "images", path))
     exhaustive = frozenset(pair for pair, entry in pairs.items() if entry.take("is_instance_exhaustive", "flag"))
@@ -100,9 +95,6 @@ def read_predictions(path: Path, threshold: float, truth: Annotations | None = N
         path: the JSON file. If the ground truth is known, it may also be a COCO data set with scores.
         threshold: predictions of this score or a higher one are kept.
         truth: what the predictions are for.
-
-    Raises:
-        EvaluationError: no such file, not JSON, or a prediction lacks what the score needs or has something else there.
     """
     document = read_json(path)
     asked = None

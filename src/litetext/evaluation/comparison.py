@@ -53,14 +53,10 @@ def compare(
     worst: int = 0,
     progress: Callable[[str, float], None] | None = None,
 ) -> Comparison:
-    """Segment each pair with both and count.
+    """Segment each pair with both and count; ``worst`` is how many of the worst disagreements to keep, with pictures.
 
-    Args:
-        teacher: the host with its own text encoder; it embeds each picture, for both.
-        student: the same host with another text encoder.
-        pairs: at least one, those of a picture one after another.
-        worst: how many of the worst disagreements to keep, with their pictures.
-        progress: called with the stage and the number of pairs done.
+    Both are the same host with other text encoders: the teacher's embeds each picture, for both. The pairs of a picture
+    come one after another.
     """
     tallies: list[tuple[Tally, Tally]] = []
     agreements: list[float] = []
@@ -162,9 +158,6 @@ def retention_interval(
 
     Returns:
         Lower and upper end; None if there is one picture only, or an end falls on a draw without a ratio.
-
-    Raises:
-        OptionError: a value makes no sense.
     """
     if seed < 0 or resamples < 1 or not 0 < level < 1:
         message = f"{resamples} resamples at the level {level} from the seed {seed}"

@@ -99,11 +99,6 @@ def evaluate(
         gold: a folder with the files of subsets, or the ground truth of one set, a file of each annotator.
         images: with a segmenter, folders that the pictures' ``file_name`` starts in.
         progress: called with the stage and the share done, 0..1.
-
-    Raises:
-        EvaluationError: a file cannot be read, or the files do not belong together.
-        ImageError: a picture is missing, or cannot be read.
-        EncoderError: the encoder fails.
     """
     paths = [Path(path) for path in ([gold] if isinstance(gold, str | Path) else gold)]
     with TemporaryDirectory() as folder:
@@ -135,9 +130,6 @@ def find_subsets(folder: Path, predictions: Path) -> dict[str, GoldSet]:
     """The subsets of which a folder holds ground truth under the names of the release, in the order of the table.
 
     Their predictions are, or will be, ``NAME.json`` in the other folder.
-
-    Raises:
-        EvaluationError: no such files, or two of one annotator.
     """
     sets = {}
     for name, (title, stem) in SUBSETS.items():

@@ -42,16 +42,7 @@ class GoldPairs:
 
     @classmethod
     def read(cls, annotators: Sequence[Path], images: Sequence[Path]) -> Self:
-        """Read the annotations and look for every picture.
-
-        Args:
-            annotators: the file of each annotator; the phrases are those of the first.
-            images: folders that ``file_name`` starts in; the first that has the picture.
-
-        Raises:
-            EvaluationError: a file cannot be read, or the files do not belong together.
-            ImageError: a picture is missing.
-        """
+        """Read the files of all annotators, with the phrases of the first, and look for each picture in the folders."""
         if not annotators:
             raise EvaluationError("no ground truth", hint="give the file of an annotator or more")
         listed = [read_annotations(path) for path in annotators]
@@ -85,9 +76,8 @@ def segment_pairs(
 ) -> Iterator[tuple[LabeledPair, tuple[Masks, ...]]]:
     """Each pair with the masks that each segmenter finds on it; only those of a batch of phrases are held at once.
 
-    Args:
-        segmenters: one host with several text encoders: the first one embeds each picture, for all.
-        pairs: those of a picture one after another.
+    The segmenters are one host with several text encoders: the first embeds each picture, for all. The pairs of a
+    picture come one after another.
     """
     for _, group in groupby(pairs, key=lambda pair: pair.picture):
         listed = list(group)

@@ -95,8 +95,6 @@ def plan_predictions(
         held: keeps other processes off these predictions until it is closed; None: nothing does.
 
     Raises:
-        EvaluationError: the annotations cannot be read.
-        ImageError: a picture is missing.
         OutputError: what stands at the output is of another run, another process makes these predictions, or their
             place is not writable.
     """

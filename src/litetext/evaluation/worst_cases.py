@@ -49,11 +49,7 @@ def write_retention(report: Mapping[str, Any], worst: Sequence[Answers], folder:
     """Write ``disagreements/*.png``, ``retention.json`` and ``index.html``, and return the page's path.
 
     They take the place of those of an earlier report in one step; an `OutputError` if something else is in the folder.
-
-    Args:
-        report: of `report_retention`.
-        worst: the pairs to show, of the same comparison.
-        folder: empty, missing, or with an earlier report.
+    The report is that of `report_retention`, of the same comparison.
     """
     check_page(folder)
     with atomic_folder(folder, is_ours=is_page) as new:

@@ -95,10 +95,6 @@ def run_benchmark(
 
     Returns:
         ``machine``, ``options``, ``baseline``, ``compared`` (the batch size of the ratios) and ``rows``: plain values.
-
-    Raises:
-        LiteTextError: no row can be measured; the reason of the first is given.
-        OptionError: too few phrases, nothing to measure, or no row has the baseline's name.
     """
     if len(texts) < max(options.batches):
         raise OptionError(f"{len(texts)} distinct phrases for batches of {max(options.batches)}", hint="give more")
@@ -179,11 +175,7 @@ def _measure_all(results: dict[Row, Figures], options: BenchOptions, progress: P
 
 
 def _run_job(job: Figures, options: BenchOptions) -> Figures:
-    """Do a job in a fresh process, and give its answer.
-
-    Raises:
-        LiteTextError: it could not be done: its own message, or the signal that ended the process.
-    """
+    """Do a job in a fresh process; an error is its own message, or names the signal that ended the process."""
     command = [sys.executable, "-m", "litetext.export.benchmark", json.dumps(job | {"threads": options.threads})]
     environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(options.threads))
     environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "true"}

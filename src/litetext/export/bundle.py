@@ -109,11 +109,7 @@ def is_bundle(path: Path) -> bool:
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """The manifest of a folder, once its program and its tokenizer are byte for byte those that were exported.
-
-    Raises:
-        EncoderError: no such folder, not a bundle, or not whole.
-    """
+    """The manifest of a folder, once its program and its tokenizer are byte for byte those that were exported."""
     file = folder / MANIFEST
     if not file.is_file():
         what = "a file" if folder.is_file() else "no exported text encoder"

@@ -117,11 +117,7 @@ class Student(StudentEncoder):
         return compress(self, prompts, quantize=kind)
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file in our own format, which names the original.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Write a safetensors file in our own format, which names the original."""
         origin = self.origin()
         save_student(self.module, path, notes={} if origin is None else {"origin": to_json(asdict(origin))})
 
@@ -167,10 +163,6 @@ def compress(
         check: the most phrases that the students are compared on.
         calibrated: the most phrases that ranges of activations are chosen on; others than these are compared.
         progress: called with a stage and the share of it that is done, 0..1.
-
-    Raises:
-        EncoderError: not a student, one that is quantized or pruned already, or of that rank already.
-        OptionError: no phrases, no step, or an option makes no sense.
     """
     source = Student.of(encoder)
     config = source.module.config

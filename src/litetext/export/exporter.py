@@ -73,8 +73,6 @@ def export_student(
     Raises:
         EncoderError: not a student, the target cannot hold it, or its program differs from PyTorch.
         OptionError: no such target, options that make no sense, no phrases, or something else stands at the folder.
-        MissingExtraError: the target's packages are not installed.
-        OSError: it cannot be written.
     """
     if target not in TARGETS:
         raise OptionError(f"no target is called '{target}'", hint=f"give {', '.join(TARGETS)}")

@@ -94,7 +94,6 @@ def calibrate(student: TextStudent, texts: Sequence[str], progress: Progress | N
     them. The same texts give the same ranges, whatever their order.
 
     Raises:
-        OptionError: no texts.
         EncoderError: a layer reads numbers that are not finite.
     """
     if not texts:

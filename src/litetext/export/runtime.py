@@ -88,11 +88,6 @@ class TextRuntime:
             batch_size: texts that are computed at once.
             cache: texts that are remembered; 0 for none.
             warm: run it once, so that the first text waits for nothing.
-
-        Raises:
-            EncoderError: no such folder, not a bundle, not whole, or its engine cannot read it.
-            OptionError: an option makes no sense.
-            MissingExtraError: its engine is not installed.
         """
         folder = Path(path)
         bundle = open_bundle(folder)
@@ -111,10 +106,6 @@ class TextRuntime:
         """Features float32 [B, L, D] of B texts, zero at padding, and a mask bool [B, L], True at valid tokens.
 
         L is that of the longest text, at most the context. Both arrays are the caller's own.
-
-        Raises:
-            OptionError: no texts, or something that is not a string.
-            EncoderError: the engine fails, or gives features that are not finite.
         """
         texts = as_texts(texts)
         sequences = self._tokenizer.encode(texts)
@@ -196,10 +187,6 @@ def open_served(
         spec: its path.
         fallback: loads the encoder of phrases that a bank does not know; None refuses them.
         asked: phrases that are going to be encoded: those that are not known are refused now.
-
-    Raises:
-        EncoderError: it is damaged, the other encoder has another width, or a phrase is not known.
-        OptionError: a fallback for what is no bank.
     """
     if not is_bank(spec):
         if fallback is not None:

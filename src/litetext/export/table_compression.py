@@ -58,9 +58,6 @@ def coverage(before: StudentEncoder, after: StudentEncoder, texts: Sequence[str]
         ``phrases``; ``split``, how many of them have other tokens than before; ``tokens`` and ``truncated`` (longer
         than the context) before and after; ``words`` in smaller pieces, with the number of phrases that hold them, the
         most frequent 20; ``cosine``, how the mean features of split phrases compare, None where there are none.
-
-    Raises:
-        EncoderError: the second one is not pruned.
     """
     config = after.module.config
     if config.kept is None:
@@ -102,17 +99,8 @@ def lower_rank(student: TextStudent, corpus: PromptCorpus, rank: float) -> tuple
     """A copy with the nearest token table of a rank, and a note on the variance kept.
 
     No other table of the rank has a smaller error (Eckart and Young, 1936), where that of each token counts as often as
-    it is read of the phrases, at least `UNSEEN`.
-
-    Args:
-        student: not quantized.
-        corpus: the phrases.
-        rank: of the table; below 1 the share of the weighted variance to keep, with the smallest rank that does (as
-            scikit-learn's `PCA(n_components)`).
-
-    Raises:
-        EncoderError: its token table is of that rank already.
-        OptionError: a rank that makes no sense, or saves nothing.
+    it is read of the phrases, at least `UNSEEN`. Below 1 the rank is the share of the weighted variance to keep, and
+    the smallest one that does is taken (as scikit-learn's `PCA(n_components)`).
     """
     config = student.config
     table = whole_table(student)

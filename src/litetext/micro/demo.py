@@ -1,6 +1,6 @@
 """The demo: audit, a student distilled live, segmentation and scores with teacher and student, and one page."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from litetext.distillation.recipe import DistillRecipe
 from litetext.distillation.train import train_student
 from litetext.distillation.training_report import CARD, PICTURE, STUDENT, DistillReport
 from litetext.distillation.validation import Host
-from litetext.evaluation.cgf1 import match
+from litetext.evaluation.cgf1 import Progress, match
 from litetext.features.embed import embed
 from litetext.micro.evaluation import MicroScores, evaluate_pairs, overlaps
 from litetext.micro.phrases import Pair, make_pairs, sample_phrases
@@ -33,8 +33,6 @@ from litetext.storage import atomic_file, to_json, write_text
 
 FIGURES = 2  # of the audit, on the page itself
 FOUND = 0.5  # IoU from which a mask counts as found
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -138,13 +136,7 @@ class DemoReport:
 def run_demo(folder: Path, options: DemoOptions, progress: Progress) -> DemoReport:
     """Audit the bundled prompts, distill a student, segment pictures of the test split, score, and write a page.
 
-    Args:
-        folder: gets ``index.html``, ``pictures/``, ``student/``, ``audit/`` and ``scores.json``.
-        options: how much is shown.
-        progress: called with a stage and the share of it that is done.
-
-    Raises:
-        EncoderError: the model cannot be loaded.
+    The folder gets ``index.html``, ``pictures/``, ``student/``, ``audit/`` and ``scores.json``.
     """
     progress("auditing", 0.0)
     report = audit(bundled_corpus())

@@ -1,6 +1,6 @@
 """Any segmenter on the pairs of the micro world, counted as `litetext evaluate gold` counts them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from litetext.evaluation.cgf1 import CgF1, PairCounts, Tally, count_pair, score
+from litetext.evaluation.cgf1 import CgF1, PairCounts, Progress, Tally, count_pair, score
 from litetext.evaluation.labeled_pairs import LabeledPair
 from litetext.micro.phrases import Pair, out_of_domain
 from litetext.micro.scenes import OUT_OF_DOMAIN_STREAM, SceneOptions, generator, make_scene
@@ -17,8 +17,6 @@ from litetext.sam3.masks import encode_masks, mask_ious
 from litetext.sam3.segmenter import Segmenter
 
 OUT_OF_DOMAIN = 200  # phrases
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +42,9 @@ class MicroScores:
 
 
 def evaluate_pairs(segmenter: Segmenter, pairs: Iterable[Pair], progress: Progress | None = None) -> MicroScores:
-    """Segment each pair at the segmenter's own threshold and score the masks.
+    """Segment each pair at the segmenter's own threshold and score the masks; there is at least one pair.
 
-    Args:
-        segmenter: what is evaluated; each picture is embedded once.
-        pairs: at least one, those of a picture one after another.
-        progress: told of each picture.
+    Each picture is embedded once: its pairs come one after another.
     """
     asked: list[Pair] = []
     counts: list[PairCounts] = []
@@ -73,11 +68,7 @@ def known_pairs(pairs: Iterable[Pair]) -> Iterator[LabeledPair]:
 def refused_share(segmenter: Segmenter, count: int, seed: int, size: int) -> float:
     """Share of phrases that name nothing of the micro world, each asked of a picture of its own, that get no mask.
 
-    Args:
-        segmenter: what is evaluated.
-        count: phrases, of those kept from training; at most as many as there are.
-        seed: of the pictures and of the choice.
-        size: pixels a side of the pictures.
+    At most ``count`` phrases are asked, of those kept from training; ``size`` is the side of the pictures in pixels.
     """
     rng = generator(seed, "test", OUT_OF_DOMAIN_STREAM)
     texts = rng.permutation(np.array(out_of_domain("test"), dtype=object))[:count]
@@ -144,15 +135,7 @@ def shuffle_words(pairs: Sequence[Pair], seed: int) -> dict[int, Pair]:
 def compare_orders(
     segmenter: Segmenter, pairs: Sequence[Pair], scores: MicroScores, seed: int, progress: Progress | None = None
 ) -> OrderScores | None:
-    """Ask again with the words in another order; None if no phrase has one.
-
-    Args:
-        segmenter: what is evaluated.
-        pairs: that were asked, and their ``scores``.
-        scores: as `evaluate_pairs` gave them.
-        seed: of the orders.
-        progress: called after each picture.
-    """
+    """Ask again with the words in another order; None if no phrase has one."""
     shuffled = shuffle_words(pairs, seed)
     if not shuffled:
         return None

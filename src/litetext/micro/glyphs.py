@@ -48,13 +48,9 @@ def glyph(index: int, colour: str | None, level: int) -> Image.Image:
 
 
 def tint(pixels: npt.NDArray[np.uint8], colour: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
-    """A glyph in one hue, its lights and shades in their order: black, then the colour, then near white.
+    """A glyph, uint8 [H, W, 4], in one hue, lights and shades in their order: black, then the colour, then near white.
 
     The median luminance of the opaque part becomes the pure colour, so that a dark or a pale glyph takes it as well.
-
-    Args:
-        pixels: uint8 [H, W, 4].
-        colour: red, green, blue from 0 to 255.
     """
     luminance = pixels[..., :3].astype(np.float32) @ _LUMA / 255
     opaque = luminance[pixels[..., 3] > 127]
@@ -79,11 +75,7 @@ def _crops() -> Background:
 
 
 def make_background(rng: np.random.Generator, size: int) -> Background:
-    """A picture without any of the concepts: half of them photographs.
-
-    Returns:
-        uint8 [size, size, 3], a new array.
-    """
+    """A new picture, uint8 [size, size, 3], without any of the concepts: half of them are photographs."""
     makers: tuple[Callable[[np.random.Generator, int], Background], ...] = (_gradient, _noise, _plain)
     if rng.random() < 0.5:
         return _photograph(rng, size)

@@ -17,11 +17,7 @@ QUERIES = 16  # twice what a scene can hold
 
 
 def micro_config() -> "Sam3Config":
-    """Every number of the model: SAM3's structure with 4.4 M parameters and a table of 49,408 x 96 tokens.
-
-    Raises:
-        MissingExtraError: `transformers` is not installed.
-    """
+    """Every number of the model: SAM3's structure with 4.4 M parameters and a table of 49,408 x 96 tokens."""
     try:
         from transformers import Sam3Config
     except ImportError as error:

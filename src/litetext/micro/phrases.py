@@ -178,12 +178,8 @@ def positive(scene: Scene, rng: np.random.Generator, split: Split = "train") -> 
 def negative(scene: Scene, rng: np.random.Generator, split: Split = "train", *, hard: bool = False) -> Phrase | None:
     """A random phrase that names nothing in the scene, or None if none was found.
 
-    Args:
-        scene: the picture.
-        rng: the source of randomness.
-        split: "train" leaves the held-out nouns alone.
-        hard: the noun is there with another colour, size or place, or something of the noun's family is there;
-            otherwise nothing of its family is.
+    A hard one has its noun there with another colour, size or place, or something of the noun's family; otherwise
+    nothing of its family is there. The split "train" leaves the held-out nouns alone.
     """
     families = {instance.concept.family for instance in scene.instances}
     for _ in range(_TRIES):
@@ -264,9 +260,6 @@ def make_pairs(seed: int, count: int, options: SceneOptions | None = None) -> It
     """The pairs of a world, `options.pairs` of each scene: half absent, a third of those hard (exact in each six).
 
     Nothing is asked twice about one picture. The same arguments give the same pairs, a smaller count the first of them.
-
-    Raises:
-        OptionError: a negative seed.
     """
     options = options or SceneOptions()
     order = generator(seed, options.split, 0)
@@ -347,17 +340,9 @@ Progress = Callable[[str, float], None]
 def sample_phrases(seed: int, count: int, strange: int | None = None, progress: Progress | None = None) -> list[str]:
     """Different phrases of the training split, in a random order.
 
-    Every noun is among them, phrases that name nothing of this world, and otherwise nouns with and without colours,
-    sizes and places, as training asks them. No held-out noun is said.
-
-    Args:
-        seed: 0 or more.
-        count: how many.
-        strange: of these, how many at most name nothing of this world; None for all that there are.
-        progress: told of the share that is done.
-
-    Raises:
-        OptionError: fewer than the nouns and strange phrases, or more than the world has to say; a negative seed.
+    Every noun is among them, phrases that name nothing of this world (at most ``strange``; None: all that there are),
+    and otherwise nouns with and without colours, sizes and places, as training asks them. No held-out noun is said. A
+    count below the nouns and strange phrases, or above what the world has to say, is an `OptionError`.
     """
     rng = generator(seed, "train", CORPUS_STREAM)
     others = rng.permutation(np.array(out_of_domain("train"), dtype=object))[:strange].tolist()

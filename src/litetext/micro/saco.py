@@ -19,22 +19,10 @@ _HEAD = 1024  # characters of the file that say what it is
 
 
 def write_saco(pairs: Iterable[Pair], folder: Path) -> dict[str, Any]:
-    """Write the pictures to ``images/`` and the pairs to ``gold.json``, which is written last.
+    """Write the pictures to ``images/`` and the pairs to ``gold.json``, written last; what is in it is returned.
 
-    An entry of "images" is a pair, not a picture: its id is what annotations and predictions refer to. `kind` and
-    `is_held_out` are ours; the evaluator does not look at them.
-
-    Args:
-        pairs: pairs in the order of their pictures, at least one.
-        folder: where to write; it is made if it is missing.
-
-    Returns:
-        What stands in ``gold.json``.
-
-    Raises:
-        OptionError: no pairs.
-        MissingExtraError: pycocotools is not installed.
-        OSError: the folder cannot be written.
+    The pairs of a picture come one after another. An entry of "images" is a pair, not a picture: its id is what
+    annotations and predictions refer to. `kind` and `is_held_out` are ours; the evaluator does not look at them.
     """
     entries: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -89,11 +77,7 @@ def pair_entry(pair: Pair, number: int) -> dict[str, Any]:
 
 
 def annotation(instance: Instance, image_id: int, number: int) -> dict[str, Any]:
-    """An instance as an annotation of Gold: box (x, y, width, height) and area as shares of the picture.
-
-    Raises:
-        MissingExtraError: pycocotools is not installed.
-    """
+    """An instance as an annotation of Gold: box (x, y, width, height) and area as shares of the picture."""
     height, width = instance.mask.shape
     left, top, right, bottom = instance.box
     (code,) = encode_masks(instance.mask[None])

@@ -33,9 +33,6 @@ class SceneOptions:
         min_visible: an instance of which less than this share can be seen is placed again, or left out.
         split: scenes of one seed differ from split to split, and training leaves the held-out nouns alone.
         pairs: (picture, phrase) pairs made of one scene.
-
-    Raises:
-        OptionError: a value out of its range.
     """
 
     size: int = 160
@@ -104,11 +101,7 @@ class Sprite:
 
 
 def make_scene(seed: int, options: SceneOptions | None = None) -> Scene:
-    """Draw the scene of a seed (0 or more); the same seed and options give the same bytes.
-
-    Raises:
-        OptionError: a negative seed.
-    """
+    """Draw the scene of a seed (0 or more); the same seed and options give the same bytes."""
     options = options or SceneOptions()
     rng = generator(seed, options.split)
     background = make_background(rng, options.size)
@@ -120,25 +113,17 @@ def make_scene(seed: int, options: SceneOptions | None = None) -> Scene:
 
 
 def generator(seed: int, split: Split, *more: int) -> np.random.Generator:
-    """The source of randomness of a seed in a split; streams of different splits have nothing in common.
-
-    Raises:
-        OptionError: a negative seed.
-    """
+    """The source of randomness of a seed (0 or more) in a split; different splits have nothing in common."""
     if seed < 0:
         raise OptionError(f"seed {seed} is negative", hint="give 0 or more")
     return np.random.default_rng([seed, *more, len(more), SPLITS.index(split)])
 
 
 def compose(background: Pixels, sprites: list[Sprite]) -> Scene:
-    """Lay sprites over a background, the first one deepest.
+    """Lay sprites over a background, uint8 [H, W, 3], which is not changed; the first one is the deepest.
 
     A pixel belongs to the last sprite of which at least half covers it (alpha of 128 or more). Sprites of which nothing
     is seen are no instances.
-
-    Args:
-        background: uint8 [H, W, 3]; it is not changed.
-        sprites: what is laid over it.
     """
     owner = np.full(background.shape[:2], -1, dtype=np.int8)
     canvas = background.copy()

@@ -58,11 +58,7 @@ class FromHost:
 
 
 def encoder_of(model: "PreTrainedModel") -> TextEncoder:
-    """What a host reads its text with: the encoder that was swapped in, else its own tower.
-
-    Raises:
-        EncoderError: not a SAM3 host, or one that was loaded without its tower.
-    """
+    """What a host reads its text with: the encoder that was swapped in, else its own tower."""
     detector = detector_of(model)
     tower = detector.text_encoder
     if isinstance(tower, AsHostTower):
@@ -155,9 +151,6 @@ def swap_text_encoder(model: "PreTrainedModel", encoder: TextEncoder) -> Swap:
     Args:
         model: a `Sam3Model`, `Sam3LiteTextModel` or `Sam3VideoModel`, with or without its own tower.
         encoder: gives features of the width that the model's decoder reads (256 for SAM3).
-
-    Raises:
-        EncoderError: not a SAM3 host, or the encoder's features have another width.
     """
     detector = detector_of(model)
     check_width(detector, encoder)

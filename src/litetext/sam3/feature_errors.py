@@ -50,9 +50,6 @@ def measure_attenuation(
         pairs: the most (image, phrase) pairs.
         seed: of the choice of phrases, the noise, and the bootstrap.
         progress: called with the stage and the share done, 0..1.
-
-    Raises:
-        LiteTextError: no images or phrases, an image cannot be read, an encoder fails or has another width.
     """
     check_width(segmenter.detector, student)
     questions = share_out(images, texts, pairs, seed)
@@ -134,10 +131,7 @@ def _squares(
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Sums of squared errors [2 + S, E] and of squares of the reference [2 + S]: features, weights by layer, masks.
 
-    Args:
-        segmenter: the host.
-        embedding: of an image.
-        values: [1 + E, n, D], features of one phrase, the first without an error.
+    Values [1 + E, n, D] are features of one phrase, the first without an error.
     """
     finest = embedding.vision.fpn_hidden_states[0]
     text = TextFeatures(values.to(finest), torch.ones(values.shape[:2], dtype=torch.bool, device=finest.device))

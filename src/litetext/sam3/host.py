@@ -45,8 +45,6 @@ def load_host(
 
     Raises:
         EncoderError: nothing to be loaded there, no SAM3, or weights that are missing, left over or of another shape.
-        OptionError: no such device or dtype.
-        MissingExtraError: PyTorch or `transformers` is not installed.
     """
     try:
         import torch  # noqa: F401

@@ -145,11 +145,7 @@ def _pycocotools() -> Any:
 
 
 def detection_scores(outputs: Any) -> "Tensor":
-    """Class times presence, float32 [B, Q]: how sure the model is of each query, given that the phrase is there at all.
-
-    Args:
-        outputs: of a host: ``pred_logits`` [B, Q] and ``presence_logits`` [B, 1].
-    """
+    """Class times presence, float32 [B, Q]: how sure a host is of each query, given that the phrase is there at all."""
     scores: Tensor = outputs.pred_logits.float().sigmoid() * outputs.presence_logits.float().sigmoid()
     return scores
 

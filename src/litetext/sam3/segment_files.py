@@ -44,9 +44,6 @@ class SegmentRun:
         made_by: what else the results depend on, name by name: model, text encoder, threshold.
         folder: where to write ``NAME.png`` (the image with its masks) of each image and ``annotations.json``; None:
             nowhere.
-
-    Raises:
-        OptionError: no or empty phrases.
     """
 
     def __init__(
@@ -68,9 +65,8 @@ class SegmentRun:
     def locked(self) -> Iterator[None]:
         """Read what an earlier run finished; while the block runs no other process writes to the folder.
 
-        Raises:
-            OutputError: another process writes there, or something is there that is not of this run: an overlay or
-                ``annotations.json`` would replace it.
+        What is there and not of this run, and would be replaced by an overlay or ``annotations.json``, is an
+        `OutputError`.
         """
         if self.folder is None:
             yield
@@ -83,10 +79,8 @@ class SegmentRun:
     def segment(self, segmenter: Segmenter, progress: Progress = lambda _stage, _share: None) -> dict[str, Any]:
         """Segment the images that are not finished; however that ends, what is finished is in ``annotations.json``.
 
-        Returns:
-            A COCO data set: ``images``, ``categories`` (the phrases) and ``annotations``, as `Masks.to_coco` makes
-            them; besides, ``info`` has what made it, and ``failures`` the images that could not be read.
-
+        Returned is that COCO data set: ``images``, ``categories`` (the phrases) and ``annotations``, as `Masks.to_coco`
+        makes them; besides, ``info`` has what made it, and ``failures`` the images that could not be read.
         """
         failures: list[dict[str, str]] = []
         data: dict[str, Any] = {}

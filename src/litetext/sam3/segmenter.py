@@ -151,8 +151,6 @@ class Segmenter:
 
         Raises:
             EncoderError: the model, its processor or the encoder cannot be loaded, or the encoder has another width.
-            OptionError: no such device or dtype.
-            MissingExtraError: PyTorch, torchvision or `transformers` is not installed.
         """
         if isinstance(text_encoder, str | Path):
             from litetext.checkpoints.load import load_encoder
@@ -185,11 +183,6 @@ class Segmenter:
 
         Returns:
             Masks of each phrase, in the order of the phrases, at the size of the (upright) image.
-
-        Raises:
-            ImageError: the image cannot be read.
-            OptionError: something else than strings, or an empty phrase.
-            EncoderError: the encoder fails, or the host's output is not finite.
         """
         listed = check_prompts(prompts)  # before the image is embedded
         distinct = list(dict.fromkeys(listed))

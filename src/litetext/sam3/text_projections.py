@@ -22,9 +22,6 @@ class TextProjections(nn.Module):
     of the decoder, and the mask decoder's), and what scores the queries: an MLP with a residual and a norm, the mean
     over the valid tokens, a projection. None has dropout, so that it does not matter which mode it is in. They depend
     neither on an image nor on the host's text encoder, which may have been swapped.
-
-    Args:
-        model: a `Sam3Model`, `Sam3LiteTextModel` or `Sam3VideoModel`.
     """
 
     def __init__(self, model: "PreTrainedModel") -> None:

@@ -14,7 +14,7 @@ FILE = "text.mlpackage"
 
 
 def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
-    """Write ``text.mlpackage``, for iOS 17 and macOS 14 or later, which answers as `ServedProgram` does.
+    """Write ``text.mlpackage`` of a folded student for iOS 17, macOS 14 and later; it answers as `ServedProgram` does.
 
     Core ML has neither int64 nor bool at its borders: ``input_ids`` and ``attention_mask`` are int32 [B, L], and
     ``text_mask`` is a number, 1 at tokens that were read. Both sizes are fixed, since Apple's neural engine wants that.
@@ -22,11 +22,6 @@ def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
     the token table, whose weights are int8 with a scale for each row. The metadata holds the student's configuration.
 
     The length is by default the student's context, the batch 1. Returns the package's name; it is a folder.
-
-    Raises:
-        OptionError: a student that is not folded.
-        MissingExtraError: coremltools is not installed.
-        OSError: the package cannot be written.
     """
     plain = with_float_weights(student, table=True)
     program = ServedProgram(plain, options.length or student.config.context_length)

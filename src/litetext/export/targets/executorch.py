@@ -32,17 +32,12 @@ OPEN_BATCH = "batch_is_open"  # a method of the program that answers 0 or 1
 
 
 def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
-    """Write ``text.pte``, which takes int64 ids and mask [B, L] and answers as `ServedProgram` does; its name.
+    """Write ``text.pte`` of a folded student: int64 ids and mask [B, L] in, the answers of `ServedProgram` out.
 
     With "int8" the weights of linear layers are int8 with a scale for each output channel, and their inputs are
     quantized while it runs, each token by its own range; the token table and the convolutions stay float32.
 
-    The length is by default the student's context, the batch 1 to 32.
-
-    Raises:
-        OptionError: precision "fp16", or a student that is not folded.
-        MissingExtraError: ExecuTorch is not installed.
-        OSError: the file cannot be written.
+    The length is by default the student's context, the batch 1 to 32. Returns the file's name.
     """
     if options.precision == "fp16":
         raise OptionError("ExecuTorch in fp16", hint="give fp32, or quantize the student: litetext compress")
@@ -70,10 +65,6 @@ def open_engine(path: Path, threads: int | None = None) -> Engine:
     """An engine of a file that `write` wrote; calls of several threads wait for each other.
 
     ``threads`` of XNNPACK are the whole process's, so that the last engine decides; None leaves them.
-
-    Raises:
-        EncoderError: no such file, a damaged one, or another program.
-        MissingExtraError: ExecuTorch is not installed.
     """
     with quiet_converter():
         try:

@@ -43,9 +43,6 @@ def open_engine(path: Path, threads: int | None = None) -> Engine:
     """Open an ONNX graph that we wrote in ONNX Runtime, on the CPU; several threads may run it at a time.
 
     ``threads`` of None are as many as there are cores.
-
-    Raises:
-        EncoderError: ONNX Runtime cannot read it, or it has other inputs or outputs.
     """
     import onnxruntime
 
@@ -71,10 +68,6 @@ def open_openvino(path: Path, threads: int | None = None) -> Engine:
     """Compile an ONNX graph that we wrote with OpenVINO, for the CPU; calls of several threads wait for each other.
 
     It computes in float32, but for what the graph has as integers. ``threads`` of None are as many as there are cores.
-
-    Raises:
-        EncoderError: OpenVINO cannot read it, or it has other inputs or outputs.
-        MissingExtraError: OpenVINO is not installed.
     """
     try:
         import openvino
