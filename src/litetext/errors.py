@@ -1,5 +1,17 @@
 """Every error that LiteText raises for a mistake it can name.
 
+    LiteTextError
+    ├── PromptError         a source of prompts cannot be read (missing, binary, empty, broken)
+    ├── ArrayError          a file of embeddings or positions cannot be read, or has the wrong shape
+    ├── EncoderError        an encoder or a model cannot be loaded or used
+    ├── CacheError          a cache of features is damaged, of another teacher, or lacks a phrase
+    ├── ImageError          an image cannot be read
+    ├── TrainingError       a training cannot begin, go on or be kept (a loss that is not finite, a full disk)
+    ├── EvaluationError     annotations or predictions cannot be read, or do not fit together
+    ├── OutputError         a file or folder cannot be written: it is an input, something else is there, or it is in use
+    ├── OptionError         a value that makes no sense together with the rest (a length below 3, ...)
+    └── MissingExtraError   the feature needs an optional dependency that is not installed
+
 The command line prints any of them as one line, ``error: what, where; hint``, and exits with 1.
 """
 
@@ -33,7 +45,7 @@ class LiteTextError(Exception):
 
 
 class PromptError(LiteTextError):
-    """A source of prompts cannot be read: it is missing, binary, empty or broken."""
+    """A source of prompts cannot be read."""
 
 
 class ArrayError(LiteTextError):
@@ -41,7 +53,7 @@ class ArrayError(LiteTextError):
 
 
 class EncoderError(LiteTextError):
-    """An encoder or a model cannot be loaded or used."""
+    """An encoder cannot be loaded or used."""
 
 
 class CacheError(LiteTextError):
@@ -49,7 +61,7 @@ class CacheError(LiteTextError):
 
 
 class TrainingError(LiteTextError):
-    """A training cannot begin, go on or be kept (a loss that is not finite, a full disk); what was kept is whole."""
+    """A training cannot begin, go on, or be kept; what was kept before is whole."""
 
 
 class EvaluationError(LiteTextError):
@@ -65,7 +77,7 @@ class OutputError(LiteTextError):
 
 
 class OptionError(LiteTextError):
-    """A value that the user gave makes no sense, alone or together with the rest."""
+    """A value that the user gave makes no sense."""
 
 
 class MissingExtraError(LiteTextError):
