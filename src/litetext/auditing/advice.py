@@ -43,27 +43,17 @@ def recommend(
 ) -> tuple[Advice, ...]:
     """All advice that the measurements support.
 
-    Args:
-        lengths: int64 [M], prompts (by occurrence) of n tokens at index n.
-        limit: the share of prompts that may be truncated.
-        vocabulary: use of the vocabulary.
-        geometry: of the embeddings, if measured.
-        sensitivity: to word order, if measured.
-        attenuation: of a student's error, if measured.
+    ``lengths`` is a histogram, int64 [M]: prompts (by occurrence) of n tokens at index n. The share ``limit`` of them
+    may be truncated; ``sensitivity`` is that to word order.
     """
-
-    def each() -> Iterator[Advice]:
-        yield _context(lengths, limit)
-        yield _vocabulary(vocabulary)
-        if geometry is not None:
-            yield _rank(geometry)
-        if sensitivity is not None:
-            yield _order(sensitivity)
-        if attenuation is not None:
-            yield from _attenuation(attenuation)
-        yield _student(lengths, limit, vocabulary)
-
-    return tuple(each())
+    found = [_context(lengths, limit), _vocabulary(vocabulary)]
+    if geometry is not None:
+        found.append(_rank(geometry))
+    if sensitivity is not None:
+        found.append(_order(sensitivity))
+    if attenuation is not None:
+        found += _attenuation(attenuation)
+    return (*found, _student(lengths, limit, vocabulary))
 
 
 def percent(share: float) -> str:

@@ -43,9 +43,9 @@ class ErrorPath:
 class AttenuationStats:
     """What a segmenter leaves of a student's error, and of noise of the same size."""
 
-    host: str  # the segmenter
-    student: str  # the student
-    images: int  # number of images
+    host: str  # name of the segmenter
+    student: str
+    images: int
     pairs: int  # (image, phrase) pairs
     phrases: int  # distinct phrases
     truncated: int  # distinct phrases of which the student reads fewer tokens than the teacher

@@ -37,13 +37,8 @@ def count_corpus(
 ) -> CorpusCounts:
     """Tokenize a corpus and count, in chunks, so that memory does not grow with it.
 
-    Args:
-        corpus: the prompts.
-        contexts: context lengths L for which `kept` is counted.
-        progress: called with the share that is done, from 0 to 1.
-
-    Raises:
-        OptionError: no context length, or one below 3 (start, end and nothing else would be left).
+    A context length below 3 is refused: start, end and nothing else would be left. ``progress`` is called with the
+    share that is done.
     """
     checked = sorted(set(contexts))
     if not checked or checked[0] < 3 or checked[-1] > 65_536:
@@ -76,10 +71,7 @@ def _survives_truncation(sequences: TokenSequences, context_length: int) -> npt.
     ends = np.repeat(np.cumsum(sequences.lengths), sequences.lengths)
     lengths = np.repeat(sequences.lengths, sequences.lengths)
     position = np.arange(len(sequences.ids)) - (ends - lengths)
-    survives: npt.NDArray[np.bool_] = (
-        (lengths <= context_length) | (position < context_length - 1) | (position == lengths - 1)
-    )
-    return survives
+    return np.asarray((lengths <= context_length) | (position < context_length - 1) | (position == lengths - 1))
 
 
 def _histograms(lengths: Counts, weights: Counts, size: int) -> tuple[Counts, Counts]:
@@ -131,7 +123,7 @@ def quantile(histogram: Counts, share: float) -> float:
 
 
 def use_of_context(histogram: Counts, length: int) -> ContextUse:
-    """What the prompts of a histogram with at least one prompt make of context length ``length``."""
+    """What the prompts of a histogram, at least one, make of a context length."""
     tokens = np.arange(len(histogram))
     kept = np.minimum(tokens, length)
     total, all_tokens = int(histogram.sum()), int(histogram @ tokens)
@@ -175,7 +167,7 @@ class VocabularyUse:
     closure_saves: Mapping[str, int]
     most_frequent: Sequence[tuple[str, int]]  # the ten most frequent content tokens as text, with their occurrences
     frequencies: Counts  # int64 [used], occurrences in descending order, for the rank-frequency curve
-    counting: str = COUNTING  # the rule of counting
+    counting: str = COUNTING
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; the rank-frequency curve is thinned to about 200 ranks, evenly on a log axis."""
@@ -217,7 +209,7 @@ def thin_ranks(count: int, points: int = 200) -> npt.NDArray[np.int64]:
 
 
 def _top_shares(tokens: Counts) -> dict[str, float]:
-    """Share of occurrences of the k most frequent ids; 0 where no token occurs at all."""
+    """Share of occurrences of the k most frequent ids, for each k of `TOP`."""
     descending = np.sort(tokens)[::-1]
     total = max(1, int(tokens.sum()))
     return {str(k): int(descending[:k].sum()) / total for k in TOP}

@@ -24,16 +24,8 @@ def spectrum_of(rows: npt.NDArray[Any], groups: int, resamples: int, rng: np.ran
     """Eigenvalues of the covariance of rows, and the `SIZES` of bootstrap samples of them.
 
     Random groups of rows are drawn with replacement, not single rows. A sample without any spread (nothing but copies
-    of one row) has no sizes and is left out.
-
-    Args:
-        rows: [N, D].
-        groups: how many groups the rows are parted into, if there are as many rows.
-        resamples: number of bootstrap samples.
-        rng: where the draws come from.
-
-    Returns:
-        The eigenvalues [D], largest first, and the sizes [at most resamples, 4].
+    of one row) has no sizes and is left out. From rows [N, D] come eigenvalues [D], largest first, and sizes
+    [at most resamples, 4].
     """
     mean = rows.mean(axis=0, dtype=np.float64)  # sums about the origin would lose digits where it is large
     parts = np.array_split(rng.permutation(len(rows)), min(groups, len(rows)))
@@ -74,12 +66,7 @@ def effective_rank(singular: npt.ArrayLike) -> float:
 
 
 def linear_rank(variances: npt.ArrayLike, share: float) -> int:
-    """Smallest number of principal directions that carry at least ``share`` (0..1) of the variance.
-
-    Args:
-        variances: [D], eigenvalues of the covariance, in any order.
-        share: part of the variance to reach, for example 0.95.
-    """
+    """Smallest number of principal directions that carry at least ``share`` (0..1) of the variances [D]."""
     reached = np.cumsum(np.sort(_shares(variances))[::-1])
     # A sum that is short of the share by rounding only has reached it.
     return min(int(np.searchsorted(reached, share - 1e-12)) + 1, reached.size)
@@ -151,18 +138,14 @@ def distinct_rows(matrix: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
 def twonn_points(mu: npt.ArrayLike, discard: float) -> Matrix:
     """Points [M, 2] of the TwoNN fit: log mu and -log(1 - F(mu)), ascending.
 
-    F is the empirical distribution i / N. The largest ratio has F = 1 and no logarithm, so it is always left out.
-
-    Args:
-        mu: [N], distance to the second neighbor over the distance to the first; 1 or more.
-        discard: share 0..1 of the largest ratios to leave out.
+    mu [N] are distances to the second neighbor over those to the first; F is their empirical distribution i / N. The
+    share ``discard`` of the largest is left out, and always the largest, which has F = 1 and no logarithm.
     """
     ratios = np.sort(np.asarray(mu, dtype=np.float64))
     kept = min(int(ratios.size * (1 - discard)), ratios.size - 1)
     if kept < 2:
-        raise ArrayError(
-            f"TwoNN has {max(kept, 0)} of {ratios.size} distance ratios left", hint="discard fewer or give more"
-        )
+        what = f"TwoNN has {max(kept, 0)} of {ratios.size} distance ratios left"
+        raise ArrayError(what, hint="discard fewer or give more")
     survival = -np.log1p(-np.arange(1, kept + 1) / ratios.size)
     return np.stack([np.log(ratios[:kept]), survival], axis=1)
 
@@ -182,11 +165,8 @@ def twonn(mu: npt.ArrayLike, discard: float) -> float:
 def inverse_dimensions(distances: Matrix, k: int) -> Vector:
     """Inverse of the local dimension at each point [N]: mean of log(T_k / T_j) over j = 1..k-1.
 
-    Levina & Bickel 2004, "Maximum likelihood estimation of intrinsic dimension", equation 8.
-
-    Args:
-        distances: [N, at least k], distances T_j to the nearest neighbors, ascending, above 0.
-        k: number of neighbors to use, 2 or more.
+    Levina & Bickel 2004, "Maximum likelihood estimation of intrinsic dimension", equation 8. The distances T_j to the
+    nearest neighbors, [N, at least k], ascend from above 0; k is 2 or more.
     """
     logs = np.log(distances[:, :k])
     return np.asarray(logs[:, -1] - logs[:, :-1].mean(axis=1))
@@ -211,7 +191,5 @@ def slope_through_origin(x: Vector, y: Vector) -> float:
 
 
 def _tied() -> ArrayError:
-    return ArrayError(
-        "each point has its nearest neighbors at one and the same distance",
-        hint="give rows that are not a regular grid",
-    )
+    what = "each point has its nearest neighbors at one and the same distance"
+    return ArrayError(what, hint="give rows that are not a regular grid")

@@ -26,8 +26,7 @@ from litetext.auditing.run import AuditReport, SourceReport
 _INK = "#010203"  # stands for the text's color until the SVG is written
 _COLORS = ("#3b82f6", "#f97316", "#10b981", "#a855f7", "#ef4444", "#64748b")
 _STYLE: dict[Any, Any] = {
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
+    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color"), _INK),
     "axes.prop_cycle": cycler(color=_COLORS),
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -37,9 +36,6 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 9,
     "svg.fonttype": "none",
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
 }
 _THEME = "<style>svg{color:#1f2937}@media(prefers-color-scheme:dark){svg{color:#e5e7eb}}</style>"
 
@@ -88,8 +84,7 @@ class ReportFigure:
     @property
     def inline(self) -> str:
         """The SVG element for a page: no XML prolog, no style of its own, as wide as its box."""
-        element = self.svg[self.svg.index("<svg") :].replace(_THEME, "")
-        head, rest = element.split(">", 1)
+        head, rest = self.svg[self.svg.index("<svg") :].replace(_THEME, "").split(">", 1)
         head = re.sub(r' (width|height)="[^"]*"', "", head)
         return f'{head} role="img" aria-label="{self.title}">{rest}'
 
@@ -131,10 +126,10 @@ def _draw_lengths(axes: Axes, report: AuditReport) -> None:
     shown = [report.whole] if len(report.sources) == 1 else [*largest, report.whole]
     right = max(20, int(report.whole.tokens.p95) + 6)
     for source in shown:
-        bold = source is report.whole
+        bold, missing = source is report.whole, max(0, right - len(source.histogram))
         axes.plot(
             np.arange(right),
-            _padded(source.histogram, right) / source.total,
+            np.pad(source.histogram[:right], (0, missing)) / source.total,
             marker="." if bold else None,
             linewidth=2.4 if bold else 1.2,
             label=_short(source.name),
@@ -212,7 +207,3 @@ def _draw_attenuation(axes: Axes, stats: AttenuationStats) -> None:
 def _short(name: str, most: int = 40) -> str:
     """The end of a long name, which tells files apart."""
     return name if len(name) <= most else "…" + name[1 - most :]
-
-
-def _padded(histogram: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
-    return np.pad(histogram[:size], (0, max(0, size - len(histogram))))

@@ -49,7 +49,7 @@ class Estimate:
 class GeometryStats:
     """Sizes of a cloud of points."""
 
-    points: int  # number of rows, copies included
+    points: int  # rows, copies included
     duplicates: int  # rows that equal an earlier row; left out of `twonn` and `mle`, kept in the rest
     ambient: int  # number of columns
     effective_rank: Estimate  # exponential of the entropy of the singular values of the centred rows
@@ -97,7 +97,6 @@ def measure_geometry(
         progress: called with the share of the points whose neighbors are known, 0..1; that is most of the time.
 
     Raises:
-        OptionError: a value makes no sense.
         ArrayError: not a matrix of finite numbers, fewer than 3 distinct rows, or distances that are all the same.
     """
     check_geometry_options(discard, neighbors)
@@ -134,11 +133,7 @@ def measure_geometry(
 
 
 def check_geometry_options(discard: float, neighbors: tuple[int, int]) -> None:
-    """Refuse options of `measure_geometry` before anything is measured.
-
-    Raises:
-        OptionError: a value makes no sense.
-    """
+    """Refuse options of `measure_geometry` before anything is measured."""
     if not 0 <= discard < 1:
         raise OptionError(f"discard = {discard}", hint="give a share from 0 to below 1")
     if not 2 <= neighbors[0] <= neighbors[1]:
@@ -148,15 +143,13 @@ def check_geometry_options(discard: float, neighbors: tuple[int, int]) -> None:
 def _checked(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The matrix as float32 or float64, if its numbers are finite and can be squared."""
     if matrix.ndim != 2 or 0 in matrix.shape or matrix.dtype.kind not in "fiu":
-        raise ArrayError(
-            f"{matrix.dtype} of shape {list(matrix.shape)} is no matrix of numbers", hint="give [rows, columns]"
-        )
+        what = f"{matrix.dtype} of shape {list(matrix.shape)} is no matrix of numbers"
+        raise ArrayError(what, hint="give [rows, columns]")
     points = matrix if matrix.dtype in (np.float32, np.float64) else matrix.astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(points).all(axis=1))
     if bad.size:
-        raise ArrayError(
-            f"{bad.size} rows hold NaN or infinity", where=f"first in row {bad[0]}", hint="drop or fix them"
-        )
+        what = f"{bad.size} rows hold NaN or infinity"
+        raise ArrayError(what, where=f"first in row {bad[0]}", hint="drop or fix them")
     if max(float(points.max()), -float(points.min())) > _LARGEST:
         raise ArrayError(f"numbers above {_LARGEST:g}", hint="scale the rows down")
     return points

@@ -41,7 +41,7 @@ class OrderStats:
     """
 
     encoder: str  # its name
-    texts: int  # number of texts given
+    texts: int  # all that were given
     single: int  # texts of fewer than two words; left out
     fixed: int  # texts of two or more words without another order of their content words; left out
     sampled: int  # phrases measured, of those that are left
@@ -76,13 +76,8 @@ def measure_order(
 ) -> OrderStats:
     """Compare phrases with permutations of their content words, and with unrelated phrases.
 
-    Args:
-        encoder: what to measure.
-        texts: distinct prompts; those that cannot change their order are counted and left out.
-        permutations: orders measured of a phrase of four or more content words; of a shorter one all, at most five.
-        sample: phrases measured at most.
-        seed: of the sample, the permutations and the unrelated pairs.
-        progress: called with the share done, 0..1.
+    At most ``sample`` of the texts, which are distinct, are measured; those that cannot change their order are left
+    out. Of a phrase of four or more content words so many ``permutations`` are measured, of a shorter one all.
     """
     for name, value, least in (("permutations", permutations, 1), ("sample", sample, 1), ("seed", seed, 0)):
         if value < least:
@@ -126,12 +121,7 @@ def measure_order(
 
 
 def unrelated_pairs(contents: Sequence[frozenset[str]], generator: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Rows [P, 2] of random pairs of phrases that share no content word: one for each phrase, if a few draws find it.
-
-    Args:
-        contents: the content words of each phrase.
-        generator: source of randomness.
-    """
+    """Rows [P, 2] of random pairs of phrases that share no content word: one for each phrase if a few draws find it."""
     pairs = []
     for row, content in enumerate(contents):
         partners = generator.choice(len(contents), min(_PARTNERS, len(contents)), replace=False)

@@ -54,16 +54,7 @@ class PositionStats:
 
 
 def measure_positions(table: npt.NDArray[np.float32], block: int = 8) -> PositionStats:
-    """Similarity, redundancy and energy of the rows of a position table [T, C].
-
-    Args:
-        table: finite numbers, at least one of them not zero.
-        block: rows of a block, 2 or more.
-
-    Raises:
-        ArrayError: not such a table.
-        OptionError: a block of fewer rows.
-    """
+    """Similarity, redundancy and energy of the rows of a position table [T, C], also by ``block`` of 2 or more rows."""
     if block < 2:
         raise OptionError(f"blocks of {block} rows", hint="give 2 or more")
     rows = _checked(table, "the position table").astype(np.float64)
@@ -108,15 +99,9 @@ def load_positions(spec: str) -> npt.NDArray[np.float32]:
 
 
 def choose_table(names: Iterable[str], wanted: str, where: str) -> str:
-    """The tensor of a checkpoint that is the position table of the text side, or the one called ``wanted``.
+    """The one tensor of these that is the position table of the text side.
 
-    Args:
-        names: names of all its tensors.
-        wanted: a name, or its end after a dot; "" to go by `TABLE_NAMES`.
-        where: the file, for errors.
-
-    Raises:
-        ArrayError: none is, or several are.
+    ``wanted`` is its name, or the end of it after a dot; empty, it is found by `TABLE_NAMES`.
     """
     listed = sorted(names)
     if wanted in listed:
@@ -132,9 +117,8 @@ def choose_table(names: Iterable[str], wanted: str, where: str) -> str:
     shown = found or listed
     names_shown = ", ".join(shown[:8]) + (", ..." if len(shown) > 8 else "")
     kind = f"called '{wanted}'" if wanted else "called like a position table"
-    raise ArrayError(
-        f"{len(found) or 'no'} tensors are {kind}", where=where, hint=f"give FILE#NAME; it has: {names_shown}"
-    )
+    hint = f"give FILE#NAME; it has: {names_shown}"
+    raise ArrayError(f"{len(found) or 'no'} tensors are {kind}", where=where, hint=hint)
 
 
 def _block(cosine: Matrix, start: int, stop: int) -> dict[str, float | None]:

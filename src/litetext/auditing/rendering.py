@@ -35,11 +35,7 @@ def factor(value: float | None) -> str:
 
 
 def write_report(report: AuditReport, folder: Path) -> Path:
-    """Write ``report.html``, ``report.json`` and ``figures/*.svg`` into a folder, and return the page's path.
-
-    Raises:
-        OSError: the folder cannot be made or written.
-    """
+    """Write ``report.html``, ``report.json`` and ``figures/*.svg`` into a folder, and return the page's path."""
     # Matplotlib and Jinja, which the terminal does without.
     from litetext.auditing.figures import draw_figures
     from litetext.pages import page_environment

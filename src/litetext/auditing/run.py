@@ -42,43 +42,30 @@ _ORDER_SAMPLE = 2000  # each phrase is encoded with up to five permutations
 class SourceReport:
     """Prompts of one source."""
 
-    name: str  # the source
+    name: str
     read_as: str | None  # how the reader read it: the format and, after a colon, what it guessed; None: it was not read
     total: int  # occurrences
     distinct: int  # distinct prompts
-    tokens: LengthSummary  # their lengths
-    context: tuple[ContextUse, ...]  # their use of each context length
+    tokens: LengthSummary
+    context: tuple[ContextUse, ...]  # at each context length
     histogram: Counts  # int64 [M], occurrences of prompts of n tokens at index n
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without the histogram."""
-        plain = {name: value for name, value in asdict(self).items() if name != "histogram"}
+        plain = asdict(self)
+        del plain["histogram"]
         return {**plain, "context": list(plain["context"])}
 
 
 @dataclass(frozen=True)
 class AuditReport:
-    """Everything that an audit found.
+    """Everything that an audit found; None: what it takes was not given."""
 
-    Attributes:
-        whole: all prompts, weighted by occurrence.
-        by_distinct: all prompts, each distinct one counted once.
-        sources: the same for each source, weighted by occurrence.
-        passed_over: files of folders that were not read, in words, by the folder's name.
-        fingerprint: of the corpus.
-        vocabulary: use of the vocabulary.
-        geometry: of embeddings, if they or an encoder were given.
-        positions: of a position table, if given.
-        order: sensitivity to word order, if an encoder was given.
-        attenuation: of a student's error in a segmenter, if both were given.
-        advice: what follows.
-    """
-
-    whole: SourceReport
-    by_distinct: SourceReport
-    sources: tuple[SourceReport, ...]
-    passed_over: Mapping[str, str]
-    fingerprint: str
+    whole: SourceReport  # all prompts, weighted by occurrence
+    by_distinct: SourceReport  # all prompts, each distinct one counted once
+    sources: tuple[SourceReport, ...]  # each source, weighted by occurrence
+    passed_over: Mapping[str, str]  # files of folders that were not read, in words, by the folder's name
+    fingerprint: str  # of the corpus
     vocabulary: VocabularyUse
     geometry: GeometryStats | None
     positions: PositionStats | None
@@ -143,9 +130,6 @@ def audit(
         neighbors: range of neighbors that the maximum likelihood estimate averages over.
         seed: of draws and bootstraps.
         progress: called with a stage's name and the share of it that is done.
-
-    Raises:
-        LiteTextError: an option is out of its range, the source or an array cannot be read, or an encoder fails.
     """
     _check(limit, sample, (student, model, images))
     check_geometry_options(discard, neighbors)
@@ -155,7 +139,8 @@ def audit(
     points = load_matrix(str(embeddings)) if isinstance(embeddings, str | Path) else embeddings
     if encoder is not None:
         points = _sampled_features(corpus, encoder, sample, seed, progress) if points is None else points
-        measured["order"] = _measure_order(corpus, encoder, sample, seed, progress)
+        most, stage = min(sample, _ORDER_SAMPLE), _stage(progress, "word order")
+        measured["order"] = measure_order(encoder, corpus.texts, sample=most, seed=seed, progress=stage)
     if points is not None:
         stage = _stage(progress, "geometry")
         measured["geometry"] = measure_geometry(points, discard=discard, neighbors=neighbors, seed=seed, progress=stage)
@@ -186,13 +171,6 @@ def _sampled_features(
     return pooled_features(encoder, texts, progress=_stage(progress, "features"))
 
 
-def _measure_order(
-    corpus: PromptCorpus, encoder: TextEncoder, sample: int, seed: int, progress: Progress | None
-) -> OrderStats:
-    most = min(sample, _ORDER_SAMPLE)
-    return measure_order(encoder, corpus.texts, sample=most, seed=seed, progress=_stage(progress, "word order"))
-
-
 def _report(corpus: PromptCorpus, counts: CorpusCounts, limit: float, measured: Mapping[str, Any]) -> AuditReport:
     lengths = sorted(counts.kept)
     vocabulary = use_of_vocabulary(counts)
@@ -210,12 +188,7 @@ def _report(corpus: PromptCorpus, counts: CorpusCounts, limit: float, measured: 
         order=order,
         attenuation=attenuation,
         advice=recommend(
-            counts.occurrences,
-            limit,
-            vocabulary,
-            geometry=geometry,
-            sensitivity=sensitivity,
-            attenuation=attenuation,
+            counts.occurrences, limit, vocabulary, geometry=geometry, sensitivity=sensitivity, attenuation=attenuation
         ),
     )
 

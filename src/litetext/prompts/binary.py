@@ -42,12 +42,8 @@ def start_threads() -> None:
 def read_frame(kind: str, path: Path, options: ReadOptions, where: str, notes: list[str]) -> Iterator[tuple[str, int]]:
     """Distinct texts of a table with their counts, in the order of their first rows; of lists, each item is a text.
 
-    Args:
-        kind: ``parquet`` or ``arrow`` (IPC file or stream; of a stream, the chosen columns are held in memory).
-        path: the file.
-        options: the columns, where they are not to be guessed.
-        where: the source's name for messages.
-        notes: what was guessed is added to it.
+    The kind is ``parquet`` or ``arrow`` (IPC file or stream; of a stream, the chosen columns are held in memory). What
+    was guessed is added to the notes.
     """
     scan = _scan(kind, path)
     try:

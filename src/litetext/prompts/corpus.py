@@ -18,36 +18,24 @@ _MAX_OCCURRENCES = 10**15  # times the tokens of a prompt, they fit 64 bits
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A phrase, how often it occurs, and the source that it was read from.
-
-    Attributes:
-        text: the phrase.
-        count: occurrences, at least 1.
-        source: name of the file, folder or data set.
-    """
+    """A phrase, how often it occurs, and the source that it was read from."""
 
     text: str
-    count: int = 1
-    source: str = ""
+    count: int = 1  # at least 1
+    source: str = ""  # name of the file, folder or data set
 
 
 @dataclass(frozen=True)
 class PromptCorpus:
     """Distinct normalized prompts with their counts in each source.
 
-    Two prompts are the same when SAM3's tokenizer sees the same text, that is after its cleaning (see
-    `clean`). Rows keep the order in which they were first met.
-
-    Attributes:
-        texts: the distinct phrases, N of them, cleaned.
-        counts: int64 [S, N], occurrences of each phrase in each source.
-        sources: names of the S sources.
-        read_as: how the reader read a source, by its name, where it was read from a file.
+    Two prompts are the same when SAM3's tokenizer sees the same text (see `clean`). Rows are in order of first sight.
     """
 
-    texts: tuple[str, ...]
-    counts: npt.NDArray[np.int64]
-    sources: tuple[str, ...]
+    texts: tuple[str, ...]  # the N distinct phrases, cleaned
+    counts: npt.NDArray[np.int64]  # int64 [S, N], occurrences of each phrase in each source
+    sources: tuple[str, ...]  # names of the S sources
+    # how the reader read a source, by its name, where it was read from a file
     read_as: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
@@ -56,11 +44,9 @@ class PromptCorpus:
 
     @classmethod
     def build(cls, prompts: Iterable[Prompt | str], read_as: Mapping[str, str] | None = None) -> "PromptCorpus":
-        """Count prompts; memory grows with the distinct ones only.
+        """Count prompts, and strings once each; memory grows with the distinct ones only.
 
-        Args:
-            prompts: from a reader, or strings, each of which counts once.
-            read_as: how their sources were read; it may be filled while the prompts are counted.
+        ``read_as`` may be filled while the prompts are counted.
 
         Raises:
             OptionError: something is neither a prompt nor a string, or its count is below 1.
@@ -107,8 +93,7 @@ class PromptCorpus:
     @cached_property
     def occurrences(self) -> npt.NDArray[np.int64]:
         """int64 [N], occurrences of each phrase over all sources."""
-        merged: npt.NDArray[np.int64] = self.counts.sum(axis=0)
-        return merged
+        return np.asarray(self.counts.sum(axis=0))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -126,20 +111,13 @@ class PromptCorpus:
     def split(self, shares: Mapping[str, float], seed: int = 0) -> dict[str, "PromptCorpus"]:
         """Split the corpus by phrase: every phrase, with all its occurrences, falls into one part.
 
-        The part depends on the phrase and the seed alone, so that a phrase stays in its part when the corpus grows.
-
-        Args:
-            shares: the share of phrases that each named part is to get; they add up to 1.
-            seed: another seed gives another split.
-
-        Raises:
-            OptionError: the shares are not positive or do not add up to 1.
+        The part depends on the phrase and the seed alone, so that a phrase stays in its part when the corpus grows. The
+        shares of the named parts add up to 1.
         """
         edges = np.cumsum(list(shares.values()))
         if not shares or min(shares.values()) <= 0 or abs(float(edges[-1]) - 1) > 1e-9:
-            raise OptionError(
-                f"shares {dict(shares)} are not positive with sum 1", hint="for example train=0.9 val=0.1"
-            )
+            what = f"shares {dict(shares)} are not positive with sum 1"
+            raise OptionError(what, hint="for example train=0.9 val=0.1")
         key = seed.to_bytes(8, "little", signed=True)
         draws = [
             int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, key=key).digest())

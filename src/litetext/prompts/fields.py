@@ -58,12 +58,8 @@ def looks_like_reference(text: str) -> bool:
 def best_text(names: Sequence[str], columns: Sequence[Sequence[str]], count: int | None = None) -> int | None:
     """Index of the column that holds the text: of a known name, else mostly words; None: none was recognized.
 
-    Columns of references (see `looks_like_reference`) come after all others.
-
-    Args:
-        names: of the columns.
-        columns: some cells of each.
-        count: the column that holds counts.
+    Columns of references (see `looks_like_reference`) come after all others. Of each column some cells are given; that
+    at ``count`` holds counts.
     """
     filled = [[cell for cell in column if cell] for column in columns]
     texts = [[cell for cell in column if not NUMBER.fullmatch(cell)] for column in filled]
@@ -110,9 +106,8 @@ def wrong_column(wanted: str, names: Sequence[str], where: str) -> PromptError:
 
 def bad_count(value: object, where: str) -> PromptError:
     """The error for a count that is not a positive integer."""
-    return PromptError(
-        f"count '{str(value)[:40]}' is not a positive integer", where=where, hint="fix it, or name another column"
-    )
+    what = f"count '{str(value)[:40]}' is not a positive integer"
+    return PromptError(what, where=where, hint="fix it, or name another column")
 
 
 @dataclass(slots=True)

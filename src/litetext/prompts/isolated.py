@@ -29,13 +29,7 @@ _START = f"import sys; sys.path.append({_ROOT!r}); from litetext.prompts.isolate
 def read_isolated(kind: str, opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
     """The phrases of a file with their counts, all of them in memory; what was guessed goes to the source's notes.
 
-    Args:
-        kind: ``parquet``, ``arrow`` (IPC file or stream) or ``pickle``.
-        opened: the source.
-        options: the columns, where they are not to be guessed.
-
-    Raises:
-        PromptError: the reader's own, or it needs more memory than it may have.
+    The kind is ``parquet``, ``arrow`` (IPC file or stream) or ``pickle``.
     """
     with on_disk(opened) as path:
         allowed = MEMORY + MEMORY_PER_BYTE * path.stat().st_size

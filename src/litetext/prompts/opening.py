@@ -48,11 +48,7 @@ PACKING_ENDINGS = tuple(ending for _, ending, _, _ in _PACKINGS)
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """What the user knows about the files.
-
-    Raises:
-        OptionError: there is no such format.
-    """
+    """What the user knows about the files."""
 
     format: str | None = None  # one of `FORMATS`; None: by the file's name, else by its content
     column: str | None = None  # the column or field of the text; None: guessed from its name
@@ -129,16 +125,11 @@ def on_disk(opened: Opened) -> Iterator[Path]:
 
 
 def text_lines(opened: Opened) -> Iterator[str]:
-    r"""The lines of UTF-8 text with their ends; only ``\n`` ends a line.
-
-    Raises:
-        PromptError: a byte is not UTF-8, or a line has no end.
-    """
+    r"""The lines of UTF-8 text with their ends; only ``\n`` ends a line."""
     for number, line in enumerate(iter(partial(opened.file.readline, MAX_LINE), b""), 1):
         if len(line) == MAX_LINE:
-            raise PromptError(
-                f"a line of {MAX_LINE // 2**20} MiB", where=f"{opened.where} line {number}", hint="split it"
-            )
+            what = f"a line of {MAX_LINE // 2**20} MiB"
+            raise PromptError(what, where=f"{opened.where} line {number}", hint="split it")
         try:
             text = line.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -147,11 +138,7 @@ def text_lines(opened: Opened) -> Iterator[str]:
 
 
 def checked_text(text: str, where: str) -> str:
-    """The text of a prompt.
-
-    Raises:
-        PromptError: it is longer than any prompt, or has half a character (a lone surrogate), which is in no encoding.
-    """
+    """The text, unless it is longer than any prompt or has half a character (a lone surrogate): then an error."""
     if len(text) > MAX_TEXT:
         what = f"a prompt of {len(text)} characters, more than {MAX_TEXT}"
         raise PromptError(what, where=where, hint="split it, or name another column or format")
@@ -252,6 +239,5 @@ def _transcoded(file: io.BufferedReader, codec: str, where: str) -> Iterator[byt
             yield decoder.decode(data).encode("utf-8")
         decoder.decode(b"", final=True)
     except UnicodeError as error:
-        raise PromptError(
-            f"broken {codec.upper()} text ({error})", where=where, hint="save the file as UTF-8"
-        ) from error
+        what = f"broken {codec.upper()} text ({error})"
+        raise PromptError(what, where=where, hint="save the file as UTF-8") from error

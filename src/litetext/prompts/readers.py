@@ -90,7 +90,6 @@ def read_prompts(
         text may come more than once.
 
     Raises:
-        OptionError: a source is no string and no path.
         PromptError: a source is missing, unreadable, broken or binary, holds no prompt, has no such column, or needs
             more memory than it may have.
     """
@@ -107,9 +106,8 @@ def read_prompts(
 def as_corpus(source: PromptCorpus | str | Path | Iterable[Prompt | Path | str]) -> PromptCorpus:
     """The prompts that a user of a function means.
 
-    Args:
-        source: a corpus; a string or `Path`, which names a file, a folder, a pattern or ``-``; or several items:
-            `Path` objects are read, strings and `Prompt`s are prompts themselves.
+    A string or `Path` names a file, a folder, a pattern or ``-``. Of several items, `Path` objects are read; strings
+    and `Prompt`s are prompts themselves.
 
     Raises:
         OptionError: something else, or strings that all name files.
@@ -240,13 +238,7 @@ def ending_of(name: str) -> str:
 def find_sources(arguments: Iterable[str | Path], passed_over: dict[str, str]) -> list[Source]:
     """Files, folders (with all below them), glob patterns and ``-`` as sources, in a fixed order.
 
-    Args:
-        arguments: what the user names; a single string or path is one of them.
-        passed_over: what of a folder is not read is added to it, by the folder's name.
-
-    Raises:
-        OptionError: an argument is no string and no path.
-        PromptError: nothing is there, or it cannot be looked at.
+    A single string or path is one of them. What of a folder is not read is added to ``passed_over``, by its name.
     """
     named = arguments if isinstance(arguments, Iterable) and not isinstance(arguments, str) else [arguments]
     found: list[Source] = []
@@ -346,11 +338,7 @@ def is_saved_dataset(folder: Path) -> bool:
 
 
 def dataset_files(folder: Path) -> list[Path]:
-    """The Arrow files of a folder written by ``save_to_disk`` of Hugging Face's ``datasets``, or of its splits.
-
-    Raises:
-        PromptError: its description is broken, or names a file outside of it.
-    """
+    """The Arrow files of a folder written by ``save_to_disk`` of Hugging Face's ``datasets``, or of its splits."""
     splits = [folder]
     if (folder / "dataset_dict.json").is_file():
         splits = _described(folder, "dataset_dict.json", "splits")
@@ -360,7 +348,6 @@ def dataset_files(folder: Path) -> list[Path]:
 def _described(folder: Path, name: str, key: str) -> list[Path]:
     """The paths in a list of a saved data set's description, or of its objects' ``filename``."""
     path = folder / name
-    hint = "save the data set again with save_to_disk"
     try:
         entries = json.loads(path.read_bytes())[key]
         names = [entry["filename"] if isinstance(entry, dict) else str(entry) for entry in entries]
@@ -369,4 +356,4 @@ def _described(folder: Path, name: str, key: str) -> list[Path]:
         raise unreadable(str(path), error) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         what = f"no list '{key}' of files inside the folder in the data set's description"
-        raise PromptError(what, where=str(path), hint=hint) from error
+        raise PromptError(what, where=str(path), hint="save the data set again with save_to_disk") from error

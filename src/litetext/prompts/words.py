@@ -95,12 +95,8 @@ def arrangements(content: Sequence[str]) -> int:
 def permute_content(words: Sequence[str], generator: np.random.Generator, limit: int) -> list[list[str]]:
     """At most ``limit`` other orders of the content words of a phrase; everything else stays in its place.
 
-    No two are equal, and every order is equally likely; where no more than ``limit`` exist, all come.
-
-    Args:
-        words: the phrase, as `split_words` gives it.
-        generator: source of randomness.
-        limit: the most orders wanted.
+    No two are equal, and every order is equally likely; where no more than ``limit`` exist, all come. The phrase is as
+    `split_words` gives it.
     """
     places = content_positions(words)
     given = tuple(words[place] for place in places)
@@ -119,19 +115,14 @@ def permute(text: str, generator: np.random.Generator) -> str | None:
 
     For the consistency loss: the student shall say of "car red" what it says of "red car", but not of "car left of dog"
     what it says of "dog left of car". The tokens are never those of the given phrase. That the order of a compound
-    matters ("house boat") cannot be seen in its words.
-
-    Returns:
-        The phrase, cleaned as the tokenizer cleans it, its items joined by single spaces; None if it is exempt, or its
-        content words have no other order.
+    matters ("house boat") cannot be seen in its words. The result is cleaned as the tokenizer does it, its items joined
+    by single spaces; None: the phrase is exempt, or its content words have no other order.
     """
     words = split_words(clean(text))
-    return " ".join(permute_content(words, generator, limit=1)[0]) if is_permutable(words) else None
-
-
-def is_permutable(words: Sequence[str]) -> bool:
-    """Whether the content words of a phrase (in lower case) have another order, and it may have it."""
-    return arrangements([words[place] for place in content_positions(words)]) > 1 and not is_bound(words)
+    content = [words[place] for place in content_positions(words)]
+    if arrangements(content) == 1 or is_bound(words):
+        return None
+    return " ".join(permute_content(words, generator, limit=1)[0])
 
 
 def is_bound(words: Sequence[str]) -> bool:

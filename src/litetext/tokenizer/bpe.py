@@ -46,7 +46,6 @@ class TokenSequences:
     lengths: npt.NDArray[np.int64]  # int64 [N], tokens of each text, so that T is their sum
 
     def __len__(self) -> int:
-        """The number of texts."""
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[npt.NDArray[np.int32]]:
@@ -59,11 +58,8 @@ class ClipTokenizer:
 
     The split into words is SAM3's own pattern in the same library (`regex`), so that it agrees on any Unicode version;
     words are encoded by the `tokenizers` library, each once. Use `clip_tokenizer` rather than a new object: the
-    vocabulary takes a tenth of a second to build.
-
-    Args:
-        merge: gives the ids of a word that is spelled in the characters of the vocabulary; None for the library's way
-            with all of CLIP's tokens.
+    vocabulary takes a tenth of a second to build. ``merge`` gives the ids of a word that is spelled in the characters
+    of the vocabulary; None stands for the library's way with all of CLIP's tokens.
     """
 
     def __init__(self, merge: Merge | None = None) -> None:
@@ -71,11 +67,7 @@ class ClipTokenizer:
         self._words: dict[str, bytes] = {}
 
     def encode(self, texts: Iterable[str]) -> TokenSequences:
-        """Token ids of texts, start and end included.
-
-        Raises:
-            OptionError: a text is not a string, or ``texts`` is one string.
-        """
+        """Token ids of texts, start and end included."""
         source, parts = each_text(texts), []
         while chunk := list(islice(source, _CHUNK)):
             parts.append(self._encode_chunk(chunk))
@@ -88,8 +80,9 @@ class ClipTokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Text of token ids; start and end tokens are left out. For people to read: case and spacing are lost."""
         tokens = clip_vocabulary().tokens
-        word = "".join(tokens[index] for index in ids if index not in (START_ID, END_ID))
-        return _to_text(word.replace(END_OF_WORD, " "))
+        text = "".join(tokens[index] for index in ids if index not in (START_ID, END_ID)).replace(END_OF_WORD, " ")
+        codes = {char: byte for byte, char in _ALPHABET.items()}
+        return bytes(codes.get(char, ord(" ")) for char in text).decode("utf-8", errors="replace").strip()
 
     def _encode_chunk(self, texts: list[str]) -> TokenSequences:
         words = _split_at_spaces(texts)
@@ -125,11 +118,9 @@ def merge_by(bpe: models.BPE) -> Merge:
 
 
 def clip_bpe(kept: Iterable[int] | None = None) -> models.BPE:
-    """CLIP's byte-pair encoding.
+    """CLIP's byte-pair encoding, with all tokens or with the ids ``kept``, which are closed under merges.
 
-    Args:
-        kept: ids of the tokens that there are, closed under merges; None for all. A word that needs others falls into
-            smaller pieces.
+    A word that needs others falls into smaller pieces.
     """
     vocabulary = clip_vocabulary()
     ids = sorted(range(len(vocabulary.tokens)) if kept is None else kept)
@@ -150,15 +141,10 @@ def clip_tokenizer() -> ClipTokenizer:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Token ids of B texts at context length L.
+    """Token ids of B texts at context length L."""
 
-    Attributes:
-        ids: int64 [B, L], padded with 0 (SAM3's pad id).
-        mask: bool [B, L], True at valid tokens (start and end included).
-    """
-
-    ids: npt.NDArray[np.int64]
-    mask: npt.NDArray[np.bool_]
+    ids: npt.NDArray[np.int64]  # int64 [B, L], padded with 0 (SAM3's pad id)
+    mask: npt.NDArray[np.bool_]  # bool [B, L], True at valid tokens (start and end included)
 
     def __post_init__(self) -> None:
         if self.ids.ndim != 2 or self.ids.shape != self.mask.shape:
@@ -168,20 +154,12 @@ class TokenBatch:
 
     @classmethod
     def of_texts(cls, texts: Iterable[str], context_length: int) -> "TokenBatch":
-        """Tokenize, then pad and truncate.
-
-        Raises:
-            OptionError: a text is not a string, or the context is below 2.
-        """
+        """Tokenize, then pad and truncate."""
         return cls.of_sequences(clip_tokenizer().encode(texts), context_length)
 
     @classmethod
     def of_sequences(cls, sequences: TokenSequences, context_length: int) -> "TokenBatch":
-        """Pad and truncate; the last token of a truncated text becomes the end token.
-
-        Raises:
-            OptionError: the context is below 2, too short for the start and the end token.
-        """
+        """Pad and truncate; the last token of a truncated text becomes the end token."""
         if context_length < 2:
             raise OptionError(f"context length {context_length} is below 2", hint="start and end tokens alone take 2")
         lengths = sequences.lengths
@@ -199,7 +177,6 @@ class TokenBatch:
         return int(self.ids.shape[1])
 
     def __len__(self) -> int:
-        """The number of texts B."""
         return len(self.ids)
 
 
@@ -220,8 +197,3 @@ def _pack(ids: list[int]) -> bytes:
 def _spell(piece: str) -> str:
     """The bytes of a piece as characters of the vocabulary."""
     return piece if piece.isascii() else piece.encode("utf-8").decode("latin-1").translate(_ALPHABET)
-
-
-def _to_text(word: str) -> str:
-    codes = {char: byte for byte, char in _ALPHABET.items()}
-    return bytes(codes.get(char, ord(" ")) for char in word).decode("utf-8", errors="replace").strip()

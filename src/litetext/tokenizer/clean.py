@@ -34,11 +34,7 @@ def clean(text: str) -> str:
 
 
 def as_texts(texts: Iterable[str]) -> list[str]:
-    """The texts of a list, a generator, an array.
-
-    Raises:
-        OptionError: none, one string instead of a list, or something that is not a string.
-    """
+    """The texts of a list, a generator, an array: at least one, or an `OptionError`."""
     found = list(each_text(texts))
     if not found:
         raise OptionError("no texts to encode", hint="give at least one")
@@ -46,11 +42,7 @@ def as_texts(texts: Iterable[str]) -> list[str]:
 
 
 def each_text(texts: Iterable[str]) -> Iterator[str]:
-    """One text after another; there may be none.
-
-    Raises:
-        OptionError: one string instead of a list, or something that is not a string.
-    """
+    """One text after another; there may be none."""
     for position, text in enumerate(check_iterable(texts)):
         if not isinstance(text, str):
             raise OptionError(f"{type(text).__name__} is not a string", where=f"text {position}", hint="give strings")
@@ -58,11 +50,7 @@ def each_text(texts: Iterable[str]) -> Iterator[str]:
 
 
 def check_iterable(values: Iterable[_Value]) -> Iterable[_Value]:
-    """The values, unless they are one string, whose characters would be taken for texts, or no collection.
-
-    Raises:
-        OptionError: they are.
-    """
+    """The values, unless they are one string, whose characters would be taken for texts, or no collection."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise OptionError(f"a {type(values).__name__} where a list of strings is needed", hint="put it into a list")
     return values

@@ -38,15 +38,11 @@ class KeptTokens:
 
     Any text still has tokens, and one whose tokens are all kept has the same as before (see `Vocabulary.closure`). Ids
     stay CLIP's; only the rows of a token table are numbered anew, in the order of the ids.
-
-    Raises:
-        OptionError: not in rising order, none of CLIP's, or not closed.
     """
 
     ids: tuple[int, ...]  # of CLIP, in rising order
 
     def __post_init__(self) -> None:
-        """Check that they are closed, so that nothing is without tokens."""
         if any(left >= right for left, right in pairwise(self.ids)):
             raise OptionError("ids that do not rise", where=_WHERE)
         if not self.ids or self.ids[0] < 0 or self.ids[-1] >= VOCABULARY_SIZE:
@@ -63,11 +59,7 @@ class KeptTokens:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """What `to_text` gave; `kept_tokens` remembers it.
-
-        Raises:
-            OptionError: not such a text, or the ids make no sense.
-        """
+        """What `to_text` gave; `kept_tokens` remembers it."""
         try:
             packed = base64.b64decode(text, validate=True)
         except (binascii.Error, ValueError, TypeError) as error:
@@ -101,21 +93,15 @@ class KeptTokens:
 
 @lru_cache(maxsize=8)
 def kept_tokens(text: str) -> KeptTokens:
-    """`KeptTokens.from_text`, remembered: its tokenizer takes a while to build.
-
-    Raises:
-        OptionError: as there.
-    """
+    """`KeptTokens.from_text`, remembered: its tokenizer takes a while to build."""
     return KeptTokens.from_text(text)
 
 
 def portable_tokenizer(kept: Iterable[int] | None = None) -> str:
     """The text of a `tokenizer.json` with CLIP's ids; start and end token are added, nothing is padded or cut off.
 
-    It gives what `ClipTokenizer` gives for any text that needs no fixing by ftfy and has no HTML entities.
-
-    Args:
-        kept: ids of the tokens that there are, closed under merges; None for all.
+    It gives what `ClipTokenizer` gives for any text that needs no fixing by ftfy and has no HTML entities. ``kept`` is
+    as in `clip_bpe`.
     """
     whole = Tokenizer(clip_bpe(kept))
     spaces = normalizers.Replace(Regex(r"\s+"), " ")
@@ -131,11 +117,7 @@ def portable_tokenizer(kept: Iterable[int] | None = None) -> str:
 
 
 def kept_merges(kept: Iterable[int] | None = None) -> npt.NDArray[np.uint16]:
-    """CLIP's merges as uint16 [M, 3]: two ids, and the id that they become.
-
-    Args:
-        kept: ids of the tokens that there are, closed under merges; None for all.
-    """
+    """CLIP's merges as uint16 [M, 3]: two ids, and the id that they become; ``kept`` is as in `clip_bpe`."""
     vocabulary = clip_vocabulary()
     ids = {token: index for index, token in enumerate(vocabulary.tokens)}
     ids_kept = range(START_ID) if kept is None else kept
@@ -147,13 +129,8 @@ def kept_merges(kept: Iterable[int] | None = None) -> npt.NDArray[np.uint16]:
 class SmallMerges:
     """CLIP's byte-pair encoding of one word after another, for processes that have little memory.
 
-    The library and Python's dictionaries take 5 MB for 10,000 tokens, two sorted arrays 60 KB.
-
-    Args:
-        merges: as `kept_merges` gives them; of two pairs that with the lower result is merged first.
-
-    Raises:
-        OptionError: not that.
+    The library and Python's dictionaries take 5 MB for 10,000 tokens, two sorted arrays 60 KB. Of two pairs of the
+    merges, which `kept_merges` gives, that with the lower result is merged first.
     """
 
     def __init__(self, merges: npt.NDArray[np.uint16]) -> None:

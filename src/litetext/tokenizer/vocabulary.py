@@ -23,9 +23,8 @@ class Vocabulary:
     merges: tuple[tuple[str, str], ...]  # 48,894 pairs of token strings; merge r makes token 512 + r
 
     def closure(self, used: Iterable[int]) -> frozenset[int]:
-        """The ids that a lossless pruning must keep for texts that use ``used``.
+        """The ids that a lossless pruning must keep: the used, those they are made of, every byte, start and end.
 
-        These are the used ids, the tokens from which merges build them (recursively), every byte token, start and end.
         A merge that never fires on a text can be dropped without changing how the text is split: at each step BPE
         takes the best-ranked pair, and that pair is kept. With all bytes kept, any other text still splits, into
         smaller pieces.
@@ -46,7 +45,8 @@ class Vocabulary:
 def clip_vocabulary() -> Vocabulary:
     """CLIP's vocabulary, read from the package data (48,894 merges from OpenAI's file, MIT licence)."""
     data = files("litetext.tokenizer").joinpath("data", "clip_merges.txt.gz").read_bytes()
-    merges = tuple(_pair(line) for line in gzip.decompress(data).decode("utf-8").splitlines())
+    pairs = (line.split(" ") for line in gzip.decompress(data).decode("utf-8").splitlines())
+    merges = tuple((first, second) for first, second in pairs)
     alphabet = list(byte_alphabet().values())
     tokens = [*alphabet, *(char + END_OF_WORD for char in alphabet), *("".join(pair) for pair in merges)]
     return Vocabulary((*tokens, START_TEXT, END_TEXT), merges)
@@ -60,8 +60,3 @@ def byte_alphabet() -> dict[int, str]:
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in set(printable)]
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + rank) for rank, byte in enumerate(others)}
-
-
-def _pair(line: str) -> tuple[str, str]:
-    first, second = line.split(" ")
-    return first, second
