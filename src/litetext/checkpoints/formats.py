@@ -316,11 +316,7 @@ FAMILIES = tuple(dict.fromkeys(row.family for row in FORMATS if row.family))
 
 
 def find_format(names: Iterable[str], where: str, formats: Sequence[Format] = FORMATS) -> tuple[Format, str]:
-    """The format that tensors are named in, and the root before their names.
-
-    Raises:
-        EncoderError: no text encoder is known by these names, or there are several.
-    """
+    """The format that tensors are named in, and the root before their names."""
     names = list(names)
     matches = [
         (row, name.removesuffix(row.anchor))
@@ -338,11 +334,7 @@ def find_format(names: Iterable[str], where: str, formats: Sequence[Format] = FO
 
 
 def writable(family: str, kind: Kind) -> Format:
-    """The format of a family (`FAMILIES`) that holds a student or the teacher.
-
-    Raises:
-        EncoderError: no such family.
-    """
+    """The format of a family (`FAMILIES`) that holds a student or the teacher."""
     for row in FORMATS:
         if row.family == family and row.kind in {kind, None}:
             return row

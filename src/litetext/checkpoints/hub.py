@@ -24,11 +24,7 @@ def shipped_folder(name: str) -> Path | None:
 
 
 def locate(path_or_id: str | Path) -> Path:
-    """The file or folder; a name on the hub is fetched unless it is in the local cache.
-
-    Raises:
-        EncoderError: not found, or the hub cannot be reached.
-    """
+    """The file or folder; a name on the hub is fetched unless it is in the local cache."""
     path = _path_or_hub_name(path_or_id, NEEDED)
     if path.exists():
         return path
@@ -42,8 +38,7 @@ def locate(path_or_id: str | Path) -> Path:
 def locate_folder(path_or_id: str | Path, needed: str) -> str:
     """The folder of a model of `transformers`, or its name on the hub, which `transformers` fetches itself.
 
-    Raises:
-        EncoderError: neither; the hint is what is ``needed``.
+    What is ``needed`` is the hint of its errors.
     """
     path = _path_or_hub_name(path_or_id, needed)
     if path.is_dir() and not (path / CONFIG).is_file():
@@ -54,11 +49,7 @@ def locate_folder(path_or_id: str | Path, needed: str) -> str:
 
 
 def is_other_model(path_or_id: str | Path) -> bool:
-    """Whether it is a model of `transformers` of another kind than SAM3, by its `config.json`.
-
-    Raises:
-        EncoderError: as `locate` raises it, or `config.json` is broken.
-    """
+    """Whether it is a model of `transformers` of another kind than SAM3, by its `config.json`."""
     path = _path_or_hub_name(path_or_id, NEEDED)
     file = path / CONFIG
     if not path.exists():

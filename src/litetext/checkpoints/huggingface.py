@@ -45,10 +45,6 @@ class HuggingFaceEncoder:
 
         L is the number of tokens of the longest text, at most the context length; what is too long is cut off before
         its end token.
-
-        Raises:
-            OptionError: no texts, or something that is not a string.
-            EncoderError: a text has no tokens.
         """
         import torch
 
@@ -75,18 +71,7 @@ def load_huggingface(
     """Load a text model from a folder or the hub: weights in safetensors only, and no code but that of `transformers`.
 
     Of a CLIP model with two towers only the text tower is read. The features are the last hidden states, before any
-    projection.
-
-    Args:
-        path_or_id: a folder that ``save_pretrained`` wrote, or a hub name such as ``openai/clip-vit-base-patch32``.
-        device: as `choose_device` takes it.
-        dtype: as `choose_dtype` takes it.
-        context_length: tokens to read of a text; None reads as many as the model can.
-
-    Raises:
-        EncoderError: nothing to be loaded there, not a text model, or its weights or tokenizer are missing or broken.
-        OptionError: no such device or dtype, or the context is longer than the model's.
-        MissingExtraError: PyTorch or `transformers` is not installed.
+    projection. A context length of None reads as many tokens of a text as the model can.
     """
     try:
         import torch  # noqa: F401

@@ -20,10 +20,6 @@ def summarize_checkpoint(path_or_id: str | Path) -> dict[str, Any]:
         The names of the `format`, the `model` ("student" or "teacher") and its `variant` (preset); sizes; what of it is
         `quantized`, in words; `parts` and `parameters` as the paper counts them, `used_parameters` without CLIP's
         projection; `faults` in one line. `heads`, `output`, `padding` and `rank` are None where the file has none.
-
-    Raises:
-        EncoderError: not a file of tensors, or no (single) text encoder in it.
-        MissingExtraError: a file that ``torch.save`` wrote, without PyTorch installed.
     """
     checkpoint = open_checkpoint(locate(path_or_id))
     entries, layout = list(checkpoint.entries()), checkpoint.layout
@@ -63,9 +59,8 @@ def summarize_checkpoint(path_or_id: str | Path) -> dict[str, Any]:
 def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     """A summary for people: a name and a value on each line."""
     model, variant = summary["model"], summary["variant"]
-    choice = (
-        "" if summary["rows"] != PRETRAINED_ROWS else " (load it with positions=slice or interpolate, and a context)"
-    )
+    ambiguous = summary["rows"] == PRETRAINED_ROWS
+    choice = " (load it with positions=slice or interpolate, and a context)" if ambiguous else ""
     pruned = ", pruned: it has its own tokenizer" if summary["is_pruned"] else ""
     factorized = "" if summary["rank"] is None else f", factorized: rank {summary['rank']}"
     padding = summary["padding"] or "not in the file; the released students attend to it"

@@ -78,11 +78,7 @@ def load_encoder(
 
 
 def open_student(path_or_id: str | Path) -> Checkpoint:
-    """A student's checkpoint that is floating point, not yet read: what can be trained or made smaller.
-
-    Raises:
-        EncoderError: nothing there, not a student's, or quantized.
-    """
+    """A student's checkpoint that is floating point, not yet read: what can be trained or made smaller."""
     checkpoint = open_checkpoint(locate(path_or_id))
     if checkpoint.layout.kind == "teacher":
         raise EncoderError("a teacher, not a student", where=checkpoint.where, hint="distill a student of it")
@@ -105,30 +101,19 @@ def load_stored_student(
 def read_student_tensors(path_or_id: str | Path) -> "tuple[EncoderConfig, dict[str, torch.Tensor]]":
     """Tensors to start a training from: of a student that `open_student` takes, or a MobileCLIP without a projector.
 
-    Returns:
-        The configuration, and our names to values in the file's dtype on the CPU; the position table as it is.
+    The values, by our names, are in the file's dtype on the CPU; the position table is as it is.
     """
     checkpoint = open_student(path_or_id)
     return checkpoint.layout, {name: tensor for name, tensor in checkpoint.read() if name != UNUSED}
 
 
 def resize_positions(table: "torch.Tensor", rows: int, how: str) -> "torch.Tensor":
-    """A position table with the wanted number of rows, in the way that the file's weights were trained.
+    """A position table [T, C] with L rows, in the way that the file's weights were trained; a copy in the same dtype.
 
-    Which way is right cannot be seen in the table: SAM3-LiteText's training interpolates 77 rows, its deployed model
-    reads the first, and a student fails where the two are mixed.
-
-    Args:
-        table: floating point [T, C].
-        rows: L, those wanted.
-        how: "slice", the first L rows; "interpolate", linearly over the whole table (half-pixel centres, without
-            smoothing), computed in float32; "keep", the table as it is, which must have L rows.
-
-    Returns:
-        [L, C] in the type and on the device of the table, in its own memory.
-
-    Raises:
-        OptionError: not a table, or not to be had so.
+    That is "slice", the first L rows; "interpolate", linearly over the whole table (half-pixel centres, without
+    smoothing), computed in float32; or "keep", the table as it is, which must have L rows. Which is right cannot be
+    seen in the table: SAM3-LiteText's training interpolates 77 rows, its deployed model reads the first, and a student
+    fails where the two are mixed.
     """
     from torch.nn.functional import interpolate
 

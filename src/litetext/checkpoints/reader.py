@@ -79,13 +79,11 @@ class Checkpoint:
 
         Raises:
             EncoderError: no projector is in the file, or the number of heads is not known.
-            OptionError: that number makes no sense.
         """
         if not self.format.has_projector:
-            what = (
-                f"{self.format.title} has no projector to SAM3's decoder: it can only start the training of a student"
-            )
-            raise EncoderError(what, where=self.where, hint="load a trained student, or train one from it")
+            what = "has no projector to SAM3's decoder: it can only start the training of a student"
+            hint = "load a trained student, or train one from it"
+            raise EncoderError(f"{self.format.title} {what}", where=self.where, hint=hint)
         if self.heads is None:
             what = f"unknown number of heads: the sizes ({self.layout.describe_blocks()}) are of no preset"
             hint = "convert it to litetext, and give the number of heads (--heads)"
@@ -93,11 +91,7 @@ class Checkpoint:
         return replace(self.layout, heads=self.heads, projection=0)
 
     def read(self) -> "Iterator[tuple[str, torch.Tensor]]":
-        """Our name and value of one tensor after another, on the CPU in the file's number type, in their own memory.
-
-        Raises:
-            EncoderError: the names, shapes or types are not as they must be.
-        """
+        """Our name and value of one tensor after another, on the CPU in the file's number type, in their own memory."""
         if faults := self.faults():
             what = f"not a whole {self.layout.kind} in the format '{self.format.name}' ({faults})"
             raise EncoderError(what, where=self.where, hint=AGAIN)
@@ -107,14 +101,9 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path, *, heads: int | None = None) -> Checkpoint:
-    """Recognize a text encoder by the names of its tensors.
+    """Recognize the one text encoder in what `open_tensors` takes, by the names of its tensors.
 
-    Args:
-        path: a file, or a folder with `model.safetensors`, its shards, or `student.safetensors`.
-        heads: attention heads, for sizes that are of no preset in a format that does not store them.
-
-    Raises:
-        EncoderError: not a file of tensors, or no (single) text encoder in it.
+    Attention heads are given for sizes that are of no preset in a format that does not store them.
     """
     source = open_tensors(path)
     row, root = find_format(source.entries, str(path))

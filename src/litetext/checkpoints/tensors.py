@@ -74,12 +74,7 @@ class TensorSource:
 
 
 def open_tensors(path: Path) -> TensorSource:
-    """The tensors of a file, or of a folder that holds `model.safetensors`, its shards, or `student.safetensors`.
-
-    Raises:
-        EncoderError: nothing there, or not a whole file of tensors.
-        MissingExtraError: a file that ``torch.save`` wrote, without PyTorch installed.
-    """
+    """The tensors of a file, or of a folder that holds `model.safetensors`, its shards, or `student.safetensors`."""
     if path.is_dir():
         return _open_folder(path)
     if not path.is_file():

@@ -22,11 +22,7 @@ OWN = "litetext"
 
 
 def save_student(student: "TextStudent", path: Path, notes: Mapping[str, str] | None = None) -> None:
-    """Write a student in its dtype as a file of our own: safetensors with the configuration and notes as metadata.
-
-    Raises:
-        OSError: the file cannot be written; an old one stays.
-    """
+    """Write a student in its dtype as a file of our own: safetensors with the configuration and notes as metadata."""
     save_encoder(student.config, student.state_dict().items(), path, OWN, notes)
 
 
@@ -37,22 +33,15 @@ def save_encoder(
     family: str,
     notes: Mapping[str, str] | None = None,
 ) -> None:
-    """Write an encoder.
+    """Write an encoder, of which our name and value of each tensor are given, in the format of one of `FAMILIES`.
 
     Upstream's format is a file of ``torch.save``, ours is a safetensors file. Hugging Face's is a safetensors file if
-    the path ends so, else a folder with `model.safetensors` and `config.json`. Only the text side is written.
-
-    Args:
-        config: of the encoder.
-        tensors: our name and value of each; the unused projection may be among them.
-        path: what to write, replaced in one step.
-        family: one of `FAMILIES`.
-        notes: more entries for the metadata of our own format.
+    the path ends so, else a folder with `model.safetensors` and `config.json`. Only the text side is written,
+    in one step; the unused projection may be among the tensors. The notes are more metadata of our own format.
 
     Raises:
         EncoderError: no such format, or it cannot hold this encoder.
         OutputError: a folder with other files is there.
-        OSError: the file cannot be written.
     """
     from litetext.encoders.encoder import save_tensors
 
@@ -85,20 +74,11 @@ def save_encoder(
 def convert_checkpoint(source: str, target: Path, family: str, *, heads: int | None = None) -> dict[str, Any]:
     """Write the text encoder of a checkpoint in another format, bit for bit in the same number types.
 
-    Args:
-        source: as `load_encoder` takes it.
-        target: the file to write; for "huggingface" a folder, unless it ends in `.safetensors`.
-        family: "litetext", "upstream" or "huggingface".
-        heads: attention heads, for sizes that are of no preset in a format that does not store them.
+    The source is as `load_encoder` takes it, the target as `save_encoder`, the heads as `open_checkpoint`. A target
+    that is the source is refused.
 
     Returns:
         Paths and formats of both, the preset (`variant`), the number of `tensors` and the `rows` of the position table.
-
-    Raises:
-        EncoderError: not a whole text encoder, or the format cannot hold it.
-        OptionError: no such format.
-        OutputError: the target is the source, cannot be written, or is a folder with other files.
-        MissingExtraError: PyTorch is not installed.
     """
     if family not in FAMILIES:
         raise OptionError(f"no format is called '{family}'", where="--to", hint=f"give {', '.join(FAMILIES)}")

@@ -20,18 +20,13 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class PhraseSplit:
-    """Phrases to learn from and to validate with, none in both.
+    """Distinct phrases to learn from and to validate with, none in both."""
 
-    Attributes:
-        train: distinct phrases in alphabetical order.
-        validation: distinct phrases, in the order of their hashes.
-        held_out: of each evaluation set its ``name``, number of ``phrases``, and how many of them were ``removed``.
-        excluded: cleaned phrases that training must not read as a permutation either: held out, or of validation.
-    """
-
-    train: tuple[str, ...]
-    validation: tuple[str, ...]
+    train: tuple[str, ...]  # in alphabetical order
+    validation: tuple[str, ...]  # in the order of their hashes
+    # Of each evaluation set its ``name``, number of ``phrases``, and how many of them were ``removed``.
     held_out: tuple[dict[str, Any], ...] = ()
+    # Cleaned phrases that training must not read as a permutation either: held out, or of validation.
     excluded: frozenset[str] = frozenset()
 
 
@@ -39,20 +34,12 @@ def split_phrases(cache: FeatureStore, recipe: DistillRecipe) -> PhraseSplit:
     """Read the phrases, leave out those held out, and split them.
 
     Which part a phrase is in depends on the phrase and the seed alone: one that is added moves no other.
-
-    Raises:
-        PromptError: a source cannot be read.
-        CacheError: the cache lacks a phrase of the sources.
-        OptionError: nothing is left to train on or to validate with.
     """
     corpus = PromptCorpus.build(read_prompts(recipe.sources) if recipe.sources else map(Prompt, cache.phrases))
     missing = cache.missing(corpus.texts) if recipe.sources else []
     if missing:
-        raise CacheError(
-            f"no features of {len(missing)} phrases, the first is '{missing[0]}'",
-            where=str(cache.path),
-            hint="embed the same sources first",
-        )
+        what = f"no features of {len(missing)} phrases, the first is '{missing[0]}'"
+        raise CacheError(what, where=str(cache.path), hint="embed the same sources first")
     keys = [clean(text) for text in corpus.texts]
     held: set[str] = set()
     held_out = []
@@ -64,16 +51,11 @@ def split_phrases(cache: FeatureStore, recipe: DistillRecipe) -> PhraseSplit:
     rows = np.array([row for row, key in enumerate(keys) if key not in held], dtype=np.intp)
     shares = {"train": 1 - recipe.validation_fraction, "validation": recipe.validation_fraction}
     parts = corpus.select(rows).split(shares, recipe.seed)
-    train, validation = (
-        sorted(parts["train"].texts),
-        sorted(parts["validation"].texts, key=lambda text: phrase_key(phrase_bytes(text))),
-    )
+    train = sorted(parts["train"].texts)
+    validation = sorted(parts["validation"].texts, key=lambda text: phrase_key(phrase_bytes(text)))
     if not train or not validation:
-        raise OptionError(
-            f"{len(train)} phrases to train on and {len(validation)} to validate with",
-            where=str(cache.path),
-            hint="embed more phrases, or change validation_fraction",
-        )
+        what = f"{len(train)} phrases to train on and {len(validation)} to validate with"
+        raise OptionError(what, where=str(cache.path), hint="embed more phrases, or change validation_fraction")
     excluded = frozenset(held.union(clean(text) for text in validation))
     return PhraseSplit(tuple(train), tuple(validation), tuple(held_out), excluded)
 

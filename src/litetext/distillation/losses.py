@@ -24,40 +24,27 @@ TINY = 1e-12  # the least mean square that an error is divided by, for a layer t
 
 @dataclass(frozen=True)
 class LossWeights:
-    """The weight of each loss; one of weight 0 is not computed.
+    """The weight of each loss; one of weight 0 is not computed."""
 
-    Attributes:
-        mse: mean squared error of the features.
-        cosine: 1 - cosine of the features, token by token.
-        consistency: 1 - cosine of the pooled features of a phrase and of a permutation of it. The default is what the
-            experiment chose (docs/explanation/experiments.md, b).
-        keys: relative error of the keys of the decoder's cross-attentions.
-        values: relative error of their values.
-        scoring: relative error of the pooled vector that the decoder scores with.
-
-    Raises:
-        OptionError: a weight is negative or not a finite number, or no loss compares the student with its teacher.
-    """
-
-    mse: float = 1.0
-    cosine: float = 1.0
+    mse: float = 1.0  # mean squared error of the features
+    cosine: float = 1.0  # 1 - cosine of the features, token by token
+    # 1 - cosine of the pooled features of a phrase and of a permutation of it. The default is what the experiment chose
+    # (docs/explanation/experiments.md, b).
     consistency: float = 0.3
-    keys: float = 0.0
-    values: float = 0.0
-    scoring: float = 0.0
+    keys: float = 0.0  # relative error of the keys of the decoder's cross-attentions
+    values: float = 0.0  # relative error of their values
+    scoring: float = 0.0  # relative error of the pooled vector that the decoder scores with
 
     def __post_init__(self) -> None:
-        """Check each weight, and that they are not all 0."""
+        """Check each weight, and that some loss compares the student with its teacher."""
         weights = asdict(self)
         for name, weight in weights.items():
             if type(weight) not in {int, float} or not isfinite(weight) or weight < 0:
                 raise OptionError(f"the weight {name} is {weight!r}", hint="give a number of at least 0")
         del weights["consistency"]  # a student whose features are all the same is consistent too
         if not any(weights.values()):
-            raise OptionError(
-                "no loss compares the student with its teacher",
-                hint=f"give a weight above 0 to one of {', '.join(weights)}",
-            )
+            hint = f"give a weight above 0 to one of {', '.join(weights)}"
+            raise OptionError("no loss compares the student with its teacher", hint=hint)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -67,24 +54,17 @@ class LossWeights:
     def check_projections(self, projections: Projections | None) -> None:
         """Raise an `OptionError` where a weight needs a decoder, but there is none."""
         if self.kinds and projections is None:
-            raise OptionError(
-                f"weights for {', '.join(self.kinds)}, but no decoder", hint="give a SAM3 model, or weight 0"
-            )
+            what = f"weights for {', '.join(self.kinds)}, but no decoder"
+            raise OptionError(what, hint="give a SAM3 model, or weight 0")
 
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """T pairs of valid tokens of B texts, a student's and its teacher's; padding is in none.
+    """T pairs of valid tokens of B texts, a student's and its teacher's; padding is in none."""
 
-    Attributes:
-        text: int64 [T], the row of the batch.
-        student: int64 [T], the student's token.
-        teacher: int64 [T], the teacher's token.
-    """
-
-    text: Tensor
-    student: Tensor
-    teacher: Tensor
+    text: Tensor  # int64 [T], the row of the batch
+    student: Tensor  # int64 [T], the student's token
+    teacher: Tensor  # int64 [T], the teacher's token
 
     @classmethod
     def of(cls, student: Tensor, teacher: Tensor) -> Self:
@@ -93,9 +73,6 @@ class Alignment:
         Where both have n valid tokens these are n pairs. Where one truncates a text to its shorter context, its n
         tokens are the first n - 1 of the text and the end token: they are paired with the other's first n - 1 and its
         end token, and what was not read is left out. The masks are bool [B, L] and [B, M], True at valid tokens.
-
-        Raises:
-            EncoderError: other shapes or types, no texts or different numbers, or a text without a valid token.
         """
         for mask in (student, teacher):
             if mask.ndim != 2 or mask.dtype != torch.bool:
@@ -134,18 +111,9 @@ def compute_losses(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted sum of all losses of weight above 0, a scalar; and each of them before its weight, without gradient.
 
-    Args:
-        weights: of the losses.
-        student: features of B texts.
-        teacher: features of the same texts; gets no gradient.
-        permuted: the student's features of permutations of P of these texts, and which texts these are, int64 [P];
-            without them there is no consistency. Its gradient goes into the permuted texts only, so that the features
-            of the texts themselves depend on the teacher alone.
-        projections: of the decoder.
-
-    Raises:
-        OptionError: a weight needs a decoder, but none is given.
-        EncoderError: the features do not fit each other.
+    The teacher gets no gradient. ``permuted`` are the student's features of permutations of P of the texts, and which
+    texts these are, int64 [P]; without them there is no consistency. Its gradient goes into the permuted texts only, so
+    that the features of the texts themselves depend on the teacher alone.
     """
     losses: dict[str, Tensor] = {}
     if weights.mse:
@@ -189,9 +157,6 @@ def decoder_losses(
     values of its cross-attentions, and by a pooled vector for its scores. Of each layer the squared error is divided by
     the mean square of the teacher's output, so that all layers count the same. Tokens are those that `Alignment` pairs;
     the pooled vectors are of all that either has read.
-
-    Raises:
-        EncoderError: features of different numbers of texts or different width, or no layer of a kind in the decoder.
     """
     _check_pair(student, teacher)
     alignment = Alignment.of(student.mask, teacher.mask)
@@ -225,10 +190,8 @@ def _pairs(student: TextFeatures, teacher: TextFeatures) -> tuple[Tensor, Tensor
 def _check_pair(student: TextFeatures, teacher: TextFeatures) -> None:
     ours, theirs = student.values.shape, teacher.values.shape
     if (ours[0], ours[2]) != (theirs[0], theirs[2]):
-        raise EncoderError(
-            f"features {list(ours)} of a student and {list(theirs)} of its teacher",
-            hint="give the same texts, and a student of the teacher's width",
-        )
+        what = f"features {list(ours)} of a student and {list(theirs)} of its teacher"
+        raise EncoderError(what, hint="give the same texts, and a student of the teacher's width")
 
 
 def _valid_first(mask: Tensor) -> Tensor:

@@ -36,77 +36,46 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class DistillRecipe:
-    """All that decides what a distillation gives.
+    """All that decides what a distillation gives."""
 
-    Attributes:
-        features: the folder that `litetext embed` wrote.
-        sources: prompts to train on, as `litetext audit` reads them; none for all phrases of the features.
-        hold_out: prompts of evaluation sets, of which none may be trained on or validated with.
-        preset: of the student, a name in `PRESETS`; its features have the teacher's width, whatever the preset has.
-        context_length: tokens that the student reads; 0 for the preset's own.
-        padding: "masked" or "attended".
-        width: channels of a token, a multiple of the preset's heads; 0 for the preset's own.
-        rank: rank of the token table, at most the width: 0 for a whole one, -1 for the preset's own.
-        init: a file, folder or hub name of a LiteText student or a MobileCLIP to start from; "" for random weights.
-        positions: how its position table gets ``context_length`` rows, as `load_encoder` takes it; with "auto" the
-            table of a MobileCLIP is sliced, since each of its rows was trained for its own place.
-        model: a SAM3 model whose decoder the losses ``keys``, ``values`` and ``scoring`` need; "" for none.
-        losses: the weight of each loss.
-        epochs: how often each phrase is seen.
-        batch_size: phrases of a step, of all processes together.
-        accumulation_steps: parts that a batch is computed in, one after another, where memory is short.
-        lr: the highest learning rate.
-        min_lr_ratio: the last learning rate, as a share of the highest.
-        warmup_ratio: share of all steps until the highest learning rate.
-        weight_decay: of matrices and convolutions; norms, biases, token and position tables have none.
-        max_grad_norm: gradients are clipped to this norm.
-        ema_decay: of the average of the weights, which is validated and kept; 0 for the weights themselves.
-        dtype: "fp32", "bf16" or "fp16", what the layers compute in; weights and losses are float32.
-        seed: of the weights, the split, the order and the permutations.
-        save_steps: steps between two checkpoints; there is one after each epoch besides.
-        validation_fraction: share of the phrases to validate with.
-        validation_phrases: at most so many of them are used.
-        monitor: the figure by which the best student is chosen: "cosine", "end_cosine", "retrieval", "loss", "cgf1".
-        patience: epochs without improvement until early stopping; 0 to train to the end.
-        min_delta: what counts as an improvement.
-        gold: annotations of (picture, phrase) pairs in SA-Co Gold's format, to validate the masks of ``model`` with.
-        images: folders with their pictures.
-
-    Raises:
-        OptionError: a value makes no sense.
-    """
-
-    features: str = "features"
+    features: str = "features"  # the folder that `litetext embed` wrote
+    # Prompts to train on, as `litetext audit` reads them; none for all phrases of the features.
     sources: tuple[str, ...] = ()
-    hold_out: tuple[str, ...] = ()
+    hold_out: tuple[str, ...] = ()  # prompts of evaluation sets, of which none may be trained on or validated with
+    # Of the student, a name in `PRESETS`; its features have the teacher's width, whatever the preset has.
     preset: str = "s0"
-    context_length: int = 0
+    context_length: int = 0  # tokens that the student reads; 0 for the preset's own
     padding: Padding = "masked"
-    width: int = 0
-    rank: int = -1
+    width: int = 0  # channels of a token, a multiple of the preset's heads; 0 for the preset's own
+    rank: int = -1  # rank of the token table, at most the width: 0 for a whole one, -1 for the preset's own
+    # A file, folder or hub name of a LiteText student or a MobileCLIP to start from; "" for random weights.
     init: str = ""
+    # How its position table gets ``context_length`` rows, as `load_encoder` takes it; with "auto" the table of a
+    # MobileCLIP is sliced, since each of its rows was trained for its own place.
     positions: Positions = "auto"
-    model: str = ""
+    model: str = ""  # a SAM3 model whose decoder the losses ``keys``, ``values`` and ``scoring`` need; "" for none
     losses: LossWeights = field(default_factory=LossWeights)
-    epochs: int = 20
-    batch_size: int = 256
-    accumulation_steps: int = 1
-    lr: float = 1e-3
-    min_lr_ratio: float = 0.01
-    warmup_ratio: float = 0.05
-    weight_decay: float = 0.05
-    max_grad_norm: float = 1.0
-    ema_decay: float = 0.999
-    dtype: Dtype = "fp32"
-    seed: int = 0
-    save_steps: int = 500
-    validation_fraction: float = 0.05
-    validation_phrases: int = 2000
+    epochs: int = 20  # how often each phrase is seen
+    batch_size: int = 256  # phrases of a step, of all processes together
+    accumulation_steps: int = 1  # parts that a batch is computed in, one after another, where memory is short
+    lr: float = 1e-3  # the highest learning rate
+    min_lr_ratio: float = 0.01  # the last learning rate, as a share of the highest
+    warmup_ratio: float = 0.05  # share of all steps until the highest learning rate
+    weight_decay: float = 0.05  # of matrices and convolutions; norms, biases, token and position tables have none
+    max_grad_norm: float = 1.0  # gradients are clipped to this norm
+    ema_decay: float = 0.999  # of the average of the weights, which is validated and kept; 0 for the weights themselves
+    dtype: Dtype = "fp32"  # "fp32", "bf16" or "fp16", what the layers compute in; weights and losses are float32
+    seed: int = 0  # of the weights, the split, the order and the permutations
+    save_steps: int = 500  # steps between two checkpoints; there is one after each epoch besides
+    validation_fraction: float = 0.05  # share of the phrases to validate with
+    validation_phrases: int = 2000  # at most so many of them are used
+    # The figure by which the best student is chosen: "cosine", "end_cosine", "retrieval", "loss", "cgf1".
     monitor: Monitor = "cosine"
-    patience: int = 5
-    min_delta: float = 1e-4
+    patience: int = 5  # epochs without improvement until early stopping; 0 to train to the end
+    min_delta: float = 1e-4  # what counts as an improvement
+    # Annotations of (picture, phrase) pairs in SA-Co Gold's format, to validate the masks of ``model`` with.
     gold: tuple[str, ...] = ()
-    images: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()  # folders with their pictures
 
     def __post_init__(self) -> None:
         """Check each value, and those that depend on each other."""
@@ -154,9 +123,6 @@ def read_recipe(path: Path | None, changes: Mapping[str, Any] | None = None) -> 
     """A recipe from a TOML file, or the defaults; its paths are relative to the current folder.
 
     Each of the ``changes`` that is not None overrides a value of the file.
-
-    Raises:
-        OptionError: the file cannot be read, or what it says makes no sense.
     """
     try:
         values = {} if path is None else tomllib.loads(path.read_text(encoding="utf-8-sig"))

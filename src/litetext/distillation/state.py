@@ -35,9 +35,6 @@ def start_student(recipe: DistillRecipe, output: int) -> TextStudent:
 
     Every weight of a checkpoint is used and none is made up, but the projector of a MobileCLIP, which has none, and
     the factors of a token table, which are those nearest to the whole table of the file.
-
-    Raises:
-        EncoderError: the checkpoint cannot be read, or is of other sizes than the recipe's.
     """
     config = recipe.student_config(output)
     student = build_student(config, torch.Generator().manual_seed(recipe.seed))
@@ -55,11 +52,8 @@ def start_student(recipe: DistillRecipe, output: int) -> TextStudent:
     faults = sorted(given.keys() ^ expected.keys())
     faults += [name for name in sorted(given.keys() & expected.keys()) if given[name].shape != expected[name].shape]
     if faults:
-        raise EncoderError(
-            f"a student of {source.name} cannot start one of {config.name} (tensors do not fit: {listed(faults)})",
-            where=recipe.init,
-            hint="give its preset and rank, or leave out init",
-        )
+        what = f"a student of {source.name} cannot start one of {config.name} (tensors do not fit: {listed(faults)})"
+        raise EncoderError(what, where=recipe.init, hint="give its preset and rank, or leave out init")
     bad = [name for name, tensor in given.items() if not bool(tensor.isfinite().all())]
     if bad:
         raise EncoderError(f"NaN or infinity in {listed(bad)}", where=recipe.init, hint="give another checkpoint")
@@ -71,9 +65,8 @@ def _positions(table: Tensor, rows: int, recipe: DistillRecipe, *, is_mobileclip
     if recipe.positions != "auto":
         return resize_positions(table, rows, recipe.positions)
     if len(table) != rows and not is_mobileclip:
-        raise EncoderError(
-            f"a position table of {len(table)} rows for a context of {rows}", where=recipe.init, hint=CHOICES
-        )
+        what = f"a position table of {len(table)} rows for a context of {rows}"
+        raise EncoderError(what, where=recipe.init, hint=CHOICES)
     return resize_positions(table, rows, "slice")
 
 
@@ -126,20 +119,13 @@ def ema_update(decay: float) -> Callable[[Any, Any, Any], None]:
 
 @dataclass(eq=False)
 class Progress:
-    """How far a run is. Order and permutations follow from the seed and the step, so that no generator is kept.
+    """How far a run is. Order and permutations follow from the seed and the step, so that no generator is kept."""
 
-    Attributes:
-        step: steps done.
-        seconds: spent so far.
-        sums: of each loss since the last validation.
-        rows: of the curve, one for each validation.
-        scores: of each validation the figure by which the best student is chosen, the higher the better.
-    """
-
-    step: int = 0
-    seconds: float = 0.0
-    sums: dict[str, float] = field(default_factory=dict)
-    rows: list[dict[str, float]] = field(default_factory=list)
+    step: int = 0  # steps done
+    seconds: float = 0.0  # spent so far
+    sums: dict[str, float] = field(default_factory=dict)  # of each loss since the last validation
+    rows: list[dict[str, float]] = field(default_factory=list)  # of the curve, one for each validation
+    # Of each validation the figure by which the best student is chosen, the higher the better.
     scores: list[float] = field(default_factory=list)
 
     def add(self, losses: Mapping[str, float]) -> None:
@@ -169,22 +155,13 @@ class Progress:
 
 @dataclass(eq=False)
 class TrainingState:
-    """A training between two steps.
+    """A training between two steps."""
 
-    Attributes:
-        student: what is trained, with a pruned token table.
-        averaged: the moving average of its weights and running statistics.
-        optimizer: of all its parameters.
-        schedule: of the learning rate.
-        scaler: of the loss, where float16 needs one.
-        progress: how far it is.
-    """
-
-    student: TextStudent
-    averaged: AveragedModel
+    student: TextStudent  # with a pruned token table
+    averaged: AveragedModel  # its weights and running statistics
     optimizer: torch.optim.AdamW
-    schedule: LambdaLR
-    scaler: torch.amp.GradScaler
+    schedule: LambdaLR  # of the learning rate
+    scaler: torch.amp.GradScaler  # of the loss, where float16 needs one
     progress: Progress = field(default_factory=Progress)
 
     @classmethod
@@ -200,11 +177,7 @@ class TrainingState:
         )
 
     def save(self, folder: Path, identity: Mapping[str, str]) -> None:
-        """Write the checkpoint in one step, with what the run depends on, by name.
-
-        Raises:
-            TrainingError: it cannot be written; the one before is whole.
-        """
+        """Write the checkpoint in one step, with what the run depends on, by name."""
         state = {
             "identity": dict(identity),
             **{name: part.state_dict() for name, part in self._parts().items()},
@@ -214,11 +187,7 @@ class TrainingState:
             torch.save(state, file)
 
     def load(self, folder: Path, identity: Mapping[str, str]) -> None:
-        """Resume from the checkpoint of a folder.
-
-        Raises:
-            TrainingError: it is damaged, or of another recipe, teacher or corpus.
-        """
+        """Resume from the checkpoint of a folder; one of another recipe, teacher or corpus is refused."""
         path = folder / CHECKPOINT
         try:
             with zipfile.ZipFile(path) as parts:  # PyTorch writes the CRC-32 of each part, and does not compare it
@@ -230,9 +199,8 @@ class TrainingState:
         different = [name for name in {**kept, **identity} if kept.get(name) != identity.get(name)]
         if different:
             changes = "; ".join(f"{name} was {kept.get(name)}, is {identity.get(name)}" for name in different[:3])
-            raise TrainingError(
-                f"a run of another recipe ({changes})", where=str(folder), hint="give another folder, or the old recipe"
-            )
+            what = f"a run of another recipe ({changes})"
+            raise TrainingError(what, where=str(folder), hint="give another folder, or the old recipe")
         try:
             for name, part in self._parts().items():
                 part.load_state_dict(state[name])

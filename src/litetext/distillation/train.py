@@ -84,15 +84,12 @@ def train_student(
     Raises:
         OptionError: the recipe needs a host, or a figure, that is not there; or too little data.
         OutputError: another process trains in this folder, or it cannot be one.
-        CacheError: the features are missing, damaged or not finite.
-        EncoderError: the student cannot start from what the recipe names.
         TrainingError: a loss is not finite, a file cannot be written, or the folder holds a run of another recipe.
     """
     recipe.losses.check_projections(host.projections if host else None)
     if recipe.monitor == "cgf1" and (host is None or host.evaluate is None):
-        raise OptionError(
-            "monitor is 'cgf1', but there is nothing to evaluate on", hint="give a model, gold and images"
-        )
+        what = "monitor is 'cgf1', but there is nothing to evaluate on"
+        raise OptionError(what, hint="give a model, gold and images")
     cache = FeatureStore.open(recipe.features)
     cache.verify()
     split = split_phrases(cache, recipe)
@@ -107,19 +104,12 @@ def train_student(
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Phrases that are computed at once.
+    """Phrases that are computed at once."""
 
-    Attributes:
-        tokens: of B phrases.
-        teacher: features of the same phrases, on the CPU.
-        permuted: tokens of permutations of P of them; None where there are none.
-        rows: which phrases these are, int64 [P].
-    """
-
-    tokens: TokenBatch
-    teacher: TextFeatures
-    permuted: TokenBatch | None
-    rows: Rows
+    tokens: TokenBatch  # of B phrases
+    teacher: TextFeatures  # of the same phrases, on the CPU
+    permuted: TokenBatch | None  # permutations of P of them; None where there are none
+    rows: Rows  # which phrases these are, int64 [P]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -189,9 +179,8 @@ class Trainer:
         if (self.folder / CHECKPOINT).exists() or rank():
             return
         if (self.folder / STUDENT).exists():
-            raise TrainingError(
-                f"a folder with a student, but without {CHECKPOINT}", where=str(self.folder), hint="give another"
-            )
+            what = f"a folder with a student, but without {CHECKPOINT}"
+            raise TrainingError(what, where=str(self.folder), hint="give another")
         self.save()
 
     def train_epoch(self) -> None:
@@ -301,12 +290,10 @@ class Trainer:
 
     def not_finite(self, what: str, value: float) -> TrainingError:
         """The error of a number that is not finite."""
-        return TrainingError(
-            f"the {what} of step {self.state.progress.step + 1} is {value}",
-            where=str(self.folder),
-            hint="begin again in another folder with a lower lr or dtype fp32; the last checkpoint and the best "
-            "student are whole",
-        )
+        fault = f"the {what} of step {self.state.progress.step + 1} is {value}"
+        hint = "begin again in another folder with a lower lr or dtype fp32"
+        hint += "; the last checkpoint and the best student are whole"
+        return TrainingError(fault, where=str(self.folder), hint=hint)
 
     def validate(self) -> None:
         """Validate the averaged student, keep it if it is the best, and write curve and checkpoint."""
@@ -381,9 +368,8 @@ def process_group(device: torch.device) -> Iterator[None]:
     try:
         distributed.init_process_group(collective_backend(device), timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
-        raise TrainingError(
-            f"the processes do not find each other ({str(error).splitlines()[0]})", hint="start them with torchrun"
-        ) from error
+        what = f"the processes do not find each other ({str(error).splitlines()[0]})"
+        raise TrainingError(what, hint="start them with torchrun") from error
     try:
         yield
     finally:

@@ -36,27 +36,19 @@ Row = Mapping[str, float]
 
 @dataclass(frozen=True, eq=False)
 class DistillReport:
-    """The result of a run.
+    """The result of a run."""
 
-    Attributes:
-        path: the folder.
-        steps: that were done, and all that the recipe has.
-        rows: of the curve, one for each validation.
-        best: the row of the student that is kept.
-        last_improvement: the row of the last improvement by ``min_delta``.
-    """
-
-    path: Path
+    path: Path  # the folder
     recipe: DistillRecipe
     teacher: Teacher
     split: PhraseSplit = field(repr=False)
     host: str | None
     parameters: int
-    steps: tuple[int, int]
+    steps: tuple[int, int]  # that were done, and all that the recipe has
     seconds: float
-    rows: tuple[Row, ...]
-    best: Row
-    last_improvement: Row
+    rows: tuple[Row, ...]  # of the curve, one for each validation
+    best: Row  # that of the student that is kept
+    last_improvement: Row  # that of the last improvement by ``min_delta``
 
     @property
     def stopped_early(self) -> bool:

@@ -22,16 +22,11 @@ BATCH = 256
 
 @dataclass(frozen=True, eq=False)
 class Host:
-    """A segmenter that a student is distilled for, as far as training needs it.
+    """A segmenter that a student is distilled for, as far as training needs it."""
 
-    Attributes:
-        name: what the model card calls it.
-        projections: the layers of its decoder that read text, on the device of the training.
-        evaluate: figures of the host with a student in it, ``cgf1`` among them, always on the same pairs.
-    """
-
-    name: str
-    projections: Projections | None = None
+    name: str  # what the model card calls it
+    projections: Projections | None = None  # the layers of its decoder that read text, on the device of the training
+    # Figures of the host with a student in it, ``cgf1`` among them, always on the same pairs.
     evaluate: Callable[[TextEncoder], Mapping[str, float]] | None = None
 
 
@@ -49,9 +44,6 @@ def validate_student(
         mean over the valid tokens; ``end_cosine``: likewise at the end tokens; ``retrieval``: see `retrieval`;
         ``order``: mean cosine of the pooled features of a phrase and of a permutation with the same meaning (left out
         where no phrase has one); then those of the host.
-
-    Raises:
-        TrainingError: the student's features are not finite.
     """
     projections = None if host is None else host.projections
     sums = {"val_loss": 0.0, "cosine": 0.0, "end_cosine": 0.0}
@@ -60,11 +52,8 @@ def validate_student(
         batch = list(texts[start : start + BATCH])
         features = student.encode(batch)
         if not bool(features.values[features.mask].isfinite().all()):
-            raise TrainingError(
-                "the student's features of the validation phrases are not finite",
-                where=student.name,
-                hint="give a lower lr",
-            )
+            what = "the student's features of the validation phrases are not finite"
+            raise TrainingError(what, where=student.name, hint="give a lower lr")
         features = TextFeatures(features.values.float(), features.mask)
         teacher = to_device(cache.features(batch), features.values.device)
         alignment = Alignment.of(features.mask, teacher.mask)

@@ -32,9 +32,6 @@ class EncoderConfig:
 
     Padding is "attended" if it is read like tokens, up to the context length, as the released students were trained;
     "masked" if only valid tokens are read. The teacher's attention looks back only.
-
-    Raises:
-        OptionError: a value makes no sense.
     """
 
     name: str  # the preset it comes from, or another name for people
@@ -86,9 +83,8 @@ class EncoderConfig:
         if self.table == "int4" and self.table_columns % 2:
             raise OptionError(f"an int4 token table of {self.table_columns} columns", hint="give int8, or an even rank")
         if self.kept is not None and len(kept_tokens(self.kept)) != self.vocabulary:
-            raise OptionError(
-                f"{len(kept_tokens(self.kept)):,} tokens are kept, in a token table of {self.vocabulary:,} rows"
-            )
+            count = len(kept_tokens(self.kept))
+            raise OptionError(f"{count:,} tokens are kept, in a token table of {self.vocabulary:,} rows")
 
     @property
     def block_kinds(self) -> tuple[BlockKind, ...]:
@@ -121,11 +117,7 @@ class EncoderConfig:
     def of(
         cls, preset: str, context_length: int | None = None, *, padding: Padding, vocabulary: int = VOCABULARY_SIZE
     ) -> "EncoderConfig":
-        """A student of the size of a preset; a context length of None is the preset's own.
-
-        Raises:
-            OptionError: no student is called so, or a value makes no sense.
-        """
+        """A student of the size of a preset; a context length of None is the preset's own."""
         row = PRESETS.get(preset)
         if row is None or row.kind == "teacher":
             names = ", ".join(name for name, row in PRESETS.items() if row.kind == "student")
@@ -143,11 +135,7 @@ class EncoderConfig:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """What `to_json` wrote. Fields that have a default may be missing.
-
-        Raises:
-            OptionError: not a JSON object, an unknown or missing field, or a value that makes no sense.
-        """
+        """What `to_json` wrote. Fields that have a default may be missing."""
         try:
             return record(cls, parse_json(text))
         except ValueError as error:

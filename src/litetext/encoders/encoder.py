@@ -47,7 +47,7 @@ class ModuleEncoder:
         L is the context length where padding is attended, else that of the longest text, at most the context length.
 
         Raises:
-            OptionError: no texts, something that is not a string, or a token that the encoder does not have.
+            OptionError: no texts, one without tokens, something that is not a string, or a token without a row.
         """
         return encode_batch(self.module, prepare_rows(texts, self.module.config))
 
@@ -55,11 +55,7 @@ class ModuleEncoder:
 def prepare_rows(texts: str | Iterable[str] | TokenBatch, config: EncoderConfig) -> TokenBatch:
     """Rows [B, L] of an encoder's token table, for texts or for their tokens by CLIP's ids, padded on the right.
 
-    What is too long is cut off before its end token. L is the context length where padding is attended, else that of
-    the longest text, at most the context length.
-
-    Raises:
-        OptionError: no texts, one without tokens, something that is not a string, or a token without a row.
+    What is too long is cut off before its end token; L and the errors are as in `ModuleEncoder.encode`.
     """
     kept = None if config.kept is None else kept_tokens(config.kept)
     if isinstance(texts, TokenBatch):

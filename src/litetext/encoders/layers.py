@@ -213,9 +213,6 @@ def factorize_table(table: Tensor, rank: int, weights: Tensor | None = None) -> 
     computed in float64 and come in the table's dtype on its device.
 
     Weights [V], at least 0, say how much the squared error of each row counts; None for all alike.
-
-    Raises:
-        OptionError: not a table [V, C], a rank above V or C, or other weights than one for each row.
     """
     if table.ndim != 2 or not 1 <= rank <= min(table.shape):
         raise OptionError(f"a table {list(table.shape)} at rank {rank}", hint="give [V, C] and a rank of at most both")

@@ -103,9 +103,6 @@ def quantize_table(table: Tensor, kind: Table) -> tuple[Tensor, Tensor]:
     of a row, or for the whole row where C is no multiple of 32; of ten scales, from the largest number / 7 down to half
     of that, the one with the least squared error. It is uint8 [V, C / 2], two numbers a byte, that of the lower column
     in the lower half, each + 8; and float32 [V, C / 32] or [V, 1].
-
-    Raises:
-        OptionError: another kind, or int4 for an odd C.
     """
     if kind == "int8":
         return quantize_weight(table)

@@ -58,17 +58,11 @@ class TextStudent(nn.Module):
         self.projector = make_linear(config.width, config.output)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Features [B, L, D] of tokens; what stands at padding means nothing.
+        """Features [B, L, D] of ids int64 [B, L] and a mask bool [B, L], True at valid tokens.
 
         With attended padding the mask is not read, and L must be the context length. With masked padding L is at most
-        that, and features at valid tokens do not depend on it, nor on what stands at padding.
-
-        Args:
-            ids: int64 [B, L].
-            mask: bool [B, L], True at valid tokens.
-
-        Raises:
-            OptionError: the shapes do not fit each other, or the context length.
+        that, and features at valid tokens do not depend on it, nor on what stands at padding. Features at padding mean
+        nothing.
         """
         self._check(ids, mask)
         attended = mask if self.config.padding == "masked" else None
@@ -114,12 +108,7 @@ class StudentEncoder(ModuleEncoder):
     module: TextStudent
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write a folder that `load_encoder` and the Hugging Face hub take: weights and configuration.
-
-        Raises:
-            OutputError: something else is in the folder.
-            OSError: it cannot be written.
-        """
+        """Write a folder that `load_encoder` and the Hugging Face hub take; one with other files in it is refused."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.module.state_dict().items()}
         names = {"config.json", "model.safetensors"}
         with atomic_folder(Path(folder), is_ours=lambda old: {path.name for path in old.iterdir()} == names) as work:
@@ -136,9 +125,6 @@ def build_student(config: EncoderConfig, generator: torch.Generator) -> TextStud
     residual stream are divided by the square root of the number of branches besides, so that the stream does not grow
     with depth (GPT-2, section 2.3). Biases are 0, norms the identity, scales of RepMixer branches 0.1. The generator,
     on the CPU, is the only source of randomness.
-
-    Raises:
-        OptionError: the configuration is that of a folded or quantized student.
     """
     if config.quantized or config.folded:
         kind = "quantized" if config.quantized else "folded"

@@ -13,9 +13,6 @@ class TextTeacher(nn.Module):
 
     Parameters: ``tower``, `transformers`' `CLIPTextModel`; ``projector``, Linear (C -> D). The projection that CLIP
     puts after its pooled token is left out: SAM3 never reads it.
-
-    Args:
-        config: the sizes; on the device "meta" a module whose weights are still to be loaded.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -40,11 +37,9 @@ class TextTeacher(nn.Module):
         self.projector = nn.Linear(config.width, config.output)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002 - what every text module takes
-        """Features [B, L, D] of tokens; what stands at padding means nothing.
+        """Features [B, L, D] of ids int64 [B, L], L at most the context length; what stands at padding means nothing.
 
-        Args:
-            ids: int64 [B, L], L at most the context length.
-            mask: bool [B, L], True at valid tokens. Not read: padding comes last, and attention looks back only.
+        The mask is not read: padding comes last, and attention looks back only.
         """
         features: Tensor = self.projector(self.tower(input_ids=ids).last_hidden_state)
         return features

@@ -11,7 +11,6 @@ from litetext.errors import EncoderError, OptionError
 from litetext.features.encode import Encoder, array_rows, encode
 from litetext.features.protocol import Progress
 
-CLOSE_MEAN, CLOSE_MIN = 0.999, 0.995  # what a student for the device must reach
 TEXTS = 1000  # of the bundled corpus, where no texts are given
 Pair = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
@@ -37,11 +36,6 @@ class Fidelity:
     min: float
     largest: float
     skipped: int = 0
-
-    @property
-    def is_close(self) -> bool:
-        """Whether the mean cosine is at least 0.999, and the minimum at least 0.995."""
-        return self.mean >= CLOSE_MEAN and self.min >= CLOSE_MIN
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -84,16 +78,9 @@ def compare(
 
 
 def compare_rows(pairs: Iterable[Pair], where: str = "") -> Fidelity:
-    """Compare features that are there already.
+    """Compare features that are there already: of each phrase those of its valid tokens [T, D], reference and other.
 
-    Args:
-        pairs: of each phrase the features of its valid tokens [T, D]: the reference, and the other. They are read one
-            after another, and not kept.
-        where: what the others are, for errors.
-
-    Raises:
-        OptionError: no pairs.
-        EncoderError: two of another width, without a token, with a number that is not finite, or no two of one length.
+    They are read one after another, and not kept; ``where`` says in errors what the others are.
     """
     cosines: list[npt.NDArray[np.float64]] = []
     largest, skipped = 0.0, 0

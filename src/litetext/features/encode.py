@@ -29,18 +29,8 @@ def encode(
     Batches follow from the set of texts alone, and those that are left after a batch are batched as if nothing had been
     before it: whoever stops after any batch and goes on with the rest gets the same bits.
 
-    Args:
-        encoder: gives features as tensors or as arrays.
-        texts: any number.
-        batch_tokens: tokens, padding counted, that the encoder reads at once; at least one text.
-        progress: called with the share of the tokens that is done.
-
-    Yields:
-        Places of texts, and the features float32 [L_i, D] of their valid tokens.
-
-    Raises:
-        OptionError: a batch of no tokens, or something that is not a string.
-        EncoderError: the encoder fails, or `valid_rows` refuses what it gives.
+    Yields places of texts, and the features float32 [L_i, D] of their valid tokens. A batch has ``batch_tokens`` tokens
+    at most, padding counted, but at least one text.
     """
     if batch_tokens < 1:
         raise OptionError(f"a batch of {batch_tokens} tokens", hint="give at least 1")
@@ -80,11 +70,8 @@ def array_rows(encoder: Encoder, texts: Sequence[str]) -> Rows:
 def check_features(values: Any, mask: Any, texts: Sequence[str], encoder: Encoder) -> list[Any]:
     """The valid rows of values [B, L, D] and a mask [B, L], arrays or tensors, once they are what was asked for."""
     if tuple(values.shape) != (*mask.shape, encoder.width) or len(mask) != len(texts):
-        raise EncoderError(
-            f"features {list(values.shape)} with a mask {list(mask.shape)} for {len(texts)} texts of width "
-            f"{encoder.width}",
-            where=encoder.name,
-        )
+        shapes = f"features {list(values.shape)} with a mask {list(mask.shape)}"
+        raise EncoderError(f"{shapes} for {len(texts)} texts of width {encoder.width}", where=encoder.name)
     rows = split(values, mask)
     for text, row in zip(texts, rows, strict=True):
         if not 1 <= len(row) <= encoder.context_length:
@@ -94,9 +81,8 @@ def check_features(values: Any, mask: Any, texts: Sequence[str], encoder: Encode
         if not math.isfinite(float(values[mask].sum())):
             for text, row in zip(texts, rows, strict=True):
                 if not bool((row - row == 0).all()):
-                    raise EncoderError(
-                        f"the features of '{text}' are not finite", where=encoder.name, hint="compute in float32"
-                    )
+                    what = f"the features of '{text}' are not finite"
+                    raise EncoderError(what, where=encoder.name, hint="compute in float32")
     return rows
 
 
@@ -140,18 +126,12 @@ class AsTextEncoder:
 
     In a batch of another size the last bits of a product differ: read one by one, phrases have the same features in a
     run that was stopped and goes on with the rest.
-
-    Attributes:
-        source: what encodes.
-        one_by_one: whether each text is read alone.
-        bytes: of the files of the source.
-        parameters: of what computes the features; a bank has none.
     """
 
     source: Encoder
-    one_by_one: bool = False
-    bytes: int = 0
-    parameters: int = 0
+    one_by_one: bool = False  # whether each text is read alone
+    bytes: int = 0  # of the files of the source
+    parameters: int = 0  # of what computes the features; a bank has none
 
     @property
     def name(self) -> str:
@@ -185,9 +165,8 @@ def _run(encoder: Encoder, texts: Sequence[str]) -> TextFeatures | Arrays:
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # of PyTorch, which need not be installed
             raise
-        raise EncoderError(
-            f"no memory for a batch of {len(texts)} texts", where=encoder.name, hint="give fewer batch tokens"
-        ) from error
+        what = f"no memory for a batch of {len(texts)} texts"
+        raise EncoderError(what, where=encoder.name, hint="give fewer batch tokens") from error
 
 
 def _reads_padding(encoder: Encoder, shortest: str) -> bool:

@@ -31,15 +31,11 @@ def fingerprint_encoder(encoder: TextEncoder) -> str:
     That is every tensor of its modules (name, type, shape, bytes, so that float32 and bfloat16 differ), their
     configuration, the context, the width and the tokenizer. The modules are the attributes of the encoder that are
     PyTorch modules, or the encoder itself.
-
-    Raises:
-        EncoderError: there is no module to be found.
     """
     modules = modules_of(encoder)
     if not modules:
-        raise EncoderError(
-            "an encoder without weights that can be told", where=encoder.name, hint="keep its module in an attribute"
-        )
+        hint = "keep its module in an attribute"
+        raise EncoderError("an encoder without weights that can be told", where=encoder.name, hint=hint)
     parts = [str(encoder.context_length), str(encoder.width), fingerprint_tokenizer(encoder)]
     for name, module in modules.items():
         parts += [name, type(module).__name__, _settings(module), *_tensors(module)]

@@ -10,10 +10,8 @@ import numpy as np
 def pad(rows: Sequence[Any], *, least: int = 0, like: Any = None) -> tuple[Any, Any]:
     """Features of B texts as values [B, L, D], zeros at padding, and a mask bool [B, L], True at valid tokens.
 
-    Args:
-        rows: at least one array or tensor [L_i, D]; arrays become float32.
-        least: the least L.
-        like: a tensor on the device and in the dtype that tensors are to have; None keeps those of the first.
+    There is at least one array or tensor [L_i, D], and L is at least ``least``. Arrays become float32; tensors get the
+    device and dtype of ``like``, or of the first.
     """
     lengths = np.array([len(row) for row in rows])
     mask = np.arange(max(least, lengths.max())) < lengths[:, None]

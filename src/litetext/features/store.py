@@ -52,21 +52,13 @@ in UTF-8; ``values`` float16, uint16 (the bits of bfloat16) or int8 [T, D]; ``sc
 
 @dataclass(frozen=True)
 class Teacher:
-    """The encoder whose features they are.
+    """The encoder whose features they are."""
 
-    Attributes:
-        name: what reports call it; two of another name may be the same.
-        fingerprint: of its weights and settings, which decides.
-        tokenizer: fingerprint of its tokenizer.
-        context_length: tokens that it reads of a phrase, start and end token counted.
-        width: D, the size of a feature vector.
-    """
-
-    name: str
-    fingerprint: str
-    tokenizer: str
-    context_length: int
-    width: int
+    name: str  # what reports call it; two of another name may be the same
+    fingerprint: str  # of its weights and settings, which decides
+    tokenizer: str  # fingerprint of its tokenizer
+    context_length: int  # tokens that it reads of a phrase, start and end token counted
+    width: int  # D, the size of a feature vector
 
     def __post_init__(self) -> None:
         """Check the sizes."""
@@ -224,11 +216,7 @@ class FeatureStore:
         return TextFeatures.of_arrays(*self.encode(texts))
 
     def verify(self) -> None:
-        """Read all of it: every checksum, that all features are finite, and that no phrase stands there twice.
-
-        Raises:
-            CacheError: a file is damaged, or a phrase is doubled.
-        """
+        """Raise a `CacheError` unless all checksums are right, all features finite, and no phrase is there twice."""
         for start in range(0, len(self), 256):
             places = range(start, min(start + 256, len(self)))
             self._padded([self.row(place) for place in places], places)
@@ -352,15 +340,8 @@ def write_shard(
 ) -> str:
     """Write a shard in one step; what is held at a time is one batch of features and the index.
 
-    Args:
-        path: the file, replaced when it is whole.
-        teacher: whose features they are.
-        dtype: what to store them in.
-        phrases: at least one, as `distinct_phrases` has them; their order is kept.
-        batches: numbers of phrases, and the finite features [L_i, D] of each; in the end each phrase once.
-
-    Returns:
-        The checksum of the index.
+    The phrases, at least one, are as `distinct_phrases` has them, and keep their order. The batches are numbers of
+    phrases and the finite features [L_i, D] of each, in the end each phrase once. Returns the checksum of the index.
     """
     check_dtype(dtype)
     if dtype == "int8" and teacher.width % 4:
@@ -408,18 +389,14 @@ def read_manifest(folder: Path) -> tuple[Teacher, str, dict[str, str]]:
         entries = read_json(path)
         _require(isinstance(entries, dict) and entries.get("format") == FORMAT, f"not of the format '{FORMAT}'")
         entries = unsealed(entries)
-        teacher, dtype, shards = (
-            record(Teacher, entries["teacher"], "teacher"),
-            entries["dtype"],
-            dict(sorted(entries["shards"].items())),
-        )
+        teacher, dtype = record(Teacher, entries["teacher"], "teacher"), entries["dtype"]
+        shards = dict(sorted(entries["shards"].items()))
         check_dtype(dtype)
         # Names, not paths: nothing outside the folder is read.
         _require(all(map(SHARD_NAME.fullmatch, shards)), "names of shards")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, LiteTextError) as error:
-        raise CacheError(
-            f"a damaged or unknown manifest ({error})", where=str(path), hint="embed into a new folder"
-        ) from error
+        what = f"a damaged or unknown manifest ({error})"
+        raise CacheError(what, where=str(path), hint="embed into a new folder") from error
     return teacher, dtype, shards
 
 
