@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "litetext"
-LIMITS = {"lines": 20_700, "files": 150, "classes": 170}  # the aim is 20,000 lines: lower this with every change
+LIMITS = {"lines": 20_000, "files": 150, "classes": 170}
 FILES_IN_A_FOLDER = 14
 LINES_OF_A_FUNCTION = 60  # commands of the command line excepted: their options are their parameters
 
