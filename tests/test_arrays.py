@@ -113,7 +113,7 @@ def test_a_small_file_unpacks_to_little(tmp_path: Path) -> None:
         ("vector.npy", r"shape \[3\]"),
         ("vector.npy#a", "leave out '#a'"),
         ("nan.npy", "the first is row 2"),
-        ("words.npy", "is not a number type"),
+        ("words.npy", "is not numeric"),
         ("empty.npy", r"shape \[0, 3\]"),
     ],
 )

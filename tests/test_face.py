@@ -94,6 +94,10 @@ def test_from_prompts_to_masks(world: Path) -> None:
     picture = next((world / "world" / "images").iterdir())
     masks = sam(picture, ["white dog", "leash"])
     assert [one.prompt for one in masks] == ["white dog", "leash"]
+    by_path = lt.Segmenter.from_pretrained("micro", text_encoder=world / "onnx", device="cpu")
+    assert [one.scores.tolist() for one in by_path(picture, ["white dog", "leash"])] == [
+        one.scores.tolist() for one in masks
+    ]
     scores = lt.evaluate(sam, world / "world" / "gold.json", images=[world / "world"])
     assert -1 <= scores.il_mcc <= 1
     assert scores.cgf1 <= 100

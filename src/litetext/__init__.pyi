@@ -1,5 +1,6 @@
 """The public names and where they are: `__init__.py` reads this table, and so do type checkers."""
 
+from litetext._face import Segmenter as Segmenter
 from litetext._face import TextEncoder as TextEncoder
 from litetext._face import compare as compare
 from litetext._face import distill as distill
@@ -23,7 +24,6 @@ from litetext.sam3.adapters import swap_text_encoder as swap_text_encoder
 from litetext.sam3.host import load_host as load_host
 from litetext.sam3.masks import Masks as Masks
 from litetext.sam3.segmenter import Exemplars as Exemplars
-from litetext.sam3.segmenter import Segmenter as Segmenter
 from litetext.sam3.segmenter import SegmentOptions as SegmentOptions
 from litetext.tokenizer.bpe import ClipTokenizer as ClipTokenizer
 from litetext.tokenizer.bpe import TokenBatch as TokenBatch

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from litetext.errors import OptionError
 from litetext.features import protocol
+from litetext.sam3 import segmenter
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +61,24 @@ class TextEncoder(protocol.TextEncoder, Protocol):
             load_encoder(path_or_id, positions=positions, context_length=context_length, dtype=dtype, device=device)
         )
         return encoder
+
+
+class Segmenter(segmenter.Segmenter):
+    """A SAM3 host and a text encoder that find every instance of a phrase in an image; see `from_pretrained`."""
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path, text_encoder: Any = None, **options: Any) -> Self:
+        """Load a SAM3 model; its own text tower only if no text encoder is given.
+
+        Args:
+            model: a folder, a name on the Hugging Face hub, or ``micro``: the small model in this package.
+            text_encoder: an encoder, or what `TextEncoder.from_pretrained` takes: an exported folder or a bank too.
+            options: ``device``, ``dtype`` and ``options``, as `litetext.sam3.segmenter.Segmenter` has them.
+
+        Raises:
+            EncoderError: the model or the encoder cannot be loaded, or they do not fit together.
+        """
+        return super().from_pretrained(model, _encoder(text_encoder), **options)
 
 
 def embed(

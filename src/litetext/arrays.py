@@ -77,7 +77,7 @@ def _array_errors(path: Path) -> Iterator[None]:
 
 
 def _header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype[Any]]:
-    """Shape, order and number type of a .npy file, or a member, of a size in bytes; NumPy raises many errors."""
+    """Shape, order and dtype of a .npy file, or a member, of a size in bytes; NumPy raises many errors."""
     version = np.lib.format.read_magic(file)
     if version not in {(1, 0), (2, 0)}:
         raise ValueError(f"version {version} of the format")
@@ -155,7 +155,7 @@ def _as_matrix(array: npt.NDArray[Any], spec: str) -> npt.NDArray[np.float32]:
     if array.ndim != 2 or 0 in array.shape:
         raise ArrayError(f"shape {list(array.shape)} is not [rows, columns]", where=spec, hint="give a matrix")
     if array.dtype.kind not in "fiu":
-        raise ArrayError(f"'{array.dtype}' is not a number type", where=spec, hint="give floating point numbers")
+        raise ArrayError(f"'{array.dtype}' is not numeric", where=spec, hint="give floating point numbers")
     with np.errstate(over="ignore"):  # infinity is looked for below
         matrix = np.ascontiguousarray(array, dtype=np.float32)
     bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))

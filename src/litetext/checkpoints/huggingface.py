@@ -41,7 +41,7 @@ class HuggingFaceEncoder:
         return int(self.model.config.hidden_size)
 
     def encode(self, texts: str | Iterable[str]) -> TextFeatures:
-        """The last hidden states of a text, or of at least one, [B, L, D] in the model's number type, on its device.
+        """The last hidden states of a text, or of at least one, [B, L, D] in the model's dtype, on its device.
 
         L is the number of tokens of the longest text, at most the context length; what is too long is cut off before
         its end token.

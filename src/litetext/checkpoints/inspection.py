@@ -74,7 +74,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         "projector": f"{summary['output']} wide" if summary["output"] else "none: for the start of a training only",
         "padding": "changes nothing: attention looks back only" if model == "teacher" else padding,
         "quantized": summary["quantized"],
-        "number type": ", ".join(f"{name} ({count})" for name, count in summary["dtypes"].items()),
+        "dtype": ", ".join(f"{name} ({count})" for name, count in summary["dtypes"].items()),
         "text side": f"{summary['tensors']} tensors, {_bytes(summary['text_bytes'])}; "
         f"{summary['other_tensors']} others in the file",
         "parameters": f"{summary['parameters']:,} ({summary['used_parameters']:,} without the unused projection)",
@@ -94,7 +94,7 @@ class EncoderSize:
 
 
 def measure_encoder(spec: str, encoder: TextEncoder) -> EncoderSize:
-    """The size of an encoder, loaded from a path or name, in its file's number types.
+    """The size of an encoder, loaded from a path or name, in its file's dtypes.
 
     A model of another kind than SAM3's, which is not read file by file, is measured as it was loaded.
     """

@@ -1,6 +1,6 @@
 """A checkpoint: a file or folder in which a text encoder was recognized. Names and shapes first, checked; then tensors.
 
-Everything is strict: a tensor of the text side that is missing, unknown, of another shape or number type is an error
+Everything is strict: a tensor of the text side that is missing, unknown, of another shape or dtype is an error
 that names it, and nothing is ever filled in.
 """
 
@@ -54,7 +54,7 @@ class Checkpoint:
             yield from ((ours, self.source.entries[name]) for name in rule.theirs if name in self.source.entries)
 
     def faults(self) -> str:
-        """What is wrong with the names, shapes and number types of the tensors, in one line; "" if nothing is."""
+        """What is wrong with the names, shapes and dtypes of the tensors, in one line; "" if nothing is."""
         rules, entries = self.rules(), self.source.entries
         exact = exact_types(self.layout)
         wanted = {
@@ -91,7 +91,7 @@ class Checkpoint:
         return replace(self.layout, heads=self.heads, projection=0)
 
     def read(self) -> "Iterator[tuple[str, torch.Tensor]]":
-        """Our name and value of one tensor after another, on the CPU in the file's number type, in their own memory."""
+        """Our name and value of one tensor after another, on the CPU in the file's dtype, in their own memory."""
         if faults := self.faults():
             what = f"not a whole {self.layout.kind} in the format '{self.format.name}' ({faults})"
             raise EncoderError(what, where=self.where, hint=AGAIN)

@@ -1,4 +1,4 @@
-"""Checkpoint files as named tensors: names, shapes and number types first, values only of those that are asked for.
+"""Checkpoint files as named tensors: names, shapes and dtypes first, values only of those that are asked for.
 
 Safetensors files (one, or a folder with shards and their index) are described without PyTorch; what ``torch.save``
 wrote needs it. What a file is, is told by its first bytes, not by its name. No code in a file is ever run.

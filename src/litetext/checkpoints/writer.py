@@ -72,7 +72,7 @@ def save_encoder(
 
 
 def convert_checkpoint(source: str, target: Path, family: str, *, heads: int | None = None) -> dict[str, Any]:
-    """Write the text encoder of a checkpoint in another format, bit for bit in the same number types.
+    """Write the text encoder of a checkpoint in another format, bit for bit in the same dtypes.
 
     The source is as `load_encoder` takes it, the target as `save_encoder`, the heads as `open_checkpoint`. A target
     that is the source is refused.

@@ -143,7 +143,7 @@ class MixerBlock(nn.Module):
 
     @torch.no_grad()
     def fold(self) -> "FoldedMixerBlock":
-        """The same function at inference without batch norm, on the same device and in the same number type."""
+        """The same function at inference without batch norm, on the same device and in the same dtype."""
         scale = _float64(self.mixer_scale)
         skip, skip_shift = _affine(self.mixer_skip)
         norm, norm_shift = _affine(self.mixer_norm)

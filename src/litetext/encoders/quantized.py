@@ -41,7 +41,7 @@ class QuantizedLinear(nn.Module):
         self.register_buffer("input_range", torch.tensor([0.0, 1.0]) if activations == "int8" else None)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs [..., N] of inputs [..., K], in their number type; computed in float32."""
+        """Outputs [..., N] of inputs [..., K], in their dtype; computed in float32."""
         exact = x.float()
         if self.input_range is not None:
             exact = dequantize_activation(quantize_activation(exact, self.input_range), self.input_range)

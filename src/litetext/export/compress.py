@@ -152,7 +152,7 @@ def compress(
     """Make a student smaller, in the order of the options; after each step compare it with the student given.
 
     Args:
-        encoder: a student that is not quantized; tensors keep their number type unless they are quantized.
+        encoder: a student that is not quantized; tensors keep their dtype unless they are quantized.
         prompts: phrases to prune for, to weigh tokens by, to calibrate with and to compare on. None for those of the
             step before, else the bundled corpus.
         prune: keep only the rows of the token table that the phrases need; their features stay the same bit for bit.

@@ -31,7 +31,7 @@ from litetext.storage import atomic_folder, checksum, write_text
 from litetext.tokenizer.pruned import kept_tokens
 
 LEAST = {"fp32": ("min", 0.9999), "fp16": ("min", 0.995), "int8": ("mean", 0.99)}
-"""Which figure of the cosines with PyTorch a program must have, by its number type. A number between two steps may be
+"""Which figure of the cosines with PyTorch a program must have, by its dtype. A number between two steps may be
 rounded either way, and what follows from one rounding is as good as what follows from the other, but not the same:
 single tokens of an int8 student say little."""
 
@@ -66,7 +66,7 @@ def export_student(
         folder: a bundle that is there is replaced when all of the new one is written and checked.
         texts: real phrases to compare on, at least one.
         target: one of `TARGETS`.
-        options: lengths that are fixed, and the number type of float weights.
+        options: lengths that are fixed, and the dtype of float weights.
         name: of the student; None for the name of its file.
         progress: of the comparison.
 

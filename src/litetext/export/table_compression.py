@@ -47,7 +47,7 @@ def prune_table(student: TextStudent, texts: Sequence[str]) -> tuple[TextStudent
 
 
 def in_float32(student: TextStudent, name: str) -> StudentEncoder:
-    """An encoder that computes in float32, whatever the student's number type; integers stay as they are."""
+    """An encoder that computes in float32, whatever the student's dtype; integers stay as they are."""
     return StudentEncoder(copy.deepcopy(student).float(), name)
 
 

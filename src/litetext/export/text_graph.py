@@ -46,12 +46,12 @@ class GraphBuilder:
         self._computed: dict[str, str] = {}
 
     def constant(self, value: npt.ArrayLike, name: str = "") -> str:
-        """The name of a constant; floating point becomes the graph's number type."""
+        """The name of a constant; floating point becomes the graph's dtype."""
         array = np.asarray(value)
         return self._store(array.astype(self.float) if array.dtype.kind == "f" else array, name)
 
     def exact(self, value: npt.ArrayLike) -> str:
-        """The name of a float32 constant, whatever the graph's number type."""
+        """The name of a float32 constant, whatever the graph's dtype."""
         return self._store(np.asarray(value, dtype=np.float32), "")
 
     def _store(self, array: npt.NDArray[Any], name: str) -> str:
@@ -80,7 +80,7 @@ class GraphBuilder:
         return name
 
     def cast(self, value: str, dtype: str, output: str = "") -> str:
-        """A value in another number type, by NumPy's name."""
+        """A value in another dtype, by NumPy's name."""
         return self.node("Cast", value, output=output, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def slice(self, value: str, start: int, end: int, axis: int) -> str:
