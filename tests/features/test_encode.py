@@ -217,7 +217,7 @@ def test_padding_and_back(lengths: list[int], least: int, tensors: bool) -> None
         values, mask = pad(rows, least=least)
     assert tuple(values.shape) == (len(rows), max(least, *lengths), 3)
     assert not bool(values[~mask].any())
-    assert all(bool((row == back).all()) for row, back in zip(rows, split(values, mask), strict=True))
+    assert all(bool((row == back).all()) for row, back in zip(rows, split(values[mask], mask), strict=True))
 
 
 def test_read_one_by_one() -> None:

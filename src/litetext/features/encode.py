@@ -72,13 +72,14 @@ def check_features(values: Any, mask: Any, texts: Sequence[str], encoder: Encode
     if tuple(values.shape) != (*mask.shape, encoder.width) or len(mask) != len(texts):
         shapes = f"features {list(values.shape)} with a mask {list(mask.shape)}"
         raise EncoderError(f"{shapes} for {len(texts)} texts of width {encoder.width}", where=encoder.name)
-    rows = split(values, mask)
+    tokens = values[mask]
+    rows = split(tokens, mask)
     for text, row in zip(texts, rows, strict=True):
         if not 1 <= len(row) <= encoder.context_length:
             raise EncoderError(f"{len(row)} tokens of '{text}'", where=encoder.name)
     with np.errstate(over="ignore", invalid="ignore"):
         # A sum is cheaper than to look at each number; it may overflow where no number is infinite.
-        if not math.isfinite(float(values[mask].sum())):
+        if not math.isfinite(float(tokens.sum())):
             for text, row in zip(texts, rows, strict=True):
                 if not bool((row - row == 0).all()):
                     what = f"the features of '{text}' are not finite"

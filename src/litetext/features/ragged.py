@@ -29,11 +29,10 @@ def pad(rows: Sequence[Any], *, least: int = 0, like: Any = None) -> tuple[Any, 
     return values, valid
 
 
-def split(values: Any, mask: Any) -> list[Any]:
-    """The valid tokens of each text, [L_i, D], of values [B, L, D] and a mask bool [B, L].
+def split(tokens: Any, mask: Any) -> list[Any]:
+    """The tokens of each text, [L_i, D], of the valid tokens [T, D] of a batch: its values [B, L, D] at the mask.
 
     SAM3's decoder attends to the tokens of a prompt in any order, so that gaps between valid tokens may be left out.
     """
-    tokens = values[mask]
     ends = mask.sum(1).cumsum(0).tolist()
     return [tokens[start:end] for start, end in pairwise([0, *ends])]
