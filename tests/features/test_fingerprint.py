@@ -125,5 +125,5 @@ def test_special_tensors() -> None:
 
 
 def test_an_encoder_without_weights_is_refused() -> None:
-    with pytest.raises(EncoderError, match="an encoder without weights that can be told, fake; keep its module"):
+    with pytest.raises(EncoderError, match="an encoder without weights, fake; keep its module"):
         fingerprint_encoder(FakeEncoder(whole=True))

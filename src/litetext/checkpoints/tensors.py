@@ -1,7 +1,7 @@
 """Checkpoint files as named tensors: names, shapes and dtypes first, values only of those that are asked for.
 
 Safetensors files (one, or a folder with shards and their index) are described without PyTorch; what ``torch.save``
-wrote needs it. What a file is, is told by its first bytes, not by its name. No code in a file is ever run.
+wrote needs it. The format is recognized by the first bytes, not by its name. No code in a file is ever run.
 """
 
 import re

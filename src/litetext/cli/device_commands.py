@@ -1,4 +1,4 @@
-"""Towards the device: `litetext compress`, `export` and `bench`."""
+"""Deployment: `litetext compress`, `export` and `bench`."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal

@@ -1,1 +1,1 @@
-"""Towards the device: smaller students with the same answers."""
+"""Deployment: smaller students with the same answers, and programs that serve them without PyTorch."""

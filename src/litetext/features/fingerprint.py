@@ -35,7 +35,7 @@ def fingerprint_encoder(encoder: TextEncoder) -> str:
     modules = modules_of(encoder)
     if not modules:
         hint = "keep its module in an attribute"
-        raise EncoderError("an encoder without weights that can be told", where=encoder.name, hint=hint)
+        raise EncoderError("an encoder without weights", where=encoder.name, hint=hint)
     parts = [str(encoder.context_length), str(encoder.width), fingerprint_tokenizer(encoder)]
     for name, module in modules.items():
         parts += [name, type(module).__name__, _settings(module), *_tensors(module)]

@@ -1,1 +1,1 @@
-"""The embedded micro SAM3: a drawn world whose truth is known."""
+"""The embedded micro SAM3: a synthetic dataset with exact ground truth."""
