@@ -157,7 +157,10 @@ def _overlap(sprite: Sprite, height: int, width: int) -> tuple[tuple[slice, slic
 
 
 def _cast(rng: np.random.Generator, most: int) -> list[tuple[Concept, str | None]]:
-    """Sample the instances of a scene: one to five concepts, often of one family, each once or more; all of a concept are tinted, or none."""
+    """Sample the instances of a scene: one to five concepts, often of one family, each once or more.
+
+    All instances of a concept are tinted, or none.
+    """
     count = int(rng.integers(1, most + 1))
     known = concepts()
     first = known[rng.integers(len(known))]
