@@ -208,8 +208,8 @@ def _numbers(
 def _undo_differences(numbers: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
     """Run lengths, int32 [N], of strings that start there.
 
-    From the fourth on, each is stored as the difference to the one two before. The chain of the odd places begins at the
-    second run, that of the even places at the third: the first stands alone.
+    From the fourth on, each is stored as the difference to the one two before. The chain of the odd places begins at
+    the second run, that of the even places at the third: the first stands alone.
     """
     sums = np.zeros((len(numbers) + 1) // 2 * 2, dtype=np.int32)
     sums[: len(numbers)] = numbers
