@@ -172,6 +172,9 @@ def test_half_characters_are_named(tmp_path: Path) -> None:
         assert "line 2" in message(tmp_path / "bad.json", content)
     for content in ('{"text": "\\ud83d dog"}\n', '"\\udc31"\n'):
         assert "surrogate" in message(tmp_path / "bad.jsonl", content)
+    (tmp_path / "bytes.json").write_bytes(b'["\xed\xa0\x80"]')
+    with pytest.raises(PromptError, match="UTF-8"):
+        list(read_prompts([str(tmp_path / "bytes.json")]))
     assert "surrogate" in message(tmp_path / "bad.json", '{"a": ["x"], "\\ud83d": 1}')
     long = "x" * 65_525
     for shift in range(16):  # an escape across the border of two pieces

@@ -120,6 +120,8 @@ def _batches(opened: Opened, place: Place) -> Iterator[Sequence[tuple[str, Any]]
             found.clear()
         parser.close()
         yield found
+    except UnicodeDecodeError as error:  # the bytes of half a character, which the parser lets pass
+        raise not_utf8("bytes that are", f"{opened.where} line {place.line}") from error
     except ijson.JSONError as error:
         reason = str(error).splitlines()[0].partition(" error: ")[2].rstrip(".") or str(error)
         where = f"{opened.where} line {place.line}"
