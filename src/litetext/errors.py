@@ -34,6 +34,11 @@ def shortened(text: str, longest: int = _LONGEST) -> str:
     return text if len(text) <= longest else f"{text[:half]} ... {text[-half:]}"
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what another library says, or the name of its error where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class LiteTextError(Exception):
     """A mistake that LiteText can name: what is wrong (no full stop), where, and a hint how to fix it."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from litetext.checkpoints.tensors import AGAIN, CONFIG, SHARD_INDEX, SINGLE_FILE
-from litetext.errors import EncoderError, MissingExtraError
+from litetext.errors import EncoderError, MissingExtraError, first_line
 from litetext.records import read_json
 
 FILE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
@@ -82,7 +82,7 @@ def one_line_errors(where: str | Path, needed: str, what: str = "cannot load the
     ) as error:  # fmt: skip
         if isinstance(error, GatedRepoError) or isinstance(error.__cause__, GatedRepoError):
             raise EncoderError("the model is gated", where=str(where), hint=GATED) from error
-        first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .:")
+        first = first_line(error).rstrip(" .:")
         raise EncoderError(f"{what} ({first})", where=str(where), hint=needed) from error
 
 

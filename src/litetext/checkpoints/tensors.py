@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from litetext.errors import EncoderError, MissingExtraError, shortened
+from litetext.errors import EncoderError, MissingExtraError, first_line, shortened
 from litetext.records import read_json
 from litetext.storage import inside
 
@@ -183,7 +183,7 @@ def _header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
             }
             return entries, dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
-        what = f"neither a whole safetensors file nor one of torch.save ({_first_line(error)})"
+        what = f"neither a whole safetensors file nor one of torch.save ({first_line(error).rstrip(' .:')[:160]})"
         raise EncoderError(what, where=str(path), hint=AGAIN) from error
 
 
@@ -204,7 +204,7 @@ def _open_torch(path: Path, *, lazily: bool) -> TensorSource:
         what = "it holds more than tensors, and reading that could run its code"
         raise EncoderError(what, where=str(path), hint="save the tensors only") from error
     except Exception as error:  # a broken pickle can raise anything
-        what = f"not a whole file of torch.save ({_first_line(error)})"
+        what = f"not a whole file of torch.save ({first_line(error).rstrip(' .:')[:160]})"
         raise EncoderError(what, where=str(path), hint=AGAIN) from error
     tensors = {name: value for name, value in _flat(content, "") if torch.is_tensor(value)}
     entries = {
@@ -231,8 +231,3 @@ def _require_torch(feature: str) -> None:
         import torch  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(feature, "sam3") from error
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(" .:")[:160]

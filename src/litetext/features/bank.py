@@ -82,7 +82,7 @@ class PromptBank(FeatureStore):
         return self._padded(features, places)
 
     def check(self, texts: Sequence[str]) -> None:
-        """Raise the `EncoderError` that `encode` would raise of phrases that nobody knows; no features are read."""
+        """Raise the `EncoderError` that `encode` would raise of unknown phrases; no features are read."""
         unknown = [] if self.fallback is not None else list(distinct_phrases(self.missing(texts)).values())
         if unknown:
             raise self._refusal(unknown)

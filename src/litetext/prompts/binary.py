@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import polars as pl
 
-from litetext.errors import PromptError
+from litetext.errors import PromptError, first_line
 from litetext.prompts.fields import (
     COUNT_NAMES,
     MAX_COUNT,
@@ -55,7 +55,7 @@ def read_frame(kind: str, path: Path, options: ReadOptions, where: str, notes: l
         frame = scan([text, count] if count else [text])
         table = _grouped(frame, text, count).collect(engine="streaming")
     except _TABLE_ERRORS as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise PromptError(f"not a readable table ({reason})", where=where, hint="write the file again") from error
     wrong = table["wrong"].min()
     if wrong is not None:

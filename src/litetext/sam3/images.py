@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from litetext.errors import ImageError
+from litetext.errors import ImageError, first_line
 
 ImageSource = str | Path | Image.Image | npt.NDArray[Any]
 SUFFIXES = (
@@ -135,7 +135,7 @@ def _read_file(path: Path) -> Image.Image:
         most = f"{2 * (Image.MAX_IMAGE_PIXELS or 0):,}"
         raise ImageError(f"more pixels than Pillow reads ({most})", where=str(path), hint="scale it down") from error
     except _BROKEN as error:
-        first = (str(error) or type(error).__name__).splitlines()[0]
+        first = first_line(error)
         raise ImageError(f"cannot be read ({first})", where=str(path), hint="fetch the file again") from error
     except MemoryError as error:
         raise ImageError("not enough memory for its pixels", where=str(path), hint="scale it down") from error
