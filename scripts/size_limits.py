@@ -9,7 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "litetext"
-LIMITS = {"lines": 20_000, "files": 150, "classes": 170}
+# 20,000 lines, 150 files and 170 classes were the limit before video, which may take 3,500 lines of its own.
+LIMITS = {"lines": 23_500, "files": 165, "classes": 195}
 FILES_IN_A_FOLDER = 14
 LINES_OF_A_FUNCTION = 60  # commands of the command line excepted: their options are their parameters
 

@@ -19,6 +19,7 @@ RANKS = [
     {"checkpoints"},
     {"auditing", "distillation"},
     {"sam3"},
+    {"video"},
     {"evaluation"},
     {"export"},
     {"micro"},

@@ -1,0 +1,1 @@
+"""Videos: a clip and phrases in, tracked masks out."""
