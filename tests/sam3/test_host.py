@@ -177,7 +177,7 @@ def test_places_that_are_no_folder(tmp_path: Path, host_folder: Path) -> None:
     with pytest.raises(EncoderError, match=r"cannot load the model .*hub such as facebook/sam3") as caught:
         load_host("nobody/nothing", device="cpu")
     assert "\n" not in str(caught.value)
-    with pytest.raises(EncoderError, match="a 'sam3' model is not a SAM3 video host"):
+    with pytest.raises(EncoderError, match="this model has no tracker"):
         load_host(str(host_folder), video=True, device="cpu")
     with pytest.raises(OptionError, match="toaster"):
         load_host(str(host_folder), device="toaster")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, Sam3ImageProcessor
 
 NEEDED = "give a folder with config.json and model.safetensors, or a name on the Hugging Face hub such as facebook/sam3"
+NO_TRACKER = "use --method association, or give a video model such as facebook/sam3"
 VIDEO_TYPE = "sam3_video"
 IMAGE_CLASSES = {"sam3": "Sam3Model", "sam3_lite_text": "Sam3LiteTextModel"}
 TOWER_KEYS = r"^(detector_model\.)?text_(encoder|projection)\."
@@ -140,6 +141,8 @@ def _choose_class(config: "PreTrainedConfig", where: str, *, video: bool) -> tup
     if config.model_type == VIDEO_TYPE and not video:
         config = config.detector_config
     classes = {VIDEO_TYPE: "Sam3VideoModel"} if video else IMAGE_CLASSES
+    if video and config.model_type in IMAGE_CLASSES:
+        raise EncoderError("this model has no tracker", where=where, hint=NO_TRACKER)
     if config.model_type not in classes:
         message = f"a '{config.model_type}' model is not a SAM3 {'video ' if video else ''}host"
         raise EncoderError(message, where=where, hint="give facebook/sam3")

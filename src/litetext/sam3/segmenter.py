@@ -100,7 +100,7 @@ class Segmenter:
     Teacher and student take the same path: features of a phrase's valid tokens go to the host as precomputed text.
 
     Args:
-        model: a `Sam3Model`, `Sam3LiteTextModel` or `Sam3VideoModel` (of which only the detector is used).
+        model: a `Sam3Model`, `Sam3LiteTextModel` or `Sam3VideoModel`, whose detector segments images; kept as ``host``.
         encoder: reads the phrases; None: what the host reads text with.
         processor: makes pixels of an image; None: SAM3's own at the model's image size.
         options: thresholds and batch size.
@@ -116,7 +116,7 @@ class Segmenter:
         processor: "Sam3ImageProcessor | None" = None,
         options: SegmentOptions = SegmentOptions(),
     ) -> None:
-        self.detector = detector_of(model)
+        self.host, self.detector = model, detector_of(model)
         if encoder is None:
             from litetext.sam3.adapters import encoder_of
 
@@ -161,7 +161,7 @@ class Segmenter:
 
     def with_encoder(self, encoder: TextEncoder) -> Self:
         """The same host, processor and options with another text encoder; this one keeps its own."""
-        return type(self)(self.detector, encoder, self.processor, self.options)
+        return type(self)(self.host, encoder, self.processor, self.options)
 
     def measure_attenuation(
         self, student: TextEncoder, images: Sequence[Any], texts: Sequence[str] = (), **options: Any
