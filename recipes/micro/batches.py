@@ -25,6 +25,7 @@ from litetext.micro.scenes import (
     compose,
     develop,
     generator,
+    make_look,
     make_scene,
     turn,
 )
@@ -59,7 +60,8 @@ def make_dense_scene(seed: int, options: SceneOptions) -> Scene:
         sprites.append(Sprite(concept, colour, pixels, round(x - pixels.shape[1] / 2), round(y - pixels.shape[0] / 2)))
     scene = compose(make_background(rng, options.size), sprites)
     least = _SEEN * (options.size / 160) ** 2
-    return Scene(develop(rng, scene.pixels), tuple(one for one in scene.instances if one.mask.sum() >= least))
+    look = make_look(rng, scene.pixels.shape[0])
+    return Scene(develop(scene.pixels, look), tuple(one for one in scene.instances if one.mask.sum() >= least))
 
 
 _STRANGE = 0.35  # share of the absent phrases that name nothing of the micro world

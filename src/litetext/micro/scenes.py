@@ -15,7 +15,7 @@ from litetext.micro.glyphs import COLOURS, SIDE, glyph, make_background
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 # First numbers of random streams beside a scene's own, so that none repeats another.
-BATCH_STREAM, DENSE_STREAM, OUT_OF_DOMAIN_STREAM, CORPUS_STREAM = 77, 78, 79, 80
+BATCH_STREAM, DENSE_STREAM, OUT_OF_DOMAIN_STREAM, CORPUS_STREAM, CLIP_STREAM = 77, 78, 79, 80, 81
 _TRIES = 6
 _MIN_PIXELS = 24
 
@@ -109,7 +109,7 @@ def make_scene(seed: int, options: SceneOptions | None = None) -> Scene:
     while not sprites:
         sprites = _place(rng, _cast(rng, options.most), options)
     scene = compose(background, sprites)
-    return Scene(develop(rng, scene.pixels), scene.instances)
+    return Scene(develop(scene.pixels, make_look(rng, options.size)), scene.instances)
 
 
 def generator(seed: int, split: Split, *more: int) -> np.random.Generator:
@@ -125,6 +125,13 @@ def compose(background: Pixels, sprites: list[Sprite]) -> Scene:
     A pixel belongs to the last sprite of which at least half covers it (alpha of 128 or more). Sprites of which nothing
     is seen are no instances.
     """
+    canvas, masks = lay(background, sprites)
+    instances = (_instance(sprite, mask) for sprite, mask in zip(sprites, masks, strict=True) if mask.any())
+    return Scene(canvas, tuple(instances))
+
+
+def lay(background: Pixels, sprites: list[Sprite]) -> tuple[Pixels, list[Mask]]:
+    """The picture that `compose` makes, and what is seen of each sprite, bool [H, W]: empty if hidden."""
     owner = np.full(background.shape[:2], -1, dtype=np.int8)
     canvas = background.copy()
     for index, sprite in enumerate(sprites):
@@ -134,9 +141,7 @@ def compose(background: Pixels, sprites: list[Sprite]) -> Scene:
         under = canvas[there].astype(np.uint16)
         canvas[there] = (patch[..., :3] * alpha + under * (255 - alpha) + 127) // 255
         owner[there][patch[..., 3] >= 128] = index
-    masks = [owner == index for index in range(len(sprites))]
-    instances = (_instance(sprite, mask) for sprite, mask in zip(sprites, masks, strict=True) if mask.any())
-    return Scene(canvas, tuple(instances))
+    return canvas, [owner == index for index in range(len(sprites))]
 
 
 def _instance(sprite: Sprite, mask: Mask) -> Instance:
@@ -208,13 +213,22 @@ def _place(rng: np.random.Generator, cast: list[tuple[Concept, str | None]], opt
 
 def turn(rng: np.random.Generator, concept: Concept, colour: str | None, extent: float) -> Pixels:
     """A glyph of about `extent` pixels, turned, perhaps mirrored, in a light of its own; cut to what it covers."""
+    angle = math.radians(float(np.clip(rng.normal(0, 14), -45, 45)))
+    mirrored = rng.random() < 0.5
+    light = rng.uniform(0.78, 1.12)
+    return draw_glyph(concept, colour, extent, angle, light, mirrored=mirrored)
+
+
+def draw_glyph(
+    concept: Concept, colour: str | None, extent: float, angle: float, light: float, *, mirrored: bool
+) -> Pixels:
+    """A glyph of about `extent` pixels, turned by an angle in radians, cut to what it covers: uint8 [h, w, 4]."""
     level = min(2, max(0, int(math.log2(SIDE / extent))))
     source = glyph(concept.index, colour, level)
     scale = extent / source.width
-    angle = math.radians(float(np.clip(rng.normal(0, 14), -45, 45)))
     side = math.ceil(extent * (abs(math.cos(angle)) + abs(math.sin(angle)))) + 2
     cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
-    flip = -1 if rng.random() < 0.5 else 1
+    flip = -1 if mirrored else 1
     middle, centre = side / 2, source.width / 2
     # Pillow asks where in the source each pixel of the result comes from.
     matrix = (flip * cos, flip * sin, 0.0, -sin, cos, 0.0)
@@ -227,25 +241,38 @@ def turn(rng: np.random.Generator, concept: Concept, colour: str | None, extent:
         resample=Image.Resampling.BILINEAR,
     )
     pixels = np.asarray(turned.crop(turned.getbbox()))
-    light = int(rng.uniform(0.78, 1.12) * 256)
     result = pixels.copy()
-    result[..., :3] = np.minimum((pixels[..., :3].astype(np.uint32) * light) >> 8, 255)
+    result[..., :3] = np.minimum((pixels[..., :3].astype(np.uint32) * int(light * 256)) >> 8, 255)
     return result
 
 
-def develop(rng: np.random.Generator, pixels: Pixels) -> Pixels:
-    """The light of the whole picture, a slight blur, the grain of a sensor; nothing moves, hues stay."""
-    size = pixels.shape[0]
-    if rng.random() < 0.4:
-        image = Image.fromarray(pixels)
-        pixels = np.asarray(image.filter(ImageFilter.BoxBlur(float(rng.uniform(0.2, 0.9)) * size / 160)))
+@dataclass(frozen=True, eq=False)
+class Look:
+    """The light of a whole picture, a slight blur, the grain of a sensor: `blur` pixels, light and grain [H, W]."""
+
+    blur: float
+    light: npt.NDArray[np.float32]
+    warmth: npt.NDArray[np.float32]
+    grain: npt.NDArray[np.float32]
+
+
+def make_look(rng: np.random.Generator, size: int) -> Look:
+    """A random look of pictures of `size` pixels a side."""
+    blur = float(rng.uniform(0.2, 0.9)) * size / 160 if rng.random() < 0.4 else 0.0
     ramp = np.linspace(-0.5, 0.5, size, dtype=np.float32)
     across, down = rng.uniform(-0.3, 0.3, 2).astype(np.float32)
     light = np.float32(rng.uniform(0.85, 1.08)) + across * ramp[None, :] + down * ramp[:, None]
     warmth = rng.uniform(0.96, 1.04, 3).astype(np.float32)
     grain = rng.standard_normal((size, size), dtype=np.float32) * np.float32(rng.uniform(0, 5))
+    return Look(blur, light, warmth, grain)
+
+
+def develop(pixels: Pixels, look: Look) -> Pixels:
+    """A picture in a look; nothing moves, hues stay."""
+    if look.blur:
+        pixels = np.asarray(Image.fromarray(pixels).filter(ImageFilter.BoxBlur(look.blur)))
     result = np.empty_like(pixels)
     for channel in range(3):  # plane by plane: small arrays stay in the processor's cache
-        plane = pixels[..., channel] * (light * warmth[channel]) + grain
+        plane = pixels[..., channel] * (look.light * look.warmth[channel]) + look.grain
         result[..., channel] = np.clip(plane, 0, 255, out=plane)
     return result
