@@ -111,10 +111,9 @@ def to_record(tracked: TrackedFrame, places: Mapping[str, int]) -> Record:
 
 def check_record(value: Any) -> Record:
     """A record that was read; a `ValueError` if it is none, or damaged."""
-    record = unsealed(value)
-    if not record.keys() >= {"frame", "time", "size", "ids", "phrases", "scores", "counts"}:
+    if not unsealed(value).keys() >= {"frame", "time", "size", "ids", "phrases", "scores", "counts"}:
         raise ValueError("not a record")
-    return record
+    return dict(value)
 
 
 def to_tracked(record: Record, phrases: Sequence[str]) -> TrackedFrame:
