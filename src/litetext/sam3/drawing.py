@@ -27,7 +27,17 @@ def draw_instances(image: Image.Image, results: Sequence["Masks"]) -> Image.Imag
     """A copy of an RGB image with masks of its size: large ones first so that none is hidden, then the labels."""
     masks = (mask for result in results for mask in result.masks)
     labels = (f"{result.prompt} {score:.2f}" for result in results for score in result.scores)
-    instances = _instances(masks, labels)
+    return draw_labeled(image, list(masks), list(labels))
+
+
+def draw_labeled(
+    image: Image.Image,
+    masks: Sequence[npt.NDArray[np.bool_]],
+    labels: Sequence[str],
+    colors: Sequence[int] | None = None,
+) -> Image.Image:
+    """The same from masks, bool [H, W], with a label each; numbers choose the colors, else the order does."""
+    instances = _instances(masks, labels, range(len(masks)) if colors is None else colors)
     picture = _tinted(image, instances)
     _draw_labels(picture, instances)
     return picture
@@ -35,7 +45,7 @@ def draw_instances(image: Image.Image, results: Sequence["Masks"]) -> Image.Imag
 
 def draw_masks(image: Image.Image, masks: npt.NDArray[np.bool_]) -> Image.Image:
     """A copy of an RGB image with masks, bool [N, H, W], without labels; large ones first."""
-    return _tinted(image, _instances(masks, [""] * len(masks)))
+    return _tinted(image, _instances(masks, [""] * len(masks), range(len(masks))))
 
 
 @lru_cache(maxsize=1)
@@ -57,14 +67,14 @@ def label_font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 
-def _instances(masks: Iterable[npt.NDArray[np.bool_]], labels: Iterable[str]) -> list[_Instance]:
-    """The instances that cover any pixel, large ones first; colors are given in the order of the masks."""
+def _instances(masks: Iterable[npt.NDArray[np.bool_]], labels: Iterable[str], colors: Iterable[int]) -> list[_Instance]:
+    """The instances that cover any pixel, large ones first; colors are numbers of the palette, which repeats itself."""
     instances = []
-    for index, (mask, label) in enumerate(zip(masks, labels, strict=True)):
+    for mask, label, color in zip(masks, labels, colors, strict=True):
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if rows.size:
             cut = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            instances.append((cut, (int(columns[0]), int(rows[0])), label, palette()[index % COLORS]))
+            instances.append((cut, (int(columns[0]), int(rows[0])), label, palette()[color % COLORS]))
     return sorted(instances, key=lambda instance: instance[0].size, reverse=True)
 
 

@@ -4,7 +4,8 @@ import glob
 import struct
 import warnings
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ _OTHERS = (
     *_RAW, ".heic", ".heif", ".hif", ".jxl", ".tga", ".psd", ".psb", ".svg", ".svgz", ".exr", ".hdr", ".dds", ".pcx",
 )  # fmt: skip
 # What Pillow's decoders raise on broken files.
-_BROKEN = (
+BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError,
     struct.error, zlib.error,
 )  # fmt: skip
@@ -116,6 +117,13 @@ def _formats() -> tuple[str, ...]:
 
 
 def _read_file(path: Path) -> Image.Image:
+    with opened(path) as image:
+        return _as_rgb(image, str(path))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """An image file as Pillow opens it; what is wrong with it, in the block too, becomes an `ImageError`."""
     if not path.is_file():
         what = "a folder, not an image" if path.is_dir() else "no such file"
         raise ImageError(what, where=str(path), hint="check the path")
@@ -126,7 +134,7 @@ def _read_file(path: Path) -> Image.Image:
             # Above 89 million pixels Pillow warns; a large photograph is no attack. Above twice that it refuses.
             warnings.simplefilter("ignore")
             with Image.open(path, formats=_formats()) as image:
-                return _as_rgb(image, str(path))
+                yield image
     except UnidentifiedImageError as error:
         suffix = path.suffix.lower()
         what = f"a format that is not read ({suffix})" if suffix in _OTHERS else "not an image"
@@ -134,7 +142,7 @@ def _read_file(path: Path) -> Image.Image:
     except Image.DecompressionBombError as error:
         most = f"{2 * (Image.MAX_IMAGE_PIXELS or 0):,}"
         raise ImageError(f"more pixels than Pillow reads ({most})", where=str(path), hint="scale it down") from error
-    except _BROKEN as error:
+    except BROKEN as error:
         first = first_line(error)
         raise ImageError(f"cannot be read ({first})", where=str(path), hint="fetch the file again") from error
     except MemoryError as error:
