@@ -3,8 +3,10 @@
 import io
 import sys
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from functools import partial
 from heapq import heappop, heappush
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -70,8 +72,8 @@ def open_video(file: str | io.FileIO, where: str, device: str | None = None) -> 
 
 def decode(container: "InputContainer", stream: "VideoStream", notes: list[str]) -> Iterator[Picture]:
     """The pictures; those that cannot be decoded raise when they are asked for. What else is wrong goes into notes."""
-    seen, discarded, size = 0, [0], None
-    for seconds, frame in _decoded(container, stream, notes, discarded):
+    seen, unseen, end, size = 0, [0], 0.0, None
+    for seconds, frame in _decoded(container, stream, notes, unseen):
         if frame is None or frame.is_corrupt:
             yield seconds, fail
         else:
@@ -79,9 +81,13 @@ def decode(container: "InputContainer", stream: "VideoStream", notes: list[str])
             if size != (frame.width, frame.height) and not any("size" in note for note in notes):
                 notes.append(f"frame {seen} has another size than the first; it and what follows is scaled to that")
             yield seconds, partial(_upright, frame, size)
-        seen += 1
-    if seen + discarded[0] < stream.frames:
-        notes.append(f"the file ends after {seen} frames; it was to have {stream.frames}")
+        seen, end = seen + 1, seconds or end
+    total = 0 if container.format.name == "avi" else stream.frames  # AVI counts frames that repeat the one before
+    if seen + unseen[0] < total:
+        notes.append(f"the file ends after {seen} frames; it was to have {total - unseen[0]}")
+    length = (container.duration or 0) / 1e6  # of its longest stream; sound may well be longer than the pictures
+    if not total and not container.streams.audio and 0 < end < length - 1:
+        notes.append(f"the file ends after {end:.1f} s; it was to last {length:.1f} s")
 
 
 def fail(reason: str = "damaged data") -> NoReturn:
@@ -90,41 +96,82 @@ def fail(reason: str = "damaged data") -> NoReturn:
 
 
 def _decoded(
-    container: "InputContainer", stream: "VideoStream", notes: list[str], discarded: list[int]
+    container: "InputContainer", stream: "VideoStream", notes: list[str], unseen: list[int]
 ) -> Iterator[tuple[float | None, "VideoFrame | None"]]:
-    """Decoded frames with their times, None for those that could not be decoded.
-
-    A decoder says nothing of the frames that it fails to make. They are found by the times of their packets: one that
-    is earlier than a frame which comes out has been lost. AVI has no such times.
-    """
-    waiting: list[int] = []  # a heap: times of the packets whose frames have not come out
-    has_times, is_damaged = container.format.name != "avi", False
-    for packet in _packets(container, stream, notes):
+    """Decoded frames with their times, None for those that could not be decoded."""
+    order = _Order(stream.time_base or Fraction(0))
+    # AVI tells only the order of the packets, which is that of the frames unless some refer to later ones.
+    has_times = container.format.name != "avi" or not stream.codec_context.has_b_frames
+    for packet in _packets(container, stream, notes, unseen):
         frames = _decode_packet(stream, packet)
-        is_damaged = is_damaged or frames is None or any(frame.is_corrupt for frame in frames)
-        if packet.is_discard:
-            discarded[0] += 1
-        elif has_times and packet.pts is not None and not _is_hidden(stream.codec_context.name, packet):
-            heappush(waiting, packet.pts)
+        order.is_damaged |= frames is None or packet.is_corrupt or any(frame.is_corrupt for frame in frames)
+        if has_times and packet.pts is not None:
+            if not packet.is_discard and not _is_hidden(stream.codec_context.name, packet):
+                heappush(order.waiting, packet.pts)
         elif frames is None:
             yield None, None
-        for frame in (*(frames or ()), None):
-            moment = frame.pts if frame is not None and has_times else None
-            for lost in _overdue(waiting, np.inf if frame is None and not packet.size else moment):
-                if is_damaged:  # else it has no picture, as before the first key frame of a stream
-                    yield float(lost * (stream.time_base or 0)), None
-            if frame is not None:
+        for frame in frames or ():
+            moment = frame.pts if has_times else None
+            yield from zip(order.lost_before(moment), repeat(None))
+            if not order.is_late(moment):
                 yield None if moment is None else frame.time, frame
+        yield from zip(order.lost_before(None if packet.size else np.inf), repeat(None))
 
 
-def _packets(container: "InputContainer", stream: "VideoStream", notes: list[str]) -> Iterator["Packet[Any]"]:
-    """The packets of a stream up to its end, or to where it cannot be read; an empty one last, to empty the decoder."""
+class _Order:
+    """Finds the frames that a decoder fails to make, of which it says nothing, by the times of their packets.
+
+    If a frame comes out, those that were to be shown before it and have not come out are lost. Where nothing is damaged
+    such packets have no picture, as those before the first key frame of a stream.
+
+    Attributes:
+        waiting: a heap of the times of packets whose frames have not come out.
+        is_damaged: whether anything has been found broken.
+    """
+
+    def __init__(self, time_base: Fraction) -> None:
+        self.waiting: list[int] = []
+        self.is_damaged = False
+        self._time_base, self._last = time_base, -np.inf
+
+    def lost_before(self, moment: float | None) -> list[float]:
+        """Seconds of the frames lost before one that comes out; where its time is None, of those that wait too long."""
+        lost = []
+        while self.waiting and (
+            len(self.waiting) > _MOST_WAITING or (moment is not None and self.waiting[0] <= moment)
+        ):
+            if (earliest := heappop(self.waiting)) != moment:
+                lost.append(earliest)
+        # Of interlaced video, every second packet may have no picture of its own.
+        self.is_damaged |= len(lost) > 1 and self._last > -np.inf
+        if not self.is_damaged or not lost:
+            return []
+        self._last = lost[-1]
+        return [float(one * self._time_base) for one in lost]
+
+    def is_late(self, moment: float | None) -> bool:
+        """Whether a frame comes after one that is shown later, and has been given up: damage can mix the order up."""
+        if moment is None:
+            return False
+        is_late = self.is_damaged and moment <= self._last
+        self._last = max(self._last, moment)
+        return is_late
+
+
+def _packets(
+    container: "InputContainer", stream: "VideoStream", notes: list[str], unseen: list[int]
+) -> Iterator["Packet[Any]"]:
+    """The packets of a stream up to its end, or to where it cannot be read; an empty one last, to empty the decoder.
+
+    ``unseen`` counts those whose frames are not to be shown.
+    """
     import av
 
     try:
         for packet in container.demux(stream):
             if packet.size or packet.dts is None:  # an empty one with a time repeats the frame before it
                 yield packet
+                unseen[0] += packet.is_discard
     except (av.FFmpegError, OSError) as error:
         notes.append(f"the file cannot be read to its end ({_reason(error)})")
         yield av.Packet()
@@ -144,16 +191,6 @@ def _decode_packet(stream: "VideoStream", packet: "Packet[Any]") -> list["VideoF
 def _is_hidden(codec: str, packet: "Packet[Any]") -> bool:
     """Whether a packet has a VP8 frame that only helps to decode others: bit 4 of its first byte says "show"."""
     return codec == "vp8" and not bytes(packet)[0] & 0x10
-
-
-def _overdue(waiting: list[int], moment: float | None) -> Iterator[int]:
-    """Take from a heap the times before that of a frame, and its own; more if too many wait. All but its own are given.
-
-    A frame whose time is None tells nothing of those that wait.
-    """
-    while waiting and (len(waiting) > _MOST_WAITING or (moment is not None and waiting[0] <= moment)):
-        if (earliest := heappop(waiting)) != moment:
-            yield earliest
 
 
 def _upright(frame: "VideoFrame", size: tuple[int, int]) -> Pixels:
