@@ -1,4 +1,4 @@
-"""`litetext evaluate`: cgF1 of predictions, which a model may make first, and what of it a student keeps."""
+"""`litetext evaluate`: scores of predictions, which a model may make first, and what of them a student keeps."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,12 +16,15 @@ from litetext.errors import EvaluationError, OptionError
 if TYPE_CHECKING:
     from litetext.evaluation.gold import GoldSet
     from litetext.evaluation.labeled_pairs import LabeledPair
+    from litetext.evaluation.veval import VEvalReport
 
 SCORE = 0.5
 PAIRS = 1000
 _SCORES = (("cgf1", "cgF1", ".2f"), ("il_mcc", "IL_MCC", ".4f"), ("pmf1", "pmF1", ".2f"))
 
-evaluate_group = make_group("Score segmentations: cgF1, and what a student keeps of it.")
+_VIDEO_LABELS = ("cgF1", "IL_MCC", "pmF1", "pHOTA", "TETA", "mAP", "phrase AP")
+
+evaluate_group = make_group("Score segmentations: cgF1, pHOTA and others, and what a student keeps of them.")
 app.add_typer(evaluate_group, name="evaluate", rich_help_panel="Evaluation")
 
 
@@ -140,6 +143,78 @@ def _predict(choice: opt.ModelChoice, images: Sequence[Path], sets: Sequence["Go
         with show_progress() as progress:
             for one, plan in zip(sets, plans, strict=True):
                 predict(plan, segmenter, one.named(progress))
+
+
+@command(
+    None,
+    "litetext evaluate veval --gt saco_veval_sav_test.json --pred found.json",
+    "litetext evaluate veval --gt saco_veval_sav_test.json --pred found.json --json",
+    "litetext evaluate veval --gt annotations/ --pred found/",
+    group=evaluate_group,
+)
+def veval(
+    truths: Annotated[Path, option("Ground truth of a VEval set, or the folder of several.", "--gt", metavar="PATH")],
+    predictions: Annotated[Path, option("Masklets; of a folder, the folder of them.", "--pred", metavar="PATH")],
+) -> Result:
+    """Score video cgF1, pHOTA, TETA, mAP and phrase AP on SA-Co VEval.
+
+    As the official evaluator computes them. In a folder each set saco_veval_NAME.json is scored with the predictions
+    saco_veval_NAME_preds.json, or NAME.json. With --json there are the scores of each video and pair too.
+    """
+    from litetext.evaluation.veval import SETS, evaluate_veval, find_veval_sets
+
+    if not truths.is_dir():
+        with show_progress() as progress:
+            report = evaluate_veval(truths, predictions, progress)
+        return Result(report.to_json(), lambda: _print_video_scores(report))
+    if predictions.is_file():
+        raise OptionError("one file for several sets", where="--pred", hint="give a folder")
+    sets = find_veval_sets(truths, predictions)
+    predicted = {name: files for name, files in sets.items() if files[1].is_file()}
+    for name in sets.keys() - predicted.keys():
+        echo(f"warning: not in the table: {SETS[name]} has no predictions ({sets[name][1]})", err=True)
+    if not predicted:
+        names = ", ".join(path.name for _, path in sets.values())
+        raise EvaluationError("no predictions", where=str(predictions), hint=f"it should hold {names}")
+    with show_progress() as progress:
+        reports = {
+            name: evaluate_veval(*files, lambda stage, share, name=name: progress(f"{SETS[name]}: {stage}", share))  # type: ignore[misc]
+            for name, files in predicted.items()
+        }
+    result = {
+        "sets": {name: report.to_json() for name, report in reports.items()},
+        "missing": [name for name in SETS if name not in reports],
+    }
+    rows = [(SETS[name], *_video_row(report.headline)) for name, report in reports.items()]
+    caption = f"{len(rows)} of {len(SETS)} sets of SA-Co VEval"
+    return Result(result, lambda: print_table(("set", *_VIDEO_LABELS), rows, caption))
+
+
+def _video_row(headline: Mapping[str, float]) -> list[str]:
+    """Scores to 100, IL_MCC to 1; a dash where one is undefined."""
+    return [
+        format(value, ".4f") if name == "il_mcc" else "-" if value == -1 else format(value, ".2f")
+        for name, value in headline.items()
+    ]
+
+
+def _print_video_scores(report: "VEvalReport") -> None:
+    """Scores of masks and of boxes to 100, IL_MCC to 1: cgF1, HOTA, TETA and their parts, average precision."""
+    from litetext.evaluation.hota import HOTA_SCORES, TETA_SCORES
+
+    kinds = report.masks, report.boxes
+    rows: list[Sequence[str] | None] = [
+        (label, *(format(kind["cgf1"][name], form) for kind in kinds)) for name, label, form in _SCORES
+    ]
+    precisions = {"mAP": "map", "phrase AP": "phrase_ap", "phrase AP50": "phrase_ap50", "phrase AP75": "phrase_ap75"}
+    for group, labels in (("hota", HOTA_SCORES), ("teta", TETA_SCORES), ("ap", precisions)):
+        rows.append(None)
+        for label in labels:
+            name = precisions.get(label, label.lower())
+            values = [kind[group][name] if group in kind else -1 for kind in kinds]
+            title = "pHOTA" if label == "HOTA" else label
+            rows.append((title, *("-" if value == -1 else f"{100 * value:.2f}" for value in values)))
+    print_table(("score", "masks", "boxes"), rows, f"{len(report.pairs)} (video, phrase) pairs")
 
 
 @command(

@@ -1,24 +1,29 @@
-"""COCO's average precision of masks, on the files of SA-Co Gold, through pycocotools.
+"""COCO's average precision: of masks, on the files of SA-Co Gold, through pycocotools; of masklets, from their IoUs.
 
-Each (image, phrase) pair is an image of COCO's, and there is one category. Source: COCO's detection evaluation.
+On Gold each (image, phrase) pair is an image of COCO's, and there is one category. For masklets, pycocotools would go
+through all 51,248 categories of VEval. Source: COCO's detection evaluation.
 """
 
 import contextlib
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from litetext.evaluation.cgf1 import Progress, choose_pairs
+from litetext.evaluation.cgf1 import THRESHOLDS, Progress, choose_pairs
 from litetext.evaluation.coco import read_annotations, read_predictions
 from litetext.sam3.masks import Code
 
 _CATEGORY = 1
+_MOST_PREDICTIONS = 100  # of a pair
+_RECALLS = np.linspace(0.0, 1.0, 101)
 # At IoU 0.50:0.05:0.95, at 0.5, at 0.75; of instances below 32 x 32 pixels, between, above 96 x 96; average recall with
 # one, ten, a hundred predictions a pair. No score looks at more than a hundred.
 STATS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar1", "ar10", "ar100")
@@ -88,3 +93,47 @@ def _annotations(codes: Iterable[tuple[int, Code, dict[str, Any]]], first: int =
         }
         for number, (image, code, more) in enumerate(codes, start=first)
     ]
+
+
+class Ranked(NamedTuple):
+    """P predictions of a pair, best first, matched with its true masklets at each of T thresholds."""
+
+    scores: npt.NDArray[np.float64]  # [P]
+    right: npt.NDArray[np.bool_]  # [T, P]
+    ignored: npt.NDArray[np.bool_]  # [T, P], those on a crowd
+    truths: int  # without crowds
+
+
+def rank(ious: npt.NDArray[np.float64], scores: Sequence[float], crowds: Sequence[bool]) -> Ranked:
+    """Match predictions with true masklets as COCO does, the best hundred of them, from IoUs [P, G] in any order.
+
+    Each takes what is left of the true ones with the highest IoU, the last of equals; a crowd only where nothing else
+    is, and never for good.
+    """
+    values, is_crowd = np.array(scores, dtype=np.float64), np.array(crowds, dtype=np.bool_)
+    order = np.argsort(-values, kind="stable")[:_MOST_PREDICTIONS]
+    chosen = np.full((len(THRESHOLDS), len(order)), -1)
+    free = np.ones((len(THRESHOLDS), len(is_crowd)), dtype=np.bool_)
+    levels = np.arange(len(THRESHOLDS))
+    for place, row in enumerate(ious[order] if len(is_crowd) else ()):
+        fits = free & (row >= THRESHOLDS[:, None])
+        fits &= ~is_crowd | ~(fits & ~is_crowd).any(axis=1, keepdims=True)
+        best = len(row) - 1 - np.where(fits, row, -1.0)[:, ::-1].argmax(axis=1)
+        chosen[:, place] = np.where(fits[levels, best], best, -1)
+        free[levels, best] &= ~fits[levels, best] | is_crowd[best]
+    ignored = (chosen >= 0) & np.append(is_crowd, False)[chosen]
+    return Ranked(values[order], (chosen >= 0) & ~ignored, ignored, int((~is_crowd).sum()))
+
+
+def precision_of(pairs: Sequence[Ranked]) -> npt.NDArray[np.float64] | None:
+    """Precision of pairs together, [T], averaged over 101 recalls; None where nothing is true."""
+    truths = sum(pair.truths for pair in pairs)
+    if not truths:
+        return None
+    order = np.argsort(-np.concatenate([pair.scores for pair in pairs]), kind="stable")
+    right, ignored = (np.concatenate([pair[place] for pair in pairs], axis=1)[:, order] for place in (1, 2))
+    hits, false = right.cumsum(axis=1), (~right & ~ignored).cumsum(axis=1)
+    precision = np.maximum.accumulate((hits / (hits + false + np.spacing(1)))[:, ::-1], axis=1)[:, ::-1]
+    padded = np.append(precision, np.zeros((len(THRESHOLDS), 1)), axis=1)
+    places = [np.searchsorted(recall, _RECALLS) for recall in hits / truths]
+    return np.array([row[some].mean() for row, some in zip(padded, places, strict=True)])
