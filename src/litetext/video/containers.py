@@ -72,15 +72,17 @@ def open_video(file: str | io.FileIO, where: str, device: str | None = None) -> 
 
 def decode(container: "InputContainer", stream: "VideoStream", notes: list[str]) -> Iterator[Picture]:
     """The pictures; those that cannot be decoded raise when they are asked for. What else is wrong goes into notes."""
-    seen, unseen, end, size = 0, [0], 0.0, None
+    seen, unseen, end, size, matrix = 0, [0], 0.0, (0, 0), (1, 0, 0, 1)
     for seconds, frame in _decoded(container, stream, notes, unseen):
         if frame is None or frame.is_corrupt:
             yield seconds, fail
         else:
-            size = size or (frame.width, frame.height)
+            if not size[0]:
+                # Once only: side data and their frame hold each other until Python collects its garbage.
+                size, matrix = (frame.width, frame.height), _matrix(frame)
             if size != (frame.width, frame.height) and not any("size" in note for note in notes):
                 notes.append(f"frame {seen} has another size than the first; it and what follows is scaled to that")
-            yield seconds, partial(_upright, frame, size)
+            yield seconds, partial(_upright, frame, size, matrix)
         seen, end = seen + 1, seconds or end
     total = 0 if container.format.name == "avi" else stream.frames  # AVI counts frames that repeat the one before
     if seen + unseen[0] < total:
@@ -193,14 +195,19 @@ def _is_hidden(codec: str, packet: "Packet[Any]") -> bool:
     return codec == "vp8" and not bytes(packet)[0] & 0x10
 
 
-def _upright(frame: "VideoFrame", size: tuple[int, int]) -> Pixels:
-    """RGB of a frame at a width and height, then turned and mirrored as its display matrix asks."""
-    pixels = np.asarray(frame.reformat(*size, format="rgb24").to_ndarray(), dtype=np.uint8)
+def _matrix(frame: "VideoFrame") -> tuple[int, int, int, int]:
+    """Where a frame's pixels are to be shown: a pixel at (x, y) goes to (a x + c y, b x + d y)."""
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
-        return pixels
-    # A pixel at (x, y) is shown at (a x + c y, b x + d y).
+        return 1, 0, 0, 1
     a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5].tolist()
+    return a, b, c, d
+
+
+def _upright(frame: "VideoFrame", size: tuple[int, int], matrix: tuple[int, int, int, int]) -> Pixels:
+    """RGB of a frame at a width and height, then turned and mirrored by quarters as its matrix asks."""
+    pixels = np.asarray(frame.reformat(*size, format="rgb24").to_ndarray(), dtype=np.uint8)
+    a, b, c, d = matrix
     if abs(b) > abs(a):
         pixels, a, d = pixels.transpose(1, 0, 2), c, b
     return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import count
 from math import ceil
 from pathlib import Path
 from types import TracebackType
@@ -198,13 +199,12 @@ def _open_path(source: str, span: _Span) -> Clip:
         with video[0]:
             return _video_clip(path.stem, video, source, span, file)
     with opened(path) as image:
-        total = 1 if path.suffix.lower() in _STILL else getattr(image, "n_frames", 1)
-        size = (image.height, image.width)
         image.load()  # a WebP has its duration only then
-        milliseconds = image.info.get("duration") or 100
+        size, milliseconds = (image.height, image.width), image.info.get("duration") or 100
+        total = 1 if path.suffix.lower() in _STILL else _count_frames(image)
     if total == 1:
         return Clip(path.stem, partial(_stills, [path]), total=1, span=span)
-    return Clip(path.stem, partial(_animation, path), fps=1000 / milliseconds, total=total, size=size, span=span)
+    return Clip(path.stem, partial(_animation, path, total), fps=1000 / milliseconds, total=total, size=size, span=span)
 
 
 def _open_camera(number: int, span: _Span) -> Clip:
@@ -236,20 +236,29 @@ def _video_clip(
     return Clip(name, pictures, fps=fps, total=stream.frames or None, replayable=bool(file), span=span)
 
 
-def _animation(path: Path, _notes: list[str]) -> Iterator[Picture]:
+def _count_frames(image: Image.Image) -> int | None:
+    """The number of an image's frames; None if it is broken, and so cannot be counted."""
+    try:
+        return getattr(image, "n_frames", 1)
+    except BROKEN:
+        return None
+
+
+def _animation(path: Path, total: int | None, notes: list[str]) -> Iterator[Picture]:
     """The frames of a GIF, WebP, APNG or AVIF with the times that their durations make."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its size, which `opened` has looked at
         image = Image.open(path)
     with image:
         seconds, duration = 0.0, 100.0
-        for number in range(getattr(image, "n_frames", 1)):
+        for number in count() if total is None else range(total):
             try:
                 image.seek(number)
                 image.load()
-            except EOFError:
-                return
-            except BROKEN as error:
+            except BROKEN as error:  # the end of a file, an EOFError, is one of them
+                if total is None:
+                    notes.append(f"the file ends after {number} frames ({first_line(error)})")
+                    return
                 yield seconds, partial(fail, first_line(error))
             else:
                 duration = image.info.get("duration") or 100.0  # milliseconds; browsers take 0 for 100
