@@ -28,5 +28,10 @@ from litetext.sam3.segmenter import SegmentOptions as SegmentOptions
 from litetext.tokenizer.bpe import ClipTokenizer as ClipTokenizer
 from litetext.tokenizer.bpe import TokenBatch as TokenBatch
 from litetext.tokenizer.bpe import clip_tokenizer as clip_tokenizer
+from litetext.video.frames import open_clip as open_clip
+from litetext.video.methods import Tracking as Tracking
+from litetext.video.overlay import VideoWriter as VideoWriter
+from litetext.video.overlay import draw_tracked as draw_tracked
+from litetext.video.tracking import TrackedFrame as TrackedFrame
 
 __version__: str

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from litetext.features.encode import Encoder
     from litetext.features.store import FeatureStore
     from litetext.prompts.corpus import Prompt, PromptCorpus
+    from litetext.video.methods import Tracking
 
 Progress = Callable[[str, float], None]
 
@@ -67,18 +68,68 @@ class Segmenter(segmenter.Segmenter):
     """A SAM3 host and a text encoder that find every instance of a phrase in an image; see `from_pretrained`."""
 
     @classmethod
-    def from_pretrained(cls, model: str | Path, text_encoder: Any = None, **options: Any) -> Self:
+    def from_pretrained(
+        cls, model: str | Path, text_encoder: Any = None, *, video: bool = False, **options: Any
+    ) -> Self:
         """Load a SAM3 model; its own text tower only if no text encoder is given.
 
         Args:
             model: a folder, a name on the Hugging Face hub, or ``micro``: the small model in this package.
             text_encoder: an encoder, or what `TextEncoder.from_pretrained` takes: an exported folder or a bank too.
+            video: load the model's tracker too, for ``track(..., method="tracker")``.
             options: ``device``, ``dtype`` and ``options``, as `litetext.sam3.segmenter.Segmenter` has them.
 
         Raises:
-            EncoderError: the model or the encoder cannot be loaded, or they do not fit together.
+            EncoderError: the model or the encoder cannot be loaded, or they do not fit together; no tracker in it.
         """
-        return super().from_pretrained(model, _encoder(text_encoder), **options)
+        encoder = _encoder(text_encoder)
+        if not video:
+            return super().from_pretrained(model, encoder, **options)
+        from litetext.micro.tracker_model import load_video_host
+        from litetext.sam3.host import load_processor
+
+        placed = {name: options.pop(name) for name in ("device", "dtype") if name in options}
+        host = load_video_host(model, text_tower=encoder is None, **placed)
+        return cls(host, encoder, load_processor(model, host), **options)
+
+    def track(
+        self,
+        clip: Any = None,
+        prompts: str | Iterable[str] = (),
+        *,
+        method: str = "auto",
+        every: int = 1,
+        start: int | str | None = None,
+        stop: int | str | None = None,
+        camera: int | None = None,
+        threshold: float | None = None,
+        options: Any = None,
+    ) -> "Tracking":
+        """Follow the things that phrases name through a clip: iterate over the answer for its `TrackedFrame`s.
+
+        Memory does not grow with the length of the clip. While it runs, ``add`` and ``drop`` change the phrases.
+
+        Args:
+            clip: a video, GIF, WebP, folder or glob of frames, "-" for standard input, or an iterable of images.
+            prompts: a phrase or several.
+            method: "association", "tracker" (the model was loaded with ``video=True``), or "auto": association.
+            every: take every Nth frame.
+            start: the first frame: a number, or a time such as "12.5s" or "1:02.5".
+            stop: the frame before which to end, in the same way.
+            camera: the number of a camera, instead of a clip.
+            threshold: things are followed from a detection with a higher score on; None: as the method has it.
+            options: `AssociationOptions` or `TrackerOptions`, instead of a threshold.
+
+        Raises:
+            ImageError: not a clip.
+            OptionError: what makes no sense, no phrase at all among it.
+            EncoderError: "tracker", and there is none in the model.
+        """
+        from litetext.video.frames import open_clip
+        from litetext.video.methods import Tracking, make_tracker
+
+        frames = open_clip(clip, every=every, start=start, stop=stop, camera=camera)
+        return Tracking(frames, make_tracker(self, prompts, method, threshold=threshold, options=options))
 
 
 def embed(

@@ -23,7 +23,10 @@ class FakeClip:
     def __enter__(self) -> "FakeClip":
         return self
 
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None: ...
 
     def __iter__(self) -> Iterator[Frame]:
         self.broken = []

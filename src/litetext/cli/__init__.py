@@ -8,6 +8,7 @@ from litetext.cli import (  # noqa: F401 - importing a file adds its commands
     evaluate_commands,
     micro_commands,
     segment_command,
+    track_command,
 )
 from litetext.cli._app import app, main, run
 

@@ -176,13 +176,16 @@ class ModelChoice:
         if self.fallback is not None and self.text_encoder is None:
             raise OptionError("--fallback without a prompt bank", where=self.fallback, hint="give --text-encoder BANK")
 
-    def load(self, options: "SegmentOptions", phrases: Sequence[str] = ()) -> "Segmenter":
-        """Load the encoder, if there is one, and the model around it; a bank without the phrases is refused before."""
-        with _without_torchao():
-            from litetext.sam3.segmenter import Segmenter
+    def load(self, options: "SegmentOptions", phrases: Sequence[str] = (), *, video: bool = False) -> "Segmenter":
+        """Load the encoder, if there is one, and the model around it; a bank without the phrases is refused before.
 
-            encoder = self._load_encoder(phrases)
-            return Segmenter.from_pretrained(self.model, encoder, device=self.device, dtype=self.dtype, options=options)
+        ``video`` loads the model's tracker too.
+        """
+        with _without_torchao():
+            from litetext._face import Segmenter
+
+            encoder, placed = self._load_encoder(phrases), {"device": self.device, "dtype": self.dtype}
+            return Segmenter.from_pretrained(self.model, encoder, video=video, options=options, **placed)
 
     def describe(self) -> dict[str, str]:
         """What predictions depend on, name by name; where they are computed is not among it."""

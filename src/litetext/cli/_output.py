@@ -41,8 +41,11 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def show_progress() -> Iterator[Callable[[str, float], None]]:
-    """A progress bar on standard error while the block runs; it draws only on a terminal and leaves nothing behind."""
+def show_progress() -> Iterator[Callable[..., None]]:
+    """A progress bar on standard error while the block runs; it draws only on a terminal and leaves nothing behind.
+
+    It is called with the stage, the share of it that is done (None: unknown) and, if there is one, a note.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
@@ -51,10 +54,10 @@ def show_progress() -> Iterator[Callable[[str, float], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}
 
-        def update(stage: str, share: float) -> None:
+        def update(stage: str, share: float | None, note: str = "") -> None:
             if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=1.0)
-            bar.update(tasks[stage], completed=share)
+                tasks[stage] = bar.add_task(stage, total=None if share is None else 1.0)
+            bar.update(tasks[stage], completed=share, description=f"{stage} {note}".rstrip())
 
         yield update
 

@@ -53,10 +53,10 @@ def segment(
     choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback)
     files = find_images(images, () if output is None else overlays_of(output))
     run = SegmentRun(files, prompts, choice.describe() | {"threshold": str(threshold)}, output)
-    _hint(prompts)
+    hint_at_lists(prompts)
     with run.locked():
         segmenter = choice.load(options, prompts)
-        _warn_of_long(prompts, segmenter.encoder)
+        warn_of_long(prompts, segmenter.encoder)
         try:
             with show_progress() as progress:
                 data = run.segment(segmenter, progress)
@@ -92,7 +92,7 @@ def print_found(data: Mapping[str, Any]) -> None:
         print_table(("image", "phrase", "masks", "best score"), rows, texts=2)
 
 
-def _hint(prompts: Sequence[str]) -> None:
+def hint_at_lists(prompts: Sequence[str]) -> None:
     """Say on standard error where a phrase looks like several, or like a file of phrases."""
     for prompt in prompts:
         parts = [part.strip() for part in _BETWEEN.split(prompt) if part.strip(" .")]
@@ -103,7 +103,7 @@ def _hint(prompts: Sequence[str]) -> None:
             echo(f"hint: '{shortened(prompt)}' is one phrase; for several repeat -p: -p '{first}' -p ...", err=True)
 
 
-def _warn_of_long(prompts: Sequence[str], encoder: "TextEncoder") -> None:
+def warn_of_long(prompts: Sequence[str], encoder: "TextEncoder") -> None:
     """Say on standard error which phrases the encoder reads the beginning of only."""
     from litetext.tokenizer.bpe import clip_tokenizer
 

@@ -148,13 +148,15 @@ def write_masklets(path: Path, info: Mapping[str, Any], name: str, records: Reco
     """Write what VEval's ground truth and predictions have, in one object: its first line is ``info``, see `read_info`.
 
     The entries of a masklet, one for each frame, belong to the frames that ``frame_indices`` of the video lists: with
-    every second frame tracked, these are 0, 2, 4, ... The boxes are those of the masks: left, top, width, height.
+    every second frame tracked, these are 0, 2, 4, ... VEval wants ``file_names``, which are made of these numbers. The
+    boxes are those of the masks: left, top, width, height.
     """
     from pycocotools import mask as coco_mask
 
     size = dict(zip(("height", "width"), totals.size, strict=False))
     indices = [record["frame"] for record in records()]
     video = {"id": 1, "video_name": name, **size, "length": totals.frames, "frame_indices": indices}
+    video["file_names"] = [f"{name}/{index:06}.jpg" for index in indices]
     categories = [{"id": number, "name": phrase} for number, phrase in enumerate(totals.phrases, 1)]
     pairs = [
         {"id": number, "video_id": 1, "category_id": number, "noun_phrase": phrase, "num_masklets": row["tracks"]}

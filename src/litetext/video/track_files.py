@@ -58,6 +58,7 @@ class TrackRun:
     Attributes:
         finished: the summary of a run that was finished before; None: there is something to do.
         resumed: how many frames an earlier run had finished.
+        speed: frames a second of what this run tracked.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class TrackRun:
         self.finished: dict[str, Any] | None = None
         self.totals = Totals(self.phrases)
         self.resumed = 0
+        self.speed = 0.0
         self._snapshot: dict[str, Any] = {}
         self._last = ""  # checksum of the last record
         self._log = ResumeLog((folder or Path()) / LOG, TOOL, self.settings, _HINT)
@@ -142,8 +144,8 @@ class TrackRun:
                     continue
                 overlays.draw(self._keep(tracker.step(frame)))
                 now = time.monotonic()
-                speed = (number - taken) / max(now - began, 1e-9)
-                progress("tracking", number / clip.count if clip.count else None, f"{speed:.1f} frames/s")
+                self.speed = (number - taken) / max(now - began, 1e-9)
+                progress("tracking", number / clip.count if clip.count else None, f"{self.speed:.1f} frames/s")
                 if now - kept >= self.snapshot_seconds:
                     self._save({"taken": number, "state": tracker.state()})
                     kept = now

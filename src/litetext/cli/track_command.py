@@ -1,0 +1,124 @@
+"""`litetext track`."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from litetext.cli import _options as opt
+from litetext.cli._app import Result, command
+from litetext.cli._options import argument, option
+from litetext.cli._output import echo, print_table, show_progress
+from litetext.cli.segment_command import hint_at_lists, warn_of_long
+from litetext.errors import OptionError
+
+if TYPE_CHECKING:
+    from litetext.video.frames import Clip
+    from litetext.video.track_files import TrackRun
+    from litetext.video.tracking import Tracker
+
+Method = Literal["auto", "association", "tracker"]
+
+
+@command(
+    "Segmenting",
+    "litetext track street.mp4 -p 'red car' -p person -o tracked",
+    "litetext track clip.webm -p dog --json",
+    "litetext track frames/ -p dog --overlay gif --overlay mp4 -o dogs",
+    "litetext track long.mkv -p dog --every 5 --from 1:30 --to 10:00 -o found",
+    "ffmpeg -i rtsp://door/ -c copy -f matroska - | litetext track - -p person -o door",
+    "litetext track --camera 0 -p cup --text-encoder bank.safetensors -o desk",
+)
+def track(
+    prompts: Annotated[list[str], option("What to follow; may be repeated.", "-p", "--prompt", metavar="PHRASE")],
+    clip: Annotated[
+        str | None, argument("Video, GIF, WebP, folder or glob of frames; - for standard input.", metavar="CLIP")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        option("Write overlay videos, masklets.json, tracks.csv, counts.csv.", "-o", "--output", metavar="DIR"),
+    ] = None,
+    overlay: Annotated[
+        list[str] | None,
+        option("Kind of overlay video; may be repeated. Default: mp4.", metavar="mp4|webm|gif|webp|none"),
+    ] = None,
+    camera: Annotated[int | None, option("Number of a camera, instead of a clip.", metavar="N")] = None,
+    every: Annotated[int, option("Track every Nth frame.", metavar="N")] = 1,
+    start: Annotated[str | None, option("First frame: 300, or a time: 12.5s, 1:02.5.", "--from", metavar="T")] = None,
+    stop: Annotated[str | None, option("Frame before which to end, in the same way.", "--to", metavar="T")] = None,
+    method: Annotated[Method, option("How; auto: association. tracker needs a video model.")] = "auto",
+    threshold: Annotated[
+        float | None, option("Things are followed from a detection with a higher score on. Default: the method's.")
+    ] = None,
+    model: opt.Model = "facebook/sam3",
+    text_encoder: opt.TextEncoderOption = None,
+    fallback: opt.Fallback = None,
+    positions: opt.Positions = "auto",
+    context_length: opt.ContextLength = None,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
+) -> Result:
+    """Follow every instance of each phrase through a video.
+
+    An interrupted or killed run resumes automatically; Ctrl-C ends a stream.
+    """
+    from litetext.sam3.segmenter import SegmentOptions
+    from litetext.video.frames import open_clip
+    from litetext.video.methods import choose_method, make_tracker
+    from litetext.video.track_files import TrackRun
+    from litetext.video.tracking import Tracker
+
+    if overlay and output is None:
+        raise OptionError("an overlay without a place", where=f"--overlay {overlay[0]}", hint="give -o DIR")
+    options = SegmentOptions() if threshold is None else SegmentOptions(threshold=threshold)
+    choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback)
+    way = choose_method(method)
+
+    def load() -> Tracker:
+        segmenter = choice.load(options, prompts, video=way == "tracker")
+        warn_of_long(prompts, segmenter.encoder)
+        return make_tracker(segmenter, run.phrases, way, threshold=threshold)
+
+    with open_clip(clip, every=every, start=start, stop=stop, camera=camera) as frames:
+        asked = {"method": way, "threshold": str(threshold), "every": str(every), "from": str(start), "to": str(stop)}
+        kinds = [kind for kind in overlay or ("mp4",) if kind != "none"]
+        source = clip if frames.replayable else None
+        run = TrackRun(source, prompts, choice.describe() | asked, output, overlays=kinds)
+        hint_at_lists(prompts)
+        with run.locked():
+            summary = _run(run, frames, load)
+    if output is not None:
+        echo(f"Overlays, masklets.json, tracks.csv and counts.csv: {output}", err=True)
+    return Result({**summary, "output": output and str(output)}, lambda: print_tracks(summary))
+
+
+def print_tracks(summary: Mapping[str, Any]) -> None:
+    """A line for each phrase: how many tracks, the frames with any (numbers count from 0), and the best score."""
+    rows = []
+    for row in summary["phrases"]:
+        best = "-" if row["best"] is None else f"{row['best']:.2f}"
+        cells = ["-" if row[name] is None else str(row[name]) for name in ("tracks", "first", "last", "frames")]
+        rows.append((row["phrase"], *cells, best))
+    height, width = summary["size"]
+    caption = f"{summary['frames']} frames of {width} x {height} pixels"
+    print_table(("phrase", "tracks", "first frame", "last frame", "frames", "best score"), rows, caption)
+
+
+def _run(run: "TrackRun", frames: "Clip", load: Callable[[], "Tracker"]) -> dict[str, Any]:
+    """Track, and tell on standard error what is worth knowing beside the result."""
+    if run.finished is not None:
+        echo("finished by an earlier run, nothing to do", err=True)
+    elif run.resumed:
+        echo(f"{run.resumed} frames were finished by an earlier run", err=True)
+    try:
+        with show_progress() as progress:
+            summary = run.track(frames, load, progress)
+    except BaseException:
+        if run.totals.frames and run.folder is not None and not run.is_stream:
+            kept = f"{run.totals.frames} frames are finished and kept in {run.folder}"
+            echo(f"{kept}; the same command resumes", err=True)
+        raise
+    for warning in frames.warnings:
+        echo(f"warning: {warning}", err=True)
+    if run.speed:
+        echo(f"{run.speed:.1f} frames/s", err=True)
+    return summary
