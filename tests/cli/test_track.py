@@ -84,6 +84,22 @@ def test_files_and_summary(
     assert len(fake) == 1
 
 
+def test_the_evaluator_reads_masklets_as_truth_and_as_predictions(
+    capsys: pytest.CaptureFixture[str], fake: Any, frames: str, tmp_path: Path
+) -> None:
+    arguments = ["track", frames, "--model", "micro", "--overlay", "none"]
+    assert run([*arguments, "-p", "red car", "-p", "dog", "-o", str(tmp_path / "truth")]) == 0
+    assert run([*arguments, "-p", "dog", "-p", "cat", "-p", "red car", "-o", str(tmp_path / "found")]) == 0
+    truth = str(tmp_path / "truth" / "masklets.json")
+    capsys.readouterr()
+    assert run(["evaluate", "veval", "--gt", truth, "--pred", truth, "--json"]) == 0
+    same = json.loads(capsys.readouterr().out)
+    assert same["phota"] == pytest.approx(100)
+    assert run(["evaluate", "veval", "--gt", truth, "--pred", str(tmp_path / "found" / "masklets.json"), "--json"]) == 0
+    other = json.loads(capsys.readouterr().out)
+    assert 0 < other["phota"] < 90  # the fake finds things elsewhere when there are more phrases
+
+
 def test_a_table_without_a_folder(capsys: pytest.CaptureFixture[str], fake: Any, frames: str) -> None:
     part = ["--every", "2", "--from", "1", "--to", "8", "--threshold", "0.6"]
     arguments = ["track", f"{frames}/*.png", "-p", "dog", *part]

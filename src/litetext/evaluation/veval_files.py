@@ -124,14 +124,37 @@ def read_video_truth(path: Path) -> VideoTruth:
 def read_masklets(path: Path, truth: VideoTruth) -> Masklets:
     """Read predictions: a list of {video_id, category_id, score, segmentations}, one for each masklet.
 
-    ``bboxes`` and ``areas`` are counted in the masks where a masklet has none. Errors are those of `read_video_truth`.
+    A data set with scores, as `litetext track` writes it, does as well: its videos and phrases are found by their
+    names. ``bboxes`` and ``areas`` are counted in the masks where a masklet has none. Errors are those of
+    `read_video_truth`.
     """
     document = read_json(path)
-    if not isinstance(document, list):
+    if isinstance(document, dict) and "annotations" in document:
+        listed = list(_by_names(document, path, truth))
+    elif isinstance(document, list):
+        listed = list(entries({"predictions": document}, "predictions", path))
+    else:
         hint = "give [{video_id, category_id, score, segmentations, bboxes, areas}, ...]"
         raise EvaluationError("not a list of masklets", where=str(path), hint=hint)
-    listed = list(entries({"predictions": document}, "predictions", path))
     return _masklets(listed, truth.videos, truth.categories, predicted=True)
+
+
+def _by_names(document: Mapping[str, Any], path: Path, truth: VideoTruth) -> Iterator[Entry]:
+    """The annotations of a data set with the ids of the ground truth, without those of pairs that are not in it."""
+    pairs: dict[tuple[str, str], Key] = {}
+    for key, phrase in truth.asked.items():
+        name = truth.videos[key[0]].name
+        if pairs.setdefault((name, phrase), key) != key:
+            message = f"two pairs have the video {shown(name)} and the phrase {shown(phrase)}"
+            raise EvaluationError(message, where=truth.name, hint="give predictions with its ids, as a list")
+    videos, categories = (by_id(entries(document, name, path)) for name in ("videos", "categories"))
+    for entry in entries(document, "annotations", path):
+        video, category = videos.get(_whole(entry, "video_id")), categories.get(_whole(entry, "category_id"))
+        if video is None or category is None:
+            raise EvaluationError("no video or category has its id", where=entry.place, hint="fix its ids")
+        pair = pairs.get((video.take("video_name", "text"), category.take("name", "text")))
+        if pair is not None:
+            yield entry._replace(fields={**entry.fields, "video_id": pair[0], "category_id": pair[1]})
 
 
 def _whole(entry: Entry, key: str) -> int:
