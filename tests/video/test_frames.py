@@ -19,6 +19,7 @@ from PIL import Image
 
 pytest.importorskip("av")
 import av
+
 from litetext.errors import ImageError, LiteTextError, MissingExtraError, OptionError
 from litetext.video.frames import open_clip
 from litetext.video.tracking import Frame

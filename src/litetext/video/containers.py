@@ -52,16 +52,19 @@ def open_video(file: str | io.FileIO, where: str, device: str | None = None) -> 
         raise MissingExtraError("reading videos", "video") from error
     options = {} if device else {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
     try:
-        container = av.open(file, "r", format=device, options=options)
+        container = av.open(file, "r", format=device, options=options, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
         raise ImageError(f"not a video that can be read ({_reason(error)})", where=where, hint=NOT_A_CLIP) from error
     streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     most = 2 * (Image.MAX_IMAGE_PIXELS or sys.maxsize)  # as many as Pillow reads
-    what = "no pictures in it" if not streams else ""
-    if streams and streams[0].width * streams[0].height > most:
+    what = ""
+    if not streams:
+        what = "sound only, no pictures" if container.streams.audio else "no pictures in it"
+    elif streams[0].codec_context is None:  # PyAV's types leave that out
+        what = "pictures in an unknown code"
+    elif streams[0].width * streams[0].height > most:
         what = f"more than {most:,} pixels in a frame"
     if what:
-        what += ", sound only" if not streams and container.streams.audio else ""
         container.close()
         raise ImageError(what, where=where, hint=NOT_A_CLIP)
     context = streams[0].codec_context

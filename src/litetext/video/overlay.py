@@ -37,7 +37,7 @@ _FORMATS = {
         "mp4",
         {"libx264": {"crf": "20", "preset": "veryfast"}, "libopenh264": {"b": "4M"}, "mpeg4": {"qscale": "3"}},
         "yuv420p",
-        90_000,
+        60_000,  # MPEG-4 Part 2 has at most 65,535
     ),
     ".webm": _Format("webm", {"libvpx-vp9": _VP9, "libvpx": {"crf": "10", "b": "2M"}}, "yuv420p", 1000),
     ".gif": _Format("gif", {"gif": {}}, "pal8", 100, True),
@@ -51,13 +51,19 @@ _BT709, _LIMITED = 1, 1  # FFmpeg's numbers: colors as players take those of a v
 
 
 def draw_tracked(pixels: Pixels, tracked: TrackedFrame) -> Image.Image:
-    """A frame uint8 [H, W, 3] with its masks; each has the color of its id, and a label of id, phrase and score."""
+    """A frame uint8 [H, W, 3] with its masks; each has the color of its id, and a label of id, phrase and score.
+
+    A small frame is drawn two or more times as large, up to 480 pixels: else labels would hide what they stand at.
+    """
     if pixels.shape[:2] != tracked.masks.shape[1:]:
         message = f"masks {list(tracked.masks.shape[1:])} on a frame {list(pixels.shape)}"
         raise ImageError(message, hint="give the frame that they were found in")
+    scale = max(1, _PAGE_SIDE // max(pixels.shape))
+    large = pixels.repeat(scale, axis=0).repeat(scale, axis=1)
+    masks = [mask.repeat(scale, axis=0).repeat(scale, axis=1) for mask in tracked.masks]
     rows = zip(tracked.ids.tolist(), tracked.prompts, tracked.scores.tolist(), strict=True)
     labels = [f"{number} {prompt} {score:.2f}" for number, prompt, score in rows]
-    return draw_labeled(Image.fromarray(pixels), list(tracked.masks), labels, (tracked.ids - 1).tolist())
+    return draw_labeled(Image.fromarray(large), masks, labels, (tracked.ids - 1).tolist())
 
 
 class VideoWriter:

@@ -281,11 +281,11 @@ class _Overlays:
 
         for tracked in settled:
             frame = self._held.popleft()
-            if not self._writers:
-                height, width = frame.pixels.shape[:2]
-                writers = (VideoWriter(path, self._clip.fps, (height, width)) for path in self._paths.values())
-                self._writers = [self._stack.enter_context(writer) for writer in writers]
             drawn = draw_tracked(frame.pixels, tracked)
+            if not self._writers:
+                size = (drawn.height, drawn.width)  # a small frame is drawn larger
+                writers = (VideoWriter(path, self._clip.fps, size) for path in self._paths.values())
+                self._writers = [self._stack.enter_context(writer) for writer in writers]
             for writer in self._writers:
                 writer.add(drawn, frame.time)
 
