@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from litetext.checkpoints.hub import FOLDER
+from litetext.checkpoints.hub import FOLDER, one_line_errors
 from litetext.checkpoints.tensors import SINGLE_FILE
 from litetext.errors import EncoderError, MissingExtraError
 from litetext.micro.model import FINE, PATCH, SIZE, WIDTH, micro_config
@@ -86,7 +86,8 @@ def load_video_host(
         from safetensors.torch import load_file
 
         detector = load_host("micro", text_tower=text_tower, device=device, dtype=dtype)
-        return join_tracker(detector, load_file(TRACKER_FILE))
+        with one_line_errors(TRACKER_FILE, "install litetext anew"):
+            return join_tracker(detector, load_file(TRACKER_FILE))
     host: Any = load_host(path_or_id, text_tower=text_tower, video=True, device=device, dtype=dtype)
     return host  # type: ignore[no-any-return]
 
@@ -112,12 +113,11 @@ def join_tracker(detector: Any, tensors: "dict[str, Tensor]") -> "Sam3VideoModel
     neck = detector.vision_encoder.neck.state_dict()
     if not any(name.startswith("tracker_neck.") for name in tensors):
         tensors = {**tensors, **{f"tracker_neck.{name}": tensor for name, tensor in neck.items()}}
-    for part in ("tracker_model", "tracker_neck"):
-        own = {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")}
-        try:
-            getattr(model, part).load_state_dict(own)
-        except RuntimeError as error:
-            message = str(error).splitlines()[1].strip()
-            raise EncoderError(f"weights that do not fit the {part} ({message})", hint="train it anew") from error
+    parts = torch.nn.ModuleDict({name: getattr(model, name) for name in ("tracker_model", "tracker_neck")})
+    try:
+        parts.load_state_dict(tensors)
+    except RuntimeError as error:
+        message = str(error).splitlines()[1].strip().rstrip(".")
+        raise EncoderError(f"weights that do not fit the tracker ({message})", hint="train it anew") from error
     joined: Sam3VideoModel = model.eval().to(detector.device, detector.dtype)
     return joined
