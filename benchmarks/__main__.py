@@ -20,6 +20,7 @@ BENCHMARKS = (
     "equality",
     "memory",
     "evaluate",
+    "veval",
     "embed",
     "distill",
     "bank",

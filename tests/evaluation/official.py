@@ -8,11 +8,14 @@ import sys
 import tempfile
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from litetext.evaluation.hota import HOTA_SCORES, TETA_SCORES
+from litetext.evaluation.veval import VEvalReport
 
 VEvalScores = tuple[dict[str, float], dict[tuple[int, int], dict[str, float]]]  # of the set, and of its pairs
 NAMES = {
@@ -72,8 +75,10 @@ def load_official_veval() -> (
     before = sys.modules.get("sam3")
     sys.modules["sam3"] = root
     try:
-        found = importlib.import_module("sam3.eval.saco_veval_evaluators")
-        front = importlib.import_module("sam3.eval.saco_veval_eval")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = importlib.import_module("sam3.eval.saco_veval_evaluators")
+            front = importlib.import_module("sam3.eval.saco_veval_eval")
     except ImportError:
         return None
     finally:
@@ -81,6 +86,10 @@ def load_official_veval() -> (
         if before is not None:
             sys.modules["sam3"] = before
     found.np = _OldNumpy(np)
+    # It rounds TETA to five digits otherwise.
+    found.metrics.TETA._summary_row = lambda self, result: [
+        repr(100 * float(np.mean(result[name]))) for name in self.summary_fields
+    ]
 
     def evaluate(truth: Path, predictions: Path) -> VEvalScores:
         with (
@@ -110,3 +119,30 @@ class _OldNumpy:
     def where(self, *arguments: Any) -> Any:
         found = self._module.where(*arguments)
         return tuple(places.item() for places in found) if len(arguments) == 1 else found
+
+
+def official_names(report: VEvalReport) -> dict[str, float]:
+    """The scores of our report under the official names; TETA to 100, as officially."""
+    named: dict[str, float] = {}
+    for kind, scores in (("mask", report.masks), ("bbox", report.boxes)):
+        named[f"video_{kind}_mAP_50_95"] = scores["ap"]["map"]
+        for suffix, ours, level in (("_50_95", "", ""), ("_50", "50", "@0.5"), ("_75", "75", "@0.75")):
+            named[f"video_{kind}_phrase_ap{suffix}"] = scores["ap"][f"phrase_ap{ours}"]
+            named[f"video_{kind}_demo_cgf1_micro{suffix}"] = scores["cgf1"]["raw"][f"cgf1{level}"]
+            named[f"video_{kind}_demo_positive_micro_f1{suffix}"] = scores["cgf1"]["raw"][f"pmf1{level}"]
+            named[f"video_{kind}_demo_ilmcc{suffix}"] = scores["cgf1"]["il_mcc"]
+        named |= {f"video_{kind}_all_phrase_{name}": scores["hota"][name.lower()] for name in HOTA_SCORES}
+    parts = {name: name[:-1] + "_a" if name.endswith("A") else f"{name[:-2]}_{name[-2:]}" for name in TETA_SCORES[1:]}
+    for name, theirs in {"TETA": "teta", **parts}.items():
+        named[f"video_mask_{theirs.lower()}"] = 100 * report.masks["teta"][name.lower()]
+    return named
+
+
+def official_pair(pair: Mapping[str, Any]) -> dict[str, float]:
+    """The scores of a pair of our report under the official names."""
+    named: dict[str, float] = {}
+    for kind, scores in (("mask", pair["masks"]), ("bbox", pair["boxes"])):
+        for suffix, level in (("_50_95", ""), ("_50", "@0.5"), ("_75", "@0.75")):
+            named |= {f"{kind}_{name}{suffix}": scores[name.lower() + level] for name in ("TP", "FP", "FN", "F1")}
+        named |= {f"{kind}_{name}": scores[name.lower()] for name in HOTA_SCORES if name.lower() in scores}
+    return named

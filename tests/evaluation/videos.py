@@ -121,7 +121,9 @@ def _prediction(
     rng: np.random.Generator, video: int, category: int, track: Sequence[Box], size: tuple[int, int]
 ) -> dict[str, Any]:
     seen = _masklet(track, size)
-    if rng.random() < 0.5:  # as the official writer has it
+    if rng.random() < 0.5:  # as the official writer has it, empty masks among them
+        nothing = rle(np.zeros(size, dtype=bool))
+        seen["segmentations"] = [nothing if mask is None else mask for mask in seen["segmentations"]]
         seen["bboxes"] = [[0.0] * 4 if box is None else list(map(float, box)) for box in seen["bboxes"]]
         seen["areas"] = [area or 0 for area in seen["areas"]]
     return {"video_id": video, "category_id": category, "score": float(rng.choice(SCORES)), **seen}

@@ -217,6 +217,12 @@ def _make_gold(folder: Path) -> None:
     gold_set(3, 12, 2, folder)
 
 
+def _make_videos(folder: Path) -> None:
+    from tests.evaluation.videos import video_set
+
+    video_set(0, folder, videos=2, phrases=3, categories=6)
+
+
 def _make_images(folder: Path) -> None:
     from PIL import Image
 
@@ -265,5 +271,13 @@ SUBJECTS = {
     "recipes": Subject(_make_recipes, ("*.toml",), (python(_read_recipe),)),
     "gold": Subject(_make_gold, ("gold_*.json",), (cli("evaluate", "gold", *GOLD, "--ap", "--json"),)),
     "predictions": Subject(_make_gold, ("predictions.json",), (cli("evaluate", "gold", *GOLD, "--ap"),)),
+    "veval": Subject(
+        _make_videos,
+        ("truth.json", "found.json"),
+        (
+            cli("evaluate", "veval", "--gt", "@truth.json", "--pred", "@found.json", "--json"),
+            cli("evaluate", "veval", "--gt", "@truth.json", "--pred", "@found.json"),
+        ),
+    ),
     "images": Subject(_make_images, ("*.*",), (python(_read_image),), renamed=True),
 }
