@@ -4,12 +4,11 @@ import io
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import count
 from math import ceil
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -49,7 +48,7 @@ class Clip:
     def __init__(
         self,
         name: str,
-        pictures: Callable[[list[str]], Iterator[Picture]],
+        pictures: Callable[[list[str]], Generator[Picture, None, None]],
         *,
         fps: float | None = _RATE,
         total: int | None = None,
@@ -63,20 +62,18 @@ class Clip:
         self._pictures, self._span = pictures, span
         self._notes: list[str] = []
         self._reason = ""  # why the first broken frame is broken
-        self._running: Iterator[Picture] | None = None
+        self._running: Generator[Picture, None, None] | None = None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Close the file; iterating a clip that is replayable opens it again."""
         if self._running is not None:
-            self._running.close()  # type: ignore[attr-defined]  # a generator
+            self._running.close()
 
     @property
     def warnings(self) -> list[str]:
@@ -225,7 +222,7 @@ def _video_clip(
 ) -> Clip:
     """A clip of an open container, or of a file that is opened again whenever it is read."""
 
-    def pictures(notes: list[str]) -> Iterator[Picture]:
+    def pictures(notes: list[str]) -> Generator[Picture, None, None]:
         container, stream = open_video(file, where) if file else video
         with container:
             yield from decode(container, stream, notes)
@@ -244,7 +241,7 @@ def _count_frames(image: Image.Image) -> int | None:
         return None
 
 
-def _animation(path: Path, total: int | None, notes: list[str]) -> Iterator[Picture]:
+def _animation(path: Path, total: int | None, notes: list[str]) -> Generator[Picture, None, None]:
     """The frames of a GIF, WebP, APNG or AVIF with the times that their durations make."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its size, which `opened` has looked at
@@ -266,7 +263,7 @@ def _animation(path: Path, total: int | None, notes: list[str]) -> Iterator[Pict
             seconds += duration / 1000
 
 
-def _stills(sources: Iterable[ImageSource], _notes: list[str]) -> Iterator[Picture]:
+def _stills(sources: Iterable[ImageSource], _notes: list[str]) -> Generator[Picture, None, None]:
     """Pictures without times; each is read when its pixels are asked for."""
     for source in sources:
         yield None, partial(_still, source)
