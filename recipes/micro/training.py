@@ -17,6 +17,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader
 
 from litetext.checkpoints.tensors import SINGLE_FILE
+from litetext.device import training_dtype
 from litetext.errors import OptionError
 from litetext.micro.concepts import concepts
 from litetext.micro.model import VISION_WIDTH, make_model
@@ -294,7 +295,8 @@ def take_step(run: Run, recipe: MicroRecipe, stage: Stage, within: int, batch: B
         optimizer.zero_grad(set_to_none=True)
         for group in optimizer.param_groups:
             group["lr"] = stage.lr_at(within) * (stage.backbone_lr_scale if group["is_backbone"] else 1)
-    with torch.autocast(batch.pixels.device.type, torch.bfloat16):
+    device, dtype = batch.pixels.device, training_dtype(batch.pixels.device)
+    with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
         losses = _LOSSES[stage.losses](run.model, run.heads, batch)
     loss = weigh(losses)
     if not bool(loss.isfinite()):

@@ -1,0 +1,1 @@
+"""How the micro tracker is trained."""
