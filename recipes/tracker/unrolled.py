@@ -22,7 +22,7 @@ POINTERS = 16  # `max_object_pointers_in_encoder`
 
 @dataclass(frozen=True, eq=False)
 class Vision:
-    """F frames as the tracker sees them: three levels [F, c, h, w], the finest first, and the last one's places [C, h, w]."""
+    """F frames as the tracker sees them: levels [F, c, h, w], the finest first; places [C, h, w] of the last."""
 
     fine: Tensor
     middle: Tensor
