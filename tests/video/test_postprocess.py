@@ -1,4 +1,4 @@
-"""Suppression of duplicates and connected components: known answers, and what holds for any masks."""
+"""Duplicates, overlaps and connected components: known answers, and what holds for any masks."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from litetext.video.postprocess import components, suppress
+from litetext.video.postprocess import components, separate, suppress
 
 MASKS = arrays(np.bool_, st.tuples(st.integers(0, 3), st.integers(1, 9), st.integers(1, 9)))
 
@@ -74,6 +74,12 @@ def test_components_are_what_a_flood_reaches(masks) -> None:
         reached = flood(masks[number], (row, column))
         assert areas[number, row, column] == len(reached)
         assert set(map(tuple, np.argwhere(labels[number] == labels[number, row, column]))) == reached
+
+
+def test_the_most_certain_thing_of_a_phrase_keeps_a_pixel_and_phrases_share() -> None:
+    masks = np.array([[[1, 1, 0]], [[0, 1, 1]], [[1, 1, 1]]], dtype=np.bool_)
+    separate(masks, ["car", "car", "red"], [0.3, 0.8, 0.1])
+    assert masks.tolist() == [[[True, False, False]], [[False, True, True]], [[True, True, True]]]
 
 
 @pytest.mark.torch

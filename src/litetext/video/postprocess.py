@@ -1,10 +1,10 @@
-"""What `transformers` asks of ``kernels-community/cv-utils`` when it tracks, on any device and without a download.
+"""What is done to masks after a model: duplicates, overlaps, holes and sprinkles; on any device, without a download.
 
-Without that package, which works on CUDA alone, `transformers` leaves out the suppression of duplicates, the filling of
-holes and the removal of sprinkles, and says so in a warning.
+`transformers` asks ``kernels-community/cv-utils`` for most of it. Without that package, which works on CUDA alone, it
+leaves out the suppression of duplicates, the filling of holes and the removal of sprinkles, and says so in a warning.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,16 @@ def components(masks: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int32], npt.NDAr
     areas = np.bincount(labels.ravel(), minlength=1)
     areas[0] = 0
     return labels, areas.astype(np.int32)[labels]
+
+
+def separate(masks: npt.NDArray[np.bool_], prompts: Sequence[str], certainty: Sequence[float]) -> None:
+    """Give each pixel that several masks [N, H, W] of a phrase hold to the one that is most certain, in place."""
+    for prompt in set(prompts):
+        taken = np.zeros(masks.shape[1:], dtype=np.bool_)
+        for place in sorted(range(len(prompts)), key=lambda place: -certainty[place]):
+            if prompts[place] == prompt:
+                masks[place] &= ~taken
+                taken |= masks[place]
 
 
 def generic_nms(ious: "Tensor", scores: "Tensor", iou_threshold: float, use_iou_matrix: bool = True) -> "Tensor":

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from transformers.models.sam3_tracker_video import modeling_sam3_tracker_video
@@ -26,7 +25,7 @@ from litetext.sam3.host import NO_TRACKER, VIDEO_TYPE
 from litetext.sam3.images import read_image
 from litetext.sam3.masks import detection_scores, resize_masks
 from litetext.sam3.segmenter import ImageEmbedding, Segmenter, check_prompts
-from litetext.video.postprocess import own_kernels
+from litetext.video.postprocess import own_kernels, separate
 from litetext.video.tracking import Frame, TrackedFrame
 
 video: Any = modeling_sam3_video  # not typed
@@ -34,7 +33,6 @@ memory: Any = modeling_sam3_tracker_video
 
 FULL_SIDE, FULL_AREA = 288, 16  # SAM3 fills holes of up to 16 cells in masks of 288 x 288
 FULL_DELAY, FULL_EVIDENCE = 15, 8  # SAM3 takes a track back that is wrong in 8 of its first 15 frames
-MOST_CONDITIONED = 4  # conditioning frames that are kept where the configuration names no limit
 # What the next frame depends on in a session of `transformers`: of each thing, of each pair of them, and the rest.
 PER_THING = (
     "obj_id_to_prompt_id", "obj_id_to_score", "obj_id_to_last_occluded", "obj_first_frame_idx", "trk_keep_alive",
@@ -150,8 +148,7 @@ class ModelTracker:
             setattr(session, name, state.pop(name))
         session.unmatched_frame_inds = defaultdict(list, session.unmatched_frame_inds)
         session.overlap_pair_to_frame_inds.update({(one, two): frames for one, two, frames in state.pop(PAIRS)})
-        for place, thing in enumerate(session.obj_ids):
-            session.link(thing, place)
+        session.link()
         vars(self).update(state)
         self._features = {number: self._encode(prompt) for number, prompt in self._prompts.items()}
 
@@ -174,7 +171,6 @@ class ModelTracker:
         plan, books = model.run_tracker_update_planning_phase(
             session, number, False, found, masks, logits, dict(enumerate(owners))
         )
-        owner = dict(session.obj_id_to_prompt_id)
         model.run_tracker_update_execution_phase(session, number, found, plan)
         certainty = dict(zip(before, logits.float().sigmoid().tolist(), strict=True))
         certainty.update(zip(plan["new_det_obj_ids"], found["scores"][plan["new_det_out_inds"]].tolist(), strict=True))
@@ -190,7 +186,7 @@ class ModelTracker:
             "time": frame.time,
             "size": list(frame.pixels.shape[:2]),
             "things": things,
-            "prompts": [self._prompts[owner[thing]] for thing in things],
+            "prompts": [self._prompts[session.obj_id_to_prompt_id[thing]] for thing in things],
             "scores": [scores[thing] for thing in things],
             "certainty": [certainty[thing] for thing in things],
             "logits": torch.cat([masks_of[thing] for thing in things]) if things else masks[:0],
@@ -251,16 +247,14 @@ class ModelTracker:
         """Leave things out of the frames that are held back."""
         for held in self._held if things else []:
             stay = [place for place, thing in enumerate(held["things"]) if thing not in things]
-            held.update(
-                {name: [held[name][place] for place in stay] for name in ("things", "prompts", "scores", "certainty")}
-            )
+            held.update(_rows(held, stay))
             held["logits"] = held["logits"][stay]
 
     def _forget(self) -> None:
         """Drop what no later frame reads, and what only this frame read of what is kept."""
         config = self._model.tracker_model.config
         oldest = self._number + 1 - max(config.num_maskmem, config.max_object_pointers_in_encoder)
-        most = config.max_cond_frame_num if config.max_cond_frame_num > 0 else MOST_CONDITIONED
+        most = max(1, config.max_cond_frame_num)  # conditioning frames that are kept whatever their age
         for place, memories in self._session.output_dict_per_obj.items():
             conditioned, others = memories["cond_frame_outputs"], memories["non_cond_frame_outputs"]
             for number in [number for number in sorted(conditioned)[:-most] if number < oldest]:
@@ -274,8 +268,7 @@ class ModelTracker:
 
     def _compact(self, output: dict[str, Tensor]) -> dict[str, Tensor]:
         """What later frames read of a thing in a frame; copies, because a slice keeps the whole batch in memory."""
-        if self._position is None:
-            self._position = output["maskmem_pos_enc"].clone()
+        self._position = output["maskmem_pos_enc"].clone() if self._position is None else self._position
         kept = {name: output[name].clone() for name in ("maskmem_features", "object_pointer")}
         return {**kept, "maskmem_pos_enc": self._position}
 
@@ -291,31 +284,21 @@ class ModelTracker:
     def _settle(self, held: dict[str, Any]) -> TrackedFrame:
         """A frame at its size; no two things of a phrase share a pixel, and each thing has its number."""
         masks = resize_masks(held["logits"], tuple(held["size"]), 0.5)
-        _separate(masks, held["prompts"], held["certainty"])
-        shown = np.flatnonzero(masks.any(axis=(1, 2)))
-        for place in shown:
-            thing = held["things"][place]
+        separate(masks, held["prompts"], held["certainty"])
+        shown = np.flatnonzero(masks.any(axis=(1, 2))).tolist()
+        rows = _rows(held, shown)
+        for thing in rows["things"]:
             if thing not in self._ids:
                 self._shown += 1
                 self._ids[thing] = self._shown
-        return TrackedFrame(
-            index=held["index"],
-            time=held["time"],
-            ids=np.array([self._ids[held["things"][place]] for place in shown], dtype=np.int64),
-            prompts=tuple(held["prompts"][place] for place in shown),
-            scores=np.array([held["scores"][place] for place in shown], dtype=np.float32),
-            masks=masks[shown],
-        )
+        ids = np.array([self._ids[thing] for thing in rows["things"]], dtype=np.int64)
+        scores = np.array(rows["scores"], dtype=np.float32)
+        return TrackedFrame(held["index"], held["time"], ids, tuple(rows["prompts"]), scores, masks[shown])
 
 
-def _separate(masks: npt.NDArray[np.bool_], prompts: Sequence[str], certainty: Sequence[float]) -> None:
-    """Give each pixel that several masks [N, H, W] of a phrase hold to the one that is most certain, in place."""
-    for prompt in set(prompts):
-        taken = np.zeros(masks.shape[1:], dtype=np.bool_)
-        for place in sorted(range(len(prompts)), key=lambda place: -certainty[place]):
-            if prompts[place] == prompt:
-                masks[place] &= ~taken
-                taken |= masks[place]
+def _rows(held: dict[str, Any], places: Iterable[int]) -> dict[str, list[Any]]:
+    """What a frame that is held back says of the things at some places, their masks apart."""
+    return {name: [held[name][place] for place in places] for name in ("things", "prompts", "scores", "certainty")}
 
 
 def _plain(value: Any, device: torch.device | None = None) -> Any:
@@ -338,11 +321,12 @@ class _Session(video.Sam3VideoInferenceSession):  # type: ignore[misc]
         self.max_obj_id = 0
         self.obj_with_new_inputs: list[int] = []
 
-    def link(self, thing: int, place: int) -> None:
-        """Put a thing, whose books are there, at its place."""
-        self._obj_id_to_idx[thing], self._obj_idx_to_id[place] = place, thing
-        for book in (self.frames_tracked_per_obj, self.mask_inputs_per_obj, self.point_inputs_per_obj):
-            book[place] = {}
+    def link(self) -> None:
+        """Give the things, whose books are there, their places."""
+        for place, thing in enumerate(self.obj_ids):
+            self._obj_id_to_idx[thing], self._obj_idx_to_id[place] = place, thing
+            for book in (self.frames_tracked_per_obj, self.mask_inputs_per_obj, self.point_inputs_per_obj):
+                book[place] = {}
 
 
 class _Tracker(memory.Sam3TrackerVideoModel):  # type: ignore[misc]
@@ -382,8 +366,11 @@ class _Model(video.Sam3VideoModel):  # type: ignore[misc]
         places, outputs = [], []
         for thing, mask in zip(new_obj_ids, new_obj_masks > 0, strict=True):
             place = inference_session.obj_id_to_idx(thing)
-            shape = mask[None, None].to(inference_session.dtype)
-            given = {"point_inputs": None, "mask_inputs": shape, "reverse": False}
+            given = {
+                "point_inputs": None,
+                "mask_inputs": mask[None, None].to(inference_session.dtype),
+                "reverse": False,
+            }
             outputs.append(tracker._run_single_frame_inference(inference_session, frame_idx, place, 1, True, **given))
             inference_session.store_output(place, frame_idx, output_value=outputs[-1])
             places.append(place)
@@ -404,11 +391,9 @@ def _adapted(host: Any, options: TrackerOptions) -> Any:
         "recondition_every_nth_frame": model.recondition_every_nth_frame if every is None else every,
         "fill_hole_area": round(FULL_AREA * (model.low_res_mask_size / FULL_SIDE) ** 2) if area is None else area,
         "hotstart_delay": options.delay,
-        "hotstart_unmatch_thresh": evidence,
-        "hotstart_dup_thresh": evidence,
+        **dict.fromkeys(("hotstart_unmatch_thresh", "hotstart_dup_thresh"), evidence),
         "suppress_unmatched_only_within_hotstart": False,
-        "init_trk_keep_alive": options.unconfirmed,
-        "max_trk_keep_alive": options.unconfirmed,
+        **dict.fromkeys(("init_trk_keep_alive", "max_trk_keep_alive"), options.unconfirmed),
         "min_trk_keep_alive": 0,
     }
     vars(model).update(settings)
