@@ -22,7 +22,7 @@ VIDEOS = 4  # the official one takes minutes for more: its time grows with video
 
 def measure(videos: int = VIDEOS, categories: int = CATEGORIES, rounds: int = ROUNDS) -> dict[str, object]:
     """Medians of rounds in which both take turns; the official one is left out where its package is missing."""
-    official = load_official_veval()
+    official = load_official_veval(pools=True)
     with tempfile.TemporaryDirectory() as folder:
         truth, predictions = video_set(0, Path(folder), videos=videos, categories=categories)
         count = len(json.loads(predictions.read_text("utf-8")))

@@ -63,10 +63,13 @@ def _rename(name: str) -> str:
     return NAMES.get(metric, metric) + at + threshold
 
 
-def load_official_veval() -> (
-    Callable[[Path, Path], tuple[dict[str, float], dict[tuple[int, int], dict[str, float]]]] | None
-):
-    """The official VEval scores of a set and of its pairs, by their own names; None where the package is missing."""
+def load_official_veval(
+    *, pools: bool = False
+) -> Callable[[Path, Path], tuple[dict[str, float], dict[tuple[int, int], dict[str, float]]]] | None:
+    """The official VEval scores of a set and of its pairs, by their own names; None where the package is missing.
+
+    ``pools`` lets it start its two pools of eight processes, which takes longer than the work of a small set.
+    """
     package = importlib.util.find_spec("sam3")
     if package is None or package.submodule_search_locations is None:
         return None
@@ -85,6 +88,9 @@ def load_official_veval() -> (
         del sys.modules["sam3"]
         if before is not None:
             sys.modules["sam3"] = before
+    if not pools:
+        for name in ("hota_eval_toolkit.trackeval.eval", "teta_eval_toolkit.eval"):
+            sys.modules[f"sam3.eval.{name}"].Pool = _NoPool  # type: ignore[attr-defined]
     found.np = _OldNumpy(np)
     # It rounds TETA to five digits otherwise.
     found.metrics.TETA._summary_row = lambda self, result: [
@@ -105,6 +111,16 @@ def load_official_veval() -> (
         return result["dataset_results"], pairs
 
     return evaluate
+
+
+class _NoPool(contextlib.nullcontext[Any]):
+    """A pool that works in this process."""
+
+    def __enter__(self) -> Any:
+        return self
+
+    def map(self, work: Callable[[Any], Any], items: list[Any]) -> list[Any]:
+        return list(map(work, items))
 
 
 class _OldNumpy:
