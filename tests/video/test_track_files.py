@@ -319,7 +319,7 @@ def test_a_killed_stream_is_written_by_the_next_run(tmp_path: Path, monkeypatch:
         patch.setattr(TrackRun, "_write", lambda *_: None)  # as if killed before
         with pytest.raises(ImageError, match="damaged"):
             track(None, tmp_path / "out", make_stream(8, raise_error))
-    assert set(content(tmp_path / "out")) == {"tracks.journal", "tracks.snapshot"}
+    assert set(content(tmp_path / "out")) == {"tracks.journal"}
     with pytest.raises(OutputError, match="5 frames of an earlier stream"):
         track(None, tmp_path / "out")
     assert set(content(tmp_path / "out")) == FILES

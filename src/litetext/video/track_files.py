@@ -27,15 +27,14 @@ from litetext.sam3.segmenter import check_prompts
 from litetext.storage import atomic_file, check_output, checksum, fingerprint, only_writer
 from litetext.video import masklets
 from litetext.video.masklets import Record, Totals
+from litetext.video.overlay import FORMATS, VideoWriter, draw_tracked
 from litetext.video.tracking import Frame, TrackedFrame, Tracker
 
 if TYPE_CHECKING:
     from litetext.video.frames import Clip
-    from litetext.video.overlay import VideoWriter
 
 MASKLETS, TRACKS, COUNTS = "masklets.json", "tracks.csv", "counts.csv"
 LOG, SNAPSHOT = "tracks.journal", "tracks.snapshot"
-OVERLAYS = ("mp4", "webm", "gif", "webp")
 TOOL = "litetext track"
 SNAPSHOT_SECONDS = 30.0  # what a kill loses at most, beside a frame; a snapshot takes milliseconds
 _HINT = "give another folder, or move these files away"
@@ -52,7 +51,7 @@ class TrackRun:
         prompts: phrases; repeated ones become one.
         made_by: what else the results depend on, name by name: model, method, threshold, which frames.
         folder: where to write; None: nowhere.
-        overlays: formats of the overlay videos, of `OVERLAYS`.
+        overlays: formats of the overlay videos, such as "mp4".
         snapshot_seconds: how often the tracker's state is kept.
 
     Attributes:
@@ -74,8 +73,8 @@ class TrackRun:
         self.phrases = list(dict.fromkeys(check_prompts(prompts)))
         if not self.phrases:
             raise OptionError("no phrase", hint="say what to look for")
-        if unknown := [name for name in overlays if name not in OVERLAYS]:
-            raise OptionError(f"an overlay in the format '{unknown[0]}'", hint=f"it writes {', '.join(OVERLAYS)}")
+        if unknown := [name for name in overlays if f".{name}" not in FORMATS]:
+            raise OptionError(f"an overlay in the format '{unknown[0]}'", hint=f"it writes {', '.join(FORMATS)}")
         self.folder = folder
         self.overlays = {} if folder is None else {name: folder / f"overlay.{name}" for name in dict.fromkeys(overlays)}
         self.is_stream = clip is None
@@ -146,7 +145,7 @@ class TrackRun:
                 now = time.monotonic()
                 self.speed = (number - taken) / max(now - began, 1e-9)
                 progress("tracking", number / clip.count if clip.count else None, f"{self.speed:.1f} frames/s")
-                if now - kept >= self.snapshot_seconds:
+                if now - kept >= self.snapshot_seconds and not self.is_stream:
                     self._save({"taken": number, "state": tracker.state()})
                     kept = now
             if interrupts.asked and not self.is_stream:
@@ -229,10 +228,9 @@ class TrackRun:
             self._snapshot, self.totals, self._last = {}, Totals(self.phrases), ""  # the journal was damaged
             self._log.recover(lambda _: False)
         self.resumed = self.totals.frames
-        if "summary" not in self._snapshot:
-            mine = [path for path in (*outputs, *([] if is_begun else [snapshot])) if path.exists()]
-            if mine:
-                raise OutputError("a file would be replaced", where=str(mine[0]), hint=_HINT)
+        there = next(filter(Path.exists, outputs if is_begun else [*outputs, snapshot]), None)
+        if there is not None and "summary" not in self._snapshot:
+            raise OutputError("a file would be replaced", where=str(there), hint=_HINT)
         if self.is_stream and self.resumed:
             self._end_stream()
 
@@ -275,11 +273,7 @@ class _Overlays:
 
     def draw(self, settled: Iterable[TrackedFrame]) -> None:
         """Draw the tracks of the frames that come next."""
-        if not self._paths:
-            return
-        from litetext.video.overlay import VideoWriter, draw_tracked
-
-        for tracked in settled:
+        for tracked in settled if self._paths else ():
             frame = self._held.popleft()
             drawn = draw_tracked(frame.pixels, tracked)
             if not self._writers:
@@ -349,6 +343,7 @@ def _load(snapshot: Path) -> dict[str, Any]:
     import torch
 
     try:
-        return dict(torch.load(snapshot, map_location="cpu", weights_only=True))
+        found = dict(torch.load(snapshot, map_location="cpu", weights_only=True))
+        return found if found.keys() >= {"taken", "settled", "last"} else {}
     except (OSError, ValueError, LookupError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError):
         return {}
