@@ -55,7 +55,8 @@ def make_tracker(
 
         chosen = AssociationOptions()
         if threshold is not None:
-            chosen = AssociationOptions(begin=threshold, go_on=min(threshold, chosen.go_on))
+            go_on, sure = min(threshold, chosen.go_on), min(threshold, chosen.sure)
+            chosen = AssociationOptions(begin=threshold, go_on=go_on, sure=sure)
         return Associator(segmenter, phrases, options or chosen)
     from litetext.video.tracker import ModelTracker, TrackerOptions
 
