@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from litetext import device
 from litetext.device import (
     choose_device,
     choose_dtype,
@@ -119,3 +120,18 @@ def test_processes_of_one_machine_have_a_graphics_card_each(monkeypatch: pytest.
     pretend(monkeypatch)
     assert choose_share(None, 1) == torch.device("cpu")
     assert collective_backend(torch.device("cpu")) == "gloo"
+
+
+@pytest.mark.parametrize(
+    ("flags", "overflows"),
+    [
+        ("fpu avx2", True),
+        ("avx2 avx512f", True),
+        ("avx2 avx512f avx512_vnni", False),
+        ("avx2 avx_vnni", False),
+        ("", False),
+    ],
+)
+def test_int8_overflows_on_x86_without_vnni(monkeypatch: pytest.MonkeyPatch, flags: str, overflows: bool) -> None:
+    monkeypatch.setattr(device, "_processor", lambda: {"flags": flags})
+    assert device.int8_overflows() is overflows

@@ -99,16 +99,14 @@ def collective_backend(device: "torch.device") -> str:
 
 def describe_machine() -> dict[str, Any]:
     """Processor, cores, memory, system, load, and versions of what is measured."""
-    file = Path("/proc/cpuinfo")
-    first = file.read_text(encoding="utf-8").split("\n\n", 1)[0] if file.exists() else ""
-    info = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first.splitlines())}
+    info = _processor()
     board = Path("/proc/device-tree/model")  # of a Raspberry Pi and the like
     name = board.read_text(encoding="utf-8").rstrip("\0") if board.exists() else info.get("model name")
     sizes = {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= getattr(os, "sysconf_names", {}).keys()
     installed = {package.metadata["Name"]: package.version for package in distributions()}
     return {
         "cpu": name or platform.processor() or platform.machine(),
-        "features": sorted(CPU_FLAGS & set(info.get("flags", info.get("Features", "")).split())),
+        "features": cpu_features(),
         "cores": os.cpu_count(),
         "usable_cores": usable_cores(),
         "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10**6 if sizes else None,
@@ -117,6 +115,25 @@ def describe_machine() -> dict[str, Any]:
         "packages": {package: installed[package] for package in PACKAGES if package in installed},
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
+
+
+def cpu_features() -> list[str]:
+    """Which of `CPU_FLAGS` the processor has; none where the system does not say."""
+    info = _processor()
+    return sorted(CPU_FLAGS & set(info.get("flags", info.get("Features", "")).split()))
+
+
+def int8_overflows() -> bool:
+    """Whether engines add int8 products in 16 bits here, which overflow: AVX2 or AVX-512 without VNNI."""
+    features = set(cpu_features())
+    return "avx2" in features and not features & {"avx512_vnni", "avx_vnni"}
+
+
+def _processor() -> dict[str, str]:
+    """What the system says of the first core."""
+    file = Path("/proc/cpuinfo")
+    first = file.read_text(encoding="utf-8").split("\n\n", 1)[0] if file.exists() else ""
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first.splitlines())}
 
 
 def usable_cores() -> int:

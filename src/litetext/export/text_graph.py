@@ -55,8 +55,8 @@ class GraphBuilder:
         return self._store(np.asarray(value, dtype=np.float32), "")
 
     def _store(self, array: npt.NDArray[Any], name: str) -> str:
-        """The name of a constant that is kept as it is; a small one that is known is not kept again."""
-        key = (array.dtype.str, array.shape, array.tobytes()) if array.nbytes <= _SMALL else None
+        """The name of a constant that is kept as it is; a small one without a name is kept once."""
+        key = (array.dtype.str, array.shape, array.tobytes()) if array.nbytes <= _SMALL and not name else None
         if key is not None and key in self._known:
             return self._known[key]
         name = name or f"constant_{len(self._constants)}"
@@ -325,8 +325,9 @@ class _Body:
             weights = g.constant(weight.T * weight.dtype.type(factor), f"{label}.weight")
             return g.node("Gemm", x, weights, g.constant(bias, f"{label}.bias"))
         scale = self.tensors[f"{name}.scale"][part].astype(np.float64) * factor
-        # The zero points may be left out, but then ONNX Runtime fuses nothing.
-        middle = g.constant(np.zeros(len(scale), dtype=np.int8))
+        # The zero points may be left out, but then ONNX Runtime fuses nothing. Each layer has its own: ONNX Runtime
+        # makes them uint8 on processors where int8 overflows, and fails at the second layer that shares one.
+        middle = g.constant(np.zeros(len(scale), dtype=np.int8), f"{label}.zero")
         whole = g.constant(weight.T, f"{label}.weight")
         weights = g.node("DequantizeLinear", whole, g.exact(scale), middle, axis=1)
         limits = self.tensors.get(f"{name}.input_range")

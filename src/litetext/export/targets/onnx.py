@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from litetext.device import int8_overflows
 from litetext.errors import EncoderError, MissingExtraError
 from litetext.export.targets import INPUTS, OUTPUTS, Engine, Features, Ids, Mask, TargetOptions, any_shape
 
@@ -47,6 +48,8 @@ def open_engine(path: Path, threads: int | None = None) -> Engine:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    if int8_overflows():
+        options.add_session_config_entry("session.x64quantprecision", "1")
     options.intra_op_num_threads = threads or 0
     options.enable_mem_pattern = False  # patterns are of one shape, and every batch has another
     options.log_severity_level = 3  # errors only: each is raised as well
@@ -75,6 +78,8 @@ def open_openvino(path: Path, threads: int | None = None) -> Engine:
         raise MissingExtraError("running a program in OpenVINO", "openvino") from error
     # On processors with bfloat16 its default is to compute in that, with errors of 1e-2 against PyTorch.
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    if int8_overflows():
+        settings["LP_TRANSFORMS_MODE"] = "NO"  # whole numbers are turned to float32 before they are multiplied
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
     try:
