@@ -16,7 +16,17 @@ from litetext.micro.demo import Answer, Contestant, DemoOptions, DemoReport, run
 from litetext.micro.evaluation import MicroScores
 
 pytestmark = pytest.mark.torch
-OPTIONS = DemoOptions(pictures=2, size=200, pairs=12, preset="micro-xs", phrases=600, out_of_domain=50, epochs=1)
+OPTIONS = DemoOptions(
+    pictures=2,
+    size=200,
+    pairs=12,
+    plots=("crossing",),
+    frames=8,
+    preset="micro-xs",
+    phrases=600,
+    out_of_domain=50,
+    epochs=1,
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +54,7 @@ def test_the_page_has_everything_that_it_names(shown: tuple[Path, DemoReport, li
             assert answer.verdict in page
     order = list(dict.fromkeys(stages))
     assert order[0] == "auditing"
-    assert order.index("segmenting") < order.index("scoring: its own text encoder")
+    assert order.index("segmenting") < order.index("tracking") < order.index("scoring: its own text encoder")
     assert order[-1] == "scoring: student of the package"
 
 
@@ -57,6 +67,22 @@ def test_the_scores_on_the_page_are_those_of_the_report(shown: tuple[Path, DemoR
     assert [one["name"] for one in written["students"]] == ["student, distilled just now", "student of the package"]
     assert all(0 < one["parameters"] < 0.12 * written["parameters"] for one in written["students"])
     assert f"{report.scores.overall.cgf1:.1f}" in report.page.read_text("utf-8")
+
+
+def test_the_clips_are_followed_by_both(shown: tuple[Path, DemoReport, list[str]]) -> None:
+    folder, report, _ = shown
+    (file,) = report.clips
+    assert file in report.page.read_text("utf-8")
+    with Image.open(folder / file) as animation:
+        assert animation.n_frames == 8
+        assert animation.width > 2 * animation.height
+    teacher, student = report.followed
+    assert [one.phrase for one in teacher.answers[0]] == [one.phrase for one in student.answers[0]]
+    row = teacher.to_json()
+    assert row["instances"] >= 2  # the twins that cross
+    assert row["right"] >= 1
+    assert row["right"] <= min(row["instances"], row["masks"])
+    assert json.loads((folder / "scores.json").read_text("utf-8"))["clips"] == [row, student.to_json()]
 
 
 def test_verdicts() -> None:

@@ -1,12 +1,17 @@
-"""The demo: audit, a student distilled live, segmentation and scores with teacher and student, and one page."""
+"""The demo: audit, a student distilled live, pictures, clips and scores with teacher and student, and one page."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from litetext.auditing.figures import draw_figures
 from litetext.auditing.rendering import write_report
@@ -21,18 +26,24 @@ from litetext.distillation.training_report import CARD, PICTURE, STUDENT, Distil
 from litetext.distillation.validation import Host
 from litetext.evaluation.cgf1 import Progress, match
 from litetext.features.embed import embed
+from litetext.micro.clips import Clip, Plot, make_clip
 from litetext.micro.evaluation import MicroScores, evaluate_pairs, overlaps
 from litetext.micro.phrases import Pair, make_pairs, sample_phrases
 from litetext.micro.scenes import SceneOptions
 from litetext.pages import page_environment
 from litetext.prompts.corpus import Prompt, PromptCorpus, bundled_corpus
-from litetext.sam3.masks import draw_all
+from litetext.sam3.masks import draw_all, encode_masks, mask_ious
 from litetext.sam3.segmenter import Segmenter
 from litetext.sam3.text_projections import TextProjections
 from litetext.storage import atomic_file, to_json, write_text
+from litetext.video.methods import make_tracker
+from litetext.video.overlay import draw_tracked
+from litetext.video.tracking import Frame, track_frames
 
 FIGURES = 2  # of the audit, on the page itself
-FOUND = 0.5  # IoU from which a mask counts as found
+FOUND = 0.5  # IoU from which a mask, or a masklet, counts as found
+FRAME_MS = 120  # that a frame of a clip is shown
+GAP = 6  # pixels between two clips that are shown side by side
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,9 @@ class DemoOptions:
         pictures: pictures on the page.
         size: pixels a side of these; the model reads what its processor makes of them.
         pairs: (picture, phrase) pairs that are scored, at the model's own size.
-        seed: of the pictures and pairs, all of the test split.
+        plots: of the clips on the page.
+        frames: of each clip; None: as many as its plot has.
+        seed: of the pictures, pairs and clips, all of the test split.
         preset: size of the student.
         phrases: of the micro world, that it learns from.
         out_of_domain: of these, how many name nothing of it.
@@ -55,6 +68,8 @@ class DemoOptions:
     pictures: int = 8
     size: int = 320
     pairs: int = 300
+    plots: tuple[Plot, ...] = ("crossing", "returning")
+    frames: int | None = None
     seed: int = 2
     preset: str = "micro-s"
     phrases: int = 10_000
@@ -64,7 +79,7 @@ class DemoOptions:
 
 @dataclass(frozen=True)
 class Answer:
-    """Of a phrase, how many instances it names, how many masks came out, and how many of them are right."""
+    """Of a phrase, how many instances it names, how many masks or masklets came out, and how many are right."""
 
     phrase: str
     instances: int
@@ -100,6 +115,21 @@ class Contestant:
 
 
 @dataclass(frozen=True, eq=False)
+class Followed:
+    """The answers to the phrases of each clip with a text encoder, and the milliseconds that tracking a frame took."""
+
+    name: str
+    answers: tuple[list[Answer], ...]
+    milliseconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """How many masklets there are, were found, and are right."""
+        every = [answer for answers in self.answers for answer in answers]
+        counts = {name: sum(getattr(one, name) for one in every) for name in ("instances", "masks", "right")}
+        return {"name": self.name, **counts, "milliseconds_a_frame": self.milliseconds}
+
+
+@dataclass(frozen=True, eq=False)
 class DemoReport:
     """What a demo found.
 
@@ -107,6 +137,8 @@ class DemoReport:
         page: to open in a browser.
         contestants: the model's own text encoder, the student distilled live, and the one of the package, if it fits.
         shots: for each picture on the page, with the teacher and with the student: its file and the answers.
+        clips: files of the animations on the page, the teacher at the left, the student at the right.
+        followed: what was found in these by the teacher and by the student.
         distilled: how the student was trained.
         audit: of the bundled corpus.
     """
@@ -114,6 +146,8 @@ class DemoReport:
     page: Path
     contestants: tuple[Contestant, ...]
     shots: tuple[tuple[tuple[str, list[Answer]], ...], ...]
+    clips: tuple[str, ...]
+    followed: tuple[Followed, ...]
     distilled: DistillReport
     audit: AuditReport
 
@@ -130,13 +164,14 @@ class DemoReport:
             for one in others
         ]
         own = {"page": str(self.page), "pictures": len(self.shots), "parameters": teacher.parameters}
-        return own | self.scores.to_json() | {"students": students}
+        clips = [one.to_json() for one in self.followed]
+        return own | self.scores.to_json() | {"students": students, "clips": clips}
 
 
 def run_demo(folder: Path, options: DemoOptions, progress: Progress) -> DemoReport:
-    """Audit the bundled prompts, distill a student, segment pictures of the test split, score, and write a page.
+    """Audit the bundled prompts, distill a student, segment pictures and follow clips, score, and write a page.
 
-    The folder gets ``index.html``, ``pictures/``, ``student/``, ``audit/`` and ``scores.json``.
+    The folder gets ``index.html``, ``pictures/``, ``clips/``, ``student/``, ``audit/`` and ``scores.json``.
     """
     progress("auditing", 0.0)
     report = audit(bundled_corpus())
@@ -147,6 +182,7 @@ def run_demo(folder: Path, options: DemoOptions, progress: Progress) -> DemoRepo
     distilled = _distill(file.parent, teacher, options, progress)
     student = teacher.with_encoder(load_encoder(file))
     shots = tuple(_shots((teacher, student), folder, options, progress))
+    clips, followed = _follow_clips((teacher, student), folder, options, progress)
     world = SceneOptions(size=teacher.processor.size["height"], split="test")
     pairs = list(make_pairs(options.seed + 1, options.pairs, world))
     contestants = [
@@ -157,7 +193,7 @@ def run_demo(folder: Path, options: DemoOptions, progress: Progress) -> DemoRepo
         name = f"{options.model}-student"
         shipped = teacher.with_encoder(load_encoder(name))
         contestants.append(_judge("student of the package", name, shipped, pairs, progress))
-    demo = DemoReport(folder / "index.html", tuple(contestants), shots, distilled, report)
+    demo = DemoReport(folder / "index.html", tuple(contestants), shots, clips, followed, distilled, report)
     write_text(folder / "scores.json", to_json(demo.to_json()))
     template = page_environment("litetext.micro").get_template("demo.html")
     figures = list(islice(draw_figures(report), FIGURES))
@@ -230,3 +266,70 @@ def _segment(segmenter: Segmenter, pairs: Sequence[Pair], path: Path) -> list[An
         Answer(pair.phrase.text, len(pair.phrase.indices), len(masks), count)
         for pair, masks, count in zip(pairs, found, right, strict=True)
     ]
+
+
+def _follow_clips(
+    segmenters: Sequence[Segmenter], folder: Path, options: DemoOptions, progress: Progress
+) -> tuple[tuple[str, ...], tuple[Followed, ...]]:
+    """Follow the phrases of each clip with each segmenter, and draw what they found side by side."""
+    files: list[str] = []
+    answers: list[list[list[Answer]]] = [[] for _ in segmenters]
+    seconds, frames = [0.0] * len(segmenters), 0
+    for plot in options.plots:
+        clip = make_clip(options.seed, plot, size=options.size, length=options.frames, split="test")
+        sides = []
+        for place, segmenter in enumerate(segmenters):
+            progress("tracking", (len(files) + place / len(segmenters)) / len(options.plots))
+            drawn, answer, took = _follow(segmenter, clip)
+            sides.append(drawn)
+            answers[place].append(answer)
+            seconds[place] += took
+        files.append(f"clips/{plot}.webp")
+        frames += len(clip)
+        _animate(sides, folder / files[-1])
+    progress("tracking", 1.0)
+    names = ("its own text encoder", "student, distilled just now")
+    rows = zip(names, answers, seconds, strict=True)
+    return tuple(files), tuple(Followed(name, tuple(every), 1000 * took / frames) for name, every, took in rows)
+
+
+def _follow(segmenter: Segmenter, clip: Clip) -> tuple[list[Image.Image], list[Answer], float]:
+    """Follow the phrases of a clip: its frames with what was found, an answer a phrase, and the seconds of tracking."""
+    drawn = list(clip)
+    tracker = make_tracker(segmenter, [phrase.text for phrase in clip.phrases])
+    frames = [Frame(number, number * FRAME_MS / 1000, pixels) for number, (pixels, _) in enumerate(drawn)]
+    begun = perf_counter()
+    tracked = list(track_frames(tracker, frames))
+    seconds = perf_counter() - begun
+    answers = []
+    for phrase in clip.phrases:
+        true = _volumes([clip.true_masks(phrase, number, masks) for number, (_, masks) in enumerate(drawn)])
+        things = [zip(one.ids.tolist(), one.prompts, one.masks, strict=True) for one in tracked]
+        found = _volumes([{key: mask for key, prompt, mask in some if prompt == phrase.text} for some in things])
+        ious = mask_ious(encode_masks(found), encode_masks(true))
+        answers.append(Answer(phrase.text, len(true), len(found), int((match(ious) >= FOUND).sum())))
+    return [draw_tracked(frame.pixels, one) for frame, one in zip(frames, tracked, strict=True)], answers, seconds
+
+
+def _volumes(frames: Sequence[Mapping[int, npt.NDArray[np.bool_]]]) -> npt.NDArray[np.bool_]:
+    """The masks of each thing in all frames, one below the other, bool [N, T * H, W], from those of each frame."""
+    things = sorted(set().union(*frames))
+    if not things:
+        return np.zeros((0, 1, 1), dtype=np.bool_)
+    nothing = np.zeros_like(next(mask for frame in frames for mask in frame.values()))
+    return np.array([np.concatenate([frame.get(thing, nothing) for frame in frames]) for thing in things])
+
+
+def _animate(sides: Sequence[Sequence[Image.Image]], path: Path) -> None:
+    """Write frames side by side as a WebP that repeats itself."""
+    pictures = []
+    for some in zip(*sides, strict=True):
+        width, height = some[0].size
+        picture = Image.new("RGB", (len(some) * (width + GAP) - GAP, height), "gray")
+        for place, one in enumerate(some):
+            picture.paste(one, (place * (width + GAP), 0))
+        pictures.append(picture)
+    with atomic_file(path) as file:
+        pictures[0].save(
+            file, "WEBP", save_all=True, append_images=pictures[1:], duration=FRAME_MS, loop=0, quality=70, method=2
+        )
