@@ -1,6 +1,6 @@
 """A video model of SAM3's real configuration, of random weights: loaded without its text tower, it tracks two frames.
 
-    python -m benchmarks.full_size_video [--detector sam3_lite_text] [--dtype bfloat16]
+    python -m benchmarks.full_size_video [--detector sam3_lite_text] [--dtype bfloat16] [--side 1008]
 
 The checkpoint is written to a temporary folder (1.7 GB in bfloat16) by another process, so that the peak of the
 resident memory is that of loading and tracking (Linux only).
@@ -37,7 +37,7 @@ class Noise:
         return TextFeatures(values, torch.ones(len(texts), 6, dtype=torch.bool))
 
 
-def write(folder: str, detector: str) -> None:
+def write(folder: str, detector: str, side: str) -> None:
     """Save a checkpoint of random weights in bfloat16."""
     from transformers import Sam3VideoConfig, Sam3VideoModel
 
@@ -45,7 +45,9 @@ def write(folder: str, detector: str) -> None:
         setattr(nn.init, name, lambda tensor, *_, **__: tensor)  # they are drawn below, once
     torch.set_default_dtype(torch.bfloat16)
     torch.manual_seed(0)
-    model = Sam3VideoModel(Sam3VideoConfig(detector_config={"model_type": detector}))
+    config = Sam3VideoConfig(detector_config={"model_type": detector})
+    config.image_size, config.low_res_mask_size = int(side), int(side) // 14 * 4
+    model = Sam3VideoModel(config)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
@@ -53,9 +55,10 @@ def write(folder: str, detector: str) -> None:
     model.save_pretrained(folder)
 
 
-def measure(detector: str, dtype: str) -> dict[str, object]:
+def measure(detector: str, dtype: str, side: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, "-m", "benchmarks.full_size_video", "--write", folder, detector], check=True)
+        command = [sys.executable, "-m", "benchmarks.full_size_video", "--write", folder, detector, str(side)]
+        subprocess.run(command, check=True)
         size = sum(file.stat().st_size for file in Path(folder).iterdir())
         began = time.process_time()
         host = load_host(folder, video=True, text_tower=False, device="cpu", dtype=dtype)
@@ -73,6 +76,7 @@ def measure(detector: str, dtype: str) -> dict[str, object]:
     return {
         "detector": detector,
         "dtype": dtype,
+        "side": side,
         "parameters": sum(parameter.numel() for parameter in host.parameters()),
         "checkpoint_mb": size // 10**6,
         "loaded": loaded,
@@ -92,9 +96,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--detector", choices=["sam3", "sam3_lite_text"], default="sam3")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--write", nargs=2, metavar=("FOLDER", "DETECTOR"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--side", type=int, default=1008, help="pixels of a frame as the model sees it, for a quick look"
+    )
+    parser.add_argument("--write", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.write:
         write(*given.write)
     else:
-        print(json.dumps(measure(given.detector, given.dtype), indent=2))
+        print(json.dumps(measure(given.detector, given.dtype, given.side), indent=2))
