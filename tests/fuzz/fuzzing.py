@@ -30,7 +30,17 @@ class Result:
 
 def import_everything() -> None:
     """Import what the commands need, once for all children: it takes seconds, and starts no threads."""
-    for name in ("torch", "transformers", "onnxruntime", "polars", "PIL.Image", "pycocotools.mask", "rich.table"):
+    for name in (
+        "torch",
+        "transformers",
+        "onnxruntime",
+        "polars",
+        "PIL.Image",
+        "pycocotools.mask",
+        "rich.table",
+        "litetext.evaluation.veval",
+        "trackeval.metrics.hota",
+    ):
         import_module(name)
     for package in ("anatomy", "distill", "deploy", "encoders", "evaluate", "prompts", "sam3"):
         for file in (Path(litetext.__file__).parent / package).glob("*.py"):
