@@ -6,6 +6,7 @@ from litetext.cli import (  # noqa: F401 - importing a file adds its commands
     distill_command,
     encoder_commands,
     evaluate_commands,
+    evaluate_video,
     micro_commands,
     segment_command,
     track_command,

@@ -38,6 +38,7 @@ def argument(help_text: str, *, metavar: str) -> Any:
 PositionTable = Literal["auto", "slice", "interpolate", "keep"]
 ComputeDtype = Literal["auto", "fp32", "bf16", "fp16"]
 Split = Literal["train", "validation", "test"]
+TrackMethod = Literal["auto", "association", "tracker"]
 
 Sources = Annotated[
     list[str] | None, argument("Phrases, as `litetext audit` reads them. None: the bundled corpus.", metavar="SOURCE")
@@ -60,6 +61,12 @@ Dtype = Annotated[ComputeDtype, option("What to compute in; auto: float32.")]
 Seed = Annotated[int, option("The same seed gives the same result.")]
 Truths = Annotated[list[str] | None, option(TRUTHS_HELP, "--gt", metavar="FILE")]
 MoreTruths = Annotated[list[str] | None, argument("Ground truth of more annotators.", metavar="FILE")]
+Plots = Annotated[
+    list[str] | None,
+    option("What happens in clips: ordinary, crossing, ...; may be repeated.", "--plot", metavar="PLOT"),
+]
+Method = Annotated[TrackMethod, option("How; auto: association. tracker needs a video model.")]
+VideoFolders = Annotated[list[Path] | None, option("Where file_names start; may be repeated.", metavar="DIR")]
 PictureFolders = Annotated[list[Path] | None, option("Where a file_name starts; may be repeated.", metavar="DIR")]
 
 

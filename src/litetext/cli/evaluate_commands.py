@@ -1,9 +1,9 @@
 """`litetext evaluate`: scores of predictions, which a model may make first, and what of them a student keeps."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -16,13 +16,29 @@ from litetext.errors import EvaluationError, OptionError
 if TYPE_CHECKING:
     from litetext.evaluation.gold import GoldSet
     from litetext.evaluation.labeled_pairs import LabeledPair
-    from litetext.evaluation.veval import VEvalReport
+    from litetext.evaluation.predict import PredictionPlan
+    from litetext.sam3.segmenter import Segmenter
 
 SCORE = 0.5
 PAIRS = 1000
-_SCORES = (("cgf1", "cgF1", ".2f"), ("il_mcc", "IL_MCC", ".4f"), ("pmf1", "pmF1", ".2f"))
+CLIPS = 10
+SCORES = (("cgf1", "cgF1", ".2f"), ("il_mcc", "IL_MCC", ".4f"), ("pmf1", "pmF1", ".2f"))
+VIDEO_SCORES = (("phota", "pHOTA", ".2f"), ("deta", "DetA", ".2f"), ("assa", "AssA", ".2f"))
 
-_VIDEO_LABELS = ("cgF1", "IL_MCC", "pmF1", "pHOTA", "TETA", "mAP", "phrase AP")
+
+class Contest(NamedTuple):
+    """What a teacher and a student are compared on.
+
+    Attributes:
+        total: how many pairs or clips there are.
+        compare: both, how many of the worst disagreements to keep and a progress, which is told how many are done.
+        report: as `report_retention`.
+    """
+
+    total: int
+    compare: Callable[..., Any]
+    report: Callable[..., dict[str, Any]]
+
 
 evaluate_group = make_group("Score segmentations: cgF1, pHOTA and others, and what a student keeps of them.")
 app.add_typer(evaluate_group, name="evaluate", rich_help_panel="Evaluation")
@@ -119,102 +135,46 @@ def _score(sets: "dict[str, GoldSet]", folder: str, *, with_ap: bool) -> Result:
 
 
 def _predict(choice: opt.ModelChoice, images: Sequence[Path], sets: Sequence["GoldSet"], threshold: float) -> None:
-    """Predict what is not predicted yet; says on standard error where it goes.
-
-    All files are looked at before the model is loaded, which is not loaded where nothing is left to do. Until the end
-    no other process can make the same predictions.
-    """
-    from litetext.evaluation.predict import options_for, plan_predictions, predict
-    from litetext.features.encode import AsTextEncoder
+    """Predict what is not predicted yet."""
+    from litetext.evaluation.predict import options_for, plan_predictions
 
     options = options_for(threshold)
     made_by = {**choice.describe(), "threshold": str(threshold)}
     with ExitStack() as held:
-        plans = [plan_predictions(one.truths[0], images, one.predictions, made_by, held) for one in sets]
-        for plan in plans:
-            state = f" (resuming after {plan.finished} of {len(plan.pictures)} pictures)" if plan.finished else ""
-            state = " (complete already)" if plan.is_complete else state
-            echo(f"Predictions: {plan.output}{state}", err=True)
-        if all(plan.is_complete for plan in plans):
-            return
-        phrases = [phrase for plan in plans for picture in plan.pictures for phrase in picture.phrases.values()]
-        segmenter = choice.load(options, phrases)
-        segmenter.encoder = AsTextEncoder(segmenter.encoder, one_by_one=True)
-        with show_progress() as progress:
-            for one, plan in zip(sets, plans, strict=True):
-                predict(plan, segmenter, one.named(progress))
+        plans = {one.title: plan_predictions(one.truths[0], images, one.predictions, made_by, held) for one in sets}
+        predict_plans(plans, lambda phrases: choice.load(options, phrases))
 
 
-@command(
-    None,
-    "litetext evaluate veval --gt saco_veval_sav_test.json --pred found.json",
-    "litetext evaluate veval --gt saco_veval_sav_test.json --pred found.json --json",
-    "litetext evaluate veval --gt annotations/ --pred found/",
-    group=evaluate_group,
-)
-def veval(
-    truths: Annotated[Path, option("Ground truth of a VEval set, or the folder of several.", "--gt", metavar="PATH")],
-    predictions: Annotated[Path, option("Masklets; of a folder, the folder of them.", "--pred", metavar="PATH")],
-) -> Result:
-    """Score video cgF1, pHOTA, TETA, mAP and phrase AP on SA-Co VEval.
+def predict_plans(
+    plans: Mapping[str, "PredictionPlan"],
+    load: "Callable[[list[str]], Segmenter]",
+    find: "Callable[[Segmenter, Any], list[dict[str, Any]]] | None" = None,
+    things: str = "pictures",
+) -> None:
+    """Do what is left of plans by their titles; says on standard error where the predictions go.
 
-    As the official evaluator computes them. In a folder each set saco_veval_NAME.json is scored with the predictions
-    saco_veval_NAME_preds.json, or NAME.json. With --json there are the scores of each video and pair too.
+    All files were looked at before the model is loaded, which is not loaded where nothing is left to do. While the
+    plans are held no other process can make the same predictions.
     """
-    from litetext.evaluation.veval import SETS, evaluate_veval, find_veval_sets
+    from litetext.evaluation.predict import predict
+    from litetext.features.encode import AsTextEncoder
 
-    if not truths.is_dir():
-        with show_progress() as progress:
-            report = evaluate_veval(truths, predictions, progress)
-        return Result(report.to_json(), lambda: _print_video_scores(report))
-    if predictions.is_file():
-        raise OptionError("one file for several sets", where="--pred", hint="give a folder")
-    sets = find_veval_sets(truths, predictions)
-    predicted = {name: files for name, files in sets.items() if files[1].is_file()}
-    for name in sets.keys() - predicted.keys():
-        echo(f"warning: not in the table: {SETS[name]} has no predictions ({sets[name][1]})", err=True)
-    if not predicted:
-        names = ", ".join(path.name for _, path in sets.values())
-        raise EvaluationError("no predictions", where=str(predictions), hint=f"it should hold {names}")
+    for plan in plans.values():
+        state = f" (resuming after {plan.finished} of {len(plan.pictures)} {things})" if plan.finished else ""
+        state = " (complete already)" if plan.is_complete else state
+        echo(f"Predictions: {plan.output}{state}", err=True)
+    if all(plan.is_complete for plan in plans.values()):
+        return
+    segmenter = load([phrase for plan in plans.values() for one in plan.pictures for phrase in one.phrases.values()])
+    segmenter.encoder = AsTextEncoder(segmenter.encoder, one_by_one=True)
     with show_progress() as progress:
-        reports = {
-            name: evaluate_veval(*files, lambda stage, share, name=name: progress(f"{SETS[name]}: {stage}", share))  # type: ignore[misc]
-            for name, files in predicted.items()
-        }
-    result = {
-        "sets": {name: report.to_json() for name, report in reports.items()},
-        "missing": [name for name in SETS if name not in reports],
-    }
-    rows = [(SETS[name], *_video_row(report.headline)) for name, report in reports.items()]
-    caption = f"{len(rows)} of {len(SETS)} sets of SA-Co VEval"
-    return Result(result, lambda: print_table(("set", *_VIDEO_LABELS), rows, caption))
+        for title, plan in plans.items():
+            predict(plan, segmenter, named_stage(progress, title), find)
 
 
-def _video_row(headline: Mapping[str, float]) -> list[str]:
-    """Scores to 100, IL_MCC to 1; a dash where one is undefined."""
-    return [
-        format(value, ".4f") if name == "il_mcc" else "-" if value == -1 else format(value, ".2f")
-        for name, value in headline.items()
-    ]
-
-
-def _print_video_scores(report: "VEvalReport") -> None:
-    """Scores of masks and of boxes to 100, IL_MCC to 1: cgF1, HOTA, TETA and their parts, average precision."""
-    from litetext.evaluation.hota import HOTA_SCORES, TETA_SCORES
-
-    kinds = report.masks, report.boxes
-    rows: list[Sequence[str] | None] = [
-        (label, *(format(kind["cgf1"][name], form) for kind in kinds)) for name, label, form in _SCORES
-    ]
-    precisions = {"mAP": "map", "phrase AP": "phrase_ap", "phrase AP50": "phrase_ap50", "phrase AP75": "phrase_ap75"}
-    for group, labels in (("hota", HOTA_SCORES), ("teta", TETA_SCORES), ("ap", precisions)):
-        rows.append(None)
-        for label in labels:
-            name = precisions.get(label, label.lower())
-            values = [kind[group][name] if group in kind else -1 for kind in kinds]
-            title = "pHOTA" if label == "HOTA" else label
-            rows.append((title, *("-" if value == -1 else f"{100 * value:.2f}" for value in values)))
-    print_table(("score", "masks", "boxes"), rows, f"{len(report.pairs)} (video, phrase) pairs")
+def named_stage(progress: Callable[[str, float], None], title: str) -> Callable[[str, float], None]:
+    """The same progress, with a title before each stage, if there is one."""
+    return lambda stage, share: progress(f"{title}: {stage}" if title else stage, share)
 
 
 @command(
@@ -223,6 +183,8 @@ def _print_video_scores(report: "VEvalReport") -> None:
     "litetext evaluate retention --model micro --student small.safetensors --teacher micro-student --json",
     "litetext evaluate retention --model facebook/sam3 --student s0.pt --positions slice --context-length 16 "
     "--gt a.json b.json c.json --images metaclip",
+    "litetext evaluate retention --model micro --student micro --video --clips 10 --plot crossing -o kept",
+    "litetext evaluate retention --model facebook/sam3 --student s0.pt --video --gt sav_val.json --videos sav",
     group=evaluate_group,
 )
 def retention(
@@ -230,10 +192,15 @@ def retention(
     student: Annotated[str, option("Text encoder or bank; micro: the shipped student.", metavar=opt.PATH_OR_HUB)],
     teacher: Annotated[str | None, option("Default: the model's own encoder.", metavar=opt.PATH_OR_HUB)] = None,
     pairs: Annotated[int | None, option(f"Pairs of the micro world; {PAIRS} unless --gt is given.")] = None,
-    seed: Annotated[int, option("Of the pairs of the micro world, and of the interval.", min=0)] = 0,
+    seed: Annotated[int, option("Of what is drawn of the micro world, and of the interval.", min=0)] = 0,
     truths: opt.Truths = None,
     more: opt.MoreTruths = None,
     images: opt.PictureFolders = None,
+    video: Annotated[bool, option("Track clips: video cgF1 and pHOTA.", "--video")] = False,
+    clips: Annotated[int | None, option(f"With --video: clips of each plot; {CLIPS} unless --gt is given.")] = None,
+    plot: opt.Plots = None,
+    videos: opt.VideoFolders = None,
+    method: opt.Method = "auto",
     output: Annotated[Path | None, option("Write a page with pictures there.", "-o", "--output", metavar="DIR")] = None,
     worst: Annotated[int, option("How many of the worst disagreements to show.", min=0)] = 12,
     positions: opt.Positions = "auto",
@@ -243,24 +210,37 @@ def retention(
 ) -> Result:
     """Measure what of the model's cgF1 a student keeps.
 
-    Both read the same phrases; masks, parameters and bytes are compared.
+    Both read the same phrases; masks, parameters and bytes are compared. With --video they follow things through clips:
+    of the micro world, or of a VEval set (--gt) whose frames are in --videos.
     """
-    from litetext.evaluation.comparison import compare, report_retention
-    from litetext.evaluation.predict import options_for
+    files = split_files([*(truths or ()), *(more or ())])
+    if video:
+        from litetext.cli.evaluate_video import choose_clips
 
-    labeled, total = _choose_pairs(split_files([*(truths or ()), *(more or ())]), images or [], pairs, seed)
+        if pairs is not None or images:
+            raise OptionError("--pairs or --images with --video", hint="give --clips or --videos")
+        contest = choose_clips(files, videos or [], (clips, plot), seed, method)
+    else:
+        if clips is not None or plot or videos or method != "auto":
+            raise OptionError("options of --video without it", hint="give --video, or leave them out")
+        contest = _choose_pairs(files, images or [], pairs, seed)
     if output is not None:
         from litetext.evaluation.worst_cases import check_page
 
         check_page(output)
+    from litetext.evaluation.predict import options_for
+    from litetext.video.methods import choose_method
+
     chosen = student_name(student)
     encoder = open_encoder(chosen, positions, context_length, device, dtype)
-    reference = opt.ModelChoice(model, teacher, device=device, dtype=dtype).load(options_for(SCORE))
+    choice = opt.ModelChoice(model, teacher, device=device, dtype=dtype)
+    reference = choice.load(options_for(SCORE), video=video and choose_method(method) == "tracker")
     sizes = measure(teacher or model, reference.encoder), measure(chosen, encoder)
     with show_progress() as progress:
-        both = reference, reference.with_encoder(encoder)
-        comparison = compare(*both, labeled, worst, lambda stage, done: progress(stage, done / total))
-    report = report_retention(comparison, *sizes, seed=seed)
+        comparison = contest.compare(
+            reference, reference.with_encoder(encoder), worst, lambda stage, done: progress(stage, done / contest.total)
+        )
+    report = contest.report(comparison, *sizes, seed=seed)
     misfits = sum(scores.tally.misfits for scores in comparison.scores)
     if misfits:
         echo(f"warning: masks of another size than the true mask, which match nothing: {misfits}", err=True)
@@ -281,10 +261,13 @@ def student_name(name: str) -> str:
     return shipped if shipped in SHIPPED else name
 
 
-def _choose_pairs(
-    files: list[Path], images: list[Path], count: int | None, seed: int
-) -> tuple[Iterable["LabeledPair"], int]:
-    """Pairs of files, or of the micro world without any, and how many there are."""
+def _choose_pairs(files: list[Path], images: list[Path], count: int | None, seed: int) -> Contest:
+    """Pairs of files, or of the micro world without any."""
+    from litetext.evaluation.comparison import compare, report_retention
+
+    def contest(pairs: Iterable["LabeledPair"], total: int) -> Contest:
+        return Contest(total, lambda teacher, student, *more: compare(teacher, student, pairs, *more), report_retention)
+
     if files:
         from litetext.evaluation.labeled_pairs import GoldPairs
 
@@ -293,7 +276,7 @@ def _choose_pairs(
         if not images:
             raise typer.BadParameter("--gt needs the folder of the pictures", param_hint="--images")
         gold = GoldPairs.read(files, images)
-        return gold, len(gold)
+        return contest(gold, len(gold))
     if images:
         raise OptionError("pictures without ground truth", where="--images", hint="give --gt, or leave them out")
     from litetext.micro.evaluation import known_pairs
@@ -304,20 +287,23 @@ def _choose_pairs(
     count = PAIRS if count is None else count
     if count < 1:
         raise OptionError(f"{count} pairs", where="--pairs", hint="ask for 1 or more")
-    return known_pairs(make_pairs(seed, count, SceneOptions(size=SIZE, split="test"))), count
+    return contest(known_pairs(make_pairs(seed, count, SceneOptions(size=SIZE, split="test"))), count)
 
 
 def _print_retention(report: Mapping[str, Any]) -> None:
     """One table: scores of both and what is kept of them, sizes of both, and how alike their masks are."""
-    kept, both = report["retention"], (report["teacher"], report["student"])
-    rows: list[Sequence[str] | None] = [
-        (label, *(format(encoder[name], form) for encoder in both), "-" if kept is None else f"{kept[name]:.1f} %")
-        for name, label, form in _SCORES
-    ]
-    if kept is not None:
-        ends = kept["interval"]
-        interval = "too few pictures" if ends is None else f"{ends[0]:.1f} to {ends[1]:.1f} %"
-        rows.append((f"{100 * report['level']:g} % interval", "", "", interval))
+    kept, both = report["retention"] or {}, (report["teacher"], report["student"])
+    things = "clips" if "clips" in report else "pictures"
+    rows: list[Sequence[str] | None] = []
+    for scores, ends in ((SCORES, "interval"), (VIDEO_SCORES, "phota_interval")):
+        for name, label, form in scores:
+            if name in both[0]:
+                share = "-" if kept.get(name) is None else f"{kept[name]:.1f} %"
+                rows.append((label, *(format(encoder[name], form) for encoder in both), share))
+        if ends in kept:
+            low, high = kept[ends] or (None, None)
+            interval = f"too few {things}" if low is None else f"{low:.1f} to {high:.1f} %"
+            rows.append((f"{100 * report['level']:g} % interval", "", "", interval))
     rows.append(None)
     for name in ("parameters", "bytes"):
         sizes = report[name]
@@ -329,5 +315,5 @@ def _print_retention(report: Mapping[str, Any]) -> None:
         ("where either found some", "", "", "-" if found is None else f"{found:.4f}"),
         ("agree on presence", "", "", f"{100 * report['presence_agreement']:.1f} %"),
     ]
-    caption = f"{report['pairs']} (picture, phrase) pairs of {report['pictures']} pictures"
+    caption = f"{report['pairs']} ({things.removesuffix('s')}, phrase) pairs of {report[things]} {things}"
     print_table(("", "teacher", "student", "kept"), rows, caption)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from litetext.cli import _options as opt
 from litetext.cli._app import Result, app, command, make_group
@@ -11,9 +11,11 @@ from litetext.cli._output import check_ours, check_target, echo, print_scores, s
 from litetext.errors import OptionError
 
 if TYPE_CHECKING:
+    from litetext.evaluation.labeled_clips import LabeledClip
     from litetext.micro.phrases import Pair
 
 STAGE = "Micro world"
+Made = TypeVar("Made", "Pair", "LabeledClip")
 
 micro_group = make_group("The embedded micro SAM3: its world and its scores.")
 app.add_typer(micro_group, name="micro", rich_help_panel=STAGE)
@@ -79,6 +81,53 @@ def world(
         "hard": sum(entry["kind"] == "hard" for entry in entries),
         "held_out": sum(entry["is_held_out"] for entry in entries),
         "annotations": len(gold["annotations"]),
+    }
+    return Result(report, "\n".join(f"{name}: {value}" for name, value in report.items()))
+
+
+@command(
+    None,
+    "litetext micro clips -o clips --count 40 --seed 1",
+    "litetext micro clips -o clips --plot crossing --plot hidden --count 10 --length 12",
+    group=micro_group,
+)
+def clips(
+    output: opt.OutputFolder,
+    plot: opt.Plots = None,
+    count: Annotated[int, option("Clips of each plot.")] = 10,
+    seed: opt.Seed = 0,
+    size: Size = 160,
+    length: Annotated[int | None, option("Frames of a clip, 8 or more. Default: the plot's.")] = None,
+    split: SplitName = "test",
+) -> Result:
+    """Write clips with their masklets in the format of SA-Co VEval.
+
+    The folder gets videos/ and veval.json.
+    """
+    from litetext.micro.clips import PLOTS
+    from litetext.micro.evaluation import known_clips
+    from litetext.micro.saco import CLIPS, VIDEOS, is_world, write_clips
+    from litetext.storage import atomic_folder
+
+    if count < 1:
+        raise OptionError(f"{count} clips", where="--count", hint="ask for 1 or more")
+    plots = tuple(dict.fromkeys(plot or PLOTS))
+    check_target(output, folder=True)
+    with (
+        atomic_folder(output, is_ours=lambda path: is_world(path, CLIPS, VIDEOS)) as folder,
+        show_progress() as progress,
+    ):
+        made = known_clips(seed, count, plots, size=size, length=length, split=split)
+        written = write_clips(_with_progress(made, count * len(plots), progress), folder)
+    pairs = written["video_np_pairs"]
+    report = {
+        "file": str(output / CLIPS),
+        "videos": str(output / VIDEOS),
+        "clips": len(written["videos"]),
+        "frames": sum(video["length"] for video in written["videos"]),
+        "pairs": len(pairs),
+        "absent": sum(not pair["num_masklets"] for pair in pairs),
+        "masklets": len(written["annotations"]),
     }
     return Result(report, "\n".join(f"{name}: {value}" for name, value in report.items()))
 
@@ -181,7 +230,7 @@ def demo(output: opt.OutputFolder = Path("demo"), model: MicroModel = "micro") -
     return Result(report.to_json(), "\n".join(lines))
 
 
-def _with_progress(made: Iterable["Pair"], total: int, progress: Callable[[str, float], None]) -> "Iterator[Pair]":
-    for number, pair in enumerate(made, 1):
+def _with_progress(made: Iterable[Made], total: int, progress: Callable[[str, float], None]) -> Iterator[Made]:
+    for number, one in enumerate(made, 1):
         progress("drawing", number / total)
-        yield pair
+        yield one

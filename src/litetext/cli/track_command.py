@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from litetext.cli import _options as opt
 from litetext.cli._app import Result, command
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from litetext.video.frames import Clip
     from litetext.video.track_files import TrackRun
     from litetext.video.tracking import Tracker
-
-Method = Literal["auto", "association", "tracker"]
 
 
 @command(
@@ -45,7 +43,7 @@ def track(
     every: Annotated[int, option("Track every Nth frame.", metavar="N")] = 1,
     start: Annotated[str | None, option("First frame: 300, or a time: 12.5s, 1:02.5.", "--from", metavar="T")] = None,
     stop: Annotated[str | None, option("Frame before which to end, in the same way.", "--to", metavar="T")] = None,
-    method: Annotated[Method, option("How; auto: association. tracker needs a video model.")] = "auto",
+    method: opt.Method = "auto",
     threshold: Annotated[
         float | None, option("Things are followed from a detection with a higher score on. Default: the method's.")
     ] = None,
@@ -87,7 +85,8 @@ def track(
         with run.locked():
             summary = _run(run, frames, load)
     if output is not None:
-        echo(f"Overlays, masklets.json, tracks.csv and counts.csv: {output}", err=True)
+        overlays = "".join(f"{path.name}, " for path in run.overlays.values())
+        echo(f"{overlays}masklets.json, tracks.csv, counts.csv: {output}", err=True)
     return Result({**summary, "output": output and str(output)}, lambda: print_tracks(summary))
 
 

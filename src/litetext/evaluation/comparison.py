@@ -37,7 +37,7 @@ class Comparison:
     tallies: Sequence[tuple[Tally, Tally]]  # (teacher's, student's) of each picture
     agreements: npt.NDArray[np.float64]  # [N]
     found: npt.NDArray[np.int64]  # [N, 2], masks of the teacher and of the student
-    worst: Sequence[Answers]  # the pairs of the lowest agreement below 1, the lowest first
+    worst: Sequence[Any]  # the `Answers` of the lowest agreement below 1, the lowest first
 
     @property
     def scores(self) -> tuple[CgF1, CgF1]:
@@ -105,7 +105,7 @@ def report_retention(
     scores = comparison.scores
     kept: dict[str, Any] | None = None
     if scores[0].cgf1 > 0:  # then so are the other two
-        kept = {name: _percent(ours, scores[0].headline[name]) for name, ours in scores[1].headline.items()}
+        kept = {name: percent(ours, scores[0].headline[name]) for name, ours in scores[1].headline.items()}
         interval = retention_interval(comparison.tallies, seed, resamples, level)
         kept["interval"] = None if interval is None else list(interval)
     found = comparison.found > 0
@@ -159,23 +159,34 @@ def retention_interval(
     Returns:
         Lower and upper end; None if there is one picture only, or an end falls on a draw without a ratio.
     """
+    parts = [tuple([getattr(tally, field.name) for field in fields(Tally)] for tally in both) for both in tallies]
+    return ratio_interval(parts, lambda sums: score(Tally(*sums)).cgf1, seed, resamples, level)
+
+
+def ratio_interval(
+    parts: Sequence[tuple[Sequence[Any], ...]],
+    measure: Callable[[list[Any]], float],
+    seed: int,
+    resamples: int,
+    level: float,
+) -> tuple[float, float] | None:
+    """As `retention_interval`, of what ``measure`` makes of the summed arrays of pictures (teacher's, student's)."""
     if seed < 0 or resamples < 1 or not 0 < level < 1:
         message = f"{resamples} resamples at the level {level} from the seed {seed}"
         raise OptionError(message, hint="give 2000, 0.95 and a seed of 0 or more")
-    pictures = len(tallies)
+    pictures = len(parts)
     if pictures < 2:
         return None
     rng, even = np.random.default_rng(seed), np.full(pictures, 1 / pictures)
     teacher, student = (
-        [np.array([getattr(tally, field.name) for tally in listed]) for field in fields(Tally)]
-        for listed in zip(*tallies, strict=True)
+        [np.array(values) for values in zip(*listed, strict=True)] for listed in zip(*parts, strict=True)
     )
     ratios = np.full(resamples, np.nan)
     for number in range(resamples):
         times = rng.multinomial(pictures, even)
-        whole = _weigh(teacher, times)
+        whole = measure([np.tensordot(times, values, 1) for values in teacher])
         if whole > 0:
-            ratios[number] = _percent(_weigh(student, times), whole)
+            ratios[number] = percent(measure([np.tensordot(times, values, 1) for values in student]), whole)
     outside = (1 - level) / 2
     undefined = np.isnan(ratios)
     low = np.quantile(np.where(undefined, -np.inf, ratios), outside, method="lower")
@@ -191,15 +202,10 @@ def _answers(pair: LabeledPair, masks: Sequence[Any]) -> Answers:
     return Answers(pair, teacher, student, agree(ious))
 
 
-def _weigh(counts: Sequence[npt.NDArray[Any]], times: npt.NDArray[np.int64]) -> float:
-    """The cgF1 of N pictures of which each counts so many times, from each field of their tallies, [N, ...]."""
-    whole: list[Any] = [np.tensordot(times, values, 1) for values in counts]
-    return score(Tally(*whole)).cgf1
-
-
 def _reduction(teacher: int, student: int) -> dict[str, float]:
-    return {"teacher": teacher, "student": student, "reduction": 100 - _percent(student, teacher)}
+    return {"teacher": teacher, "student": student, "reduction": 100 - percent(student, teacher)}
 
 
-def _percent(part: float, whole: float) -> float:
+def percent(part: float, whole: float) -> float:
+    """A part in percent of a whole."""
     return 100 * (part / whole)  # in this order: of itself, everything is exactly 100

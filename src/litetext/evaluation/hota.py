@@ -71,6 +71,22 @@ def average_hota(counted: Mapping[str, Any]) -> dict[str, float]:
     return {name.lower(): float(np.mean(counted[name])) for name in HOTA_SCORES}
 
 
+def sum_hota(counted: Iterable[Mapping[str, Any]]) -> Reals:
+    """True positives, misses, false positives and the summed accuracy of tracks, [4, A]; those of videos add up."""
+    names = ("HOTA_TP", "HOTA_FN", "HOTA_FP")
+    listed = [[*(one[name] for name in names), one["AssA"] * one["HOTA_TP"]] for one in counted]
+    sums: Reals = np.array(listed, dtype=np.float64).reshape(-1, 4, len(_LEVELS) - 1).sum(axis=0)
+    return sums
+
+
+def score_hota(sums: Reals) -> dict[str, float]:
+    """HOTA, DetA and AssA of the sums of `sum_hota`, as `combine_hota` has them; 0 without anything."""
+    hits, misses, alarms, tracks = sums
+    found, followed = hits / np.maximum(1, hits + misses + alarms), tracks / np.maximum(1, hits)
+    scores = {"hota": np.sqrt(found * followed), "deta": found, "assa": followed}
+    return {name: float(np.mean(values)) for name, values in scores.items()}
+
+
 def hota_of(truths: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
     """HOTA of masklets of one video, whatever their phrases.
 

@@ -1,15 +1,15 @@
-"""Predictions for the (image, phrase) pairs of SA-Co Gold: each picture is seen once, and what is finished stays.
+"""Predictions for the pairs of SA-Co Gold and VEval: each picture is seen once, and what is finished stays.
 
 Beside the predictions ``P.json`` stands ``P.json.journal`` while they are made, a `ResumeLog` with a line for each
-finished picture. In the end it becomes ``P.json``, and ``P.json.run`` holds the run and a fingerprint of the file.
+finished picture or video. In the end it becomes ``P.json``; ``P.json.run`` holds the run and a fingerprint of the file.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -50,12 +50,24 @@ class Picture:
         return image
 
 
+class Asked(Protocol):
+    """A picture or a video, and the phrases to find in it."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def phrases(self) -> Mapping[Any, str]:
+        """By what predictions call a pair."""
+
+
 @dataclass(frozen=True)
 class PredictionPlan:
     """What is left to predict."""
 
     output: Path
-    pictures: tuple[Picture, ...]  # none where the predictions are complete
+    pictures: tuple[Asked, ...]  # none where the predictions are complete
     finished: int  # how many of them are in the log
     log: ResumeLog
     is_complete: bool
@@ -82,17 +94,29 @@ def identify(spec: str) -> str:
     return f"{path.resolve().name} ({checksum(folder, [str(file.relative_to(folder)) for file in files])[:12]})"
 
 
+def read_pictures(truth: Path, images: Sequence[Path]) -> tuple[Picture, ...]:
+    """The pictures of an annotator's file: COCO JSON of (image, phrase) pairs."""
+    return find_pictures(by_id(entries(read_annotator(truth), "images", truth)), images)
+
+
 def plan_predictions(
-    truth: Path, images: Sequence[Path], output: Path, made_by: Mapping[str, str], held: ExitStack | None = None
+    truth: Path,
+    images: Sequence[Path],
+    output: Path,
+    made_by: Mapping[str, str],
+    held: ExitStack | None = None,
+    *,
+    read: Callable[[Path, Sequence[Path]], tuple[Asked, ...]] = read_pictures,
 ) -> PredictionPlan:
     """What is left to do; everything that can be wrong without a model is found here, before hours of work.
 
     Args:
-        truth: an annotator's file: COCO JSON of (image, phrase) pairs. All its pairs are predicted.
+        truth: the ground truth. All its pairs are predicted.
         images: folders that ``file_name`` starts in; the first that has the picture.
         output: where the predictions go, COCO results.
         made_by: what makes them, name by name (model, text encoder, threshold): those of another are never mixed in.
         held: keeps other processes off these predictions until it is closed; None: nothing does.
+        read: what is asked in the ground truth, and where it is in the folders.
 
     Raises:
         OutputError: what stands at the output is of another run, another process makes these predictions, or their
@@ -107,7 +131,7 @@ def plan_predictions(
     log = ResumeLog(output.with_name(f"{output.name}.journal"), TOOL, run, _HINT)
     if _is_complete(output, log):
         return PredictionPlan(output, (), 0, log, is_complete=True)
-    pictures = find_pictures(by_id(entries(read_annotator(truth), "images", truth)), images)
+    pictures = read(truth, images)
     if held is not None:
         held.enter_context(_locked(log))
     names = (picture.name for picture in pictures)
@@ -115,19 +139,26 @@ def plan_predictions(
     return PredictionPlan(output, pictures, finished, log, is_complete=False)
 
 
-def predict(plan: PredictionPlan, segmenter: Segmenter, progress: Progress | None = None) -> None:
+def predict(
+    plan: PredictionPlan,
+    segmenter: Segmenter,
+    progress: Progress | None = None,
+    find: Callable[[Segmenter, Any], list[dict[str, Any]]] | None = None,
+) -> None:
     """Do what is left of a plan and write the predictions; stopped at any point, it loses the picture under way.
 
     To resume, make the plan again. The segmenter's options have the lowest score to keep (`options_for`). With an
-    encoder that encodes texts in batches, scores of a run that was stopped may differ in their last bits.
+    encoder that encodes texts in batches, scores of a run that was stopped may differ in their last bits. ``find``
+    gives the predictions of a picture of the plan; None: `find_instances`.
     """
     if plan.is_complete:
         return
+    look: Callable[[Segmenter, Any], list[dict[str, Any]]] = find or find_instances
     for number in range(plan.finished, len(plan.pictures)):
         if progress is not None:
             progress("predicting", number / len(plan.pictures))
         picture = plan.pictures[number]
-        plan.log.append({"picture": picture.name, "predictions": find_instances(segmenter, picture)})
+        plan.log.append({"picture": picture.name, "predictions": look(segmenter, picture)})
     finish_predictions(plan)
     if progress is not None:
         progress("predicting", 1.0)
@@ -172,7 +203,10 @@ def find_pictures(pairs: Mapping[PairId, Entry], folders: Sequence[Path]) -> tup
     for entry in pairs.values():
         entry.take("text_input", "text")
         asked.setdefault(entry.take("file_name", "text"), []).append(entry)
-    files = _locate(asked, folders)
+    for entry, *_ in asked.values():
+        _check_inside(entry)
+    owners = {name: f"pair {entry.take('id', 'id')!r}" for name, (entry, *_) in asked.items()}
+    files = locate(owners, folders, "--images is the folder that file_name starts in")
     return tuple(
         Picture(
             name,
@@ -184,25 +218,27 @@ def find_pictures(pairs: Mapping[PairId, Entry], folders: Sequence[Path]) -> tup
     )
 
 
-def _locate(asked: Mapping[str, Sequence[Entry]], folders: Sequence[Path]) -> dict[str, Path]:
-    """Where the pictures are."""
+def locate(names: Mapping[str, str], folders: Sequence[Path], hint: str) -> dict[str, Path]:
+    """Where pictures are, in the first folder that has each; of each name it is told to whom it belongs."""
     if nowhere := [str(folder) for folder in folders if not folder.is_dir()]:
-        raise ImageError("no such folder", where=nowhere[0], hint="check --images")
-    for name, (entry, *_) in asked.items():
-        try:
-            inside(Path(), name)
-        except ValueError as error:
-            raise entry.wrong("file_name", "give a path within the folder of the pictures") from error
-    files = {name: path / name for name in asked for path in reversed(folders) if (path / name).is_file()}
-    missing = [name for name in asked if name not in files]
+        raise ImageError("no such folder", where=nowhere[0], hint=f"check {hint.split(maxsplit=1)[0]}")
+    files = {name: path / name for name in names for path in reversed(folders) if (path / name).is_file()}
+    missing = [name for name in names if name not in files]
     if missing:
-        pair = asked[missing[0]][0].take("id", "id")
+        first = f"the first is '{missing[0]}' of the {names[missing[0]]}"
         raise ImageError(
-            f"{len(missing)} of {len(asked)} pictures are missing, the first is '{missing[0]}' of the pair {pair!r}",
+            f"{len(missing)} of {len(names)} pictures are missing, {first}",
             where=", ".join(map(str, folders)),
-            hint="--images is the folder that file_name starts in; give it again for a second folder",
+            hint=f"{hint}; give it again for a second folder",
         )
     return files
+
+
+def _check_inside(entry: Entry) -> None:
+    try:
+        inside(Path(), entry.fields["file_name"])
+    except ValueError as error:
+        raise entry.wrong("file_name", "give a path within the folder of the pictures") from error
 
 
 def _common_size(listed: Sequence[Entry]) -> tuple[int, int] | None:

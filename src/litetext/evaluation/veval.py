@@ -70,7 +70,7 @@ class VEvalReport:
         return {**self.headline, "masks": self.masks, "boxes": self.boxes, "videos": self.videos, "pairs": self.pairs}
 
 
-class _Counted(NamedTuple):
+class Counted(NamedTuple):
     """What is counted of a pair, for one kind."""
 
     counts: PairCounts
@@ -95,17 +95,17 @@ def evaluate_veval(
     true = read_video_truth(Path(truth))
     found = read_masklets(Path(predictions), true)
     keys = sorted(true.asked.keys() | true.masklets.keys() | found.keys())
-    counted: dict[str, dict[Key, _Counted]] = {kind: {} for kind in _KINDS}
+    counted: dict[str, dict[Key, Counted]] = {kind: {} for kind in _KINDS}
     for index, key in enumerate(keys):
         progress("pairs", index / len(keys))
         both = true.masklets.get(key, ()), found.get(key, ())
         frames = true.videos[key[0]].frames
-        counted["masks"][key] = _count(*both, *_compare_masks(*both))
+        counted["masks"][key] = count_masks(*both)
         counted["boxes"][key] = _count(*both, *_compare_boxes(*both, frames))
     teta = _count_teta(true, found, progress)
     scores = {kind: _score(pairs) for kind, pairs in counted.items()}
     scores["masks"]["teta"] = teta
-    of_videos: defaultdict[int, list[_Counted]] = defaultdict(list)
+    of_videos: defaultdict[int, list[Counted]] = defaultdict(list)
     for key, pair in counted["masks"].items():
         of_videos[key[0]].append(pair)
     videos = [
@@ -142,7 +142,12 @@ def find_veval_sets(truths: Path, predictions: Path) -> dict[str, tuple[Path, Pa
     return sets
 
 
-def _compare_masks(truths: Sequence[Masklet], found: Sequence[Masklet]) -> tuple[Reals, list[FramePairs]]:
+def count_masks(truths: Sequence[Masklet], found: Sequence[Masklet]) -> Counted:
+    """Count a pair by masks."""
+    return _count(truths, found, *compare_masks(truths, found))
+
+
+def compare_masks(truths: Sequence[Masklet], found: Sequence[Masklet]) -> tuple[Reals, list[FramePairs]]:
     """The IoU of volumes [P, G] and the things of each frame, by masks."""
     frames = compare_frames([one.codes for one in truths], [one.codes for one in found])
     true_areas, areas = _areas(truths, len(frames)), _areas(found, len(frames))
@@ -168,7 +173,7 @@ def _areas(masklets: Sequence[Masklet], frames: int) -> Reals:
 
 
 def _compare_boxes(truths: Sequence[Masklet], found: Sequence[Masklet], frames: int) -> tuple[Reals, list[FramePairs]]:
-    """As `_compare_masks`, by boxes; in float32, as officially, so that the same IoUs reach a threshold."""
+    """As `compare_masks`, by boxes; in float32, as officially, so that the same IoUs reach a threshold."""
     starts, ends = zip(*(_corners(masklets, frames) for masklets in (truths, found)), strict=True)
     true_areas, areas = ((end - start).prod(axis=-1) for start, end in zip(starts, ends, strict=True))
     low = np.maximum(starts[0][:, None], starts[1][None])
@@ -193,14 +198,14 @@ def _corners(masklets: Sequence[Masklet], frames: int) -> tuple[npt.NDArray[np.f
     return boxes[..., :2], boxes[..., :2] + boxes[..., 2:]
 
 
-def _count(truths: Sequence[Masklet], found: Sequence[Masklet], ious: Reals, frames: Sequence[FramePairs]) -> _Counted:
+def _count(truths: Sequence[Masklet], found: Sequence[Masklet], ious: Reals, frames: Sequence[FramePairs]) -> Counted:
     """Count a pair from its IoUs [P, G] and its frames."""
     scores, crowds = [one.score for one in found], [one.is_crowd for one in truths]
     values = np.array(scores)
     single = ious[values >= SCORE_THRESHOLD][:, ~np.array(crowds, dtype=np.bool_)]
     ranked, above = rank(ious, scores, crowds), np.flatnonzero(values > SCORE_THRESHOLD)
     if not truths and not len(above):
-        return _Counted(count_pair(single), ranked, None)
+        return Counted(count_pair(single), ranked, None)
     seen = np.zeros((len(found), len(frames)), dtype=np.bool_)
     for number in above.tolist():
         seen[number] = found[number].boxed & ~found[number].empty
@@ -208,7 +213,7 @@ def _count(truths: Sequence[Masklet], found: Sequence[Masklet], ious: Reals, fra
         FramePairs(frame.truths, frame.found[flags], frame.ious[:, flags])
         for flags, frame in ((seen[frame.found, place], frame) for place, frame in enumerate(frames))
     ]
-    return _Counted(count_pair(single), ranked, count_hota(kept))
+    return Counted(count_pair(single), ranked, count_hota(kept))
 
 
 def _count_teta(truth: VideoTruth, found: Masklets, progress: Progress) -> dict[str, float]:
@@ -248,7 +253,7 @@ def _seen(ones: Iterable[tuple[int, Masklet]], place: int) -> dict[int, Code]:
     }
 
 
-def _score(pairs: Mapping[Key, _Counted]) -> dict[str, dict[str, Any]]:
+def _score(pairs: Mapping[Key, Counted]) -> dict[str, dict[str, Any]]:
     """The scores of one kind, from pairs in the order of their ids."""
     present = {key: pair.ranked for key, pair in pairs.items() if pair.ranked.truths or len(pair.ranked.scores)}
     classes: defaultdict[int, list[Ranked]] = defaultdict(list)
@@ -276,13 +281,13 @@ def _headline(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     return dict(zip(HEADLINE, (counted["cgf1"], counted["il_mcc"], counted["pmf1"], *hundreds), strict=True))
 
 
-def _score_video(pairs: Sequence[_Counted]) -> dict[str, float]:
+def _score_video(pairs: Sequence[Counted]) -> dict[str, float]:
     hota = combine_hota([pair.hota for pair in pairs if pair.hota is not None])["hota"]
     headline = score(Tally.of(pair.counts for pair in pairs)).headline
     return {**headline, "phota": hota if hota == UNDEFINED else 100 * hota}
 
 
-def _describe(pair: _Counted) -> dict[str, Any]:
+def _describe(pair: Counted) -> dict[str, Any]:
     """A pair for the report: counts averaged over the IoU thresholds and at two of them, and HOTA, from 0 to 1."""
     hits, predictions, truths, _ = pair.counts
     both = predictions + truths

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from reprlib import repr as shown
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ class Video(NamedTuple):
     name: str
     frames: int
     size: tuple[int, int]  # height and width in pixels
+    files: tuple[Any, ...]  # what it calls its frames
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +58,12 @@ class Masklet:
     score: float = 1.0
     is_crowd: bool = False
     place: int = 0
+
+    @classmethod
+    def of(cls, codes: Sequence[Code | None], score: float = 1.0) -> Self:
+        """A masklet with the boxes of its masks."""
+        boxes, boxed = _boxes(codes)
+        return cls(codes, boxes, boxed, np.zeros_like(boxed), score)
 
 
 Masklets = Mapping[Key, Sequence[Masklet]]  # in the order of the file; no entry for a pair without any
@@ -171,7 +178,7 @@ def _video(entry: Entry) -> Video:
     if "length" in entry.fields and _whole(entry, "length") != len(names):
         raise entry.wrong("length", f"it has {len(names)} file_names")
     name = entry.take("video_name", "text") if "video_name" in entry.fields else str(entry.fields["id"])
-    return Video(name, len(names), size)
+    return Video(name, len(names), size, tuple(names))
 
 
 def _key(entry: Entry, videos: Mapping[int, Video], categories: Mapping[int, str]) -> Key:
@@ -210,14 +217,23 @@ def _masklets(
     return dict(masklets)
 
 
+def _boxes(codes: Sequence[Code | None]) -> tuple[npt.NDArray[np.float32], Flags]:
+    """The boxes of masks, float32 [F, 4], and where there are masks, bool [F]."""
+    boxed = np.array([code is not None for code in codes], dtype=np.bool_)
+    boxes = np.zeros((len(codes), 4), dtype=np.float32)
+    if boxed.any():
+        boxes[boxed] = coco_mask.toBbox([code for code in codes if code is not None])
+    return boxes, boxed
+
+
 def _masklet(entry: Entry, video: Video, codes: list[Code | None], *, predicted: bool) -> Masklet:
     present = [frame for frame, code in enumerate(codes) if code is not None]
-    boxes, boxed = np.zeros((video.frames, 4), dtype=np.float32), np.zeros(video.frames, dtype=np.bool_)
     if "bboxes" in entry.fields:
+        boxes, boxed = np.zeros((video.frames, 4), dtype=np.float32), np.zeros(video.frames, dtype=np.bool_)
         frames, values = _numbers(entry, "bboxes", video, 4)
         boxes[frames], boxed[frames] = values, True
-    elif present:
-        boxes[present], boxed[present] = coco_mask.toBbox([codes[frame] for frame in present]), True
+    else:
+        boxes, boxed = _boxes(codes)
     if predicted:
         boxed &= boxes.any(axis=1)
     if lonely := [frame for frame in np.flatnonzero(boxed) if codes[frame] is None]:

@@ -9,17 +9,23 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
 from litetext.errors import OutputError, printable, shortened
 from litetext.evaluation.comparison import Answers
+from litetext.evaluation.hota import Codes
+from litetext.evaluation.veval import compare_masks
+from litetext.evaluation.veval_files import Masklet
+from litetext.evaluation.video_comparison import ClipAnswers
 from litetext.pages import page_environment
 from litetext.sam3.drawing import draw_masks, label_font
 from litetext.sam3.images import read_image
-from litetext.sam3.masks import decode_masks
+from litetext.sam3.masks import Code, decode_masks
 from litetext.storage import atomic_folder, check_output, to_json, write_text
 
 PAGE, TABLE, PICTURES = "index.html", "retention.json", "disagreements"
 _LEAST, _MOST = 320, 640  # pixels of the longer side of a picture, as drawn
+_SMALL, _FRAMES = 160, 8  # of a frame in a strip, and how many there are
 _GAP, _TEXT = 12, 15
 _INK, _PAPER = (31, 41, 55), (255, 255, 255)
 _QUALITY = 85
@@ -45,7 +51,7 @@ def is_page(folder: Path) -> bool:
     return ours and (not names or {PAGE, TABLE} <= names)
 
 
-def write_retention(report: Mapping[str, Any], worst: Sequence[Answers], folder: Path) -> Path:
+def write_retention(report: Mapping[str, Any], worst: Sequence[Answers | ClipAnswers], folder: Path) -> Path:
     """Write ``disagreements/*.png``, ``retention.json`` and ``index.html``, and return the page's path.
 
     They take the place of those of an earlier report in one step; an `OutputError` if something else is in the folder.
@@ -55,7 +61,7 @@ def write_retention(report: Mapping[str, Any], worst: Sequence[Answers], folder:
     with atomic_folder(folder, is_ours=is_page) as new:
         drawn = []
         for number, answers in enumerate(worst, start=1):
-            picture = draw_answers(answers)
+            picture = draw_strip(answers) if isinstance(answers, ClipAnswers) else draw_answers(answers)
             (new / PICTURES).mkdir(exist_ok=True)
             picture.save(new / PICTURES / f"{number:02d}.png", "PNG")
             drawn.append(_inline(picture))
@@ -75,8 +81,7 @@ def draw_answers(answers: Answers) -> Image.Image:
     scale = min(max(1.0, _LEAST / max(picture.size)), _MOST / max(picture.size))
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     columns = {"ground truth": answers.pair.truths[0], "teacher": answers.teacher, "student": answers.student}
-    resized = picture.resize(size, Image.Resampling.BICUBIC)
-    panel = Image.blend(resized.convert("L").convert("RGB"), resized, _SATURATION)
+    panel = _soften(picture, size)
     font = label_font(_TEXT)
     line = 2 * _TEXT
     whole = Image.new("RGB", (3 * size[0] + 4 * _GAP, size[1] + 2 * line + _GAP), _PAPER)
@@ -84,12 +89,66 @@ def draw_answers(answers: Answers) -> Image.Image:
     heading = f'"{answers.pair.phrase}", agreement {answers.agreement:.2f}'
     pen.text((_GAP, _TEXT / 2), _fit(heading, font, whole.width - 2 * _GAP), fill=_INK, font=font)
     for number, (title, codes) in enumerate(columns.items()):
-        masks = decode_masks(codes, (picture.height, picture.width))
         left = _GAP + number * (size[0] + _GAP)
         pen.text((left, line + _TEXT / 2), _fit(f"{title}: {len(codes)}", font, size[0]), fill=_INK, font=font)
-        large = [np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)) for mask in masks]
-        whole.paste(draw_masks(panel, np.array(large, dtype=np.bool_).reshape(-1, *size[::-1])), (left, 2 * line))
+        whole.paste(_with_masks(panel, codes, picture), (left, 2 * line))
     return whole
+
+
+def draw_strip(answers: ClipAnswers) -> Image.Image:
+    """Frames of a clip in three rows: with the true masks, those of the teacher and those of the student.
+
+    The frames are evenly apart. A color stands for the same masklet in all of a row, and for a true masklet and those
+    that overlap with it most in the other rows.
+    """
+    clip, font, line = answers.pair.clip, label_font(_TEXT), 2 * _TEXT
+    frames = np.unique(np.linspace(0, clip.length - 1, _FRAMES).round().astype(int)).tolist()
+    truths, pictures = answers.pair.truths[0], [Image.fromarray(clip.read(frame)) for frame in frames]
+    scale = _SMALL / max(pictures[0].size)
+    size = (max(1, round(pictures[0].width * scale)), max(1, round(pictures[0].height * scale)))
+    rows = {"ground truth": truths, "teacher": answers.teacher, "student": answers.student}
+    width = len(frames) * (size[0] + _GAP) + _GAP
+    whole = Image.new("RGB", (width, line + len(rows) * (line + size[1]) + _GAP), _PAPER)
+    pen = ImageDraw.Draw(whole)
+    heading = f'"{answers.pair.phrase}", agreement {answers.agreement:.2f}, frames {", ".join(map(str, frames))}'
+    pen.text((_GAP, _TEXT / 2), _fit(heading, font, width - 2 * _GAP), fill=_INK, font=font)
+    for row, (title, masklets) in enumerate(rows.items()):
+        top = line + row * (line + size[1])
+        pen.text((_GAP, top + _TEXT / 2), f"{title}: {len(masklets)}", fill=_INK, font=font)
+        ordered = masklets if row == 0 else _in_order_of(truths, masklets)
+        for column, (frame, picture) in enumerate(zip(frames, pictures, strict=True)):
+            codes = [None if codes is None else codes[frame] for codes in ordered]
+            panel = _with_masks(_soften(picture, size), codes, picture)
+            whole.paste(panel, (_GAP + column * (size[0] + _GAP), top + line))
+    return whole
+
+
+def _in_order_of(truths: Sequence[Codes], masklets: Sequence[Codes]) -> list[Codes | None]:
+    """Masklets, each at the place of the true one that it is matched to, and the others behind them."""
+    ious = compare_masks([Masklet.of(one) for one in masklets], [Masklet.of(one) for one in truths])[0].T
+    ordered: list[Codes | None] = [None] * len(truths)
+    rest = set(range(len(masklets)))
+    for found, true in zip(*linear_sum_assignment(ious, maximize=True), strict=True):
+        if ious[found, true] > 0:
+            ordered[true] = masklets[found]
+            rest.discard(found)
+    return [*ordered, *(masklets[number] for number in sorted(rest))]
+
+
+def _soften(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The picture in a size, with fainter colors."""
+    resized = picture.resize(size, Image.Resampling.BICUBIC)
+    return Image.blend(resized.convert("L").convert("RGB"), resized, _SATURATION)
+
+
+def _with_masks(panel: Image.Image, codes: Sequence[Code | None], picture: Image.Image) -> Image.Image:
+    """A panel with masks of the picture that it shows, colored in their order; None keeps the place of one."""
+    masks = np.zeros((len(codes), panel.height, panel.width), dtype=np.bool_)
+    for mask, code in zip(masks, codes, strict=True):
+        if code is not None:
+            (own,) = decode_masks([code], (picture.height, picture.width))
+            mask[:] = np.asarray(Image.fromarray(own).resize(panel.size, Image.Resampling.NEAREST))
+    return draw_masks(panel, masks)
 
 
 def _fit(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:

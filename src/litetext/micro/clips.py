@@ -150,8 +150,7 @@ def make_clip(seed: int, plot: Plot, *, size: int = 160, length: int | None = No
     Raises:
         OptionError: no such plot, or a number out of its range.
     """
-    if plot not in PLOTS:
-        raise OptionError(f"no plot '{plot}'", hint=f"there are {', '.join(PLOTS)}")
+    check_plot(plot)
     frames = LENGTHS[plot] if length is None else length
     for name, value, least, most in (("size", size, 48, 1024), ("length", frames, 8, 10**7)):
         if not least <= value <= most:
@@ -161,6 +160,14 @@ def make_clip(seed: int, plot: Plot, *, size: int = 160, length: int | None = No
         clip = _try_clip(rng, plot, size, frames, split)
         if clip is not None:
             return clip
+
+
+def check_plot(name: str) -> Plot:
+    """The plot of that name; an `OptionError` if there is none."""
+    for plot in PLOTS:
+        if plot == name:
+            return plot
+    raise OptionError(f"no plot '{name}'", hint=f"there are {', '.join(PLOTS)}")
 
 
 def _try_clip(rng: np.random.Generator, plot: Plot, size: int, frames: int, split: Split) -> Clip | None:

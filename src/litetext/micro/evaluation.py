@@ -2,18 +2,21 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, product
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from litetext.evaluation.cgf1 import CgF1, PairCounts, Progress, Tally, count_pair, score
+from litetext.evaluation.labeled_clips import LabeledClip
 from litetext.evaluation.labeled_pairs import LabeledPair
+from litetext.evaluation.veval_files import Masklet
+from litetext.micro.clips import Clip, check_plot, make_clip
 from litetext.micro.phrases import Pair, out_of_domain
-from litetext.micro.scenes import OUT_OF_DOMAIN_STREAM, SceneOptions, generator, make_scene
+from litetext.micro.scenes import OUT_OF_DOMAIN_STREAM, SceneOptions, Split, generator, make_scene
 from litetext.prompts.words import permute
-from litetext.sam3.masks import encode_masks, mask_ious
+from litetext.sam3.masks import Code, encode_masks, mask_ious
 from litetext.sam3.segmenter import Segmenter
 
 OUT_OF_DOMAIN = 200  # phrases
@@ -63,6 +66,37 @@ def known_pairs(pairs: Iterable[Pair]) -> Iterator[LabeledPair]:
     for pair in pairs:
         true = encode_masks(_true_masks(pair))
         yield LabeledPair(f"picture {pair.picture}", pair.scene.pixels, pair.phrase.text, (tuple(true),))
+
+
+def known_clips(
+    seed: int,
+    count: int,
+    plots: Iterable[str],
+    *,
+    size: int = 160,
+    length: int | None = None,
+    split: Split = "test",
+) -> Iterator[LabeledClip]:
+    """Clips of the seeds from one on, ``count`` of each plot, as every evaluation reads them; see `make_clip`."""
+    named = [check_plot(plot) for plot in dict.fromkeys(plots)]
+    return (
+        label_clip(
+            make_clip(seed + place, plot, size=size, length=length, split=split), number, f"{plot}-{seed + place:06d}"
+        )
+        for number, (plot, place) in enumerate(product(named, range(count)))
+    )
+
+
+def label_clip(clip: Clip, number: int, name: str) -> LabeledClip:
+    """A clip with its masklets; a thing that a phrase names and that is never seen is none."""
+    masks: list[dict[int, list[Code | None]]] = [{} for _ in clip.phrases]
+    for frame, (_, drawn) in enumerate(clip):
+        for phrase, own in zip(clip.phrases, masks, strict=True):
+            for thing, mask in clip.true_masks(phrase, frame, drawn).items():
+                (own.setdefault(thing, [None] * len(clip))[frame],) = encode_masks(mask[None])
+    phrases = {place: phrase.text for place, phrase in enumerate(clip.phrases)}
+    truths = {place: [Masklet.of(own[thing]) for thing in sorted(own)] for place, own in enumerate(masks)}
+    return LabeledClip(number, name, len(clip), lambda frame: clip.draw(frame)[0], phrases, truths)
 
 
 def refused_share(segmenter: Segmenter, count: int, seed: int, size: int) -> float:

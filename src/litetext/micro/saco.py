@@ -1,9 +1,11 @@
-"""A world on disk, in the format of SA-Co Gold: the official evaluator reads it as it reads Gold."""
+"""A world on disk, in the formats of SA-Co Gold and VEval: the official evaluators read it as they read those."""
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from litetext.errors import OptionError
@@ -11,10 +13,16 @@ from litetext.micro.phrases import Pair
 from litetext.micro.scenes import Instance
 from litetext.sam3.masks import encode_masks
 from litetext.storage import atomic_file, to_json, write_text
+from litetext.video.masklets import Masklet, to_annotation
+
+if TYPE_CHECKING:
+    from litetext.evaluation.labeled_clips import LabeledClip
 
 ANNOTATIONS = "gold.json"
 IMAGES = "images"
+CLIPS, VIDEOS = "veval.json", "videos"
 WORLD = "LiteText micro world"
+_INFO = {"description": f"{WORLD}: glyphs of Noto Color Emoji (OFL-1.1) on small backgrounds"}
 _HEAD = 1024  # characters of the file that say what it is
 
 
@@ -29,7 +37,7 @@ def write_saco(pairs: Iterable[Pair], folder: Path) -> dict[str, Any]:
     written = -1
     for number, pair in enumerate(pairs, start=1):
         if pair.picture != written:
-            save_png(pair, folder / IMAGES / _file_name(pair))
+            save_png(pair.scene.pixels, folder / IMAGES / _file_name(pair))
             written = pair.picture
         entries.append(pair_entry(pair, number))
         for index in pair.phrase.indices:
@@ -37,7 +45,7 @@ def write_saco(pairs: Iterable[Pair], folder: Path) -> dict[str, Any]:
     if not entries:
         raise OptionError("a world without pairs", hint="ask for 1 or more")
     gold = {
-        "info": {"description": f"{WORLD}: glyphs of Noto Color Emoji (OFL-1.1) on small backgrounds"},
+        "info": _INFO,
         "images": entries,
         "annotations": annotations,
         "categories": [{"id": 1, "name": "object"}],
@@ -46,18 +54,53 @@ def write_saco(pairs: Iterable[Pair], folder: Path) -> dict[str, Any]:
     return gold
 
 
-def is_world(folder: Path) -> bool:
-    """Whether a folder holds what `write_saco` wrote, and nothing else."""
-    if {path.name for path in folder.iterdir()} != {ANNOTATIONS, IMAGES}:
+def write_clips(clips: Iterable["LabeledClip"], folder: Path) -> dict[str, Any]:
+    """Write the frames to ``videos/NAME/00000.png`` and the rest to ``veval.json``, written last, and returned.
+
+    The same phrase is the same category in all clips; a masklet has no entry where its phrase is not true.
+    """
+    categories: dict[str, int] = {}
+    videos: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    pairs: list[dict[str, Any]] = []
+    for number, clip in enumerate(clips, start=1):
+        names = [f"{clip.name}/{index:05d}.png" for index in range(clip.length)]
+        size: dict[str, int] = {}
+        for index, name in enumerate(names):
+            pixels = clip.read(index)
+            save_png(pixels, folder / VIDEOS / name)
+            size = dict(zip(("height", "width"), pixels.shape, strict=False))
+        videos.append({"id": number, "video_name": clip.name, "file_names": names, **size, "length": len(names)})
+        for category, phrase in clip.phrases.items():
+            own = {"video_id": number, "category_id": categories.setdefault(phrase, len(categories) + 1)}
+            truths = clip.truths.get(category, ())
+            pair = {"id": len(pairs) + 1, **own, "noun_phrase": phrase, "num_masklets": len(truths)}
+            pairs.append(pair)
+            for truth in truths:
+                masks = to_annotation(Masklet(0, phrase, 1.0, truth.codes))
+                annotation = {"id": len(annotations) + 1, **own, "noun_phrase": phrase, "iscrowd": 0, **size, **masks}
+                annotations.append({key: value for key, value in annotation.items() if key != "score"})
+    if not videos:
+        raise OptionError("a world without clips", hint="ask for 1 or more")
+    named = [{"id": number, "name": phrase} for phrase, number in categories.items()]
+    lists = {"videos": videos, "annotations": annotations, "categories": named, "video_np_pairs": pairs}
+    document = {"info": _INFO, **lists}
+    write_text(folder / CLIPS, to_json(document))
+    return document
+
+
+def is_world(folder: Path, annotations: str = ANNOTATIONS, pictures: str = IMAGES) -> bool:
+    """Whether a folder holds what `write_saco` wrote, or with other names `write_clips`, and nothing else."""
+    if {path.name for path in folder.iterdir()} != {annotations, pictures}:
         return False
-    with (folder / ANNOTATIONS).open(encoding="utf-8", errors="replace") as file:
+    with (folder / annotations).open(encoding="utf-8", errors="replace") as file:
         return WORLD in file.read(_HEAD)
 
 
-def save_png(pair: Pair, path: Path) -> None:
-    """Write the picture of a pair as PNG."""
+def save_png(pixels: npt.NDArray[np.uint8], path: Path) -> None:
+    """Write a picture as PNG."""
     with atomic_file(path) as file:
-        Image.fromarray(pair.scene.pixels).save(file, "PNG")
+        Image.fromarray(pixels).save(file, "PNG")
 
 
 def pair_entry(pair: Pair, number: int) -> dict[str, Any]:

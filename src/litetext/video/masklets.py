@@ -129,6 +129,20 @@ def to_tracked(record: Record, phrases: Sequence[str]) -> TrackedFrame:
     )
 
 
+def to_annotation(masklet: Masklet) -> dict[str, Any]:
+    """The score, and a list each of boxes (left, top, width, height), areas and RLE, null where it is not seen."""
+    from pycocotools import mask as coco_mask
+
+    seen = [mask for mask in masklet.masks if mask is not None]
+    boxes, areas = iter(coco_mask.toBbox(seen).astype(int).tolist()), iter(coco_mask.area(seen).tolist())
+    return {
+        "score": masklet.score,
+        "bboxes": [mask and next(boxes) for mask in masklet.masks],
+        "areas": [mask and next(areas) for mask in masklet.masks],
+        "segmentations": [mask and {**mask, "counts": mask["counts"].decode()} for mask in masklet.masks],
+    }
+
+
 def read_masklets(records: Records, totals: Totals, most: int = MOST_CHARACTERS) -> Iterator[Masklet]:
     """The masklets in the order of their ids; the records are read once for as many as ``most`` characters hold."""
     for wanted in _batches(totals.tracks, most):
@@ -151,8 +165,6 @@ def write_masklets(path: Path, info: Mapping[str, Any], name: str, records: Reco
     every second frame tracked, these are 0, 2, 4, ... VEval wants ``file_names``, which are made of these numbers. The
     boxes are those of the masks: left, top, width, height.
     """
-    from pycocotools import mask as coco_mask
-
     size = dict(zip(("height", "width"), totals.size, strict=False))
     indices = [record["frame"] for record in records()]
     video = {"id": 1, "video_name": name, **size, "length": totals.frames, "frame_indices": indices}
@@ -167,19 +179,14 @@ def write_masklets(path: Path, info: Mapping[str, Any], name: str, records: Reco
         file.write(f'"categories": {json.dumps(categories)},\n"video_np_pairs": {json.dumps(pairs)},\n'.encode())
         between = '"annotations": [\n'
         for masklet in read_masklets(records, totals):
-            seen = [mask for mask in masklet.masks if mask is not None]
-            boxes, areas = iter(coco_mask.toBbox(seen).astype(int).tolist()), iter(coco_mask.area(seen).tolist())
             annotation = {
                 "id": masklet.id,
                 "video_id": 1,
                 "category_id": totals.phrases.index(masklet.prompt) + 1,
                 "noun_phrase": masklet.prompt,
-                "score": masklet.score,
                 "iscrowd": 0,
                 **size,
-                "bboxes": [mask and next(boxes) for mask in masklet.masks],
-                "areas": [mask and next(areas) for mask in masklet.masks],
-                "segmentations": [mask and {**mask, "counts": mask["counts"].decode()} for mask in masklet.masks],
+                **to_annotation(masklet),
             }
             file.write(f"{between}{json.dumps(annotation, allow_nan=False)}".encode())
             between = ",\n"
