@@ -339,6 +339,37 @@ def test_waiting_for_a_frame_that_does_not_come_can_be_interrupted(tmp_path: Pat
         signal.signal(signal.SIGALRM, before)
 
 
+READER = """
+from litetext.video.frames import open_clip
+count = 0
+try:
+    with open_clip("-") as clip:
+        for _ in clip:
+            count += 1
+            print(count, flush=True)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_standard_input_passes_an_interrupt_on() -> None:
+    pytest.importorskip("av")
+    import io
+
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)).save(file, "PNG")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", READER], **pipes) as child:  # type: ignore[call-overload]
+        child.stdin.write(file.getvalue() * 200)  # what FFmpeg looks at before the first frame is 5 MB
+        child.stdin.flush()
+        first = child.stdout.readline()
+        child.send_signal(signal.SIGINT)
+        told = child.stdout.read(), child.stderr.read()
+    assert first == b"1\n"
+    assert told[0].endswith(b"interrupted\n")
+    assert told[1] == b""
+
+
 def test_progress_and_note(clip: str) -> None:
     told: list[tuple[Any, ...]] = []
     made = make_run(clip, None)

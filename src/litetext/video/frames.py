@@ -183,8 +183,12 @@ def _open_path(source: str, span: _Span) -> Clip:
         if sys.stdin is not None and sys.stdin.isatty():
             raise ImageError("nothing comes in", where="standard input", hint="pipe a video into it")
         # Not sys.stdin.buffer: it waits for whole blocks, which of a live stream take their time to fill.
-        video = open_video(io.FileIO(0, closefd=False), "standard input")
-        return _video_clip("stdin", video, "standard input", span)
+        stdin = _StandardInput(0, closefd=False)
+        try:
+            video = open_video(stdin, "standard input")
+        finally:
+            stdin.check()
+        return _video_clip("stdin", video, "standard input", span, check=stdin.check)
     path = Path(source).expanduser()
     if not path.is_file():
         files = sorted(find_images([source]), key=_natural)
@@ -194,7 +198,7 @@ def _open_path(source: str, span: _Span) -> Clip:
         file = f"file:{path.absolute()}"
         video = open_video(file, source)
         with video[0]:
-            return _video_clip(path.stem, video, source, span, file)
+            return _video_clip(path.stem, video, source, span, file=file)
     with opened(path) as image:
         image.load()  # a WebP has its duration only then
         size, milliseconds = (image.height, image.width), image.info.get("duration") or 100
@@ -202,6 +206,23 @@ def _open_path(source: str, span: _Span) -> Clip:
     if total == 1:
         return Clip(path.stem, partial(_stills, [path]), total=1, span=span)
     return Clip(path.stem, partial(_animation, path, total), fps=1000 / milliseconds, total=total, size=size, span=span)
+
+
+class _StandardInput(io.FileIO):
+    """Standard input. PyAV loses a Ctrl-C that comes while it reads: the input ends there, and `check` raises it."""
+
+    is_interrupted = False
+
+    def read(self, size: int | None = -1) -> bytes | None:  # type: ignore[override]
+        try:
+            return b"" if self.is_interrupted else super().read(size)
+        except KeyboardInterrupt:
+            self.is_interrupted = True
+            return b""
+
+    def check(self) -> None:
+        if self.is_interrupted:
+            raise KeyboardInterrupt
 
 
 def _open_camera(number: int, span: _Span) -> Clip:
@@ -218,7 +239,13 @@ def _open_camera(number: int, span: _Span) -> Clip:
 
 
 def _video_clip(
-    name: str, video: tuple["InputContainer", "VideoStream"], where: str, span: _Span, file: str = ""
+    name: str,
+    video: tuple["InputContainer", "VideoStream"],
+    where: str,
+    span: _Span,
+    *,
+    file: str = "",
+    check: Callable[[], None] = lambda: None,
 ) -> Clip:
     """A clip of an open container, or of a file that is opened again whenever it is read."""
 
@@ -226,6 +253,7 @@ def _video_clip(
         container, stream = open_video(file, where) if file else video
         with container:
             yield from decode(container, stream, notes)
+        check()
 
     stream = video[1]
     rate = stream.average_rate or stream.guessed_rate
