@@ -26,6 +26,7 @@ BENCHMARKS = (
     "bank",
     "text",
     "serving",
+    "video",
 )
 HELP = {"-h", "--help"}
 

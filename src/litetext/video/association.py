@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Tuned on validation clips of the micro world (docs/explanation/video.md).
 OVERLAP = 0.1  # IoU of a mask, moved along, with a detection from which on they can be the same thing
-REACH, REACH_GROWTH = 2.0, 0.5  # how far what does not overlap may be, in sides of a thing; more for each frame unseen
+REACH, REACH_GROWTH = 2.0, 2.0  # how far what does not overlap may be, in sides of a thing; more for each frame unseen
 VELOCITY_GAIN = 0.1  # weight of the newest step in the velocity, once there are ten
 CUT_PIXELS, CUT_COLORS = 0.08, 0.2  # mean difference of pixels, and share of them of another color, from a cut on
 THUMBNAIL = 64
