@@ -78,7 +78,7 @@ def load_official_veval(
     before = sys.modules.get("sam3")
     sys.modules["sam3"] = root
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             found = importlib.import_module("sam3.eval.saco_veval_evaluators")
             front = importlib.import_module("sam3.eval.saco_veval_eval")
