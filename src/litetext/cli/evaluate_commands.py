@@ -40,7 +40,7 @@ class Contest(NamedTuple):
     report: Callable[..., dict[str, Any]]
 
 
-evaluate_group = make_group("Score segmentations: cgF1, pHOTA, and what a student keeps of them.")
+evaluate_group = make_group("Score masks: cgF1, pHOTA, and what a student keeps of them.")
 app.add_typer(evaluate_group, name="evaluate", rich_help_panel="Evaluation")
 
 
