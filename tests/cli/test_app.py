@@ -10,7 +10,7 @@ import pytest
 from litetext import cli
 from litetext.cli import run
 from litetext.cli._app import CHATTY, STAGES
-from litetext.cli._options import ComputeDtype, PositionTable, Split
+from litetext.cli._options import ComputeDtype, PositionTable, Split, TrackMethod
 from tests.cli.helpers import failure
 
 
@@ -117,9 +117,11 @@ def test_choices_are_those_of_the_functions() -> None:
     from litetext.checkpoints import load
     from litetext.device import DTYPES
     from litetext.micro import scenes
+    from litetext.video.methods import METHODS
 
     assert get_args(PositionTable) == get_args(load.Positions)
     assert get_args(Split) == get_args(scenes.Split)
+    assert get_args(TrackMethod) == ("auto", *METHODS)
     assert set(get_args(ComputeDtype)) - {"auto"} <= set(DTYPES)
 
 

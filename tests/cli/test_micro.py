@@ -35,6 +35,26 @@ def test_a_world(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "gold.json").read_text("utf-8"))["images"]) == 12
 
 
+def test_clips(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    typed = ["micro", "clips", "-o", str(tmp_path / "clips"), "--plot", "ordinary", "--plot", "cut", "--count", "2"]
+    for seed in ("3", "4"):  # ours is replaced
+        assert run([*typed, "--size", "48", "--length", "8", "--seed", seed, "--json"]) == 0
+        report = json.loads(capsys.readouterr().out)
+    assert (report["clips"], report["frames"]) == (4, 32)
+    assert report["pairs"] >= 2 * report["absent"] > 0
+    written = json.loads((tmp_path / "clips" / "veval.json").read_text("utf-8"))
+    assert [video["video_name"] for video in written["videos"]][::2] == ["ordinary-000004", "cut-000004"]
+    assert len(written["annotations"]) == report["masklets"]
+    assert len(list((tmp_path / "clips" / "videos").glob("*/*.png"))) == 32
+    (tmp_path / "clips" / "mine.txt").touch()
+    assert "something else is there" in failure(capsys, *typed)
+    other = ["micro", "clips", "-o", str(tmp_path / "other")]
+    assert "0 clips" in failure(capsys, *other, "--count", "0")
+    assert "no plot 'odd'" in failure(capsys, *other, "--plot", "odd")
+    assert "length 7" in failure(capsys, *other, "--length", "7")
+    assert not (tmp_path / "other").exists()
+
+
 def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = str(tmp_path / "x.png")
     assert "seed -1" in failure(capsys, "micro", "scene", "-o", out, "--seed", "-1")

@@ -22,6 +22,7 @@ from litetext.micro.phrases import make_pairs
 from litetext.micro.saco import write_saco
 from litetext.micro.scenes import SceneOptions
 from tests.cli.helpers import failure
+from tests.evaluation.films import write_films
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("no_network")]
 ITSELF = shipped_folder("micro")
@@ -112,9 +113,52 @@ def test_a_student_of_another_width(capsys: pytest.CaptureFixture[str], host_fol
     assert message.startswith("error: features of width 256 where the model reads 64, ")
 
 
+def test_a_page_of_clips(capsys: pytest.CaptureFixture[str], student: Path, tmp_path: Path) -> None:
+    pytest.importorskip("trackeval")
+    truth = str(write_films(tmp_path, 2))
+    folder = tmp_path / "kept"
+    arguments = typed("micro", student, "--video", "--gt", truth, "--videos", str(tmp_path / "videos"), "--json")
+    assert run([*arguments, "-o", str(folder)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[-1] == f"Page: {folder / 'index.html'}"
+    found = json.loads(captured.out)
+    assert {"cgf1", "phota", "deta", "assa"} < found["teacher"].keys() & found["student"].keys()
+    assert (found["pairs"], found["clips"]) == (4, 2)
+    assert json.loads((folder / "retention.json").read_text("utf-8")) == found
+
+
+@pytest.mark.slow
+def test_clips_of_the_micro_world(capsys: pytest.CaptureFixture[str], student: Path, tmp_path: Path) -> None:
+    pytest.importorskip("trackeval")
+    more = ["--video", "--clips", "1", "--plot", "ordinary", "--plot", "hidden", "--seed", "3"]
+    assert run(typed("micro", ITSELF, *more)) == 0
+    out = capsys.readouterr().out
+    lines = [line.split("│")[1:-1] for line in out.splitlines()]
+    rows = {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in lines if cells}
+    for name in ("cgF1", "pHOTA", "DetA", "AssA"):
+        assert rows[name][0] == rows[name][1]
+        assert rows[name][2] == "100.0 %"
+    assert "of 2 clips" in out
+    assert run(typed("micro", student, *more, "--json", "-o", str(tmp_path / "kept"), "--worst", "2")) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["teacher"]["phota"] > 50
+    assert 0 <= found["retention"]["phota"] <= 100
+    assert len(list((tmp_path / "kept" / "disagreements").iterdir())) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message", "status"),
     [
+        (["--video", "--clips", "0"], "0 clips, --clips; ask for 1 or more", 1),
+        (["--video", "--plot", "odd"], "no plot 'odd'", 1),
+        (["--video", "--videos", "x"], "videos without ground truth, --videos", 1),
+        (["--video", "--gt", "gold.json"], "--videos", 2),
+        (["--video", "--gt", "a.json", "b.json", "--videos", "x"], "several files of ground truth, --gt", 1),
+        (["--video", "--gt", "a.json", "--clips", "3", "--videos", "x"], "clips of the micro world beside files", 1),
+        (["--video", "--gt", "nowhere.json", "--videos", "x"], "no such file, nowhere.json", 1),
+        (["--video", "--pairs", "6"], "--pairs or --images with --video", 1),
+        (["--clips", "6"], "options of --video without it", 1),
+        (["--method", "tracker"], "options of --video without it", 1),
         (["--pairs", "0"], "0 pairs, --pairs; ask for 1 or more", 1),
         (["--seed", "-1"], "--seed", 2),
         (["--worst", "-1"], "--worst", 2),

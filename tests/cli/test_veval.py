@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,8 +10,10 @@ pytest.importorskip("pycocotools")
 pytest.importorskip("scipy")
 pytest.importorskip("trackeval")
 from litetext.cli import run
+from litetext.evaluation import labeled_clips
 from litetext.evaluation.veval import HEADLINE, evaluate_veval
 from tests.cli.helpers import failure
+from tests.evaluation.films import write_films
 from tests.evaluation.videos import video_set
 
 
@@ -76,3 +79,82 @@ def test_a_folder_without_predictions_is_refused(sets: Path, capsys: pytest.Capt
     (sets / "empty").mkdir()
     assert run(["evaluate", "veval", "--gt", str(sets / "gt"), "--pred", str(sets / "empty")]) == 1
     assert "saco_veval_sav_test_preds.json" in capsys.readouterr().err.splitlines()[-1]
+
+
+def predicting(folder: Path, model: object = "micro", *more: str) -> list[str]:
+    write_films(folder)
+    found = ["--pred", str(folder / "out" / "found.json"), "--model", str(model), "--videos", str(folder / "videos")]
+    return ["evaluate", "veval", "--gt", str(folder / "gt.json"), *found, "--device", "cpu", *more]
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("no_network")
+def test_predict_resume_and_score(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, host_folder: Path
+) -> None:
+    """On a host with random weights."""
+    real, seen = labeled_clips.find_masklets, list[str]()
+
+    def stopping(segmenter: Any, clip: Any, method: str) -> Any:
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(clip.name)
+        return real(segmenter, clip, method)
+
+    typed = predicting(tmp_path, host_folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(labeled_clips, "find_masklets", stopping)
+        assert run(typed) == 130
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["found.json.journal"]
+    capsys.readouterr()
+    assert run([*typed, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "resuming after 2 of 3 videos" in captured.err
+    scores = json.loads(captured.out)
+    assert len(scores["pairs"]) == 7
+    monkeypatch.setattr(labeled_clips, "find_masklets", None)  # what is complete is only scored
+    assert run([*typed, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "complete already" in captured.err
+    assert json.loads(captured.out) == scores
+    assert "another run" in failure_after(capsys, *typed, "--text-encoder", "micro-student-xs")
+
+
+def failure_after(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert run(list(arguments)) == 1
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("more", "told", "status"),
+    [
+        (["--videos", "nowhere"], "no such folder, nowhere", 1),
+        (["--gt", "none.json"], "no such file, none.json", 1),
+        (["--pred", "."], "a folder where predictions", 1),
+        (["--method", "odd"], "'odd'", 2),
+        (["--text-encoder", "nowhere/s.pt"], "nowhere/s.pt", 1),
+        (["--context-length", "8"], "without a text encoder", 1),
+    ],
+)
+def test_mistakes_before_predicting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], told: str, status: int
+) -> None:
+    typed = predicting(tmp_path, "micro", *more)
+    if more[0] == "--videos":
+        typed.remove(str(tmp_path / "videos"))
+        typed.remove("--videos")
+    assert run(typed) == status
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert told in captured.err.splitlines()[-1]
+    assert not (tmp_path / "out" / "found.json").exists()
+
+
+def test_options_of_a_model_without_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    typed = ["evaluate", "veval", "--gt", str(write_films(tmp_path)), "--pred", "x.json"]
+    for more in (["--videos", "x"], ["--method", "tracker"], ["--text-encoder", "x"]):
+        assert "without a model" in failure(capsys, *typed, *more)
+    assert "--videos" in failure(capsys, *typed, "--model", "micro", status=2)
+    (tmp_path / "videos/film2/3.png").unlink()
+    told = failure(capsys, *typed, "--model", "micro", "--videos", str(tmp_path / "videos"))
+    assert "film2/3.png" in told

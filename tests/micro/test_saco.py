@@ -11,9 +11,16 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from litetext.errors import OptionError
+from litetext.evaluation.labeled_clips import read_clips
+from litetext.evaluation.veval import evaluate_veval
+from litetext.evaluation.veval_files import read_video_truth
+from litetext.micro.clips import make_clip
+from litetext.micro.evaluation import known_clips
 from litetext.micro.phrases import make_pairs
-from litetext.micro.saco import write_saco
+from litetext.micro.saco import CLIPS, VIDEOS, is_world, write_clips, write_saco
 from litetext.micro.scenes import SceneOptions
+from litetext.sam3.masks import decode_masks
+from tests.evaluation.official import load_official_veval
 
 OPTIONS = SceneOptions(size=96, split="test")
 
@@ -84,3 +91,63 @@ def test_the_official_evaluator_reads_it(tmp_path: Path) -> None:
     scores = evaluation.CGF1Evaluator(str(tmp_path / "gold.json")).evaluate(str(tmp_path / "found.json"))
     assert scores["cgF1_eval_segm_cgF1"] == pytest.approx(1, abs=1e-3)
     assert scores["cgF1_eval_segm_IL_MCC"] == pytest.approx(1, abs=1e-3)
+
+
+PLOTS = ("ordinary", "changing")
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """Two clips on disk, and the truth as predictions in ``found.json``."""
+    written = write_clips(known_clips(5, 1, PLOTS, size=64, length=8), tmp_path)
+    assert written == json.loads((tmp_path / CLIPS).read_text("utf-8"))
+    kept = ("video_id", "category_id", "segmentations", "bboxes", "areas")
+    found = [{key: entry[key] for key in kept} | {"score": 0.9} for entry in written["annotations"]]
+    (tmp_path / "found.json").write_text(json.dumps(found), encoding="utf-8")
+    return tmp_path
+
+
+def test_clips_read_back(clips: Path) -> None:
+    true = read_video_truth(clips / CLIPS)
+    for number, (plot, clip) in enumerate(zip(PLOTS, read_clips(clips / CLIPS, [clips / VIDEOS]), strict=True), 1):
+        drawn = make_clip(5, plot, size=64, length=8, split="test")
+        assert (clip.number, clip.name, clip.length) == (number, f"{plot}-000005", 8)
+        assert list(clip.phrases.values()) == [phrase.text for phrase in drawn.phrases]
+        assert sum(not clip.truths[category] for category in clip.phrases) >= 1  # the absent phrase
+        assert all(true.categories[category] == phrase for category, phrase in clip.phrases.items())
+        for frame, (pixels, masks) in enumerate(drawn):
+            np.testing.assert_array_equal(clip.read(frame), pixels)
+            for phrase, category in zip(drawn.phrases, clip.phrases, strict=True):
+                codes = [one.codes[frame] for one in clip.truths[category]]
+                seen = decode_masks([code for code in codes if code is not None], (64, 64))
+                expected = list(drawn.true_masks(phrase, frame, masks).values())
+                np.testing.assert_array_equal(seen, np.array(expected, dtype=np.bool_).reshape(-1, 64, 64))
+
+
+def test_true_masklets_score_all(clips: Path) -> None:
+    pytest.importorskip("trackeval")
+    scores = evaluate_veval(clips / CLIPS, clips / "found.json").headline
+    assert [scores[name] for name in ("cgf1", "phota", "teta", "map")] == pytest.approx([100] * 4, abs=0.1)
+
+
+@pytest.mark.sam3
+@pytest.mark.filterwarnings("ignore")
+def test_the_official_evaluator_reads_the_clips(clips: Path) -> None:
+    official = load_official_veval()
+    if official is None:
+        pytest.skip("no package sam3 (`make oracle`)")
+    scores, _ = official(clips / CLIPS, clips / "found.json")
+    found = {name: value for name, value in scores.items() if "phrase_HOTA" in name or name.endswith("cgf1_micro_f1")}
+    assert found
+    assert min(found.values()) > 0.99
+
+
+def test_clips_of_nothing_are_an_error_and_ours_are_known(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="without clips"):
+        write_clips([], tmp_path / "none")
+    with pytest.raises(OptionError, match="odd"):
+        known_clips(0, 1, ["odd"])
+    assert not is_world(clips, CLIPS, VIDEOS)  # found.json is not ours
+    (clips / "found.json").unlink()
+    assert is_world(clips, CLIPS, VIDEOS)
+    assert not is_world(clips)
