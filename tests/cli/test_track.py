@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,7 @@ def test_an_interrupted_run_goes_on(
         (["{frames}", "-p", " "], "an empty phrase"),
         (["nowhere.mp4", "-p", "dog"], "nowhere.mp4"),
         (["{text}", "-p", "dog"], "not a video"),
+        (["{frames}", "{frames}", "-p", "dog"], "2 clips"),
         (["{empty}", "-p", "dog"], "no images"),
         (["-p", "dog"], "a clip or a camera"),
         (["{frames}", "--camera", "99", "-p", "dog"], "a clip or a camera"),
@@ -161,6 +163,7 @@ def test_an_interrupted_run_goes_on(
         (["{frames}", "-p", "dog", "--overlay", "avi", "-o", "{empty}"], "avi"),
         (["{frames}", "-p", "dog", "-o", "{frames}"], "the folder of the frames"),
         (["{frames}", "-p", "dog", "-o", "{text}"], "a file where a folder"),
+        (["{frames}", "-p", "dog", "-o", "out.mp4"], "a video as the output"),
         (["{frames}", "-p", "dog", "--context-length", "16"], "--text-encoder"),
     ],
 )
@@ -170,6 +173,19 @@ def test_mistakes_are_one_line(
     given = [places.get(argument, argument) for argument in arguments]
     assert message in failure(capsys, "track", *given, "--model", "micro")
     assert not list(Path(places["{empty}"]).iterdir())
+
+
+def test_what_needs_no_video_library(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fake: Any, frames: str, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    out = tmp_path / "out"
+    arguments = ["track", frames, "-p", "dog", "--model", "micro", "-o", str(out)]
+    assert "litetext[video]" in failure(capsys, *arguments)
+    assert not out.exists()
+    assert not fake  # no model was loaded
+    assert run([*arguments, "--overlay", "none"]) == 0
+    assert {path.name for path in out.iterdir()} == {"masklets.json", "tracks.csv", "counts.csv"}
 
 
 def test_a_phrase_and_a_known_method_are_needed(capsys: pytest.CaptureFixture[str], frames: str) -> None:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 )
 def track(
     prompts: Annotated[list[str], option("What to follow; may be repeated.", "-p", "--prompt", metavar="PHRASE")],
-    clip: Annotated[
-        str | None, argument("Video, GIF, WebP, folder or glob of frames; - for standard input.", metavar="CLIP")
+    clips: Annotated[
+        list[str] | None, argument("Video, GIF, WebP, folder or glob of frames; - for standard input.", metavar="CLIP")
     ] = None,
     output: Annotated[
         Path | None,
@@ -62,11 +62,18 @@ def track(
     from litetext.sam3.segmenter import SegmentOptions
     from litetext.video.frames import open_clip
     from litetext.video.methods import choose_method, make_tracker
+    from litetext.video.overlay import FORMATS
     from litetext.video.track_files import TrackRun
     from litetext.video.tracking import Tracker
 
     if overlay and output is None:
         raise OptionError("an overlay without a place", where=f"--overlay {overlay[0]}", hint="give -o DIR")
+    if clips and len(clips) > 1:
+        hint = "give one; of frames their folder, or a glob in quotes"
+        raise OptionError(f"{len(clips)} clips at once", where=f"{clips[0]}, ...", hint=hint)
+    if output is not None and output.suffix.lower() in FORMATS:
+        raise OptionError("a video as the output", where=f"-o {output}", hint="name a folder; it gets the videos")
+    clip = clips[0] if clips else None
     options = SegmentOptions() if threshold is None else SegmentOptions(threshold=threshold)
     choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback)
     way = choose_method(method)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
 import numpy as np
@@ -66,6 +66,15 @@ def draw_tracked(pixels: Pixels, tracked: TrackedFrame) -> Image.Image:
     return draw_labeled(Image.fromarray(large), masks, labels, (tracked.ids - 1).tolist())
 
 
+def require_pyav() -> ModuleType:
+    """PyAV, which writes videos; a `MissingExtraError` if it is not installed."""
+    try:
+        import av
+    except ImportError as error:
+        raise MissingExtraError("writing videos", "video") from error
+    return av
+
+
 class VideoWriter:
     """Writes a video in constant memory; it is put in place when the `with` block ends without an error.
 
@@ -83,10 +92,7 @@ class VideoWriter:
     """
 
     def __init__(self, path: str | Path, fps: float | None, size: tuple[int, int]) -> None:
-        try:
-            import av
-        except ImportError as error:
-            raise MissingExtraError("writing videos", "video") from error
+        av = require_pyav()
         self.path = Path(path)
         if self.path.suffix.lower() not in _FORMATS:
             raise OutputError("a video of an unknown kind", where=str(path), hint=f"call it {', '.join(FORMATS)}")

@@ -27,7 +27,7 @@ from litetext.sam3.segmenter import check_prompts
 from litetext.storage import atomic_file, check_output, checksum, fingerprint, only_writer
 from litetext.video import masklets
 from litetext.video.masklets import Record, Totals
-from litetext.video.overlay import FORMATS, VideoWriter, draw_tracked
+from litetext.video.overlay import FORMATS, VideoWriter, draw_tracked, require_pyav
 from litetext.video.tracking import Frame, TrackedFrame, Tracker
 
 if TYPE_CHECKING:
@@ -74,9 +74,12 @@ class TrackRun:
         if not self.phrases:
             raise OptionError("no phrase", hint="say what to look for")
         if unknown := [name for name in overlays if f".{name}" not in FORMATS]:
-            raise OptionError(f"an overlay in the format '{unknown[0]}'", hint=f"it writes {', '.join(FORMATS)}")
+            known = ", ".join(name.removeprefix(".") for name in FORMATS)
+            raise OptionError(f"an overlay in the format '{unknown[0]}'", hint=f"it writes {known}")
         self.folder = folder
         self.overlays = {} if folder is None else {name: folder / f"overlay.{name}" for name in dict.fromkeys(overlays)}
+        if self.overlays:
+            require_pyav()  # now, not when the first frame is drawn
         self.is_stream = clip is None
         identity = "a stream" if clip is None else _identify(clip, folder)
         self.settings = {"clip": identity, "phrases": self.phrases, "overlays": list(self.overlays), **made_by}
