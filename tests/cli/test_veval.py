@@ -10,7 +10,7 @@ pytest.importorskip("pycocotools")
 pytest.importorskip("scipy")
 pytest.importorskip("trackeval")
 from litetext.cli import run
-from litetext.evaluation import labeled_clips
+from litetext.evaluation import labeled_pairs
 from litetext.evaluation.veval import HEADLINE, evaluate_veval
 from tests.cli.helpers import failure
 from tests.evaluation.films import write_films
@@ -93,7 +93,7 @@ def test_predict_resume_and_score(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, host_folder: Path
 ) -> None:
     """On a host with random weights."""
-    real, seen = labeled_clips.find_masklets, list[str]()
+    real, seen = labeled_pairs.find_masklets, list[str]()
 
     def stopping(segmenter: Any, clip: Any, method: str) -> Any:
         if len(seen) == 2:
@@ -103,7 +103,7 @@ def test_predict_resume_and_score(
 
     typed = predicting(tmp_path, host_folder)
     with monkeypatch.context() as patch:
-        patch.setattr(labeled_clips, "find_masklets", stopping)
+        patch.setattr(labeled_pairs, "find_masklets", stopping)
         assert run(typed) == 130
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["found.json.journal"]
     capsys.readouterr()
@@ -112,7 +112,7 @@ def test_predict_resume_and_score(
     assert "resuming after 2 of 3 videos" in captured.err
     scores = json.loads(captured.out)
     assert len(scores["pairs"]) == 7
-    monkeypatch.setattr(labeled_clips, "find_masklets", None)  # what is complete is only scored
+    monkeypatch.setattr(labeled_pairs, "find_masklets", stopping)  # would stop at once: what is complete is only scored
     assert run([*typed, "--json"]) == 0
     captured = capsys.readouterr()
     assert "complete already" in captured.err

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from litetext.evaluation.labeled_clips import LabeledClip
+from litetext.evaluation.labeled_pairs import LabeledClip
 from litetext.evaluation.veval_files import Masklet
 from litetext.sam3.masks import encode_masks
 from litetext.video.masklets import Masklet as Found

@@ -14,8 +14,8 @@ pytest.importorskip("pycocotools")
 pytest.importorskip("scipy")
 pytest.importorskip("trackeval")
 from litetext.errors import EvaluationError, ImageError, OutputError
-from litetext.evaluation import labeled_clips as module
-from litetext.evaluation.labeled_clips import LabeledClip, find_masklets, read_clips, share_embeddings, track_clip
+from litetext.evaluation import labeled_pairs as module
+from litetext.evaluation.labeled_pairs import LabeledClip, find_masklets, read_clips, share_embeddings, track_clip
 from litetext.evaluation.predict import PredictionPlan, plan_predictions, predict
 from litetext.evaluation.veval import evaluate_veval
 from litetext.sam3.segmenter import ImageEmbedding, Segmenter
@@ -119,7 +119,7 @@ def test_stopped_at_a_video_and_gone_on(tmp_path: Path, stop_at: int) -> None:
 def test_file_names_that_lead_out_of_the_folder_are_refused(tmp_path: Path, name: Any) -> None:
     truth = write_films(tmp_path)
     change(truth, "videos", file_names=[name] * FRAMES)
-    with pytest.raises(EvaluationError, match=r"file_names.*video 2"):
+    with pytest.raises(EvaluationError, match=r"file_names.*videos\[1\]"):
         read_clips(truth, [tmp_path / "videos"])
 
 

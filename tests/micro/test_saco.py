@@ -11,7 +11,7 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from litetext.errors import OptionError
-from litetext.evaluation.labeled_clips import read_clips
+from litetext.evaluation.labeled_pairs import read_clips
 from litetext.evaluation.veval import evaluate_veval
 from litetext.evaluation.veval_files import read_video_truth
 from litetext.micro.clips import make_clip

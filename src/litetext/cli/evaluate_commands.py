@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,21 +25,6 @@ PAIRS = 1000
 CLIPS = 10
 SCORES = (("cgf1", "cgF1", ".2f"), ("il_mcc", "IL_MCC", ".4f"), ("pmf1", "pmF1", ".2f"))
 VIDEO_SCORES = (("phota", "pHOTA", ".2f"), ("deta", "DetA", ".2f"), ("assa", "AssA", ".2f"))
-
-
-class Contest(NamedTuple):
-    """What a teacher and a student are compared on.
-
-    Attributes:
-        total: how many pairs or clips there are.
-        compare: both, how many of the worst disagreements to keep and a progress, which is told how many are done.
-        report: as `report_retention`.
-    """
-
-    total: int
-    compare: Callable[..., Any]
-    report: Callable[..., dict[str, Any]]
-
 
 evaluate_group = make_group("Score masks: cgF1, pHOTA, and what a student keeps of them.")
 app.add_typer(evaluate_group, name="evaluate", rich_help_panel="Evaluation")
@@ -213,34 +199,36 @@ def retention(
     Both read the same phrases; masks, parameters and bytes are compared. With --video they follow things through clips:
     of the micro world, or of a VEval set (--gt) whose frames are in --videos.
     """
-    files = split_files([*(truths or ()), *(more or ())])
-    if video:
-        from litetext.cli.evaluate_video import choose_clips
+    from litetext.cli.evaluate_video import choose_clips
+    from litetext.evaluation.comparison import compare, compare_clips, report_retention
+    from litetext.evaluation.labeled_pairs import share_embeddings
+    from litetext.evaluation.predict import options_for
+    from litetext.video.methods import choose_method, make_tracker
 
-        if pairs is not None or images:
-            raise OptionError("--pairs or --images with --video", hint="give --clips or --videos")
-        contest = choose_clips(files, videos or [], (clips, plot), seed, method)
-    else:
-        if clips is not None or plot or videos or method != "auto":
-            raise OptionError("options of --video without it", hint="give --video, or leave them out")
-        contest = _choose_pairs(files, images or [], pairs, seed)
+    files = split_files([*(truths or ()), *(more or ())])
+    if video and (pairs is not None or images):
+        raise OptionError("--pairs or --images with --video", hint="give --clips or --videos")
+    if not video and (clips is not None or plot or videos or method != "auto"):
+        raise OptionError("options of --video without it", hint="give --video, or leave them out")
+    films, total = choose_clips(files, videos or [], clips, plot, seed) if video else ((), 0)
+    labeled, total = ((), total) if video else _choose_pairs(files, images or [], pairs, seed)
     if output is not None:
         from litetext.evaluation.worst_cases import check_page
 
         check_page(output)
-    from litetext.evaluation.predict import options_for
-    from litetext.video.methods import choose_method
-
     chosen = student_name(student)
     encoder = open_encoder(chosen, positions, context_length, device, dtype)
     choice = opt.ModelChoice(model, teacher, device=device, dtype=dtype)
     reference = choice.load(options_for(SCORE), video=video and choose_method(method) == "tracker")
     sizes = measure(teacher or model, reference.encoder), measure(chosen, encoder)
     with show_progress() as progress:
-        comparison = contest.compare(
-            reference, reference.with_encoder(encoder), worst, lambda stage, done: progress(stage, done / contest.total)
-        )
-    report = contest.report(comparison, *sizes, seed=seed)
+        both, told = (reference, reference.with_encoder(encoder)), partial(_tell_share, progress, total)
+        if video:
+            makers = [partial(make_tracker, one, method=method) for one in share_embeddings(*both)]
+            comparison = compare_clips(makers, films, worst, told)
+        else:
+            comparison = compare(*both, labeled, worst, told)
+    report = report_retention(comparison, *sizes, seed=seed)
     misfits = sum(scores.tally.misfits for scores in comparison.scores)
     if misfits:
         echo(f"warning: masks of another size than the true mask, which match nothing: {misfits}", err=True)
@@ -253,6 +241,10 @@ def retention(
     return Result(report, lambda: _print_retention(report))
 
 
+def _tell_share(progress: Callable[[str, float], None], total: int, stage: str, done: float) -> None:
+    progress(stage, done / total)
+
+
 def student_name(name: str) -> str:
     """The student that comes with the package for a model of that name; any other name as it is."""
     from litetext.checkpoints.hub import SHIPPED
@@ -261,13 +253,10 @@ def student_name(name: str) -> str:
     return shipped if shipped in SHIPPED else name
 
 
-def _choose_pairs(files: list[Path], images: list[Path], count: int | None, seed: int) -> Contest:
-    """Pairs of files, or of the micro world without any."""
-    from litetext.evaluation.comparison import compare, report_retention
-
-    def contest(pairs: Iterable["LabeledPair"], total: int) -> Contest:
-        return Contest(total, lambda teacher, student, *more: compare(teacher, student, pairs, *more), report_retention)
-
+def _choose_pairs(
+    files: list[Path], images: list[Path], count: int | None, seed: int
+) -> tuple[Iterable["LabeledPair"], int]:
+    """Pairs of files, or of the micro world without any, and how many there are."""
     if files:
         from litetext.evaluation.labeled_pairs import GoldPairs
 
@@ -276,7 +265,7 @@ def _choose_pairs(files: list[Path], images: list[Path], count: int | None, seed
         if not images:
             raise typer.BadParameter("--gt needs the folder of the pictures", param_hint="--images")
         gold = GoldPairs.read(files, images)
-        return contest(gold, len(gold))
+        return gold, len(gold)
     if images:
         raise OptionError("pictures without ground truth", where="--images", hint="give --gt, or leave them out")
     from litetext.micro.evaluation import known_pairs
@@ -287,7 +276,7 @@ def _choose_pairs(files: list[Path], images: list[Path], count: int | None, seed
     count = PAIRS if count is None else count
     if count < 1:
         raise OptionError(f"{count} pairs", where="--pairs", hint="ask for 1 or more")
-    return contest(known_pairs(make_pairs(seed, count, SceneOptions(size=SIZE, split="test"))), count)
+    return known_pairs(make_pairs(seed, count, SceneOptions(size=SIZE, split="test"))), count
 
 
 def _print_retention(report: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,14 +12,12 @@ from litetext.cli import _options as opt
 from litetext.cli._app import Result, command
 from litetext.cli._options import option
 from litetext.cli._output import echo, print_table, show_progress
-from litetext.cli.evaluate_commands import CLIPS, SCORE, SCORES, Contest, evaluate_group, named_stage, predict_plans
+from litetext.cli.evaluate_commands import CLIPS, SCORE, SCORES, evaluate_group, named_stage, predict_plans
 from litetext.errors import EvaluationError, OptionError
 
 if TYPE_CHECKING:
-    from litetext.evaluation.labeled_clips import LabeledClip
+    from litetext.evaluation.labeled_pairs import LabeledClip
     from litetext.evaluation.veval import VEvalReport
-    from litetext.evaluation.video_comparison import VideoComparison
-    from litetext.sam3.segmenter import Segmenter
 
 PLOTS = ("ordinary", "crossing", "hidden", "returning")
 _LABELS = ("cgF1", "IL_MCC", "pmF1", "pHOTA", "TETA", "mAP", "phrase AP")
@@ -95,62 +93,43 @@ def _predict(
     choice: opt.ModelChoice, videos: list[Path], sets: Mapping[str, tuple[Path, Path]], method: opt.TrackMethod
 ) -> None:
     """Predict what is not predicted yet, of sets (ground truth and predictions) by their titles."""
-    from litetext.evaluation.labeled_clips import find_masklets, read_clips
+    from litetext.evaluation.labeled_pairs import find_masklets, read_clips
     from litetext.evaluation.predict import options_for, plan_predictions
     from litetext.video.methods import choose_method
 
     way = choose_method(method)
     made_by = {**choice.describe(), "method": way}
+    load = partial(choice.load, options_for(SCORE), video=way == "tracker")
     with ExitStack() as held:
         plans = {
             title: plan_predictions(truth, videos, output, made_by, held, read=read_clips)
             for title, (truth, output) in sets.items()
         }
-        predict_plans(
-            plans,
-            lambda phrases: choice.load(options_for(SCORE), phrases, video=way == "tracker"),
-            lambda segmenter, clip: find_masklets(segmenter, clip, way),
-            "videos",
-        )
+        predict_plans(plans, load, partial(find_masklets, method=way), "videos")
 
 
 def choose_clips(
-    files: list[Path],
-    folders: list[Path],
-    made: tuple[int | None, list[str] | None],
-    seed: int,
-    method: opt.TrackMethod,
-) -> Contest:
-    """The clips of a VEval set, or those of the micro world without one: so many of each plot."""
-    from litetext.evaluation.labeled_clips import read_clips, share_embeddings
-    from litetext.evaluation.video_comparison import compare_clips, report_video_retention
-    from litetext.video.methods import make_tracker
+    files: list[Path], folders: list[Path], count: int | None, plots: list[str] | None, seed: int
+) -> tuple[Iterable["LabeledClip"], int]:
+    """The clips of a VEval set, or those of the micro world without one, so many of each plot; and how many."""
+    from litetext.evaluation.labeled_pairs import read_clips
+    from litetext.micro.evaluation import known_clips
 
-    count, plots = made
-    if files:
-        if count is not None or plots:
-            raise OptionError("clips of the micro world beside files", where="--clips, --plot", hint="leave them out")
-        if len(files) > 1:
-            raise OptionError("several files of ground truth", where="--gt", hint="a set of videos has one")
-        if not folders:
-            raise typer.BadParameter("--gt needs the folder of the videos", param_hint="--videos")
-        clips: Iterable[LabeledClip] = (listed := read_clips(files[0], folders))
-        total = len(listed)
-    else:
-        from litetext.micro.evaluation import known_clips
-
+    if not files:
         if folders:
             raise OptionError("videos without ground truth", where="--videos", hint="give --gt, or leave them out")
         count, plots = CLIPS if count is None else count, plots or list(PLOTS)
         if count < 1:
             raise OptionError(f"{count} clips", where="--clips", hint="ask for 1 or more")
-        clips, total = known_clips(seed, count, plots), count * len({*plots})
-
-    def compare(teacher: "Segmenter", student: "Segmenter", *more: Any) -> "VideoComparison":
-        first, second = (partial(make_tracker, one, method=method) for one in share_embeddings(teacher, student))
-        return compare_clips(first, second, clips, *more)
-
-    return Contest(total, compare, report_video_retention)
+        return known_clips(seed, count, plots), count * len({*plots})
+    if count is not None or plots:
+        raise OptionError("clips of the micro world beside files", where="--clips, --plot", hint="leave them out")
+    if len(files) > 1:
+        raise OptionError("several files of ground truth", where="--gt", hint="a set of videos has one")
+    if not folders:
+        raise typer.BadParameter("--gt needs the folder of the videos", param_hint="--videos")
+    clips = read_clips(files[0], folders)
+    return clips, len(clips)
 
 
 def _video_row(headline: Mapping[str, float]) -> list[str]:

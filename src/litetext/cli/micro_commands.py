@@ -11,7 +11,7 @@ from litetext.cli._output import check_ours, check_target, echo, print_scores, s
 from litetext.errors import OptionError
 
 if TYPE_CHECKING:
-    from litetext.evaluation.labeled_clips import LabeledClip
+    from litetext.evaluation.labeled_pairs import LabeledClip
     from litetext.micro.phrases import Pair
 
 STAGE = "Micro world"
@@ -119,16 +119,11 @@ def clips(
     ):
         made = known_clips(seed, count, plots, size=size, length=length, split=split)
         written = write_clips(_with_progress(made, count * len(plots), progress), folder)
-    pairs = written["video_np_pairs"]
-    report = {
-        "file": str(output / CLIPS),
-        "videos": str(output / VIDEOS),
-        "clips": len(written["videos"]),
-        "frames": sum(video["length"] for video in written["videos"]),
-        "pairs": len(pairs),
-        "absent": sum(not pair["num_masklets"] for pair in pairs),
-        "masklets": len(written["annotations"]),
-    }
+    counts = {"clips": "videos", "pairs": "video_np_pairs", "masklets": "annotations"}
+    frames = sum(video["length"] for video in written["videos"])
+    absent = sum(not pair["num_masklets"] for pair in written["video_np_pairs"])
+    report = {"file": str(output / CLIPS), "frames": frames, "absent": absent}
+    report |= {name: len(written[key]) for name, key in counts.items()}
     return Result(report, "\n".join(f"{name}: {value}" for name, value in report.items()))
 
 

@@ -80,11 +80,11 @@ def sum_hota(counted: Iterable[Mapping[str, Any]]) -> Reals:
 
 
 def score_hota(sums: Reals) -> dict[str, float]:
-    """HOTA, DetA and AssA of the sums of `sum_hota`, as `combine_hota` has them; 0 without anything."""
+    """pHOTA, DetA and AssA to 100 of the sums of `sum_hota`, as `combine_hota` has them; 0 without anything."""
     hits, misses, alarms, tracks = sums
     found, followed = hits / np.maximum(1, hits + misses + alarms), tracks / np.maximum(1, hits)
-    scores = {"hota": np.sqrt(found * followed), "deta": found, "assa": followed}
-    return {name: float(np.mean(values)) for name, values in scores.items()}
+    scores = {"phota": np.sqrt(found * followed), "deta": found, "assa": followed}
+    return {name: 100 * float(np.mean(values)) for name, values in scores.items()}
 
 
 def hota_of(truths: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -50,24 +50,12 @@ class Picture:
         return image
 
 
-class Asked(Protocol):
-    """A picture or a video, and the phrases to find in it."""
-
-    @property
-    def name(self) -> str:
-        """What it is called."""
-
-    @property
-    def phrases(self) -> Mapping[Any, str]:
-        """By what predictions call a pair."""
-
-
 @dataclass(frozen=True)
 class PredictionPlan:
     """What is left to predict."""
 
     output: Path
-    pictures: tuple[Asked, ...]  # none where the predictions are complete
+    pictures: tuple[Any, ...]  # or clips, with their names and phrases; none where the predictions are complete
     finished: int  # how many of them are in the log
     log: ResumeLog
     is_complete: bool
@@ -106,7 +94,7 @@ def plan_predictions(
     made_by: Mapping[str, str],
     held: ExitStack | None = None,
     *,
-    read: Callable[[Path, Sequence[Path]], tuple[Asked, ...]] = read_pictures,
+    read: Callable[[Path, Sequence[Path]], tuple[Any, ...]] = read_pictures,
 ) -> PredictionPlan:
     """What is left to do; everything that can be wrong without a model is found here, before hours of work.
 
@@ -203,10 +191,7 @@ def find_pictures(pairs: Mapping[PairId, Entry], folders: Sequence[Path]) -> tup
     for entry in pairs.values():
         entry.take("text_input", "text")
         asked.setdefault(entry.take("file_name", "text"), []).append(entry)
-    for entry, *_ in asked.values():
-        _check_inside(entry)
-    owners = {name: f"pair {entry.take('id', 'id')!r}" for name, (entry, *_) in asked.items()}
-    files = locate(owners, folders, "--images is the folder that file_name starts in")
+    files = locate(asked, folders)
     return tuple(
         Picture(
             name,
@@ -218,27 +203,28 @@ def find_pictures(pairs: Mapping[PairId, Entry], folders: Sequence[Path]) -> tup
     )
 
 
-def locate(names: Mapping[str, str], folders: Sequence[Path], hint: str) -> dict[str, Path]:
-    """Where pictures are, in the first folder that has each; of each name it is told to whom it belongs."""
+def locate(
+    asked: Mapping[str, Sequence[Entry]], folders: Sequence[Path], key: str = "file_name", option: str = "--images"
+) -> dict[str, Path]:
+    """Where the pictures are that entries ask for by a key, in the first folder that has each."""
     if nowhere := [str(folder) for folder in folders if not folder.is_dir()]:
-        raise ImageError("no such folder", where=nowhere[0], hint=f"check {hint.split(maxsplit=1)[0]}")
-    files = {name: path / name for name in names for path in reversed(folders) if (path / name).is_file()}
-    missing = [name for name in names if name not in files]
+        raise ImageError("no such folder", where=nowhere[0], hint=f"check {option}")
+    for name, (entry, *_) in asked.items():
+        try:
+            inside(Path(), name)
+        except ValueError as error:
+            raise entry.wrong(key, "give a path within the folder of the pictures") from error
+    files = {name: path / name for name in asked for path in reversed(folders) if (path / name).is_file()}
+    missing = [name for name in asked if name not in files]
     if missing:
-        first = f"the first is '{missing[0]}' of the {names[missing[0]]}"
+        entry = asked[missing[0]][0]
+        owner = f"{'pair' if entry.key == 'images' else 'video'} {entry.take('id', 'id')!r}"
         raise ImageError(
-            f"{len(missing)} of {len(names)} pictures are missing, {first}",
+            f"{len(missing)} of {len(asked)} pictures are missing, the first is '{missing[0]}' of the {owner}",
             where=", ".join(map(str, folders)),
-            hint=f"{hint}; give it again for a second folder",
+            hint=f"{option} is the folder that {key} starts in; give it again for a second folder",
         )
     return files
-
-
-def _check_inside(entry: Entry) -> None:
-    try:
-        inside(Path(), entry.fields["file_name"])
-    except ValueError as error:
-        raise entry.wrong("file_name", "give a path within the folder of the pictures") from error
 
 
 def _common_size(listed: Sequence[Entry]) -> tuple[int, int] | None:

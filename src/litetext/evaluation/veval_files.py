@@ -34,7 +34,7 @@ class Video(NamedTuple):
     name: str
     frames: int
     size: tuple[int, int]  # height and width in pixels
-    files: tuple[Any, ...]  # what it calls its frames
+    entry: Entry  # in its file
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,14 +171,14 @@ def _whole(entry: Entry, key: str) -> int:
 
 def _video(entry: Entry) -> Video:
     names, size = entry.take("file_names"), entry.size
-    if not isinstance(names, list) or not names:
+    if not isinstance(names, list) or not names or not all(isinstance(one, str) for one in names):
         raise entry.wrong("file_names", "give the names of its frames")
     if size is None:
         raise EvaluationError("a video without a size", where=entry.place, hint="give height and width in pixels")
     if "length" in entry.fields and _whole(entry, "length") != len(names):
         raise entry.wrong("length", f"it has {len(names)} file_names")
     name = entry.take("video_name", "text") if "video_name" in entry.fields else str(entry.fields["id"])
-    return Video(name, len(names), size, tuple(names))
+    return Video(name, len(names), size, entry)
 
 
 def _key(entry: Entry, videos: Mapping[int, Video], categories: Mapping[int, str]) -> Key:

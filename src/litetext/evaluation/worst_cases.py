@@ -9,14 +9,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
 from litetext.errors import OutputError, printable, shortened
-from litetext.evaluation.comparison import Answers
-from litetext.evaluation.hota import Codes
-from litetext.evaluation.veval import compare_masks
-from litetext.evaluation.veval_files import Masklet
-from litetext.evaluation.video_comparison import ClipAnswers
+from litetext.evaluation.comparison import Answers, ClipPair
 from litetext.pages import page_environment
 from litetext.sam3.drawing import draw_masks, label_font
 from litetext.sam3.images import read_image
@@ -51,7 +46,7 @@ def is_page(folder: Path) -> bool:
     return ours and (not names or {PAGE, TABLE} <= names)
 
 
-def write_retention(report: Mapping[str, Any], worst: Sequence[Answers | ClipAnswers], folder: Path) -> Path:
+def write_retention(report: Mapping[str, Any], worst: Sequence[Answers], folder: Path) -> Path:
     """Write ``disagreements/*.png``, ``retention.json`` and ``index.html``, and return the page's path.
 
     They take the place of those of an earlier report in one step; an `OutputError` if something else is in the folder.
@@ -61,7 +56,7 @@ def write_retention(report: Mapping[str, Any], worst: Sequence[Answers | ClipAns
     with atomic_folder(folder, is_ours=is_page) as new:
         drawn = []
         for number, answers in enumerate(worst, start=1):
-            picture = draw_strip(answers) if isinstance(answers, ClipAnswers) else draw_answers(answers)
+            picture = draw_strip(answers) if isinstance(answers.pair, ClipPair) else draw_answers(answers)
             (new / PICTURES).mkdir(exist_ok=True)
             picture.save(new / PICTURES / f"{number:02d}.png", "PNG")
             drawn.append(_inline(picture))
@@ -95,18 +90,17 @@ def draw_answers(answers: Answers) -> Image.Image:
     return whole
 
 
-def draw_strip(answers: ClipAnswers) -> Image.Image:
-    """Frames of a clip in three rows: with the true masks, those of the teacher and those of the student.
+def draw_strip(answers: Answers) -> Image.Image:
+    """Frames of a clip, evenly apart, with the true masks, the teacher's and the student's below each other.
 
-    The frames are evenly apart. A color stands for the same masklet in all of a row, and for a true masklet and those
-    that overlap with it most in the other rows.
+    A color stands for the same masklet in all of a row.
     """
     clip, font, line = answers.pair.clip, label_font(_TEXT), 2 * _TEXT
     frames = np.unique(np.linspace(0, clip.length - 1, _FRAMES).round().astype(int)).tolist()
-    truths, pictures = answers.pair.truths[0], [Image.fromarray(clip.read(frame)) for frame in frames]
+    pictures = [Image.fromarray(clip.read(frame)) for frame in frames]
     scale = _SMALL / max(pictures[0].size)
     size = (max(1, round(pictures[0].width * scale)), max(1, round(pictures[0].height * scale)))
-    rows = {"ground truth": truths, "teacher": answers.teacher, "student": answers.student}
+    rows = {"ground truth": answers.pair.truths[0], "teacher": answers.teacher, "student": answers.student}
     width = len(frames) * (size[0] + _GAP) + _GAP
     whole = Image.new("RGB", (width, line + len(rows) * (line + size[1]) + _GAP), _PAPER)
     pen = ImageDraw.Draw(whole)
@@ -115,24 +109,10 @@ def draw_strip(answers: ClipAnswers) -> Image.Image:
     for row, (title, masklets) in enumerate(rows.items()):
         top = line + row * (line + size[1])
         pen.text((_GAP, top + _TEXT / 2), f"{title}: {len(masklets)}", fill=_INK, font=font)
-        ordered = masklets if row == 0 else _in_order_of(truths, masklets)
         for column, (frame, picture) in enumerate(zip(frames, pictures, strict=True)):
-            codes = [None if codes is None else codes[frame] for codes in ordered]
-            panel = _with_masks(_soften(picture, size), codes, picture)
+            panel = _with_masks(_soften(picture, size), [codes[frame] for codes in masklets], picture)
             whole.paste(panel, (_GAP + column * (size[0] + _GAP), top + line))
     return whole
-
-
-def _in_order_of(truths: Sequence[Codes], masklets: Sequence[Codes]) -> list[Codes | None]:
-    """Masklets, each at the place of the true one that it is matched to, and the others behind them."""
-    ious = compare_masks([Masklet.of(one) for one in masklets], [Masklet.of(one) for one in truths])[0].T
-    ordered: list[Codes | None] = [None] * len(truths)
-    rest = set(range(len(masklets)))
-    for found, true in zip(*linear_sum_assignment(ious, maximize=True), strict=True):
-        if ious[found, true] > 0:
-            ordered[true] = masklets[found]
-            rest.discard(found)
-    return [*ordered, *(masklets[number] for number in sorted(rest))]
 
 
 def _soften(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

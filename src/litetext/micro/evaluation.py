@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from litetext.evaluation.cgf1 import CgF1, PairCounts, Progress, Tally, count_pair, score
-from litetext.evaluation.labeled_clips import LabeledClip
-from litetext.evaluation.labeled_pairs import LabeledPair
+from litetext.evaluation.labeled_pairs import LabeledClip, LabeledPair
 from litetext.evaluation.veval_files import Masklet
 from litetext.micro.clips import Clip, check_plot, make_clip
 from litetext.micro.phrases import Pair, out_of_domain
-from litetext.micro.scenes import OUT_OF_DOMAIN_STREAM, SceneOptions, Split, generator, make_scene
+from litetext.micro.scenes import OUT_OF_DOMAIN_STREAM, SceneOptions, generator, make_scene
 from litetext.prompts.words import permute
 from litetext.sam3.masks import Code, encode_masks, mask_ious
 from litetext.sam3.segmenter import Segmenter
@@ -68,22 +67,12 @@ def known_pairs(pairs: Iterable[Pair]) -> Iterator[LabeledPair]:
         yield LabeledPair(f"picture {pair.picture}", pair.scene.pixels, pair.phrase.text, (tuple(true),))
 
 
-def known_clips(
-    seed: int,
-    count: int,
-    plots: Iterable[str],
-    *,
-    size: int = 160,
-    length: int | None = None,
-    split: Split = "test",
-) -> Iterator[LabeledClip]:
-    """Clips of the seeds from one on, ``count`` of each plot, as every evaluation reads them; see `make_clip`."""
-    named = [check_plot(plot) for plot in dict.fromkeys(plots)]
+def known_clips(seed: int, count: int, plots: Iterable[str], **options: Any) -> Iterator[LabeledClip]:
+    """Clips of the test split, ``count`` of each plot from a seed on; the options are those of `make_clip`."""
+    chosen = product([check_plot(plot) for plot in dict.fromkeys(plots)], range(seed, seed + count))
     return (
-        label_clip(
-            make_clip(seed + place, plot, size=size, length=length, split=split), number, f"{plot}-{seed + place:06d}"
-        )
-        for number, (plot, place) in enumerate(product(named, range(count)))
+        label_clip(make_clip(own, plot, **{"split": "test", **options}), number, f"{plot}-{own:06d}")
+        for number, (plot, own) in enumerate(chosen)
     )
 
 

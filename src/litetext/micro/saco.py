@@ -16,7 +16,7 @@ from litetext.storage import atomic_file, to_json, write_text
 from litetext.video.masklets import Masklet, to_annotation
 
 if TYPE_CHECKING:
-    from litetext.evaluation.labeled_clips import LabeledClip
+    from litetext.evaluation.labeled_pairs import LabeledClip
 
 ANNOTATIONS = "gold.json"
 IMAGES = "images"
@@ -60,26 +60,24 @@ def write_clips(clips: Iterable["LabeledClip"], folder: Path) -> dict[str, Any]:
     The same phrase is the same category in all clips; a masklet has no entry where its phrase is not true.
     """
     categories: dict[str, int] = {}
-    videos: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    pairs: list[dict[str, Any]] = []
+    videos, annotations, pairs = list[Any](), list[Any](), list[Any]()
     for number, clip in enumerate(clips, start=1):
         names = [f"{clip.name}/{index:05d}.png" for index in range(clip.length)]
-        size: dict[str, int] = {}
         for index, name in enumerate(names):
-            pixels = clip.read(index)
-            save_png(pixels, folder / VIDEOS / name)
-            size = dict(zip(("height", "width"), pixels.shape, strict=False))
+            save_png(clip.read(index), folder / VIDEOS / name)
+        size = dict(zip(("height", "width"), clip.read(0).shape, strict=False))
         videos.append({"id": number, "video_name": clip.name, "file_names": names, **size, "length": len(names)})
         for category, phrase in clip.phrases.items():
-            own = {"video_id": number, "category_id": categories.setdefault(phrase, len(categories) + 1)}
-            truths = clip.truths.get(category, ())
-            pair = {"id": len(pairs) + 1, **own, "noun_phrase": phrase, "num_masklets": len(truths)}
-            pairs.append(pair)
-            for truth in truths:
+            own: dict[str, Any] = {
+                "video_id": number,
+                "category_id": categories.setdefault(phrase, len(categories) + 1),
+            }
+            own["noun_phrase"] = phrase
+            pairs.append({"id": len(pairs) + 1, **own, "num_masklets": len(clip.truths[category])})
+            for truth in clip.truths[category]:
                 masks = to_annotation(Masklet(0, phrase, 1.0, truth.codes))
-                annotation = {"id": len(annotations) + 1, **own, "noun_phrase": phrase, "iscrowd": 0, **size, **masks}
-                annotations.append({key: value for key, value in annotation.items() if key != "score"})
+                del masks["score"]
+                annotations.append({"id": len(annotations) + 1, **own, "iscrowd": 0, **size, **masks})
     if not videos:
         raise OptionError("a world without clips", hint="ask for 1 or more")
     named = [{"id": number, "name": phrase} for phrase, number in categories.items()]
