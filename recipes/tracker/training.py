@@ -55,12 +55,12 @@ class TrackerRecipe:
     layers: int = 2
     stages: tuple[Stage, ...] = (
         Stage(800, 1.5e-3, WindowOptions(2, 16, strides=(1, 2, 3, 4)), neck_lr_scale=0.3, min_lr_ratio=0.4),
-        Stage(1500, 1e-3, WindowOptions(5, 7, damaged=0.3, strides=(1, 2)), prompted=0.1),
-        Stage(400, 5e-4, WindowOptions(8, 6, damaged=0.5), prompted=0.1),
+        Stage(850, 1e-3, WindowOptions(5, 7, damaged=0.3, strides=(1, 2)), prompted=0.1),
+        Stage(200, 5e-4, WindowOptions(8, 6, damaged=0.5), prompted=0.1),
     )
     weight_decay: float = 0.03
     max_grad_norm: float = 1.0
-    validate_every: int = 200
+    validate_every: int = 200  # 0: never
     save_every: int = 50
     threads: int = 1
 
@@ -121,7 +121,7 @@ def train(folder: Path, recipe: TrackerRecipe, progress: Progress = lambda *_: N
         step, since = step + 1, since + 1
         seconds += time.monotonic() - began
         progress("tracking", step / total)
-        if step % recipe.validate_every == 0 or step == total:
+        if recipe.validate_every and (step % recipe.validate_every == 0 or step == total):
             row = {"step": step, "minutes": seconds / 60, **{name: value / since for name, value in sums.items()}}
             rows.append(row | validate(model))
             write_curve(folder / CURVE, rows)
