@@ -6,15 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from litetext.errors import OptionError
-from litetext.micro.clips import MIN_PIXELS
-from litetext.sam3.segmenter import Segmenter
-from litetext.video.tracker import TrackerOptions, _adapted, _Session
 from recipes.micro.forward import normalize_pixels
 from recipes.tracker.training import CHECKPOINT, Stage, TrackerRecipe, begin, ious, save_weights, train
 from recipes.tracker.unrolled import follow, track_losses
 from recipes.tracker.windows import WindowOptions, WindowStream, damage
+
+from litetext.errors import OptionError
+from litetext.micro.clips import MIN_PIXELS
+from litetext.video.tracker import TrackerOptions, _adapted, _Session
 
 SMALL = WindowOptions(2, 2)
 RECIPE = TrackerRecipe(stages=(Stage(4, 1e-3, SMALL, warmup_steps=1),), validate_every=0, save_every=1)
@@ -46,7 +45,7 @@ def test_frames_are_decoded_as_transformers_does() -> None:
     windows = WindowStream(1, WindowOptions(4, 1))[2]
     with torch.no_grad():
         steps = follow(model, windows)
-    video = _adapted(Segmenter(model, _NoText()).host, TrackerOptions())
+    video = _adapted(model, TrackerOptions())
     session = _Session(video)
     session.obj_id_to_prompt_id = {1: 0}
     with torch.inference_mode():
@@ -64,10 +63,6 @@ def test_frames_are_decoded_as_transformers_does() -> None:
             if logits.item() > 0:  # else the mask is not decoded but put out
                 assert (masks[0] - steps[now - 1].masks[0, 0]).abs().max() < 0.1
             video._tracker_update_memories(session, now, masks.clone())
-
-
-class _NoText:
-    name, context_length, width = "none", 32, 64
 
 
 def test_a_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
