@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
 from litetext.errors import OutputError, printable, shortened
 from litetext.evaluation.comparison import Answers, ClipPair
+from litetext.evaluation.veval import compare_masks
+from litetext.evaluation.veval_files import Masklet
 from litetext.pages import page_environment
 from litetext.sam3.drawing import draw_masks, label_font
 from litetext.sam3.images import read_image
@@ -93,14 +96,15 @@ def draw_answers(answers: Answers) -> Image.Image:
 def draw_strip(answers: Answers) -> Image.Image:
     """Frames of a clip, evenly apart, with the true masks, the teacher's and the student's below each other.
 
-    A color stands for the same masklet in all of a row.
+    A color stands for the same masklet in all of a row, and for a true one and that which is matched to it.
     """
     clip, font, line = answers.pair.clip, label_font(_TEXT), 2 * _TEXT
     frames = np.unique(np.linspace(0, clip.length - 1, _FRAMES).round().astype(int)).tolist()
     pictures = [Image.fromarray(clip.read(frame)) for frame in frames]
     scale = _SMALL / max(pictures[0].size)
     size = (max(1, round(pictures[0].width * scale)), max(1, round(pictures[0].height * scale)))
-    rows = {"ground truth": answers.pair.truths[0], "teacher": answers.teacher, "student": answers.student}
+    truths = answers.pair.truths[0]
+    rows = {"ground truth": truths, "teacher": answers.teacher, "student": answers.student}
     width = len(frames) * (size[0] + _GAP) + _GAP
     whole = Image.new("RGB", (width, line + len(rows) * (line + size[1]) + _GAP), _PAPER)
     pen = ImageDraw.Draw(whole)
@@ -109,8 +113,13 @@ def draw_strip(answers: Answers) -> Image.Image:
     for row, (title, masklets) in enumerate(rows.items()):
         top = line + row * (line + size[1])
         pen.text((_GAP, top + _TEXT / 2), f"{title}: {len(masklets)}", fill=_INK, font=font)
+        ious = compare_masks(*([Masklet.of(one) for one in some] for some in (truths, masklets)))[0]
+        colors = np.arange(len(truths), len(truths) + len(masklets))
+        found, matched = linear_sum_assignment(ious, maximize=True)
+        colors[found] = matched
         for column, (frame, picture) in enumerate(zip(frames, pictures, strict=True)):
-            panel = _with_masks(_soften(picture, size), [codes[frame] for codes in masklets], picture)
+            codes = [one[frame] for one in masklets]
+            panel = _with_masks(_soften(picture, size), codes, picture, colors.tolist())
             whole.paste(panel, (_GAP + column * (size[0] + _GAP), top + line))
     return whole
 
@@ -121,14 +130,16 @@ def _soften(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     return Image.blend(resized.convert("L").convert("RGB"), resized, _SATURATION)
 
 
-def _with_masks(panel: Image.Image, codes: Sequence[Code | None], picture: Image.Image) -> Image.Image:
-    """A panel with masks of the picture that it shows, colored in their order; None keeps the place of one."""
+def _with_masks(
+    panel: Image.Image, codes: Sequence[Code | None], picture: Image.Image, colors: Sequence[int] | None = None
+) -> Image.Image:
+    """A panel with masks of the picture that it shows, colored by numbers or in their order."""
     masks = np.zeros((len(codes), panel.height, panel.width), dtype=np.bool_)
     for mask, code in zip(masks, codes, strict=True):
         if code is not None:
             (own,) = decode_masks([code], (picture.height, picture.width))
             mask[:] = np.asarray(Image.fromarray(own).resize(panel.size, Image.Resampling.NEAREST))
-    return draw_masks(panel, masks)
+    return draw_masks(panel, masks, colors)
 
 
 def _fit(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:

@@ -43,9 +43,9 @@ def draw_labeled(
     return picture
 
 
-def draw_masks(image: Image.Image, masks: npt.NDArray[np.bool_]) -> Image.Image:
-    """A copy of an RGB image with masks, bool [N, H, W], without labels; large ones first."""
-    return _tinted(image, _instances(masks, [""] * len(masks), range(len(masks))))
+def draw_masks(image: Image.Image, masks: npt.NDArray[np.bool_], colors: Sequence[int] | None = None) -> Image.Image:
+    """A copy of an RGB image with masks, bool [N, H, W], without labels; numbers choose the colors, else the order."""
+    return _tinted(image, _instances(masks, [""] * len(masks), range(len(masks)) if colors is None else colors))
 
 
 @lru_cache(maxsize=1)
