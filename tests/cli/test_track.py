@@ -99,6 +99,10 @@ def test_the_evaluator_reads_masklets_as_truth_and_as_predictions(
     assert run(["evaluate", "veval", "--gt", truth, "--pred", str(tmp_path / "found" / "masklets.json"), "--json"]) == 0
     other = json.loads(capsys.readouterr().out)
     assert 0 < other["phota"] < 90  # the fake finds things elsewhere when there are more phrases
+    assert run([*arguments, "-p", "cat", "-o", str(tmp_path / "cats")]) == 0
+    capsys.readouterr()
+    told = failure(capsys, "evaluate", "veval", "--gt", truth, "--pred", str(tmp_path / "cats" / "masklets.json"))
+    assert "cat" in told  # no zero in silence
 
 
 def test_a_table_without_a_folder(capsys: pytest.CaptureFixture[str], fake: Any, frames: str) -> None:

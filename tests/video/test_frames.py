@@ -342,7 +342,14 @@ def test_what_is_no_moment(value: Any) -> None:
 
 
 def test_options_that_make_no_sense() -> None:
-    for options in ({"every": 0}, {"stop": 0}, {"start": 3, "stop": 3}, {"start": "2s", "stop": "1s"}, {"camera": 0}):
+    for options in (
+        {"every": 0},
+        {"every": 1.5},
+        {"stop": 0},
+        {"start": 3, "stop": 3},
+        {"start": "2s", "stop": "1s"},
+        {"camera": 0},
+    ):
         with pytest.raises(OptionError):
             open_clip(np.zeros((1, 2, 2, 3), np.uint8), **options)  # type: ignore[arg-type]
     with pytest.raises(OptionError):

@@ -94,7 +94,8 @@ def read_json(path: Path) -> Any:
             bytes and more than `MOST_RATIO` times its own.
     """
     if not path.is_file():
-        raise EvaluationError("no such file", where=str(path), hint="check the path")
+        what = "a folder, not a file" if path.is_dir() else "no such file"
+        raise EvaluationError(what, where=str(path), hint="check the path")
     limit = max(MOST_UNPACKED, MOST_RATIO * path.stat().st_size)
     try:
         with open_source(path) as opened:

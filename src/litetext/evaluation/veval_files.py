@@ -155,13 +155,20 @@ def _by_names(document: Mapping[str, Any], path: Path, truth: VideoTruth) -> Ite
             message = f"two pairs have the video {shown(name)} and the phrase {shown(phrase)}"
             raise EvaluationError(message, where=truth.name, hint="give predictions with its ids, as a list")
     videos, categories = (by_id(entries(document, name, path)) for name in ("videos", "categories"))
+    known, unknown = 0, ""
     for entry in entries(document, "annotations", path):
         video, category = videos.get(_whole(entry, "video_id")), categories.get(_whole(entry, "category_id"))
         if video is None or category is None:
             raise EvaluationError("no video or category has its id", where=entry.place, hint="fix its ids")
-        pair = pairs.get((video.take("video_name", "text"), category.take("name", "text")))
-        if pair is not None:
+        names = video.take("video_name", "text"), category.take("name", "text")
+        pair = pairs.get(names)
+        if pair is None:
+            unknown = unknown or f"its first video is {shown(names[0])}, with the phrase {shown(names[1])}"
+        else:
+            known += 1
             yield entry._replace(fields={**entry.fields, "video_id": pair[0], "category_id": pair[1]})
+    if unknown and not known:
+        raise EvaluationError(f"no masklet of a video and phrase of {truth.name}", where=str(path), hint=unknown)
 
 
 def _whole(entry: Entry, key: str) -> int:

@@ -158,7 +158,7 @@ def open_clip(
     """
     if (source is None) == (camera is None):
         raise OptionError("give either a clip or a camera")
-    if every < 1:
+    if every < 1 or every % 1:
         raise OptionError(f"every {every} frames", hint="give 1 or more")
     first, last = _moment(start, "start") or 0, _moment(stop, "stop")
     if last is not None and (last <= 0 or (type(first) is type(last) and last <= first)):
