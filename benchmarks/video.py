@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+import litetext as lt
 from litetext.evaluation.cgf1 import Tally, score
 from litetext.evaluation.hota import combine_hota
 from litetext.evaluation.veval import compare_masks, count_masks
@@ -166,7 +167,7 @@ def main() -> None:
     parser.add_argument("--stream", type=int, metavar="FRAMES")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    segmenter = Segmenter.from_pretrained("micro", given.encoder, device="cpu")
+    segmenter = lt.Segmenter.from_pretrained("micro", given.encoder, video=given.method == "tracker", device="cpu")
     what = {"method": given.method, "encoder": given.encoder}
     if given.stream:
         print(

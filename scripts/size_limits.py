@@ -9,8 +9,9 @@ from collections import Counter
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "litetext"
-# 20,000 lines, 150 files and 170 classes were the limit before video, which may take 3,500 lines of its own.
-LIMITS = {"lines": 23_500, "files": 165, "classes": 195}
+# 20,000 lines, 150 files and 170 classes were the limit before video: reading and writing clips, two ways of tracking,
+# resuming, VEval's evaluator, clips of the micro world and comparisons on them take 4,900 lines.
+LIMITS = {"lines": 25_000, "files": 160, "classes": 195}
 FILES_IN_A_FOLDER = 14
 LINES_OF_A_FUNCTION = 60  # commands of the command line excepted: their options are their parameters
 
