@@ -212,7 +212,7 @@ def train(
     _keep_recipe(folder, recipe, weights)
     if (folder / CHECKPOINT).exists():
         run.load(folder / CHECKPOINT)
-    with _fast_arithmetic(recipe.threads):
+    with fast_arithmetic(recipe.threads):
         trainer = _Trainer(folder, recipe, run, Curve(folder, run.step), progress or (lambda *_: None))
         while run.step < recipe.steps:
             trainer.train_stage(workers)
@@ -347,7 +347,7 @@ def _keep_recipe(folder: Path, recipe: MicroRecipe, weights: Path | None) -> Non
 
 
 @contextmanager
-def _fast_arithmetic(threads: int) -> Iterator[None]:
+def fast_arithmetic(threads: int) -> Iterator[None]:
     """So many threads, and no denormal numbers, which make some processors crawl."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

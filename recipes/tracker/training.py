@@ -19,6 +19,7 @@ from litetext.micro.clips import MIN_PIXELS, Plot
 from litetext.micro.tracker_model import join_tracker, micro_video_config
 from litetext.sam3.host import load_host
 from litetext.storage import atomic_file, to_json, write_text
+from recipes.micro.training import fast_arithmetic
 from recipes.tracker.unrolled import WEIGHTS, Step, follow, track_losses
 from recipes.tracker.windows import WindowOptions, Windows, WindowStream
 
@@ -102,6 +103,11 @@ def train(folder: Path, recipe: TrackerRecipe, progress: Progress = lambda *_: N
     if path.exists() and path.read_text("utf-8") != told:
         raise OptionError("a run of another recipe is in this folder", where=str(folder), hint="choose another folder")
     write_text(path, told)
+    with fast_arithmetic(recipe.threads):
+        return _train(folder, recipe, progress)
+
+
+def _train(folder: Path, recipe: TrackerRecipe, progress: Progress) -> Any:
     model = begin(recipe)
     optimizer = make_optimizer(model, recipe)
     step, seconds, rows = 0, 0.0, []

@@ -175,5 +175,5 @@ def test_a_file_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.Mon
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match=r"no such file, .*nowhere.json; check the path"):
         read_annotations(tmp_path / "nowhere.json")
-    with pytest.raises(EvaluationError, match="no such file"):
+    with pytest.raises(EvaluationError, match="a folder"):
         read_predictions(tmp_path, 0.5)

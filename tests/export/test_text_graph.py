@@ -16,6 +16,7 @@ from hypothesis import strategies as st  # noqa: E402
 from litetext.encoders.config import Padding  # noqa: E402
 from litetext.encoders.student import TextStudent  # noqa: E402
 from litetext.export.targets import TargetOptions  # noqa: E402
+from litetext.export.targets.onnx import session_options  # noqa: E402
 from litetext.export.text_graph import activation_scale, student_graph  # noqa: E402
 from litetext.tokenizer.bpe import TokenBatch  # noqa: E402
 from litetext.tokenizer.vocabulary import END_ID  # noqa: E402
@@ -29,7 +30,9 @@ Arrays = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 def session(module: TextStudent, **options: Any) -> onnxruntime.InferenceSession:
     tensors = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
     model = student_graph(module.config, tensors, TargetOptions(**options), {"note": "x"})
-    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"]
+    )
 
 
 def answer(runs: onnxruntime.InferenceSession, texts: tuple[str, ...], length: int, pad: int = 0) -> Arrays:

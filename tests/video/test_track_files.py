@@ -238,7 +238,7 @@ def test_another_run_is_refused(
     assert content(folder) == before
 
 
-@pytest.mark.parametrize("name", [*FILES, "tracks.journal", "tracks.snapshot", "overlay.gif"])
+@pytest.mark.parametrize("name", [*sorted(FILES), "tracks.journal", "tracks.snapshot", "overlay.gif"])
 def test_files_of_the_user_are_not_replaced(tmp_path: Path, clip: str, name: str) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_text("mine")

@@ -40,11 +40,8 @@ def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
     return MODEL
 
 
-def open_engine(path: Path, threads: int | None = None) -> Engine:
-    """Open an ONNX graph that we wrote in ONNX Runtime, on the CPU; several threads may run it at a time.
-
-    ``threads`` of None are as many as there are cores.
-    """
+def session_options(threads: int | None = None) -> Any:
+    """How ONNX Runtime opens a graph of ours; ``threads`` of None are as many as there are cores."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -53,6 +50,17 @@ def open_engine(path: Path, threads: int | None = None) -> Engine:
     options.intra_op_num_threads = threads or 0
     options.enable_mem_pattern = False  # patterns are of one shape, and every batch has another
     options.log_severity_level = 3  # errors only: each is raised as well
+    return options
+
+
+def open_engine(path: Path, threads: int | None = None) -> Engine:
+    """Open an ONNX graph that we wrote in ONNX Runtime, on the CPU; several threads may run it at a time.
+
+    ``threads`` of None are as many as there are cores.
+    """
+    import onnxruntime
+
+    options = session_options(threads)
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no common class
