@@ -3,11 +3,12 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from litetext.video.postprocess import components, separate, suppress
+from litetext.video.postprocess import components, mask_iou, separate, suppress
 
 MASKS = arrays(np.bool_, st.tuples(st.integers(0, 3), st.integers(1, 9), st.integers(1, 9)))
 
@@ -103,3 +104,12 @@ def test_transformers_suppresses_fills_and_cleans_with_it_and_forgets_it_afterwa
     assert filled[0, 0, 3, 3] > 0 > filled[0, 0, 6, 8]
     assert (untouched[:, 0] == masks).all()
     assert video.cv_utils_kernel is before
+
+
+def test_iou_of_masks_is_that_of_transformers() -> None:
+    from transformers.models.sam3_video import modeling_sam3_video as stock
+
+    masks = torch.from_numpy(np.random.default_rng(0).random((9, 31, 17)) < 0.3)
+    masks[3] = False
+    assert torch.equal(mask_iou(masks[:5], masks), stock.mask_iou(masks[:5], masks))
+    assert mask_iou(masks[:0], masks).shape == (0, 9)
