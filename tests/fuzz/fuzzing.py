@@ -42,7 +42,7 @@ def import_everything() -> None:
         "trackeval.metrics.hota",
     ):
         import_module(name)
-    for package in ("anatomy", "distill", "deploy", "encoders", "evaluate", "prompts", "sam3"):
+    for package in ("auditing", "distillation", "encoders", "evaluation", "export", "prompts", "sam3"):
         for file in (Path(litetext.__file__).parent / package).glob("*.py"):
             import_module(f"litetext.{package}.{file.stem}")
 
