@@ -1,5 +1,6 @@
 """What all tests share: the data beside the project, and hypothesis without deadlines on noisy machines."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,9 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile("litetext", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("litetext")
+
+# Whoever starts the tests in the background may have Ctrl-C ignored, which processes inherit; some tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

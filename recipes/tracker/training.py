@@ -95,8 +95,6 @@ def train(folder: Path, recipe: TrackerRecipe, progress: Progress = lambda *_: N
     Raises:
         OptionError: the folder holds a run of another recipe, or a loss is not finite.
     """
-    torch.set_num_threads(recipe.threads)
-    torch.set_flush_denormal(True)
     folder.mkdir(parents=True, exist_ok=True)
     told = to_json(asdict(recipe))
     path = folder / RECIPE
