@@ -3,11 +3,11 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -29,6 +29,23 @@ from recipes.micro.validation import Curve, validate, validation_pairs
 
 if TYPE_CHECKING:
     from transformers import Sam3Model
+
+
+def warm_cosine(step: int, steps: int, lr: float, warmup_steps: int, min_lr_ratio: float) -> float:
+    """The learning rate of a step of a stage, from 0: linear warm-up, then half a cosine."""
+    if step < warmup_steps:
+        return lr * (step + 1) / warmup_steps
+    share = (step - warmup_steps) / max(1, steps - warmup_steps)
+    return lr * (min_lr_ratio + (1 - min_lr_ratio) * (1 + math.cos(math.pi * share)) / 2)
+
+
+def locate(stages: Sequence[int], step: int) -> tuple[int, int]:
+    """The number of the stage of a step, and the step's number in it, from how many steps each stage has."""
+    for number, steps in enumerate(stages):
+        if step < steps:
+            return number, step
+        step -= steps
+    raise OptionError(f"the recipe ends before step {step}")
 
 
 @dataclass(frozen=True)
@@ -57,10 +74,7 @@ class Stage:
 
     def lr_at(self, step: int) -> float:
         """The learning rate of a step of this stage, from 0: linear warm-up, then half a cosine."""
-        if step < self.warmup_steps:
-            return self.lr * (step + 1) / self.warmup_steps
-        share = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-        return self.lr * (self.min_lr_ratio + (1 - self.min_lr_ratio) * (1 + math.cos(math.pi * share)) / 2)
+        return warm_cosine(step, self.steps, self.lr, self.warmup_steps, self.min_lr_ratio)
 
 
 _WORDS = BatchOptions(pictures=40, phrases=0, nouns=1000, coloured=40, strange=40, dense=0.8)
@@ -120,11 +134,7 @@ class MicroRecipe:
 
     def locate(self, step: int) -> tuple[int, int]:
         """The number of the stage of a step, and the step's number in it."""
-        for number, stage in enumerate(self.stages):
-            if step < stage.steps:
-                return number, step
-            step -= stage.steps
-        raise OptionError(f"the recipe ends before step {step}")
+        return locate([stage.steps for stage in self.stages], step)
 
 
 CHECKPOINT, RECIPE = "checkpoint.pt", "recipe.json"
@@ -337,13 +347,18 @@ def _load(stream: BatchStream, steps: range, workers: int) -> Iterator[Batch]:
 
 def _keep_recipe(folder: Path, recipe: MicroRecipe, weights: Path | None) -> None:
     """Write the recipe, and of the weights that it begins with the fingerprint, or refuse the run of another."""
-    path = folder / RECIPE
     told = json.loads(json.dumps(asdict(recipe)))
     if weights is not None:
         told["start"] = fingerprint([weights.read_bytes()])
-    if path.exists() and path.read_text(encoding="utf-8") != to_json(told):
+    keep_recipe(folder, told)
+
+
+def keep_recipe(folder: Path, told: dict[str, Any]) -> None:
+    """Write what a run does into its folder, or refuse a folder with a run of another recipe."""
+    path, text = folder / RECIPE, to_json(told)
+    if path.exists() and path.read_text(encoding="utf-8") != text:
         raise OptionError("a run of another recipe is in this folder", where=str(folder), hint="choose another folder")
-    write_text(path, to_json(told))
+    write_text(path, text)
 
 
 @contextmanager

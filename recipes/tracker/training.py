@@ -1,6 +1,5 @@
 """Train the micro tracker by its recipe: resumable at any step, with a validation curve."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,12 +17,12 @@ from litetext.errors import OptionError
 from litetext.micro.clips import MIN_PIXELS, Plot
 from litetext.micro.tracker_model import join_tracker, micro_video_config
 from litetext.sam3.host import load_host
-from litetext.storage import atomic_file, to_json, write_text
-from recipes.micro.training import fast_arithmetic
+from litetext.storage import atomic_file
+from recipes.micro.training import fast_arithmetic, keep_recipe, locate, warm_cosine
 from recipes.tracker.unrolled import WEIGHTS, Step, follow, track_losses
 from recipes.tracker.windows import WindowOptions, Windows, WindowStream
 
-CHECKPOINT, RECIPE, CURVE = "checkpoint.pt", "recipe.json", "curve.csv"
+CHECKPOINT, CURVE = "checkpoint.pt", "curve.csv"
 _APART = 1000  # between the seeds of two stages
 Progress = Callable[[str, float], None]
 
@@ -41,11 +40,8 @@ class Stage:
     warmup_steps: int = 60
 
     def lr_at(self, step: int) -> float:
-        """The learning rate of a step of this stage, from 0: linear warm-up, then half a cosine."""
-        if step < self.warmup_steps:
-            return self.lr * (step + 1) / self.warmup_steps
-        share = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-        return self.lr * (self.min_lr_ratio + (1 - self.min_lr_ratio) * (1 + math.cos(math.pi * share)) / 2)
+        """The learning rate of a step of this stage, from 0."""
+        return warm_cosine(step, self.steps, self.lr, self.warmup_steps, self.min_lr_ratio)
 
 
 @dataclass(frozen=True)
@@ -64,14 +60,6 @@ class TrackerRecipe:
     validate_every: int = 200  # 0: never
     save_every: int = 50
     threads: int = 1
-
-    def locate(self, step: int) -> tuple[int, int]:
-        """The number of the stage of a step, and the step's number in it."""
-        for number, stage in enumerate(self.stages):
-            if step < stage.steps:
-                return number, step
-            step -= stage.steps
-        raise OptionError(f"the recipe ends before step {step}")
 
 
 def begin(recipe: TrackerRecipe) -> Any:
@@ -96,11 +84,7 @@ def train(folder: Path, recipe: TrackerRecipe, progress: Progress = lambda *_: N
         OptionError: the folder holds a run of another recipe, or a loss is not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    told = to_json(asdict(recipe))
-    path = folder / RECIPE
-    if path.exists() and path.read_text("utf-8") != told:
-        raise OptionError("a run of another recipe is in this folder", where=str(folder), hint="choose another folder")
-    write_text(path, told)
+    keep_recipe(folder, asdict(recipe))
     with fast_arithmetic(recipe.threads):
         return _train(folder, recipe, progress)
 
@@ -157,7 +141,7 @@ def make_optimizer(model: Any, recipe: TrackerRecipe) -> torch.optim.Optimizer:
 
 def take_step(model: Any, optimizer: torch.optim.Optimizer, recipe: TrackerRecipe, step: int) -> dict[str, float]:
     """One step; returns each loss and their weighted sum."""
-    number, within = recipe.locate(step)
+    number, within = locate([stage.steps for stage in recipe.stages], step)
     stage = recipe.stages[number]
     windows = WindowStream(recipe.seed + _APART * number, stage.batch)[within]
     rng = np.random.default_rng([recipe.seed, step, 1])
@@ -181,27 +165,21 @@ def take_step(model: Any, optimizer: torch.optim.Optimizer, recipe: TrackerRecip
 
 
 VALIDATION: dict[Plot, int] = {"ordinary": 16, "crossing": 20, "hidden": 24}
-_VALIDATION_BATCHES = 1
 
 
 def validate(model: Any) -> dict[str, float]:
-    """J, the mean IoU of things with their first masks given, on whole validation clips of each plot."""
+    """J, the mean IoU of things with their first masks given, on whole validation clips of each plot.
+
+    Twelve things of each plot, always the same, which training never sees.
+    """
     model.tracker_model.eval()
     scores = {}
     for plot, frames in VALIDATION.items():
-        values = []
-        for number in range(_VALIDATION_BATCHES):
-            windows = validation_windows(plot, frames, number)
-            with torch.no_grad():
-                steps = follow(model, windows)
-            values.append(ious(steps, windows))
-        scores[f"J_{plot}"] = float(np.nanmean(np.concatenate(values)))
+        windows = WindowStream(7, WindowOptions(frames, 12, plot=plot), "validation")[0]
+        with torch.no_grad():
+            steps = follow(model, windows)
+        scores[f"J_{plot}"] = float(np.nanmean(ious(steps, windows)))
     return scores
-
-
-def validation_windows(plot: Plot, frames: int, number: int) -> Windows:
-    """Twelve things of whole validation clips of a plot; training never sees them."""
-    return WindowStream(7, WindowOptions(frames, 12, plot=plot), "validation")[number]
 
 
 def ious(steps: list[Step], windows: Windows) -> npt.NDArray[np.float32]:

@@ -98,7 +98,7 @@ def compare_clips(
     worst: int = 0,
     progress: Progress = lambda _stage, _done: None,
 ) -> Comparison:
-    """As `compare`: track each clip with what teacher and student make of its phrases; progress is told of clips."""
+    """As `compare`, of clips that both track; ``progress`` gets the number of clips."""
 
     def groups() -> Iterator[_Group]:
         for done, clip in enumerate(clips, start=1):
