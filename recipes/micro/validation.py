@@ -133,9 +133,9 @@ def collect(model: "Sam3Model", pairs: Sequence[Pair]) -> list[Candidates]:
     for _, group in groupby(pairs, key=lambda pair: pair.picture):
         some = list(group)
         embedding = segmenter.embed(some[0].scene.pixels)
-        outputs = segmenter.run_host(embedding, [pair.phrase.text for pair in some])
+        outputs = segmenter.host_engine.run_rows(embedding, segmenter.rows([pair.phrase.text for pair in some]))
         for row, pair in enumerate(some):
-            ious = overlaps(resize_masks(outputs.pred_masks[row], embedding.size, 0.5), pair)
+            ious = overlaps(resize_masks(outputs.pred_masks[row].numpy(), embedding.size, 0.5), pair)
             scores = outputs.pred_logits[row].double().numpy()
             found.append(Candidates(float(outputs.presence_logits[row]), scores, ious))
     return found

@@ -153,7 +153,6 @@ def test_segmenters_that_share_embed_a_picture_once(monkeypatch: pytest.MonkeyPa
     given: list[Any] = []
     for name in "ab":
         one = Segmenter(name)  # type: ignore[arg-type]
-        one.host, one.encoder, one.processor, one.options = name, None, None, None  # type: ignore[assignment]
         given.append(one)
     first, second = share_embeddings(*given)
     pictures = [np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1, 3), np.uint8)]

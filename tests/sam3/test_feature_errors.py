@@ -95,7 +95,10 @@ def test_what_comes_out_is_what_the_segmenter_gives(
 ) -> None:
     student = Wrong(segmenter.encoder, 0.5)
     path = segmenter.measure_attenuation(student, [photo], [PHRASES[1]]).errors["student"]
-    before, after = (each.run_host(each.embed(photo), [PHRASES[1]]) for each in (segmenter, Segmenter(host, student)))
+    before, after = (
+        each.host_engine.run_rows(each.embed(photo), each.rows([PHRASES[1]]))
+        for each in (segmenter, Segmenter(host, student))
+    )
     expected = relative(before["pred_masks"], after["pred_masks"])
     assert path.masks == pytest.approx(expected, rel=1e-3)
     assert expected > 1e-6

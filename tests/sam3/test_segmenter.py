@@ -21,6 +21,7 @@ from litetext.sam3 import masks as masks_module  # noqa: E402
 from litetext.sam3 import segmenter as module  # noqa: E402
 from litetext.sam3.adapters import encoder_of, swap_text_encoder  # noqa: E402
 from litetext.sam3.host import load_host  # noqa: E402
+from litetext.sam3.host_engine import to_raw  # noqa: E402
 from litetext.sam3.masks import resize_masks, to_masks  # noqa: E402
 from litetext.sam3.segmenter import (  # noqa: E402
     Exemplars,
@@ -40,11 +41,12 @@ def shared(host_folder: Path) -> Any:
     return load_host(str(host_folder), device="cpu").double()
 
 
-def assert_same(one: Masks, other: Masks, atol: float = 1e-5) -> None:
+def assert_same(one: Masks, other: Masks, atol: float = 1e-5, pixels: float = 0.0) -> None:
+    """The same but for rounding; so many pixels may be at the threshold, of each mask."""
     assert (one.prompt, len(one)) == (other.prompt, len(other))
     np.testing.assert_allclose(one.scores, other.scores, atol=atol, rtol=0)
     np.testing.assert_allclose(one.boxes, other.boxes, atol=atol * max(one.size), rtol=0)
-    np.testing.assert_array_equal(one.masks, other.masks)
+    assert ((one.masks != other.masks).mean(axis=(1, 2)) <= pixels).all()
 
 
 def raw(model: Any, picture: Image.Image, phrases: list[str]) -> Any:
@@ -71,7 +73,7 @@ def test_it_equals_the_hosts_own_pipeline(shared: Any, size: tuple[int, int]) ->
         boxes, scores = wanted["boxes"][order].numpy(), wanted["scores"][order].numpy()
         # Of no instances `transformers` forgets to resize the masks.
         expected_masks = wanted["masks"][order].bool().numpy() if len(order) else np.zeros((0, *size), np.bool_)
-        assert_same(masks, Masks(expected_masks, boxes, scores, prompt))
+        assert_same(masks, Masks(expected_masks, boxes, scores, prompt), pixels=3e-4)
 
 
 def test_the_same_outputs_are_read_alike(shared: Any) -> None:
@@ -84,10 +86,11 @@ def test_the_same_outputs_are_read_alike(shared: Any) -> None:
         pred_masks=torch.randn(3, 9, 32, 32, generator=generator),
     )
     processor = transformers.Sam3ImageProcessor()
+    raw = to_raw(outputs)
     for threshold, mask_threshold in [(0.3, 0.5), (0.0, 0.2), (0.99, 0.5)]:
         expected = processor.post_process_instance_segmentation(outputs, threshold, mask_threshold, [(50, 41)] * 3)
         for masks, wanted in zip(
-            to_masks(outputs, ["a", "b", "c"], (50, 41), threshold, mask_threshold), expected, strict=True
+            to_masks(raw, ["a", "b", "c"], (50, 41), threshold, mask_threshold), expected, strict=True
         ):
             order = wanted["scores"].argsort(descending=True, stable=True)
             np.testing.assert_array_equal(masks.scores, wanted["scores"][order])
@@ -101,7 +104,7 @@ def test_masks_are_resized_in_pieces(most: int, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(masks_module, "MAX_FLOATS", most)
     logits = torch.randn(7, 32, 32, generator=torch.Generator().manual_seed(0))
     whole = torch.nn.functional.interpolate(logits[None].sigmoid(), (50, 41), mode="bilinear")[0] > 0.5
-    np.testing.assert_array_equal(resize_masks(logits, (50, 41), 0.5), whole.numpy())
+    np.testing.assert_array_equal(resize_masks(logits.numpy(), (50, 41), 0.5), whole.numpy())
 
 
 def test_nothing_above_the_threshold(shared: Any, photo: Any) -> None:
@@ -207,13 +210,12 @@ def test_images_lie_as_a_viewer_shows_them(shared: Any, fake: FakeEncoder, tmp_p
 def test_exemplars_reach_the_host_as_its_processor_would_say_them(shared: Any, photo: Any) -> None:
     boxes, marks = [[10.0, 20.0, 30.0, 60.0], [0.0, 0.0, 70.0, 90.0]], [1, 0]
     given = Exemplars(boxes, positive=[True, False])
-    like = torch.zeros(1)
-    tensors = given.to_host((90, 70), 2, like)
-    corners = torch.tensor([boxes] * 2)
+    shares, labels = given.shares((90, 70))
+    corners = torch.tensor([boxes])
     processing = pytest.importorskip("transformers.models.sam3.processing_sam3")
     expected = processing.box_xyxy_to_cxcywh(corners / torch.tensor([70.0, 90.0, 70.0, 90.0]))
-    torch.testing.assert_close(tensors["input_boxes"], expected)
-    assert tensors["input_boxes_labels"].tolist() == [marks, marks]
+    np.testing.assert_allclose(shares, expected, rtol=1e-6)
+    assert labels.tolist() == [marks]
     segmenter = Segmenter(shared, options=LOW)
     outputs = shared(
         vision_embeds=segmenter.embed(photo).vision,

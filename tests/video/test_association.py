@@ -9,18 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("torch")
-
-import torch
-
 from litetext.errors import OptionError
+from litetext.sam3.masks import RawMasks
 from litetext.sam3.segmenter import SegmentOptions
 from litetext.video.association import AssociationOptions, Associator
 from litetext.video.tracking import Frame, TrackedFrame, Tracker, track_frames
 
-pytestmark = pytest.mark.torch
-
-SIZE = 32
+SIZE, QUERIES = 32, 8
 Squares = Sequence[tuple[float, float, float]]  # top, left and score of each square of six cells a side
 
 
@@ -29,44 +24,48 @@ class FakeSegmenter:
 
     def __init__(self, script: Sequence[dict[str, Squares]], batch: int = 2) -> None:
         self.script, self.options = script, SegmentOptions(prompt_batch=batch)
-        self.encoded: list[str] = []
         self.embedded, self.largest = 0, 0
-        self.encoder: Any = SimpleNamespace(context_length=8, width=4, dim=4)
+        self.encoder = Numbering()
 
     def embed(self, pixels: np.ndarray) -> Any:
         self.embedded += 1
         self.now = self.script[int(pixels[0, 0, 0]) + 256 * int(pixels[0, 0, 1])]
-        return SimpleNamespace(vision=SimpleNamespace(fpn_hidden_states=[torch.zeros(1, 4, 8, 8)]))
+        return SimpleNamespace(size=pixels.shape[:2])
 
-    def run_features(self, _: Any, text: Any) -> Any:
-        phrases = [self.encoded[int(values[0, 0])] for values in text.values]
-        self.largest = max(self.largest, len(phrases))
-        queries = 8
-        logits, masks = (
-            torch.full((len(phrases), queries), -20.0),
-            torch.full((len(phrases), queries, SIZE, SIZE), -9.0),
-        )
-        for row, phrase in enumerate(phrases):
+    @property
+    def engine(self) -> Any:
+        return self
+
+    def run(self, _: Any, rows: Sequence[np.ndarray]) -> RawMasks:
+        self.largest = max(self.largest, len(rows))
+        scores = np.zeros((len(rows), QUERIES), np.float32)
+        masks = np.full((len(rows), QUERIES, SIZE, SIZE), -9.0, np.float32)
+        for row, values in enumerate(rows):
+            phrase = self.encoder.read[int(values[0, 0])]
             for query, (top, left, score) in enumerate(self.now.get(phrase, ())):
-                logits[row, query] = torch.logit(torch.tensor(score))
-                rows, columns = (slice(max(0, round(start)), max(0, round(start) + 6)) for start in (top, left))
-                masks[row, query, rows, columns] = 9.0
-        return SimpleNamespace(
-            pred_logits=logits, presence_logits=torch.full((len(phrases), 1), 30.0), pred_masks=masks
-        )
+                scores[row, query] = score
+                where = (slice(max(0, round(start)), max(0, round(start) + 6)) for start in (top, left))
+                masks[row, query, *where] = 9.0
+        return RawMasks(scores, np.zeros((len(rows), QUERIES, 4), np.float32), masks)
 
 
-class Fake(Associator):
-    """With the fake's own numbering of phrases as features."""
+class Numbering:
+    """Features that say when a phrase was read."""
 
-    def _encode(self, prompt: str) -> Any:
-        segmenter: Any = self.segmenter
-        segmenter.encoded.append(prompt)
-        return torch.full((2, 4), float(len(segmenter.encoded) - 1))
+    name, context_length, width = "numbers", 8, 4
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+
+    def encode(self, texts: Sequence[str]) -> Any:
+        first = len(self.read)
+        self.read += texts
+        numbers = np.arange(first, len(self.read), dtype=np.float32)
+        return np.tile(numbers[:, None, None], (1, 2, 4)), np.ones((len(texts), 2), np.bool_)
 
 
-def make(script: Sequence[dict[str, Squares]], prompts: Iterable[str] = ("box",), **options: Any) -> Fake:
-    return Fake(FakeSegmenter(script), list(prompts), AssociationOptions(**options))  # type: ignore[arg-type]
+def make(script: Sequence[dict[str, Squares]], prompts: Iterable[str] = ("box",), **options: Any) -> Associator:
+    return Associator(FakeSegmenter(script), list(prompts), AssociationOptions(**options))  # type: ignore[arg-type]
 
 
 def frame(index: int, color: int = 0, size: tuple[int, int] = (64, 64)) -> Frame:
@@ -187,7 +186,7 @@ def test_a_phrase_is_encoded_once_a_frame_embedded_once_and_phrases_go_in_batche
     tracker = make([{"box": [(10, 10, 0.9)]}] * 6, ("box", "dot", "star"))
     segmenter: Any = tracker.segmenter
     run(tracker, 6)
-    assert (segmenter.encoded, segmenter.embedded, segmenter.largest) == (["box", "dot", "star"], 6, 2)
+    assert (segmenter.encoder.read, segmenter.embedded, segmenter.largest) == (["box", "dot", "star"], 6, 2)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Tracking into a folder: killed or interrupted anywhere, the same run gives the same bytes; nothing is replaced."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -193,21 +192,6 @@ def test_a_damaged_journal_or_snapshot_begins_again(tmp_path: Path, clip: str, w
         path.write_bytes(damage(path.read_bytes()))
         track(clip, folder)
         assert content(folder) == whole
-
-
-def test_no_code_of_a_snapshot_is_run(tmp_path: Path, clip: str, whole: dict[str, bytes]) -> None:
-    import torch
-
-    class Bad:
-        def __reduce__(self) -> Any:
-            return (os.mkdir, (str(tmp_path / "run by a pickle"),))
-
-    with pytest.raises(ImageError):
-        track(clip, tmp_path / "out", stop_at(8, raise_error))
-    torch.save({"taken": 8, "settled": 5, "state": Bad()}, tmp_path / "out" / "tracks.snapshot")
-    track(clip, tmp_path / "out")
-    assert not (tmp_path / "run by a pickle").exists()
-    assert content(tmp_path / "out") == whole
 
 
 @pytest.mark.parametrize("is_finished", [True, False])

@@ -4,9 +4,10 @@ Untrained, it loses a thing in the next frame, so that each frame begins tracks;
 follows has any shape. Between them all books are written.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from litetext.micro.tracker_model import join_tracker, micro_video_config  # noq
 from litetext.sam3.host import load_host, load_processor  # noqa: E402
 from litetext.sam3.segmenter import Segmenter  # noqa: E402
 from litetext.video.postprocess import own_kernels  # noqa: E402
+from litetext.video.snapshots import read_snapshot, write_snapshot  # noqa: E402
 from litetext.video.tracker import ModelTracker, TrackerOptions  # noqa: E402
 from litetext.video.tracking import Frame, TrackedFrame, track_frames  # noqa: E402
 
@@ -82,10 +84,10 @@ def same(one: Sequence[TrackedFrame], other: Sequence[TrackedFrame]) -> bool:
 
 
 def saved(state: dict[str, Any]) -> Any:
-    """A state after a file, from which no code is run."""
-    file = io.BytesIO()
-    torch.save(state, file)
-    return torch.load(io.BytesIO(file.getvalue()), weights_only=True)
+    """A state after a file."""
+    with TemporaryDirectory() as folder:
+        write_snapshot(Path(folder) / "snapshot", state)
+        return read_snapshot(Path(folder) / "snapshot")
 
 
 class Counting:
@@ -159,8 +161,8 @@ def test_any_number_of_tokens_gives_the_same_masks(segmenter: Segmenter, frames:
     rows = [torch.as_tensor(row) for row in ModelTracker(segmenter, ["shark"])._features.values()]
     assert len(rows[0]) == 3
     embedding = segmenter.embed(frames[0].pixels)
-    alone = segmenter.run_features(embedding, TextFeatures(*pad(rows)))
-    padded = segmenter.run_features(embedding, TextFeatures(*pad(rows, least=length)))
+    alone = segmenter.host_engine.run_features(embedding, TextFeatures(*pad(rows)))
+    padded = segmenter.host_engine.run_features(embedding, TextFeatures(*pad(rows, least=length)))
     torch.testing.assert_close(padded.pred_masks, alone.pred_masks, rtol=0, atol=1e-3)
     assert ((padded.pred_masks > 0) != (alone.pred_masks > 0)).float().mean() < 1e-5
 

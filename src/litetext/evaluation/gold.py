@@ -109,10 +109,9 @@ def evaluate(
             sets = {"": GoldSet("", tuple(paths), target / "gold.json" if target.is_dir() else target)}
         if isinstance(predictions, Segmenter):
             options = replace(predictions.options, threshold=options_for(SCORE_THRESHOLD).threshold)
-            segmenter = type(predictions)(predictions.detector, predictions.encoder, predictions.processor, options)
             for one_set in sets.values():
                 plan = plan_predictions(one_set.truths[0], list(map(Path, images)), one_set.predictions, {})
-                predict(plan, segmenter, one_set.named(progress))
+                predict(plan, predictions.with_options(options), one_set.named(progress))
         scores = {name: score_set(one_set, progress) for name, one_set in sets.items() if one_set.predictions.is_file()}
     if not scores:
         raise EvaluationError("no predictions", where=str(target), hint="give a file, or a folder with SUBSET.json")

@@ -161,6 +161,8 @@ class AsTextEncoder:
 
 
 def _run(encoder: Encoder, texts: Sequence[str]) -> TextFeatures | Arrays:
+    if isinstance(encoder, AsTextEncoder) and not encoder.one_by_one:
+        encoder = encoder.source  # its arrays need not become tensors
     try:
         return encoder.encode(texts)
     except RuntimeError as error:

@@ -18,7 +18,8 @@ from litetext.errors import EncoderError
 from litetext.features.encode import valid_rows
 from litetext.features.protocol import TextEncoder, TextFeatures
 from litetext.features.ragged import pad
-from litetext.sam3.host import check_width, detector_of, text_width
+from litetext.sam3.host import detector_of, text_width
+from litetext.sam3.segmenter import check_width
 from litetext.tokenizer.bpe import TokenBatch, clip_tokenizer
 from litetext.tokenizer.vocabulary import END_ID, START_ID, VOCABULARY_SIZE
 
@@ -153,7 +154,7 @@ def swap_text_encoder(model: "PreTrainedModel", encoder: TextEncoder) -> Swap:
         encoder: gives features of the width that the model's decoder reads (256 for SAM3).
     """
     detector = detector_of(model)
-    check_width(detector, encoder)
+    check_width(text_width(detector), encoder)
     old = (detector.text_encoder, detector.text_projection)
     new = AsHostTower(encoder, detector.device, detector.dtype).eval()
     detector.text_encoder, detector.text_projection = new, nn.Identity()

@@ -14,9 +14,9 @@ from litetext.distillation.losses import Alignment
 from litetext.errors import OptionError
 from litetext.features.encode import valid_rows
 from litetext.features.protocol import TextEncoder, TextFeatures
-from litetext.sam3.host import check_width, text_attentions
+from litetext.sam3.host import text_attentions
 from litetext.sam3.images import ImageSource
-from litetext.sam3.segmenter import ImageEmbedding, Segmenter, check_prompts
+from litetext.sam3.segmenter import ImageEmbedding, Segmenter, check_prompts, check_width
 
 Progress = Callable[[str, float], None]
 Question = tuple[ImageSource, Sequence[str]]
@@ -51,7 +51,7 @@ def measure_attenuation(
         seed: of the choice of phrases, the noise, and the bootstrap.
         progress: called with the stage and the share done, 0..1.
     """
-    check_width(segmenter.detector, student)
+    check_width(segmenter.host_engine.width, student)
     questions = share_out(images, texts, pairs, seed)
     if not questions or not all(prompts for _, prompts in questions):
         raise OptionError("no images, or one without a phrase", hint="give an image and a phrase")
@@ -137,7 +137,7 @@ def _squares(
     text = TextFeatures(values.to(finest), torch.ones(values.shape[:2], dtype=torch.bool, device=finest.device))
     stages = [text.values]
     with torch.inference_mode(), probed(segmenter.detector, text.mask, lambda _, weights: stages.append(weights)):
-        stages.append(segmenter.run_features(embedding, text).pred_masks)
+        stages.append(segmenter.host_engine.run_features(embedding, text).pred_masks)
     arrays = [np.asarray(stage.float().cpu()) for stage in stages]
     errors = [[np.square(row - array[0]).sum(dtype=np.float64) for row in array[1:]] for array in arrays]
     sizes = [np.square(array[0]).sum(dtype=np.float64) for array in arrays]

@@ -9,7 +9,6 @@ import numpy as np
 from litetext.checkpoints.hub import locate_folder, one_line_errors, quiet
 from litetext.device import choose_device, choose_dtype
 from litetext.errors import EncoderError, MissingExtraError
-from litetext.features.protocol import TextEncoder
 
 if TYPE_CHECKING:
     import torch
@@ -110,14 +109,6 @@ def detector_of(model: "PreTrainedModel") -> Any:
 def text_width(detector: Any) -> int:
     """D of the text features that the decoder reads."""
     return int(detector.config.detr_encoder_config.hidden_size)
-
-
-def check_width(detector: Any, encoder: TextEncoder) -> None:
-    """Refuse an encoder whose features the decoder cannot read: an `EncoderError`."""
-    if encoder.width != text_width(detector):
-        message = f"features of width {encoder.width} where the model reads {text_width(detector)}"
-        hint = "give the features after the projection to the decoder's width"
-        raise EncoderError(message, where=encoder.name, hint=hint)
 
 
 def text_attentions(detector: Any) -> dict[str, tuple[Any, Any]]:

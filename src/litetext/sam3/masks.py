@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +14,11 @@ from litetext.errors import ArrayError, ImageError, MissingExtraError
 if TYPE_CHECKING:
     from PIL import Image
     from supervision import Detections
-    from torch import Tensor
 
     from litetext.sam3.images import ImageSource
 
 Code = Mapping[str, Any]  # a mask as compressed RLE: size [height, width], counts as bytes
-MAX_FLOATS = 2**26  # 256 MiB of float32: what resized masks may take at once before they become bool
+MAX_FLOATS = 2**24  # 64 MiB of float32: what a resized mask may take at once before it becomes bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,50 +144,92 @@ def _pycocotools() -> Any:
     return mask
 
 
-def detection_scores(outputs: Any) -> "Tensor":
-    """Class times presence, float32 [B, Q]: how sure a host is of each query, given that the phrase is there at all."""
-    scores: Tensor = outputs.pred_logits.float().sigmoid() * outputs.presence_logits.float().sigmoid()
-    return scores
+@dataclass(frozen=True, eq=False)
+class RawMasks:
+    """What a model says of B phrases on an image before any threshold, Q candidates for each.
+
+    Attributes:
+        scores: float32 [B, Q], class times presence: how sure the model is of each.
+        boxes: float32 [B, Q, 4], left, top, right, bottom from 0 to 1.
+        masks: logits [B, Q, h, w], an array or a tensor on any device.
+    """
+
+    scores: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.float32]
+    masks: Any
+
+    def logits(self, row: int, kept: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """The mask logits of some candidates of a phrase, float32 [N, h, w]; no others leave their device."""
+        chosen = self.masks[row, kept]
+        return np.asarray(chosen if isinstance(chosen, np.ndarray) else chosen.float().cpu().numpy(), dtype=np.float32)
 
 
 def to_masks(
-    outputs: Any, prompts: Sequence[str], size: tuple[int, int], threshold: float, mask_threshold: float
+    raw: RawMasks, prompts: Sequence[str], size: tuple[int, int], threshold: float, mask_threshold: float
 ) -> list[Masks]:
-    """Masks of B phrases on one image from a host's raw output, as SAM3 makes them, best scores first.
+    """Masks of B phrases on one image, as SAM3 makes them, best scores first.
 
     Args:
-        outputs: of a host: ``pred_logits`` [B, Q], ``presence_logits`` [B, 1], ``pred_boxes`` [B, Q, 4] as left, top,
-            right, bottom from 0 to 1, ``pred_masks`` logits [B, Q, h, w].
+        raw: what the model says.
         prompts: B of them.
         size: height and width of the image in pixels.
         threshold: scores must be above it.
         mask_threshold: a pixel is in where the resized probability is above it.
     """
     height, width = size
+    scale = np.array([width, height, width, height], dtype=np.float32)
     results = []
-    scores = detection_scores(outputs)
     for row, prompt in enumerate(prompts):
-        kept = scores[row].argsort(descending=True, stable=True)[: int((scores[row] > threshold).sum())]
-        scale = scores.new_tensor([width, height, width, height])
-        results.append(
-            Masks(
-                masks=resize_masks(outputs.pred_masks[row, kept], size, mask_threshold),
-                boxes=(outputs.pred_boxes[row, kept].float() * scale).cpu().numpy(),
-                scores=scores[row, kept].cpu().numpy(),
-                prompt=prompt,
-            )
-        )
+        scores = raw.scores[row]
+        kept = np.argsort(-scores, kind="stable")[: int((scores > threshold).sum())]
+        masks = resize_masks(raw.logits(row, kept), size, mask_threshold)
+        results.append(Masks(masks, raw.boxes[row, kept] * scale, scores[kept], prompt))
     return results
 
 
-def resize_masks(logits: "Tensor", size: tuple[int, int], threshold: float) -> npt.NDArray[np.bool_]:
-    """Where the probability of logits [N, h, w], resized bilinearly, is above a threshold: bool [N, H, W]."""
-    from torch.nn.functional import interpolate
+def resize_masks(logits: npt.NDArray[Any], size: tuple[int, int], threshold: float) -> npt.NDArray[np.bool_]:
+    """Where the probability of logits [N, h, w], resized bilinearly, is above a threshold: bool [N, H, W].
 
+    As `torch.nn.functional.interpolate` with ``align_corners=False`` computes it, but only around cells that are above
+    the threshold themselves: a mean of its neighbors is above it nowhere else.
+    """
     masks = np.zeros((len(logits), *size), dtype=np.bool_)
-    step = max(1, MAX_FLOATS // (size[0] * size[1]))
-    for start in range(0, len(logits), step):
-        probabilities = logits[None, start : start + step].float().sigmoid()
-        resized = interpolate(probabilities, size=size, mode="bilinear", align_corners=False)[0]
-        masks[start : start + step] = (resized > threshold).cpu().numpy()
+    for mask, one in zip(masks, logits, strict=True):
+        with np.errstate(over="ignore"):
+            probabilities = 1 / (1 + np.exp(-one.astype(np.float32)))
+        inside = probabilities > threshold
+        if inside.any():
+            spans = [_span(inside.any(axis=1 - axis), size[axis]) for axis in (0, 1)]
+            _resize_within(mask, probabilities, spans[0], spans[1], threshold)
     return masks
+
+
+def _resize_within(
+    mask: npt.NDArray[np.bool_], probabilities: npt.NDArray[np.float32], rows: slice, columns: slice, threshold: float
+) -> None:
+    """Write into a part of a mask [H, W] where the resized probability is above a threshold."""
+    low, high, share = (one[columns] for one in _neighbors(probabilities.shape[1], mask.shape[1]))
+    wide = probabilities[:, low] * (1 - share) + probabilities[:, high] * share  # [h, columns]
+    low, high, share = _neighbors(probabilities.shape[0], mask.shape[0])
+    step = max(1, MAX_FLOATS // max(1, wide.shape[1]))
+    for start in range(rows.start, rows.stop, step):
+        part = slice(start, min(start + step, rows.stop))
+        weight = share[part, None]
+        mask[part, columns] = wide[low[part]] * (1 - weight) + wide[high[part]] * weight > threshold
+
+
+def _span(inside: npt.NDArray[np.bool_], count: int) -> slice:
+    """Of an axis that is resized to ``count``, the part that cells [n] which are inside have a share in."""
+    cells = np.flatnonzero(inside)
+    low, high, _ = _neighbors(len(inside), count)
+    reached = np.flatnonzero((high >= cells[0]) & (low <= cells[-1]))
+    return slice(int(reached[0]), int(reached[-1]) + 1)
+
+
+@lru_cache(maxsize=64)
+def _neighbors(old: int, new: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Of each of ``new`` places the two cells of ``old`` on either side, and the share of the second one."""
+    scale = np.float32(old) / np.float32(new)
+    places = np.maximum(scale * (np.arange(new, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5), np.float32(0))
+    low = np.minimum(places.astype(np.int64), old - 1)
+    return low, np.minimum(low + 1, old - 1), places - low.astype(np.float32)

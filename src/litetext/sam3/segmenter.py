@@ -1,5 +1,6 @@
 """Phrases in, masks out: the image is embedded once, phrases go through the decoder in batches."""
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,17 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from litetext.errors import EncoderError, OptionError
-from litetext.features.protocol import TextEncoder, TextFeatures
-from litetext.sam3.host import check_width, default_processor, detector_of, image_size, load_host, load_processor
+from litetext.features.encode import valid_rows
+from litetext.features.protocol import TextEncoder
 from litetext.sam3.images import ImageSource, read_image
-from litetext.sam3.masks import Masks, to_masks
+from litetext.sam3.masks import Masks, RawMasks, to_masks
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from PIL.Image import Image
     from transformers import PreTrainedModel, Sam3ImageProcessor
 
     from litetext.auditing.attenuation import AttenuationStats
+    from litetext.sam3.host_engine import HostEngine
 
 MAX_CACHED_PHRASES = 4096  # 256 numbers a token, some 8 tokens: 32 MB in float32
 
@@ -67,23 +69,17 @@ class Exemplars:
         if self.positive is not None and len(self.positive) != len(boxes):
             raise OptionError(f"{len(self.positive)} marks for {len(boxes)} exemplars", hint="give one for each box")
 
-    def to_host(self, size: tuple[int, int], count: int, like: "Tensor") -> dict[str, "Tensor"]:
-        """The boxes as a host reads them on an image of (height, width), the same for each of ``count`` = B phrases.
+    def shares(self, size: tuple[int, int]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """The boxes as a model reads them on an image of (height, width), and which are positive.
 
         Returns:
-            ``input_boxes`` [B, K, 4], center, width and height as shares of the image, on the device and in the dtype
-            of ``like``, and ``input_boxes_labels`` int64 [B, K], 1 where positive, else 0.
+            float32 [1, K, 4], center, width and height as shares of the image; int64 [1, K], 1 where positive, else 0.
         """
-        import torch
-
         height, width = size
         left, top, right, bottom = (np.asarray(self.boxes, dtype=np.float64) / [width, height, width, height]).T
         shares = np.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], axis=1)
-        labels = torch.tensor([True] * len(shares) if self.positive is None else list(self.positive))
-        return {
-            "input_boxes": torch.from_numpy(shares).to(like).expand(count, -1, -1).contiguous(),
-            "input_boxes_labels": labels.long().to(like.device).expand(count, -1).contiguous(),
-        }
+        labels = np.ones(len(shares)) if self.positive is None else np.asarray(self.positive)
+        return shares[None].astype(np.float32), labels[None].astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,18 +87,40 @@ class ImageEmbedding:
     """An image as the model sees it, for any number of phrases."""
 
     size: tuple[int, int]  # height and width of the image in pixels
-    vision: Any  # the host's vision output, of a batch of one
+    vision: Any  # the model's vision output, of a batch of one
+
+
+class Engine(ABC):
+    """What runs a SAM3 model: pixels in, candidates for masks out; PyTorch, or programs that were exported."""
+
+    name: str  # of the engine: torch, onnx, openvino
+    width: int  # D of the text features that the model reads
+
+    @abstractmethod
+    def own_encoder(self) -> TextEncoder:
+        """What the model itself reads text with; an `EncoderError` if that is not there."""
+
+    @abstractmethod
+    def embed(self, picture: "Image") -> Any:
+        """What the model sees of an RGB image."""
+
+    @abstractmethod
+    def run(self, embedding: "ImageEmbedding", rows: Sequence[Any], exemplars: "Exemplars | None" = None) -> RawMasks:
+        """Candidates of B phrases, from the features [L_i, D] of the tokens of each.
+
+        An `EncoderError` if they are not finite.
+        """
 
 
 class Segmenter:
-    """A SAM3 host and a text encoder that find every instance of a phrase in an image.
+    """A SAM3 model and a text encoder that find every instance of a phrase in an image.
 
-    Teacher and student take the same path: features of a phrase's valid tokens go to the host as precomputed text.
+    Teacher and student take the same path: features of a phrase's valid tokens go to the model as precomputed text.
 
     Args:
-        model: a `Sam3Model`, `Sam3LiteTextModel` or `Sam3VideoModel`, whose detector segments images; kept as ``host``.
-        encoder: reads the phrases; None: what the host reads text with.
-        processor: makes pixels of an image; None: SAM3's own at the model's image size.
+        model: a `Sam3Model`, `Sam3LiteTextModel` or `Sam3VideoModel`, whose detector segments images, or an `Engine`.
+        encoder: reads the phrases; None: what the model reads text with.
+        processor: makes pixels of an image for a model of `transformers`; None: SAM3's own at the model's image size.
         options: thresholds and batch size.
 
     Raises:
@@ -111,24 +129,21 @@ class Segmenter:
 
     def __init__(
         self,
-        model: "PreTrainedModel",
+        model: "PreTrainedModel | Engine",
         encoder: TextEncoder | None = None,
         processor: "Sam3ImageProcessor | None" = None,
         options: SegmentOptions = SegmentOptions(),
     ) -> None:
-        self.host, self.detector = model, detector_of(model)
-        if encoder is None:
-            from litetext.sam3.adapters import encoder_of
+        if isinstance(model, Engine):
+            self.engine = model
+        else:
+            from litetext.sam3.host_engine import HostEngine
 
-            encoder = encoder_of(model)
-        check_width(self.detector, encoder)
-        self.encoder = encoder
-        self.processor = processor if processor is not None else default_processor(model)
+            self.engine = HostEngine(model, processor)
+        self.encoder = self.engine.own_encoder() if encoder is None else encoder
+        check_width(self.engine.width, self.encoder)
         self.options = options
-        self._features: OrderedDict[str, Tensor] = OrderedDict()
-        size = (self.processor.size["height"], self.processor.size["width"])
-        if size != image_size(model):
-            raise EncoderError(f"a processor of {size} pixels for a model of {image_size(model)}")
+        self._features: OrderedDict[str, Any] = OrderedDict()
 
     @classmethod
     def from_pretrained(
@@ -152,6 +167,8 @@ class Segmenter:
         Raises:
             EncoderError: the model, its processor or the encoder cannot be loaded, or the encoder has another width.
         """
+        from litetext.sam3.host import load_host, load_processor
+
         if isinstance(text_encoder, str | Path):
             from litetext.checkpoints.load import load_encoder
 
@@ -159,9 +176,40 @@ class Segmenter:
         host = load_host(model, text_tower=text_encoder is None, device=device, dtype=dtype)
         return cls(host, text_encoder, load_processor(model, host), options)
 
+    @property
+    def host_engine(self) -> "HostEngine":
+        """The engine of a model of `transformers`; an `EncoderError` where exported programs run in its place."""
+        from litetext.sam3.host_engine import HostEngine
+
+        if not isinstance(self.engine, HostEngine):
+            message = f"the model runs in {self.engine.name}, and this needs it in PyTorch"
+            raise EncoderError(
+                message, hint='give --engine torch (in Python engine="torch"), and not an exported model'
+            )
+        return self.engine
+
+    @property
+    def host(self) -> "PreTrainedModel":
+        """The model of `transformers`; as `host_engine`."""
+        return self.host_engine.model
+
+    @property
+    def detector(self) -> Any:
+        """The part of `host` that finds instances in an image."""
+        return self.host_engine.detector
+
+    @property
+    def processor(self) -> "Sam3ImageProcessor":
+        """What makes pixels of an image for `host`."""
+        return self.host_engine.processor
+
     def with_encoder(self, encoder: TextEncoder) -> Self:
-        """The same host, processor and options with another text encoder; this one keeps its own."""
-        return type(self)(self.host, encoder, self.processor, self.options)
+        """The same model and options with another text encoder; this one keeps its own."""
+        return type(self)(self.engine, encoder, options=self.options)
+
+    def with_options(self, options: SegmentOptions) -> Self:
+        """The same model and text encoder with other options."""
+        return type(self)(self.engine, self.encoder, options=options)
 
     def measure_attenuation(
         self, student: TextEncoder, images: Sequence[Any], texts: Sequence[str] = (), **options: Any
@@ -191,15 +239,8 @@ class Segmenter:
 
     def embed(self, image: ImageSource) -> ImageEmbedding:
         """What the model sees of an image, for `segment_embedding`."""
-        import torch
-
         picture = read_image(image)
-        pixels = self.processor(images=picture, return_tensors="pt")["pixel_values"]
-        # Not `inference_mode`: whoever trains the rest on an embedding may need gradients through what comes after.
-        with torch.no_grad():
-            vision = self.detector.get_vision_features(pixels.to(self.detector.device, self.detector.dtype))
-        kept = {name: vision[name] for name in ("fpn_hidden_states", "fpn_position_encoding")}
-        return ImageEmbedding((picture.height, picture.width), type(vision)(**kept))
+        return ImageEmbedding((picture.height, picture.width), self.engine.embed(picture))
 
     def segment_embedding(
         self, embedding: ImageEmbedding, prompts: Sequence[str], exemplars: Exemplars | None = None
@@ -211,49 +252,14 @@ class Segmenter:
         options = self.options
         for start in range(0, len(prompts), options.prompt_batch):
             batch = prompts[start : start + options.prompt_batch]
-            outputs = self.run_host(embedding, batch, exemplars)
-            yield from to_masks(outputs, batch, embedding.size, options.threshold, options.mask_threshold)
+            raw = self.engine.run(embedding, self.rows(batch), exemplars)
+            yield from to_masks(raw, batch, embedding.size, options.threshold, options.mask_threshold)
 
-    def run_host(self, embedding: ImageEmbedding, prompts: Sequence[str], exemplars: Exemplars | None = None) -> Any:
-        """The host's raw output for phrases, before any threshold: one run of the decoder, whatever their number.
-
-        An `EncoderError` if it is not finite.
-        """
-        import torch
-
-        from litetext.features.ragged import pad
-
-        with torch.inference_mode():
-            values, mask = pad(self._rows(prompts), like=embedding.vision.fpn_hidden_states[0])
-            return self.run_features(embedding, TextFeatures(values, mask), exemplars)
-
-    def run_features(self, embedding: ImageEmbedding, text: TextFeatures, exemplars: Exemplars | None = None) -> Any:
-        """As `run_host`, of the features of phrases, of the width that the host reads, on its device, in its dtype."""
-        import torch
-        from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-        count = len(text.values)
-        with torch.inference_mode():
-            finest = embedding.vision.fpn_hidden_states[0]
-            boxes = {} if exemplars is None else exemplars.to_host(embedding.size, count, finest)
-            outputs = self.detector(
-                vision_embeds=_repeated(embedding.vision, count),
-                text_embeds=BaseModelOutputWithPooling(pooler_output=text.values),
-                attention_mask=text.mask,
-                **boxes,
-            )
-        _check_finite(outputs)
-        return outputs
-
-    def _rows(self, prompts: Sequence[str]) -> list["Tensor"]:
+    def rows(self, prompts: Sequence[str]) -> list[Any]:
         """Features of the valid tokens of each phrase, [L_i, D], from the cache where they are in it."""
-        import torch
-
-        from litetext.features.encode import valid_rows
-
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._features]
         if new:
-            self._features.update(zip(new, map(torch.as_tensor, valid_rows(self.encoder, new)), strict=True))
+            self._features.update(zip(new, valid_rows(self.encoder, new), strict=True))
         for prompt in prompts:
             self._features.move_to_end(prompt)
         rows = [self._features[prompt] for prompt in prompts]
@@ -277,18 +283,9 @@ def check_prompts(prompts: str | Iterable[str]) -> list[str]:
     return listed
 
 
-def _check_finite(outputs: Any) -> None:
-    """Refuse what damaged weights, or a dtype that is too narrow, give: it looks like an image without instances."""
-    import torch
-
-    for name in ("presence_logits", "pred_logits", "pred_boxes", "pred_masks"):
-        # A sum takes no memory, unlike a mask of all numbers, and is not finite where one of them is not.
-        if not bool(getattr(outputs, name).sum(dtype=torch.float32).isfinite()):
-            hint = "check its weights, or compute in float32 (--dtype auto)"
-            raise EncoderError(f"{name} of the host are not finite", hint=hint)
-
-
-def _repeated(vision: Any, count: int) -> Any:
-    """The vision output as a batch of ``count``, without copying it."""
-    repeated = {name: tuple(level.expand(count, -1, -1, -1) for level in levels) for name, levels in vision.items()}
-    return type(vision)(**repeated)
+def check_width(width: int, encoder: TextEncoder) -> None:
+    """Refuse an encoder whose features a model of a width cannot read: an `EncoderError`."""
+    if encoder.width != width:
+        message = f"features of width {encoder.width} where the model reads {width}"
+        hint = "give the features after the projection to the decoder's width"
+        raise EncoderError(message, where=encoder.name, hint=hint)

@@ -7,20 +7,17 @@ ByteTrack, 2022 (a track goes on with a weak detection, with which none begins).
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from litetext.errors import OptionError
-from litetext.features.protocol import TextFeatures
-from litetext.sam3.masks import detection_scores, resize_masks
+from litetext.features.encode import valid_rows
+from litetext.sam3.masks import resize_masks
 from litetext.sam3.segmenter import Segmenter, check_prompts
 from litetext.video.postprocess import suppress
 from litetext.video.tracking import Frame, TrackedFrame
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 # Tuned on validation clips of the micro world (docs/explanation/video.md).
 OVERLAP = 0.1  # IoU of a mask, moved along, with a detection from which on they can be the same thing
@@ -106,7 +103,7 @@ class Associator:
         options: AssociationOptions = AssociationOptions(),
     ) -> None:
         self.segmenter, self.options = segmenter, options
-        self._features: dict[str, Tensor] = {}
+        self._features: dict[str, Any] = {}
         self._tracks: dict[int, _Track] = {}  # those that go on, and those that frames held back have
         self._held: list[dict[str, Any]] = []
         self._thumbnail: npt.NDArray[np.uint8] | None = None
@@ -117,7 +114,8 @@ class Associator:
         """See `Tracker`."""
         for prompt in check_prompts(prompts):
             if prompt not in self._features:
-                self._features[prompt] = self._encode(prompt)
+                # Read alone, so that its features do not depend on when it came.
+                self._features[prompt] = valid_rows(self.segmenter.encoder, [prompt])[0]
 
     def drop(self, prompts: str | Iterable[str]) -> None:
         """See `Tracker`."""
@@ -150,32 +148,20 @@ class Associator:
         """See `Tracker`; what it holds is never changed later."""
         state: dict[str, Any] = {"prompts": list(self._features), "held": self._held, "thumbnail": self._thumbnail}
         state["tracks"] = [{"id": number, **vars(track)} for number, track in self._tracks.items()]
-        copied: dict[str, Any] = _convert({**state, "count": self._count, "last": self._last}, to_tensors=True)
+        copied: dict[str, Any] = _copied({**state, "count": self._count, "last": self._last})
         return copied
 
     def restore(self, state: dict[str, Any]) -> None:
         """See `Tracker`."""
-        state = _convert(state, to_tensors=False)
+        state = _copied(state)
         self._features = {}
         self.add(state["prompts"])
         self._tracks = {track.pop("id"): _Track(**track) for track in state["tracks"]}
         self._held, self._thumbnail = state["held"], state["thumbnail"]
         self._count, self._last = state["count"], state["last"]
 
-    def _encode(self, prompt: str) -> "Tensor":
-        """The features [L, D] of a phrase; it is read alone, so that they do not depend on when it came."""
-        import torch
-
-        from litetext.features.encode import valid_rows
-
-        return torch.as_tensor(valid_rows(self.segmenter.encoder, [prompt])[0])
-
     def _detect(self, frame: Frame) -> dict[str, Found]:
         """What is found of each phrase, with any score that a track can go on with."""
-        import torch
-
-        from litetext.features.ragged import pad
-
         found: dict[str, Found] = {}
         prompts = list(self._features)
         if not prompts:
@@ -183,15 +169,10 @@ class Associator:
         embedding = self.segmenter.embed(frame.pixels)
         step = self.segmenter.options.prompt_batch
         for batch in (prompts[start : start + step] for start in range(0, len(prompts), step)):
-            rows = [self._features[prompt] for prompt in batch]
-            with torch.inference_mode():
-                text = TextFeatures(*pad(rows, like=embedding.vision.fpn_hidden_states[0]))
-                outputs = self.segmenter.run_features(embedding, text)
-                scores = detection_scores(outputs)
-                for row, prompt in enumerate(batch):
-                    kept = scores[row] > self.options.go_on
-                    logits = outputs.pred_masks[row, kept].to("cpu", torch.float16).numpy()
-                    found[prompt] = Found(scores[row, kept].cpu().numpy(), logits)
+            raw = self.segmenter.engine.run(embedding, [self._features[prompt] for prompt in batch])
+            for row, prompt in enumerate(batch):
+                kept = np.flatnonzero(raw.scores[row] > self.options.go_on)
+                found[prompt] = Found(raw.scores[row, kept], raw.logits(row, kept).astype(np.float16))
         return found
 
     def _follow(self, prompt: str, found: Found) -> list[tuple[int, float, npt.NDArray[np.float16]]]:
@@ -251,11 +232,8 @@ class Associator:
         return released
 
     def _settle(self, held: dict[str, Any]) -> TrackedFrame:
-        import torch
-
         kept = [place for place, number in enumerate(held["ids"]) if self._is_believed(self._tracks[number])]
-        logits = torch.from_numpy(held["logits"][kept])
-        masks = resize_masks(logits, held["size"], self.segmenter.options.mask_threshold)
+        masks = resize_masks(held["logits"][kept], tuple(held["size"]), self.segmenter.options.mask_threshold)
         seen = np.asarray(masks.any(axis=(1, 2)))
         places = [place for place, is_seen in zip(kept, seen, strict=True) if is_seen]
         ids = np.array([held["ids"][place] for place in places], dtype=np.int64)
@@ -328,14 +306,10 @@ def _is_cut(before: npt.NDArray[np.uint8], now: npt.NDArray[np.uint8]) -> bool:
     return bool(pixels > CUT_PIXELS and np.abs(counts[0] - counts[1]).sum() / 2 > CUT_COLORS * THUMBNAIL**2)
 
 
-def _convert(value: Any, *, to_tensors: bool) -> Any:
-    """A copy with arrays as tensors, or the reverse."""
-    import torch
-
+def _copied(value: Any) -> Any:
+    """The same in new dicts, lists and arrays."""
     if isinstance(value, dict):
-        return {key: _convert(one, to_tensors=to_tensors) for key, one in value.items()}
+        return {key: _copied(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [_convert(one, to_tensors=to_tensors) for one in value]
-    if isinstance(value, np.ndarray) and to_tensors:
-        return torch.from_numpy(value.copy())
-    return value.numpy().copy() if isinstance(value, torch.Tensor) else value
+        return [_copied(one) for one in value]
+    return value.copy() if isinstance(value, np.ndarray) else value

@@ -8,7 +8,6 @@ again, a stream or a camera, ends at Ctrl-C or an error, and its finished frames
 """
 
 import glob
-import pickle
 import signal
 import time
 from collections import deque
@@ -24,10 +23,11 @@ from litetext.records import CHECKSUM
 from litetext.resume_log import ResumeLog
 from litetext.sam3.images import find_images
 from litetext.sam3.segmenter import check_prompts
-from litetext.storage import atomic_file, check_output, checksum, fingerprint, only_writer
+from litetext.storage import check_output, checksum, fingerprint, only_writer
 from litetext.video import masklets
 from litetext.video.masklets import Record, Totals
 from litetext.video.overlay import FORMATS, VideoWriter, draw_tracked, require_pyav
+from litetext.video.snapshots import read_snapshot, write_snapshot
 from litetext.video.tracking import Frame, TrackedFrame, Tracker
 
 if TYPE_CHECKING:
@@ -181,10 +181,7 @@ class TrackRun:
         """Keep where the run is, for the next one; without a record there is nothing to go on from."""
         if self.folder is None or not self.totals.frames:
             return
-        import torch
-
-        with atomic_file(self.folder / SNAPSHOT) as file:
-            torch.save({**snapshot, "settled": self.totals.frames, "last": self._last}, file)
+        write_snapshot(self.folder / SNAPSHOT, {**snapshot, "settled": self.totals.frames, "last": self._last})
 
     def _summary(self, clip: str, broken: Sequence[int]) -> dict[str, Any]:
         totals = self.totals
@@ -342,11 +339,6 @@ def _identify(clip: str, folder: Path | None) -> str:
 
 
 def _load(snapshot: Path) -> dict[str, Any]:
-    """A snapshot; empty if it is damaged. No pickled code is run."""
-    import torch
-
-    try:
-        found = dict(torch.load(snapshot, map_location="cpu", weights_only=True))
-        return found if found.keys() >= {"taken", "settled", "last"} else {}
-    except (OSError, ValueError, LookupError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError):
-        return {}
+    """A snapshot; empty if it is damaged."""
+    found = read_snapshot(snapshot)
+    return found if found.keys() >= {"taken", "settled", "last"} else {}

@@ -22,8 +22,9 @@ from litetext.features.encode import valid_rows
 from litetext.features.protocol import TextFeatures
 from litetext.features.ragged import pad
 from litetext.sam3.host import NO_TRACKER, VIDEO_TYPE
+from litetext.sam3.host_engine import detection_scores
 from litetext.sam3.images import read_image
-from litetext.sam3.masks import detection_scores, resize_masks
+from litetext.sam3.masks import resize_masks
 from litetext.sam3.segmenter import ImageEmbedding, Segmenter, check_prompts
 from litetext.video.postprocess import own_kernels, separate
 from litetext.video.tracking import Frame, TrackedFrame
@@ -206,7 +207,7 @@ class ModelTracker:
         for start in range(0, len(numbers), options.prompt_batch):
             batch = numbers[start : start + options.prompt_batch]
             text = TextFeatures(*pad([self._features[number] for number in batch], like=finest))
-            outputs = self.segmenter.run_features(embedding, text)
+            outputs = self.segmenter.host_engine.run_features(embedding, text)
             for number, logits, sure in zip(batch, outputs.pred_masks, detection_scores(outputs), strict=True):
                 keep = video.nms_masks(sure, logits, options.threshold, options.duplicate_iou)
                 masks.append(logits[keep])
@@ -283,7 +284,7 @@ class ModelTracker:
 
     def _settle(self, held: dict[str, Any]) -> TrackedFrame:
         """A frame at its size; no two things of a phrase share a pixel, and each thing has its number."""
-        masks = resize_masks(held["logits"], tuple(held["size"]), 0.5)
+        masks = resize_masks(held["logits"].float().cpu().numpy(), tuple(held["size"]), 0.5)
         separate(masks, held["prompts"], held["certainty"])
         shown = np.flatnonzero(masks.any(axis=(1, 2))).tolist()
         rows = _rows(held, shown)
