@@ -1,0 +1,218 @@
+"""Layers of a transformer as ONNX nodes, with weights that stand in the graph or are named by their checkpoint's keys.
+
+States between layers are batches [B, N, C] or rows [T, C]; linear layers see rows, so that each is one `Gemm` that
+reads the weight as PyTorch stores it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto, TensorProto, ValueInfoProto, checker, helper, numpy_helper, shape_inference
+
+from litetext.errors import EncoderError
+from litetext.export.text_graph import IR_VERSION, OPSET, GraphBuilder
+
+Array = npt.NDArray[Any]
+Attention = Literal["fused", "standard"]
+Ports = list[tuple[str, int, Sequence[int | str]]]
+"""Name, dtype and shape of inputs or outputs."""
+Store = Callable[[str], TensorProto]
+"""Gives the initialiser of a key; its dtype may be one that is not computed in."""
+
+MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators
+# The score of a token that is not to be read: ONNX Runtime's own value for it. Its weight is exactly zero.
+NO_SCORE = -10000.0
+EPSILON = 1e-5  # of norms that say nothing else, as PyTorch has it
+ACTIVATIONS = {"gelu": "Gelu", "relu": "Relu"}  # Hugging Face's name, and the operator
+TEMPERATURE = 10000.0  # of every sine code
+FLOATS = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16, "BF16": TensorProto.BFLOAT16}
+
+
+def named_weights(stored: Mapping[str, tuple[str, Sequence[int]]]) -> Store:
+    """Initialisers without values, as external data; whoever opens the graph gives the values by name.
+
+    Args:
+        stored: for each key the dtype, as safetensors calls it, and the shape.
+    """
+
+    def store(key: str) -> TensorProto:
+        dtype, shape = stored[key]
+        if dtype not in FLOATS:
+            raise EncoderError(f"'{key}' is stored as {dtype}", hint=f"give weights in {', '.join(FLOATS)}")
+        tensor = TensorProto(name=key, data_type=FLOATS[dtype], dims=shape, data_location=TensorProto.EXTERNAL)
+        tensor.external_data.add(key="location", value="weights")
+        return tensor
+
+    return store
+
+
+def own_weights(values: Mapping[str, Any], dtype: str) -> Store:
+    """Initialisers with the values of a ``state_dict``, stored in a dtype by NumPy's name."""
+
+    def store(key: str) -> TensorProto:
+        return numpy_helper.from_array(values[key].detach().cpu().float().numpy().astype(dtype), key)
+
+    return store
+
+
+class LayerGraph(GraphBuilder):
+    """Collects nodes of a graph that computes in float32; weights are named by their keys."""
+
+    def __init__(self, store: Store, attention: Attention) -> None:
+        super().__init__("fp32")
+        self._store_weight, self._fused = store, attention == "fused"
+        self.weights: dict[str, TensorProto] = {}
+
+    def weight(self, key: str) -> str:
+        """A weight in float32."""
+        name = self.stored(key)
+        return name if self.weights[key].data_type == TensorProto.FLOAT else self.cast(name, "float32")
+
+    def stored(self, key: str) -> str:
+        """A weight in the dtype that it is stored in."""
+        if key not in self.weights:
+            self.weights[key] = self._store_weight(key)
+            self._constants.append(self.weights[key])
+        return key
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """The shape of a weight."""
+        self.stored(key)
+        return tuple(self.weights[key].dims)
+
+    def linear(self, x: str, name: str) -> str:
+        """Rows [T, K] or any batch of them -> rows [T, M]."""
+        rows = self.reshape(x, -1, self.shape(f"{name}.weight")[1])
+        return self.node("Gemm", rows, self.weight(f"{name}.weight"), self.weight(f"{name}.bias"), transB=1)
+
+    def mlp(self, x: str, *names: str, activation: str = "Relu") -> str:
+        """Linear layers with activations between them, on rows."""
+        for number, name in enumerate(names):
+            x = self.linear(self.node(activation, x) if number else x, name)
+        return x
+
+    def feed_forward(self, x: str, name: str, activation: str) -> str:
+        """The two linear layers of a transformer's layer, with Hugging Face's name of the activation."""
+        if activation not in ACTIVATIONS:
+            raise EncoderError(f"the activation '{activation}'", hint=f"only {', '.join(ACTIVATIONS)} are written")
+        return self.mlp(x, f"{name}.mlp.fc1", f"{name}.mlp.fc2", activation=ACTIVATIONS[activation])
+
+    def norm(self, x: str, name: str, epsilon: float = EPSILON) -> str:
+        """The norm of the last axis."""
+        weight, bias = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
+        return self.node("LayerNormalization", x, weight, bias, axis=-1, epsilon=epsilon)
+
+    def convolve(self, x: str, name: str, kind: str = "Conv", **attributes: Any) -> str:
+        """A convolution [B, K, H, W] -> [B, M, H', W']."""
+        weight, bias = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
+        return self.node(kind, x, weight, bias, kernel_shape=self.shape(f"{name}.weight")[2:], **attributes)
+
+    def attend(
+        self, query: str, key: str, value: str, heads: int, *, valid: str = "", bias: str = "", causal: bool = False
+    ) -> str:
+        """Attention of batches [B, S, C], [B, L, C] and [B, L, C] -> [B, S, C].
+
+        Args:
+            query: has its heads side by side in C, as have keys and values.
+            key: see ``query``.
+            value: see ``query``.
+            heads: number of them.
+            valid: int32 [B, L], 0 where a token is not to be read.
+            bias: added to the scores, [B or 1, heads, S, L].
+            causal: whether a token reads only those before it, and itself.
+        """
+        if self._fused:
+            optional = [query, key, value, "", valid, bias]
+            while not optional[-1]:
+                optional.pop()
+            settings: dict[str, Any] = {"num_heads": heads} | ({"unidirectional": 1} if causal else {})
+            return self.node("MultiHeadAttention", *optional, domain=MICROSOFT, **settings)
+        return self._attend_plainly(query, key, value, heads, self._bias(key, valid, bias, causal=causal))
+
+    def _bias(self, key: str, valid: str, bias: str, *, causal: bool) -> str:
+        """What is added to scores [B, heads, S, L]; empty for nothing."""
+        if valid:
+            seen = self.node("Unsqueeze", self.cast(valid, "bool"), self.whole(1, 2))
+            return self.node("Where", seen, self.constant(0.0), self.constant(NO_SCORE))
+        if causal:
+            places = self.count(self.size(key, 1))
+            later = self.node("Greater", places, self.node("Unsqueeze", places, self.whole(1)))
+            return self.node("Where", later, self.constant(NO_SCORE), self.constant(0.0))
+        return bias
+
+    def _attend_plainly(self, query: str, key: str, value: str, heads: int, bias: str) -> str:
+        """Attention as products and a softmax."""
+        split = [self.reshape(one, 0, 0, heads, -1) for one in (query, key, value)]
+        perms = ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3])
+        query, key, value = (self.node("Transpose", one, perm=perm) for one, perm in zip(split, perms, strict=True))
+        scores = self.node("Mul", self.node("MatMul", query, key), self._scale(split[0]))
+        if bias:
+            scores = self.node("Add", scores, bias)
+        mixed = self.node("MatMul", self.node("Softmax", scores, axis=-1), value)
+        joined = self.node("Transpose", mixed, perm=[0, 2, 1, 3])
+        return self.reshape(joined, 0, 0, -1)
+
+    def _scale(self, split: str) -> str:
+        """1 over the root of a head's width, of queries [B, S, heads, width]."""
+        return self.node("Reciprocal", self.node("Sqrt", self.cast(self.size(split, 3), "float32")))
+
+    def count(self, end: str) -> str:
+        """0, 1, ... of int64 [n], where the end is int64 [1]."""
+        zero, end, one = (self.node("Squeeze", value) for value in (self.whole(0), end, self.whole(1)))
+        return self.node("Range", zero, end, one)
+
+    def rotate(self, x: str, cosines: str, sines: str, heads: int) -> str:
+        """Rotary position embedding of neighbouring pairs of a head's numbers, in batches [B, S, C].
+
+        Only products of two that were both rotated here mean anything: the plain form leaves each head's numbers in
+        another order, first those of all pairs' first, which spares it a step.
+
+        Args:
+            x: queries or keys.
+            cosines: float32 [S, C / heads / 2].
+            sines: as cosines.
+            heads: number of them.
+        """
+        if self._fused:
+            first = self.whole(0)
+            return self.node("RotaryEmbedding", x, first, cosines, sines, domain=MICROSOFT, interleaved=1)
+        pairs = self.reshape(x, 0, 0, heads, -1, 2)
+        ends = (self.whole(0), self.whole(1), self.whole(2))
+        a = self.node("Squeeze", self.node("Slice", pairs, ends[0], ends[1], self.whole(4)), self.whole(4))
+        b = self.node("Squeeze", self.node("Slice", pairs, ends[1], ends[2], self.whole(4)), self.whole(4))
+        cos, sin = (self.node("Unsqueeze", one, self.whole(1)) for one in (cosines, sines))
+        first = self.node("Sub", self.node("Mul", a, cos), self.node("Mul", b, sin))
+        second = self.node("Add", self.node("Mul", a, sin), self.node("Mul", b, cos))
+        return self.reshape(self.node("Concat", first, second, axis=-1), 0, 0, -1)
+
+    def finish(self, name: str, inputs: Ports, outputs: Ports) -> ModelProto:
+        """The whole as a model, checked, with the shapes of what is computed: engines open it faster with them."""
+        ins, outs = ([helper.make_tensor_value_info(*port) for port in ports] for ports in (inputs, outputs))
+        domains = {"": OPSET} | ({MICROSOFT: 1} if self._fused else {})
+        opsets = [helper.make_opsetid(domain, version) for domain, version in domains.items()]
+
+        def model(ins: list[ValueInfoProto], constants: list[TensorProto]) -> ModelProto:
+            graph = helper.make_graph(self._nodes, name, ins, outs, constants)
+            made = helper.make_model(graph, opset_imports=opsets, producer_name="litetext")
+            made.ir_version = IR_VERSION
+            return made
+
+        # The checker looks for the files of external data, which there are none of yet: weights are checked as inputs.
+        given = [helper.make_tensor_value_info(one.name, one.data_type, one.dims) for one in self.weights.values()]
+        checker.check_model(model([*ins, *given], [one for one in self._constants if one.name not in self.weights]))
+        return shape_inference.infer_shapes(model(ins, self._constants))
+
+
+def sine_table(places: Array, count: int) -> Array:
+    """Sines and cosines in turn, ``count`` for each place: float32 [n, count]."""
+    angles = places.astype(np.float32)[:, None] / wave_lengths(count)
+    return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(len(places), count)
+
+
+def wave_lengths(count: int) -> Array:
+    """float32 [count / 2]."""
+    exponents = np.arange(0, count, 2, dtype=np.float32) / np.float32(count)
+    lengths: npt.NDArray[np.float32] = np.float32(TEMPERATURE) ** exponents
+    return lengths
