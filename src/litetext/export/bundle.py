@@ -76,9 +76,21 @@ class Bundle:
         """Plain values, with a checksum of them."""
         return sealed({"litetext": VERSION} | asdict(self))
 
+    @property
+    def context_length(self) -> int:
+        """Tokens that the encoder reads."""
+        return self.config.context_length
+
+    @property
+    def width(self) -> int:
+        """D of its features."""
+        return self.config.output
+
     @classmethod
     def from_json(cls, value: Any) -> Self:
         """What `to_json` gave; an `OptionError` or `ValueError` if it is not that."""
+        if isinstance(value, dict) and value.get("kind") == "segmenter":
+            raise ValueError("a whole segmenter, which --model takes")
         if not isinstance(value, dict) or value.get("litetext") != VERSION:
             raise ValueError(f"not a manifest of version {VERSION}")
         return record(cls, {name: one for name, one in unsealed(value).items() if name != "litetext"})
@@ -118,17 +130,22 @@ def open_bundle(folder: Path) -> Bundle:
         bundle = Bundle.from_json(read_json(file))
     except (ValueError, LiteTextError) as error:
         raise EncoderError(f"not a manifest ({error})", where=str(file), hint=AGAIN) from error
-    for name, size in bundle.files.items():
-        part = folder / name
-        if not part.is_file():
-            raise EncoderError("a part of the program is missing", where=str(part), hint=AGAIN)
-        if part.stat().st_size != size:
-            raise EncoderError(f"{part.stat().st_size:,} bytes instead of {size:,}", where=str(part), hint=AGAIN)
+    check_files(folder, bundle.files, bundle.program, AGAIN)
     if any(not (folder / name).is_file() for name in TOKENIZERS) or checksum(folder, TOKENIZERS) != bundle.tokenizer:
         raise EncoderError("not the tokenizer of this encoder", where=str(folder / TOKENIZER), hint=AGAIN)
-    if checksum(folder, bundle.files) != bundle.program:
-        raise EncoderError("not the program that was exported", where=str(folder), hint=AGAIN)
     return bundle
+
+
+def check_files(folder: Path, files: Mapping[str, int], expected: str, hint: str) -> None:
+    """Refuse files of a folder that are missing, or have another size, or another checksum: an `EncoderError`."""
+    for name, size in files.items():
+        part = folder / name
+        if not part.is_file():
+            raise EncoderError("a part of the program is missing", where=str(part), hint=hint)
+        if part.stat().st_size != size:
+            raise EncoderError(f"{part.stat().st_size:,} bytes instead of {size:,}", where=str(part), hint=hint)
+    if checksum(folder, files) != expected:
+        raise EncoderError("not the program that was exported", where=str(folder), hint=hint)
 
 
 def read_tokenizer(folder: Path) -> ClipTokenizer:

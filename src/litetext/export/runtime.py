@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from litetext.errors import OptionError
 from litetext.export.bundle import Bundle, is_bundle, open_bundle, read_tokenizer
 from litetext.export.targets import Engine
 from litetext.features.encode import AsTextEncoder, check_features
-from litetext.features.protocol import Arrays, TextEncoder
+from litetext.features.protocol import Arrays, EncoderInfo, TextEncoder
 from litetext.features.ragged import pad
 from litetext.features.store import is_bank
 from litetext.tokenizer.bpe import ClipTokenizer, TokenBatch
@@ -49,7 +49,7 @@ class TextRuntime:
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundle: EncoderInfo,
         tokenizer: ClipTokenizer,
         engine: Engine,
         *,
@@ -59,8 +59,9 @@ class TextRuntime:
     ) -> None:
         if batch_size < 1 or cache < 0:
             raise OptionError(f"batches of {batch_size} texts and a cache of {cache}", hint="give 1 and 0 at least")
-        self.bundle, self.name = bundle, bundle.name
-        self.context_length, self.width = bundle.config.context_length, bundle.config.output
+        self.bundle: Any = bundle  # a `Bundle`, or what another manifest says of the encoder
+        self.name = bundle.name
+        self.context_length, self.width = bundle.context_length, bundle.width
         self._tokenizer, self._engine = tokenizer, engine
         self._batch_size, self._cache_size, self._workers = batch_size, cache, workers
         self._cache: OrderedDict[bytes, Rows] = OrderedDict()

@@ -75,8 +75,8 @@ def open_engine(path: Path, threads: int | None = None) -> Engine:
     return any_shape(run, length, batch)
 
 
-def open_openvino(path: Path, threads: int | None = None) -> Engine:
-    """Compile an ONNX graph that we wrote with OpenVINO, for the CPU; calls of several threads wait for each other.
+def compile_openvino(path: Path, threads: int | None = None) -> Any:
+    """Compile an ONNX graph that we wrote with OpenVINO, for the CPU.
 
     It computes in float32, but for what the graph has as integers. ``threads`` of None are as many as there are cores.
     """
@@ -91,13 +91,17 @@ def open_openvino(path: Path, threads: int | None = None) -> Engine:
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
     try:
-        model = openvino.Core().read_model(path)
-        _check_ports(path, *([port.get_any_name() for port in ports] for ports in (model.inputs, model.outputs)))
-        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        return openvino.Core().compile_model(path, "CPU", settings)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines() if "Exception" not in line and line.strip()]
         reason = lines[0] if lines else "damaged"
         raise EncoderError(f"OpenVINO cannot read it ({reason})", where=str(path), hint=AGAIN) from error
+
+
+def open_openvino(path: Path, threads: int | None = None) -> Engine:
+    """As `compile_openvino`, ready to encode; calls of several threads wait for each other."""
+    compiled = compile_openvino(path, threads)
+    _check_ports(path, *([port.get_any_name() for port in ports] for ports in (compiled.inputs, compiled.outputs)))
     request, lock = compiled.create_infer_request(), threading.Lock()
 
     def run(ids: Ids, mask: Mask) -> Features:

@@ -1,0 +1,152 @@
+"""Programs of any inputs and outputs, opened in an engine: arrays by name in, arrays by name out."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from litetext.errors import EncoderError, OptionError
+from litetext.export.targets.onnx import compile_openvino, session_options
+from litetext.records import parse_json
+
+EngineName = Literal["onnx", "openvino"]
+ENGINES: tuple[EngineName, ...] = ("onnx", "openvino")
+Array = npt.NDArray[Any]
+Program = Callable[[Mapping[str, Array]], dict[str, Array]]
+"""What runs: the outputs by name of inputs by name. Threads may share it."""
+
+PREFIX = "detector_model."  # of a segmenter's weights in the file of a video model
+DTYPES = {"F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32, "I8": np.int8, "U8": np.uint8}
+_MOST_HEADER = 100 * 2**20  # bytes, as the library of safetensors has it
+Weights = Mapping[str, Mapping[str, Any]]  # of a program: name -> {"dtype": as safetensors has it, "shape": [...]}
+
+
+def open_program(
+    path: Path,
+    ports: tuple[Sequence[str], Sequence[str]],
+    engine: EngineName = "onnx",
+    threads: int | None = None,
+    weights: Mapping[str, Array] | None = None,
+) -> Program:
+    """Open a graph on the CPU.
+
+    Args:
+        path: of the ONNX file.
+        ports: names of its inputs and outputs.
+        engine: ONNX Runtime or OpenVINO.
+        threads: to compute with; None: one for each core that this process may use.
+        weights: values of the initializers that the file leaves out; ONNX Runtime only.
+
+    Raises:
+        EncoderError: the engine cannot read it, or it has other inputs and outputs.
+        OptionError: weights by name for an engine that takes none.
+    """
+    if engine == "openvino":
+        if weights is not None:
+            hint = "export the model: litetext export MODEL --to openvino -o DIR"
+            raise OptionError("these programs take their weights by name, which OpenVINO does not", hint=hint)
+        return _open_openvino(path, ports, threads)
+    return _open_onnx(path, ports, threads, weights)
+
+
+def _open_onnx(
+    path: Path, ports: tuple[Sequence[str], Sequence[str]], threads: int | None, weights: Mapping[str, Array] | None
+) -> Program:
+    import onnxruntime
+
+    options = session_options(threads)
+    if weights:
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
+        options.add_external_initializers(list(weights), values)
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no common class
+        reason = str(error).splitlines()[0]
+        raise EncoderError(
+            f"ONNX Runtime cannot read it ({reason})", where=str(path), hint="export it again"
+        ) from error
+    inputs, outputs = ([value.name for value in values] for values in (session.get_inputs(), session.get_outputs()))
+    _check_ports(path, ports, (inputs, outputs))
+    names = list(ports[1])
+    return lambda given: dict(zip(names, session.run(names, dict(given)), strict=True))
+
+
+def _open_openvino(path: Path, ports: tuple[Sequence[str], Sequence[str]], threads: int | None) -> Program:
+    compiled = compile_openvino(path, threads)
+    # A tensor may have several names.
+    found = [[name for port in some for name in port.get_names()] for some in (compiled.inputs, compiled.outputs)]
+    if not all(set(wanted) <= set(names) for wanted, names in zip(ports, found, strict=True)):
+        _check_ports(path, ports, (found[0], found[1]))
+    request, lock, names = compiled.create_infer_request(), threading.Lock(), list(ports[1])
+
+    def run(given: Mapping[str, Array]) -> dict[str, Array]:
+        with lock:
+            request.infer({name: np.ascontiguousarray(value) for name, value in given.items()}, share_inputs=True)
+            return {name: request.get_tensor(name).data.copy() for name in names}  # the next call writes there
+
+    return run
+
+
+def _check_ports(
+    path: Path, wanted: tuple[Sequence[str], Sequence[str]], found: tuple[Sequence[str], Sequence[str]]
+) -> None:
+    if (set(wanted[0]), set(wanted[1])) != (set(found[0]), set(found[1])):
+        names = f"inputs {', '.join(found[0])} and outputs {', '.join(found[1])}"
+        hint = f"inputs {', '.join(wanted[0])} and outputs {', '.join(wanted[1])} are read"
+        raise EncoderError(f"another program: {names}", where=str(path), hint=hint)
+
+
+def map_weights(files: Sequence[Path], wanted: Weights) -> dict[str, Array]:
+    """The weights of a program, mapped from the safetensors files of a checkpoint, which are not read into memory.
+
+    Raises:
+        EncoderError: a weight is not there, or of another dtype or shape: the program is not one of this checkpoint.
+    """
+    found: dict[str, tuple[Path, int, Mapping[str, Any]]] = {}
+    for file in files:
+        start, header = _read_header(file)
+        found |= {name.removeprefix(PREFIX): (file, start, entry) for name, entry in header.items()}
+    maps = {file: np.memmap(file, dtype=np.uint8, mode="r") for file in files}
+    weights = {}
+    for name, entry in wanted.items():
+        if name not in found:
+            raise _misfit(files[0], f"'{name}' is not in it")
+        file, start, stored = found[name]
+        kinds = [(one["dtype"], list(one["shape"])) for one in (stored, entry)]
+        if kinds[0] != kinds[1]:
+            (dtype, shape), (other, other_shape) = kinds
+            raise _misfit(file, f"'{name}' is {dtype} {shape}, not {other} {other_shape}")
+        begin, end = stored["data_offsets"]
+        if not 0 <= begin <= end <= len(maps[file]) - start:
+            raise _misfit(file, "it is cut off")
+        kind = np.dtype(DTYPES[entry["dtype"]])
+        if (end - begin) != kind.itemsize * int(np.prod(entry["shape"], dtype=np.int64)):
+            raise _misfit(file, f"'{name}' has {end - begin} bytes")
+        weights[name] = maps[file][start + begin : start + end].view(kind).reshape(entry["shape"])
+    return weights
+
+
+def _read_header(file: Path) -> tuple[int, dict[str, Mapping[str, Any]]]:
+    """Where the data of a safetensors file begins, and its entries."""
+    try:
+        with file.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            header = parse_json(stream.read(min(size, _MOST_HEADER)))
+        header.pop("__metadata__", None)
+        is_sound = all(
+            len(entry["data_offsets"]) == 2 and isinstance(entry["shape"], list) and entry["dtype"]
+            for entry in header.values()
+        )
+    except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+        raise EncoderError("not a file of safetensors", where=str(file), hint="fetch it again") from error
+    if not is_sound:
+        raise EncoderError("a file of safetensors without places", where=str(file), hint="fetch it again")
+    return 8 + size, header
+
+
+def _misfit(file: Path, what: str) -> EncoderError:
+    hint = "export it with PyTorch: litetext export MODEL --to onnx -o DIR"
+    return EncoderError(f"not the checkpoint of these programs: {what}", where=str(file), hint=hint)

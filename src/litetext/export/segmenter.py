@@ -1,0 +1,237 @@
+"""A whole SAM3 segmenter as programs, with its text encoder and tokenizer; compared with PyTorch first."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from shutil import copyfile
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from litetext.encoders.student import StudentEncoder
+from litetext.errors import EncoderError, OptionError
+from litetext.export.bundle import (
+    MANIFEST,
+    NOTICE,
+    TOKENIZERS,
+    is_bundle,
+    open_bundle,
+    program_files,
+    write_tokenizer,
+)
+from litetext.export.compress import count_parameters
+from litetext.export.graph_layers import Attention
+from litetext.export.segment_bundle import (
+    BANK,
+    DECODER,
+    PORTS,
+    TEXT,
+    Agreement,
+    SegmentBundle,
+    TextPart,
+    is_segment_bundle,
+)
+from litetext.export.segment_runtime import ProgramEngine
+from litetext.export.segmenter_graphs import write_segmenter_graphs, write_text_graph
+from litetext.export.targets import TargetOptions
+from litetext.export.targets.onnx import MODEL
+from litetext.export.targets.onnx import write as write_student
+from litetext.features.protocol import TextEncoder
+from litetext.features.store import is_bank
+from litetext.sam3.adapters import FromHost
+from litetext.sam3.host_engine import HostEngine
+from litetext.sam3.segmenter import Exemplars, ImageEmbedding, Segmenter
+from litetext.storage import atomic_folder, checksum, to_json, write_text
+from litetext.tokenizer.pruned import kept_tokens
+
+NOTICE_TEXT = """\
+This folder was written by LiteText (Apache-2.0) from the SAM3 model '{name}'.
+
+The programs hold the model's weights. Their license is that of the model: of SAM3 and what was made of it Meta's SAM
+License; of MobileCLIP's text encoders Apple's license for its models as well. LiteText grants no rights to them.
+
+tokenizer.json holds the vocabulary and the merges of CLIP's tokenizer (OpenAI, MIT license).
+"""
+LIMITS = {"fp32": 1e-3, "fp16": 3e-2}
+"""How far a program may be from PyTorch by the dtype of its weights, in sizes of the largest number of an output."""
+
+Precision = Literal["fp32", "fp16"]
+
+
+def export_segmenter(
+    segmenter: Segmenter,
+    folder: Path,
+    phrases: Sequence[str],
+    *,
+    target: Literal["onnx", "openvino"] = "onnx",
+    attention: Attention | None = None,
+    precision: Precision = "fp32",
+    text: str | Path | None = None,
+    name: str = "",
+) -> SegmentBundle:
+    """Write a segmenter as programs for an engine, and compare them with PyTorch.
+
+    Args:
+        segmenter: its model is one of `transformers`, on the CPU in float32; its encoder, the model's own or a student,
+            becomes a program too.
+        folder: a segmenter that was exported there is replaced when all of the new one is written and checked.
+        phrases: a few, to compare on.
+        target: the engine, ONNX Runtime or OpenVINO.
+        attention: "fused" takes operators that ONNX Runtime alone has, "standard" takes ONNX's; None: fused for ONNX
+            Runtime.
+        precision: that the weights are stored in; programs compute in float32.
+        text: a bank, or a text encoder that `litetext export` wrote for ONNX, in place of the segmenter's encoder.
+        name: of the model.
+
+    Raises:
+        EncoderError: the model has a part that is not written, or a program differs from PyTorch.
+        OptionError: something else stands at the folder.
+    """
+    host = segmenter.host_engine
+    attention = attention or ("standard" if target == "openvino" else "fused")
+    with atomic_folder(folder, is_ours=is_segment_bundle) as work:
+        write_segmenter_graphs(host.detector, work, attention=attention, precision=precision)
+        part = (
+            _copy_text(work, Path(text)) if text is not None else _write_text(work, host, segmenter.encoder, attention)
+        )
+        write_text(work / NOTICE, NOTICE_TEXT.format(name=name))
+        mode = work.stat().st_mode & 0o666
+        for file in work.iterdir():
+            file.chmod(mode)  # the library of ONNX writes files of weights for their owner alone
+        options = {"attention": attention, "precision": precision}
+        bundle = describe(host, work, name=name, target=target, options=options, text=part)
+        agreement = compare(host, ProgramEngine(bundle, work, target, 1), phrases, LIMITS[precision])
+        bundle = SegmentBundle(**{**vars(bundle), "checked": agreement})
+        write_text(work / MANIFEST, to_json(bundle.to_json()) + "\n")
+    return bundle
+
+
+def describe(
+    host: HostEngine,
+    folder: Path,
+    *,
+    name: str,
+    target: Literal["onnx", "openvino"],
+    options: Mapping[str, str],
+    text: TextPart | None,
+    named: bool = False,
+) -> SegmentBundle:
+    """The manifest of the programs in a folder, which are not compared yet."""
+    processor, files = host.processor, program_files(folder)
+    towers = ("text_encoder.", "text_projection.")
+    parameters = sum(weight.numel() for key, weight in host.detector.named_parameters() if not key.startswith(towers))
+    mean, std = (tuple(float(value) for value in one) for one in (processor.image_mean, processor.image_std))
+    return SegmentBundle(
+        kind="segmenter",
+        target=target,
+        name=name,
+        size=(processor.size["height"], processor.size["width"]),
+        mean=mean,  # type: ignore[arg-type]
+        std=std,  # type: ignore[arg-type]
+        width=host.width,
+        parameters=parameters,
+        options=options,
+        files=files,
+        programs=checksum(folder, files),
+        tokenizer=checksum(folder, TOKENIZERS) if (folder / TOKENIZERS[0]).is_file() else None,
+        text=text,
+        named=named,
+    )
+
+
+def _write_text(work: Path, host: HostEngine, encoder: TextEncoder, attention: Attention) -> TextPart:
+    """The program of a text encoder with its tokenizer."""
+    if isinstance(encoder, StudentEncoder):
+        student = encoder.module if encoder.module.config.folded else encoder.module.fold()
+        write_student(student, work, TargetOptions())
+        _rename_program(work / MODEL, work / f"{TEXT}.onnx")
+        kept = student.config.kept
+        write_tokenizer(work, None if kept is None else kept_tokens(kept).ids)
+        parameters = count_parameters(student)
+    elif isinstance(encoder, FromHost):
+        write_text_graph(host.detector, work, attention=attention)
+        write_tokenizer(work, None)
+        parts = (encoder.tower, encoder.projection)
+        parameters = sum(weight.numel() for part in parts for weight in part.parameters())
+    else:
+        raise EncoderError("a text encoder that is no program", where=encoder.name, hint="give its path instead")
+    name = Path(encoder.name).name
+    return TextPart(name, encoder.context_length, encoder.width, parameters, f"{TEXT}.onnx")
+
+
+def _copy_text(work: Path, source: Path) -> TextPart:
+    """A bank, or an exported text encoder with its tokenizer."""
+    if is_bank(str(source)):
+        from litetext.features.bank import PromptBank
+
+        bank = PromptBank.open(source)
+        copyfile(source, work / BANK)
+        return TextPart(source.name, bank.context_length, bank.width, 0, BANK)
+    if not is_bundle(source):
+        raise OptionError("no exported text encoder", where=str(source), hint="give a folder of `litetext export`")
+    bundle = open_bundle(source)
+    if bundle.target != "onnx":
+        raise OptionError(f"a text encoder for {bundle.target}", where=str(source), hint="export it with --to onnx")
+    _rename_program(source / bundle.model, work / f"{TEXT}.onnx", keep=True)
+    for name in TOKENIZERS:
+        copyfile(source / name, work / name)
+    return TextPart(bundle.name, bundle.context_length, bundle.width, bundle.parameters, f"{TEXT}.onnx")
+
+
+def _rename_program(old: Path, new: Path, *, keep: bool = False) -> None:
+    """A program with weights beside it under another name: the graph names the file of its weights."""
+    model = onnx.load_model(old)
+    if not keep:
+        for file in (old, Path(f"{old}.data")):
+            file.unlink()
+    onnx.save_model(model, new, save_as_external_data=True, location=f"{new.name}.data", size_threshold=1024)
+
+
+def compare(host: HostEngine, engine: ProgramEngine, phrases: Sequence[str], limit: float) -> Agreement:
+    """Compare programs with PyTorch: a picture, phrases, and the first phrase with a box.
+
+    Raises:
+        EncoderError: a difference beyond the limit, in sizes of the largest number of what is compared.
+    """
+    from PIL import Image
+
+    height, width = engine.bundle.size
+    coarse = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    theirs, ours = (ImageEmbedding((height, width), one.embed(picture)) for one in (host, engine))
+    levels = [*theirs.vision.fpn_hidden_states[:3], theirs.vision.fpn_position_encoding[2]]
+    pairs = [(level.numpy(), one) for level, one in zip(levels, ours.vision.values(), strict=True)]
+    vision = _farthest("vision encoder", pairs, limit)
+    rows = [row for phrase in phrases for row in _rows_of(engine, host, phrase)]
+    box = Exemplars([[width / 4, height / 4, width / 2, height / 2]])
+    asked = [(rows, None), (rows[:1], box)]
+    expected = [host.run_rows(theirs, some, exemplars) for some, exemplars in asked]
+    found = [engine.decode(ours, some, exemplars) for some, exemplars in asked]
+    masks, boxes, logits, presence = (
+        _farthest(name, [(one[name].numpy(), other[name]) for one, other in zip(expected, found, strict=True)], limit)
+        for name in PORTS[DECODER][1]
+    )
+    return Agreement(vision=vision, masks=masks, boxes=boxes, logits=max(logits, presence))
+
+
+def _rows_of(engine: ProgramEngine, host: HostEngine, phrase: str) -> Any:
+    """Features of a phrase that both sides read: the programs' own, or noise where those are a bank's."""
+    part = engine.bundle.text
+    if part is None or part.file == BANK:
+        rng = np.random.default_rng(len(phrase))
+        return [rng.normal(size=(2 + len(phrase.split()), host.width)).astype(np.float32)]
+    values, mask = engine.own_encoder().encode([phrase])
+    return [values[0][mask[0]]]
+
+
+def _farthest(what: str, pairs: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]], limit: float) -> float:
+    """The largest difference of pairs of arrays; an `EncoderError` beyond a share of the largest number."""
+    farthest = 0.0
+    for theirs, ours in pairs:
+        difference = float(np.abs(theirs - ours).max())
+        if not difference <= limit * max(1.0, float(np.abs(theirs).max())):
+            message = f"the program differs from PyTorch by {difference:.1e}"
+            raise EncoderError(message, where=what, hint="report it; --attention standard is the plain form")
+        farthest = max(farthest, difference)
+    return farthest
