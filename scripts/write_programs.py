@@ -9,17 +9,26 @@ PyTorch's meta device, where tensors have a shape and no memory.
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from litetext.checkpoints.inspection import measure_encoder
 from litetext.encoders.student import StudentEncoder
+from litetext.export.bundle import MANIFEST
 from litetext.export.graph_layers import named_weights
-from litetext.export.segmenter_graphs import WEIGHTS, stored_weights, write_segmenter_graphs, write_text_graph
+from litetext.export.segment_bundle import TextPart
+from litetext.export.segment_runtime import ProgramEngine
+from litetext.export.segmenter import LIMITS, compare, describe
+from litetext.export.segmenter_graphs import TEXT, WEIGHTS, stored_weights, write_segmenter_graphs, write_text_graph
 from litetext.export.targets import TargetOptions
 from litetext.export.text_graph import student_graph
+from litetext.sam3.adapters import FromHost
+from litetext.sam3.host import load_host
+from litetext.sam3.host_engine import HostEngine
 from litetext.storage import to_json, write_text
 
 SHIPPED = Path(__file__).parents[1] / "src/litetext/weights"
@@ -37,6 +46,7 @@ def main() -> None:
     folder = arguments.output or SHIPPED / f"{arguments.model}-programs"
     folder.mkdir(exist_ok=True)
     {"micro": write_micro, "sam3": write_sam3}[arguments.model](folder)
+    _write_manifest(arguments.model, folder)
     for path in sorted(folder.iterdir()):
         print(f"{path}: {path.stat().st_size} bytes")
 
@@ -73,6 +83,36 @@ def _write_segmenter(config: Any, folder: Path, stored: Any) -> None:
         detector = Sam3Model(config)
     write_segmenter_graphs(detector, folder, weights="named", stored=stored)
     write_text_graph(detector, folder, weights="named", stored=stored)
+
+
+def _write_manifest(model: str, folder: Path) -> None:
+    """The manifest; the micro model's programs are compared with PyTorch."""
+    import torch
+    from transformers import Sam3Config, Sam3Model
+
+    from litetext.checkpoints.load import load_encoder
+
+    if model == "micro":
+        host = HostEngine(load_host("micro", device="cpu"))
+        students = [(name, load_encoder(name, device="cpu")) for name in STUDENTS]
+    else:
+        with torch.device("meta"):
+            host = HostEngine(Sam3Model(Sam3Config()))
+        students = []
+    own = host.own_encoder()
+    assert isinstance(own, FromHost)
+    parameters = sum(weight.numel() for part in (own.tower, own.projection) for weight in part.parameters())
+    text = TextPart(model, own.context_length, own.width, parameters, TEXT)
+    others = tuple(
+        TextPart(name, one.context_length, one.width, measure_encoder(name, one).parameters, f"{name}.onnx")
+        for name, one in students
+    )
+    options = {"attention": "fused", "precision": "fp16" if model == "micro" else "fp32"}
+    bundle = describe(host, folder, name=model, target="onnx", options=options, text=text, others=others, named=True)
+    if model == "micro":
+        engine = ProgramEngine(bundle, folder, "onnx", 1, [SHIPPED / "micro/model.safetensors"])
+        bundle = replace(bundle, checked=compare(host, engine, ["red car", "the dog on the left"], LIMITS["fp32"]))
+    write_text(folder / MANIFEST, to_json(bundle.to_json()) + "\n")
 
 
 def _student(path: Path) -> ModelProto:

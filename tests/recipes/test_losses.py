@@ -203,7 +203,7 @@ def test_reading_is_what_the_host_does_with_its_masks() -> None:
     points = torch.stack([(columns + 0.5) / 30, (rows + 0.5) / 24], dim=-1).reshape(1, -1, 2).expand(2, -1, -1)
     read = read_masks(logits, points).reshape(2, 24, 30)
     for threshold in (0.3, 0.5, 0.8):
-        assert np.array_equal((read > threshold).numpy(), resize_masks(logits, (24, 30), threshold))
+        assert np.array_equal((read > threshold).numpy(), resize_masks(logits.numpy(), (24, 30), threshold))
 
 
 def test_the_losses_by_hand() -> None:

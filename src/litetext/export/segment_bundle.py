@@ -82,6 +82,7 @@ class SegmentBundle:
         programs: checksum of those files.
         tokenizer: checksum of the tokenizer's two files; None where there is none.
         text: None: a text encoder has to be given.
+        others: more text encoders, of models that come with the package.
         named: the programs take their weights by name from a checkpoint, as ``weights.json`` lists them.
         checked: how the programs compare with PyTorch.
     """
@@ -99,13 +100,14 @@ class SegmentBundle:
     programs: str
     tokenizer: str | None
     text: TextPart | None
+    others: tuple[TextPart, ...] = ()
     named: bool = False
     checked: Agreement | None = None
 
     def __post_init__(self) -> None:
         """Check what a reader relies on."""
         needed = {f"{name}.onnx" for name in (VISION, DECODER, GEOMETRY)}
-        needed |= set() if self.text is None else {self.text.file}
+        needed |= {part.file for part in (self.text, *self.others) if part is not None}
         needed |= {WEIGHTS} if self.named else set()
         if missing := needed - self.files.keys():
             raise OptionError(f"no {sorted(missing)[0]} among its files")

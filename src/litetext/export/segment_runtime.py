@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from litetext.checkpoints.hub import shipped_folder
+from litetext.checkpoints.tensors import STUDENT_FILE
 from litetext.device import usable_cores
 from litetext.errors import EncoderError, OptionError
 from litetext.export.bundle import read_tokenizer
@@ -25,14 +26,17 @@ from litetext.export.segment_bundle import (
     VISION,
     WEIGHTS,
     SegmentBundle,
+    TextPart,
     is_segment_bundle,
     open_segment_bundle,
 )
+from litetext.features.encode import AsTextEncoder
 from litetext.features.ragged import pad
 from litetext.records import read_json
 from litetext.sam3.masks import RawMasks
 from litetext.sam3.pixels import to_pixels
 from litetext.sam3.segmenter import Engine, Exemplars, ImageEmbedding
+from litetext.tokenizer.bpe import clip_tokenizer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -77,16 +81,24 @@ class ProgramEngine(Engine):
         if text.file == BANK:
             from litetext.features.bank import PromptBank
 
-            return PromptBank.open(self.folder / BANK)
-        program = self._open(TEXT)
+            return AsTextEncoder(PromptBank.open(self.folder / BANK), bytes=self.bundle.files[BANK])
+        return self.text_runtime(text, self._checkpoint)
+
+    def text_runtime(self, part: TextPart, checkpoint: Sequence[Path]) -> Any:
+        """A text encoder of the folder, with the weights that it takes by name from a checkpoint."""
+        program = self._open(part.file, TEXT, checkpoint)
 
         def run(ids: npt.NDArray[np.int64], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-            features: npt.NDArray[np.float32] = program({"input_ids": ids, "attention_mask": mask.astype(np.int64)})[
-                "text_features"
-            ]
+            given: dict[str, Array] = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+            features: npt.NDArray[np.float32] = program(given)["text_features"]
             return features
 
-        return TextRuntime(text, read_tokenizer(self.folder), run)
+        tokenizer = clip_tokenizer() if self.bundle.tokenizer is None else read_tokenizer(self.folder)
+        runtime = TextRuntime(part, tokenizer, run)
+        if self.bundle.named:
+            return runtime
+        sizes = (size for name, size in self.bundle.files.items() if name.startswith(part.file))
+        return AsTextEncoder(runtime, bytes=sum(sizes), parameters=part.parameters)
 
     def embed(self, picture: "Image") -> dict[str, Array]:
         """See `Engine`."""
@@ -135,21 +147,20 @@ class ProgramEngine(Engine):
 
     @cached_property
     def _vision(self) -> Program:
-        return self._open(VISION)
+        return self._open(f"{VISION}.onnx", VISION, self._checkpoint)
 
     @cached_property
     def _decoder(self) -> Program:
-        return self._open(DECODER)
+        return self._open(f"{DECODER}.onnx", DECODER, self._checkpoint)
 
     @cached_property
     def _geometry(self) -> Program:
-        return self._open(GEOMETRY)
+        return self._open(f"{GEOMETRY}.onnx", GEOMETRY, self._checkpoint)
 
-    def _open(self, program: str) -> Program:
-        file = f"{program}.onnx"
+    def _open(self, file: str, kind: str, checkpoint: Sequence[Path]) -> Program:
         wanted: Mapping[str, Any] = self._named.get(file, {})
-        weights = map_weights(self._checkpoint, wanted) if self.bundle.named else None
-        return open_program(self.folder / file, PORTS[program], self.name, self._threads, weights)
+        weights = map_weights(checkpoint, wanted) if self.bundle.named else None
+        return open_program(self.folder / file, PORTS[kind], self.name, self._threads, weights)
 
 
 def open_segmenter(model: str | Path, engine: str | None = None, threads: int | None = None) -> ProgramEngine:
@@ -177,6 +188,19 @@ def open_segmenter(model: str | Path, engine: str | None = None, threads: int | 
         raise EncoderError("no programs of this model", where=str(model), hint=hint)
     bundle = open_segment_bundle(programs)
     return ProgramEngine(bundle, programs, chosen or bundle.target, threads, checkpoint_files(model))
+
+
+def shipped_text(name: str, threads: int | None = None) -> Any:
+    """A student that comes with the package, as a text encoder without PyTorch; None if it is another name."""
+    folder = PROGRAMS["micro"]
+    if not name.startswith("micro-"):
+        return None
+    bundle = open_segment_bundle(folder)
+    part = next((part for part in bundle.others if part.name == name), None)
+    checkpoint = shipped_folder(name)
+    if part is None or checkpoint is None:
+        return None
+    return ProgramEngine(bundle, folder, "onnx", threads).text_runtime(part, [checkpoint / STUDENT_FILE])
 
 
 def shipped_programs(model: str | Path) -> Path | None:

@@ -115,6 +115,7 @@ def describe(
     target: Literal["onnx", "openvino"],
     options: Mapping[str, str],
     text: TextPart | None,
+    others: tuple[TextPart, ...] = (),
     named: bool = False,
 ) -> SegmentBundle:
     """The manifest of the programs in a folder, which are not compared yet."""
@@ -136,6 +137,7 @@ def describe(
         programs=checksum(folder, files),
         tokenizer=checksum(folder, TOKENIZERS) if (folder / TOKENIZERS[0]).is_file() else None,
         text=text,
+        others=others,
         named=named,
     )
 

@@ -151,20 +151,20 @@ class AsTextEncoder:
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:
         """Features [B, L, D] of at least one text, padded with zeros where each is read alone."""
-        if self.one_by_one:
-            features: Any = pad([row for text in texts for row in valid_rows(self.source, [text])])
-        else:
-            features = self.source.encode(texts)
-        if isinstance(features, TextFeatures):
-            return features
-        return TextFeatures.of_arrays(*features) if isinstance(features[0], np.ndarray) else TextFeatures(*features)
+        features = self.read(texts)
+        return features if isinstance(features, TextFeatures) else TextFeatures.of_arrays(*features)
+
+    def read(self, texts: Sequence[str]) -> TextFeatures | Arrays:
+        """The same, as arrays where the source gives arrays."""
+        if not self.one_by_one:
+            return self.source.encode(texts)
+        values, mask = pad([row for text in texts for row in valid_rows(self.source, [text])])
+        return (values, mask) if isinstance(values, np.ndarray) else TextFeatures(values, mask)
 
 
 def _run(encoder: Encoder, texts: Sequence[str]) -> TextFeatures | Arrays:
-    if isinstance(encoder, AsTextEncoder) and not encoder.one_by_one:
-        encoder = encoder.source  # its arrays need not become tensors
     try:
-        return encoder.encode(texts)
+        return encoder.read(texts) if isinstance(encoder, AsTextEncoder) else encoder.encode(texts)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # of PyTorch, which need not be installed
             raise
