@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from litetext.errors import ArrayError, MissingExtraError
-from litetext.sam3.masks import Masks
+from litetext.sam3.masks import Masks, resize_masks
 
 
 def some_masks(masks: npt.NDArray[np.bool_], prompt: str = "white dog") -> Masks:
@@ -91,3 +92,33 @@ def test_a_missing_package_is_named(package: str, monkeypatch: pytest.MonkeyPatc
 def test_what_does_not_fit_together_is_refused(masks: Any, boxes: Any, scores: Any) -> None:
     with pytest.raises(ArrayError, match=r"not masks|not bool|not finite"):
         Masks(masks, boxes, scores, "x")
+
+
+SIDES = st.integers(1, 30)
+
+
+@settings(max_examples=60)
+@given(st.tuples(SIDES, SIDES), st.tuples(SIDES, SIDES), st.sampled_from([0.0, 0.3, 0.5, 0.9]), st.integers(0, 2**32))
+def test_resized_masks_are_those_of_pytorch(
+    old: tuple[int, int], new: tuple[int, int], threshold: float, seed: int
+) -> None:
+    torch = pytest.importorskip("torch")
+    # Of whole numbers, so that neighbors are equal and some probabilities are 0.5 exactly.
+    logits = np.random.default_rng(seed).integers(-4, 3, (3, *old)).astype(np.float32)
+    assert_resized(torch, logits, new, threshold)
+
+
+def test_resized_masks_of_a_photograph_are_those_of_pytorch() -> None:
+    torch = pytest.importorskip("torch")
+    coarse = torch.randn(3, 1, 20, 20, generator=torch.Generator().manual_seed(0))
+    logits = 40 * torch.nn.functional.interpolate(coarse, (288, 288), mode="bicubic")[:, 0].numpy() - 30
+    assert_resized(torch, logits, (1333, 999), 0.5)
+
+
+def assert_resized(torch: Any, logits: npt.NDArray[np.float32], size: tuple[int, int], threshold: float) -> None:
+    """As PyTorch resizes them; where its probability lies on the threshold, rounding may decide either way."""
+    found = resize_masks(logits, size, threshold)
+    probabilities = torch.from_numpy(logits).sigmoid()[None]
+    wanted = torch.nn.functional.interpolate(probabilities, size, mode="bilinear", align_corners=False)[0].numpy()
+    assert found.shape == wanted.shape
+    assert (np.abs(wanted[found != (wanted > threshold)] - threshold) < 1e-6).all()
