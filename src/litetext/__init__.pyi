@@ -1,6 +1,7 @@
 """The public names and where they are: `__init__.py` reads this table, and so do type checkers."""
 
 from litetext._face import Segmenter as Segmenter
+from litetext._face import SegmentRuntime as SegmentRuntime
 from litetext._face import TextEncoder as TextEncoder
 from litetext._face import compare as compare
 from litetext._face import distill as distill

@@ -1,12 +1,14 @@
 """Public names that join several stages; prompts, encoders and folders are taken as users have them."""
 
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from litetext.errors import OptionError
+from litetext.errors import EncoderError, OptionError
 from litetext.features import protocol
 from litetext.sam3 import segmenter
+from litetext.sam3.segmenter import SegmentOptions
 
 if TYPE_CHECKING:
     import torch
@@ -65,23 +67,44 @@ class TextEncoder(protocol.TextEncoder, Protocol):
 
 
 class Segmenter(segmenter.Segmenter):
-    """A SAM3 host and a text encoder that find every instance of a phrase in an image; see `from_pretrained`."""
+    """A SAM3 model and a text encoder that find every instance of a phrase in an image; see `from_pretrained`."""
 
     @classmethod
     def from_pretrained(
-        cls, model: str | Path, text_encoder: Any = None, *, video: bool = False, **options: Any
+        cls,
+        model: str | Path,
+        text_encoder: Any = None,
+        *,
+        engine: str = "auto",
+        video: bool = False,
+        threads: int | None = None,
+        **options: Any,
     ) -> Self:
         """Load a SAM3 model; its own text tower only if no text encoder is given.
 
         Args:
-            model: a folder, a name on the Hugging Face hub, or ``micro``: the small model in this package.
+            model: a folder, a name on the Hugging Face hub, ``micro`` (the small model in this package), or a folder
+                that `litetext export MODEL` wrote.
             text_encoder: an encoder, or what `TextEncoder.from_pretrained` takes: an exported folder or a bank too.
-            video: load the model's tracker too, for ``track(..., method="tracker")``.
-            options: ``device``, ``dtype`` and ``options``, as `litetext.sam3.segmenter.Segmenter` has them.
+            engine: "torch", "onnx" or "openvino"; "auto": see `choose_engine`.
+            video: load the model's tracker too, for ``track(..., method="tracker")``; PyTorch only.
+            threads: that "onnx" or "openvino" computes with; None: one for each core.
+            options: ``device``, ``dtype`` (PyTorch only) and ``options``, as `litetext.sam3.segmenter.Segmenter` has
+                them.
 
         Raises:
             EncoderError: the model or the encoder cannot be loaded, or they do not fit together; no tracker in it.
+            OptionError: an unknown engine, or one that has no other device or dtype.
         """
+        chosen = choose_engine(model, engine, video=video, device=options.get("device"), dtype=options.get("dtype"))
+        if chosen != "torch":
+            from litetext.export.segment_runtime import open_segmenter, shipped_text
+
+            programs = open_segmenter(model, chosen, threads)
+            reader = shipped_text(str(text_encoder), threads) if isinstance(text_encoder, str | Path) else None
+            return cls(programs, reader or _encoder(text_encoder), options=options.get("options") or SegmentOptions())
+        if threads is not None:
+            raise OptionError("threads of PyTorch", hint='set OMP_NUM_THREADS, or give engine="onnx"')
         encoder = _encoder(text_encoder)
         if not video:
             return super().from_pretrained(model, encoder, **options)
@@ -130,6 +153,65 @@ class Segmenter(segmenter.Segmenter):
 
         frames = open_clip(clip, every=every, start=start, stop=stop, camera=camera)
         return Tracking(frames, make_tracker(self, prompts, method, threshold=threshold, options=options))
+
+
+class SegmentRuntime(Segmenter):
+    """A `Segmenter` of programs, which needs no PyTorch; see `open`."""
+
+    @classmethod
+    def open(cls, path: str | Path, text_encoder: Any = None, *, engine: str | None = None, **options: Any) -> Self:
+        """Open what `litetext export MODEL` wrote, once its checksums are right, or ``micro``.
+
+        Args:
+            path: the folder, or one of a SAM3 checkpoint whose programs come with this package.
+            text_encoder: in place of the folder's own: an exported encoder, a bank, or any other encoder.
+            engine: "onnx" or "openvino"; None: what it was exported for, else "onnx".
+            options: ``threads`` and ``options``, as `Segmenter.from_pretrained` has them.
+
+        Raises:
+            EncoderError: no such folder, or a damaged one; an encoder of another width.
+        """
+        from litetext.export.segment_bundle import is_segment_bundle
+
+        chosen = engine or ("auto" if is_segment_bundle(Path(path)) else "onnx")
+        return cls.from_pretrained(path, text_encoder, engine=chosen, **options)
+
+
+def choose_engine(
+    model: str | Path, engine: str = "auto", *, video: bool = False, device: Any = None, dtype: Any = None
+) -> str:
+    """What runs a model: "torch", "onnx" or "openvino".
+
+    "auto" is what an exported folder was exported for; ONNX Runtime for ``micro``, unless its tracker, another device
+    or another dtype than float32 is asked for; PyTorch for any other model, or where it is not installed ONNX Runtime
+    if programs for the model come with this package.
+
+    Raises:
+        OptionError: an unknown engine, or a device or dtype that only PyTorch has, with another.
+        EncoderError: PyTorch, or a tracker, for an exported folder.
+    """
+    from litetext.export.programs import ENGINES
+    from litetext.export.segment_bundle import is_segment_bundle, read_segment_bundle
+    from litetext.export.segment_runtime import shipped_programs
+
+    if engine not in ("auto", "torch", *ENGINES):
+        raise OptionError(f"no engine is called '{engine}'", hint=f"give auto, torch, {' or '.join(ENGINES)}")
+    exported = is_segment_bundle(Path(model))
+    plain = not video and str(device or "auto") in ("auto", "cpu")
+    plain = plain and str(dtype or "auto").removeprefix("torch.") in ("auto", "fp32", "float32")
+    if exported and engine == "auto":
+        engine = read_segment_bundle(Path(model)).target
+    if exported and (engine == "torch" or video):
+        what = "no tracker in an exported model" if video else "an exported model, which PyTorch does not run"
+        raise EncoderError(what, where=str(model), hint="give the model that it was exported from")
+    if engine == "auto":
+        from_package = shipped_programs(model) is not None
+        prefers = str(model) == "micro" or find_spec("torch") is None
+        engine = "onnx" if from_package and plain and prefers else "torch"
+    elif engine != "torch" and not plain:
+        what = "the tracker of a video model" if video else f"device '{device}' and dtype '{dtype}'"
+        raise OptionError(f"{what} with the engine {engine}", hint="leave them out, or give the engine torch")
+    return engine
 
 
 def embed(

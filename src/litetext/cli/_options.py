@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from litetext.sam3.segmenter import Segmenter, SegmentOptions
 
 PATH, PATH_OR_HUB = "PATH", "PATH|HF_ID"
-MODEL_HELP = "SAM3 model: a folder, a name on the Hugging Face hub, or micro: the small one in this package."
+MODEL_HELP = "SAM3 model: a folder, exported or not, a name on the Hugging Face hub, or micro: the small one in here."
 TRUTHS_HELP = "Ground truth of an annotator (COCO JSON); of several: --gt A B C, or A,B,C, or --gt again."
 _READING_LINES = 12
 
@@ -39,6 +39,7 @@ PositionTable = Literal["auto", "slice", "interpolate", "keep"]
 ComputeDtype = Literal["auto", "fp32", "bf16", "fp16"]
 Split = Literal["train", "validation", "test"]
 TrackMethod = Literal["auto", "association", "tracker"]
+EngineChoice = Literal["auto", "torch", "onnx", "openvino"]
 
 Sources = Annotated[
     list[str] | None, argument("Phrases, as `litetext audit` reads them. None: the bundled corpus.", metavar="SOURCE")
@@ -58,6 +59,9 @@ Positions = Annotated[PositionTable, option("Position table of the encoder.")]
 ContextLength = Annotated[int | None, option("Tokens that the encoder reads. Default: its own.")]
 Device = Annotated[str, option("Where to compute; cuda:N for one of several.", metavar="auto|cpu|cuda|mps")]
 Dtype = Annotated[ComputeDtype, option("What to compute in; auto: float32.")]
+Engine = Annotated[
+    EngineChoice, option("What runs the model; auto: ONNX Runtime for exported models and micro, else PyTorch.")
+]
 Seed = Annotated[int, option("The same seed gives the same result.")]
 Truths = Annotated[list[str] | None, option(TRUTHS_HELP, "--gt", metavar="FILE")]
 MoreTruths = Annotated[list[str] | None, argument("Ground truth of more annotators.", metavar="FILE")]
@@ -121,10 +125,21 @@ def integers(text: str, name: str, count: int | None = None) -> tuple[int, ...]:
 
 
 def open_encoder(
-    spec: str, positions: PositionTable, context_length: int | None, device: str, dtype: str = "auto"
+    spec: str,
+    positions: PositionTable,
+    context_length: int | None,
+    device: str,
+    dtype: str = "auto",
+    engine: str = "torch",
 ) -> "TextEncoder":
-    """A text encoder, exported or not, or a bank."""
+    """A text encoder, exported or not, or a bank; a student of this package needs no PyTorch with another engine."""
     from litetext.export.runtime import is_served, open_served
+
+    if engine != "torch" and positions == "auto" and context_length is None:
+        from litetext.export.segment_runtime import shipped_text
+
+        if (shipped := shipped_text(spec)) is not None:
+            return shipped  # type: ignore[no-any-return]
 
     if is_served(spec):
         _refuse_positions(spec, positions, context_length)
@@ -175,6 +190,7 @@ class ModelChoice:
     device: str = "auto"
     dtype: str = "auto"
     fallback: str | None = None
+    engine: str = "auto"
 
     def __post_init__(self) -> None:
         """Check what belongs together."""
@@ -188,11 +204,13 @@ class ModelChoice:
 
         ``video`` loads the model's tracker too.
         """
-        with _without_torchao():
-            from litetext._face import Segmenter
+        from litetext._face import Segmenter, choose_engine
 
-            encoder, placed = self._load_encoder(phrases), {"device": self.device, "dtype": self.dtype}
-            return Segmenter.from_pretrained(self.model, encoder, video=video, options=options, **placed)
+        placed: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
+        engine = choose_engine(self.model, self.engine, video=video, **placed)
+        with _without_torchao():
+            encoder = self._load_encoder(phrases, engine)
+            return Segmenter.from_pretrained(self.model, encoder, engine=engine, video=video, options=options, **placed)
 
     def describe(self) -> dict[str, str]:
         """What predictions depend on, name by name; where they are computed is not among it."""
@@ -209,7 +227,7 @@ class ModelChoice:
             described["fallback"] = identify(self.fallback)
         return described
 
-    def _load_encoder(self, phrases: Sequence[str]) -> "TextEncoder | None":
+    def _load_encoder(self, phrases: Sequence[str], engine: str) -> "TextEncoder | None":
         from litetext.export.runtime import is_served, open_served
 
         spec, fallback = self.text_encoder, self.fallback
@@ -218,14 +236,14 @@ class ModelChoice:
         if not is_served(spec):
             if fallback is not None:
                 raise OptionError("--fallback for what is no prompt bank", where=spec, hint="leave it out")
-            return self._load(spec)
+            return self._load(spec, engine)
         if fallback is None:
             _refuse_positions(spec, self.positions, self.context_length)
             return open_served(spec, asked=phrases)
-        return open_served(spec, lambda: self._load(fallback))
+        return open_served(spec, lambda: self._load(fallback, engine))
 
-    def _load(self, spec: str) -> "TextEncoder":
-        return open_encoder(spec, self.positions, self.context_length, self.device, self.dtype)
+    def _load(self, spec: str, engine: str) -> "TextEncoder":
+        return open_encoder(spec, self.positions, self.context_length, self.device, self.dtype, engine)
 
 
 def _refuse_positions(spec: str, positions: PositionTable, context_length: int | None) -> None:

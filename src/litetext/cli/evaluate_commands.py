@@ -53,6 +53,7 @@ def gold(
     context_length: opt.ContextLength = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
+    engine: opt.Engine = "auto",
     ap: Annotated[bool, option("COCO's average precision of masks too.", "--ap")] = False,
 ) -> Result:
     """Score cgF1, pmF1 and IL_MCC on SA-Co Gold.
@@ -61,7 +62,9 @@ def gold(
     is a folder with SUBSET.json then. With --model, predict first; interrupted predictions resume automatically.
     """
     if model is None:
-        if any((images, text_encoder, fallback, threshold, context_length)) or {positions, device, dtype} != {"auto"}:
+        if any((images, text_encoder, fallback, threshold, context_length)) or {positions, device, dtype, engine} != {
+            "auto"
+        }:
             raise OptionError("options of a model without a model", hint="give --model, or leave them out")
         if predictions is None:
             raise typer.BadParameter("give predictions, or a --model that makes them", param_hint="--pred")
@@ -71,7 +74,7 @@ def gold(
         echo("warning: AP is too low without poor predictions: give --threshold 0.01, for example", err=True)
     sets = _find_sets(split_files([*truths, *(more or ())]), predictions)
     if model is not None:
-        choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback)
+        choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback, engine)
         _predict(choice, images or [], list(sets.values()), SCORE if threshold is None else threshold)
     return _score(sets, truths[0], with_ap=ap)
 
@@ -193,6 +196,7 @@ def retention(
     context_length: opt.ContextLength = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
+    engine: opt.Engine = "auto",
 ) -> Result:
     """Measure what of the model's cgF1 a student keeps.
 
@@ -217,9 +221,9 @@ def retention(
 
         check_page(output)
     chosen = student_name(student)
-    encoder = open_encoder(chosen, positions, context_length, device, dtype)
-    choice = opt.ModelChoice(model, teacher, device=device, dtype=dtype)
+    choice = opt.ModelChoice(model, teacher, device=device, dtype=dtype, engine=engine)
     reference = choice.load(options_for(SCORE), video=video and choose_method(method) == "tracker")
+    encoder = open_encoder(chosen, positions, context_length, device, dtype, engine=reference.engine.name)
     sizes = measure(teacher or model, reference.encoder), measure(chosen, encoder)
     with show_progress() as progress:
         both, told = (reference, reference.with_encoder(encoder)), partial(_tell_share, progress, total)

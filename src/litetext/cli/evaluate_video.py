@@ -47,6 +47,7 @@ def veval(
     context_length: opt.ContextLength = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
+    engine: opt.Engine = "auto",
 ) -> Result:
     """Score video cgF1, pHOTA, TETA, mAP and phrase AP on SA-Co VEval.
 
@@ -57,7 +58,7 @@ def veval(
     from litetext.evaluation.veval import SETS, evaluate_veval, find_veval_sets
 
     if model is None:
-        own = {positions, device, dtype, method} != {"auto"}
+        own = {positions, device, dtype, method, engine} != {"auto"}
         if own or any((videos, text_encoder, fallback, context_length)):
             raise OptionError("options of a model without a model", hint="give --model, or leave them out")
     elif not videos:
@@ -66,7 +67,7 @@ def veval(
         raise OptionError("one file for several sets", where="--pred", hint="give a folder")
     sets = find_veval_sets(truths, predictions) if truths.is_dir() else {"": (truths, predictions)}
     if model is not None:
-        choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback)
+        choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback, engine)
         _predict(choice, videos or [], {SETS.get(name, ""): files for name, files in sets.items()}, method)
     if not truths.is_dir():
         with show_progress() as progress:

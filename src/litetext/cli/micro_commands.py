@@ -165,6 +165,7 @@ def evaluate(
     fallback: opt.Fallback = None,
     positions: opt.Positions = "auto",
     context_length: opt.ContextLength = None,
+    engine: opt.Engine = "auto",
     split: SplitName = "test",
     shuffle: Annotated[
         bool, option("Ask again with the content words in another order, where they have one.", "--shuffle")
@@ -179,7 +180,7 @@ def evaluate(
     from litetext.micro.scenes import SceneOptions
     from litetext.sam3.segmenter import SegmentOptions
 
-    choice = opt.ModelChoice(model, text_encoder, positions, context_length, fallback=fallback)
+    choice = opt.ModelChoice(model, text_encoder, positions, context_length, fallback=fallback, engine=engine)
     asked = list(make_pairs(seed, pairs, SceneOptions(size=SIZE, split=split)))
     segmenter = choice.load(SegmentOptions(), [*(pair.phrase.text for pair in asked), *out_of_domain("test")])
     with show_progress() as progress:

@@ -40,6 +40,7 @@ def segment(
     context_length: opt.ContextLength = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
+    engine: opt.Engine = "auto",
 ) -> Result:
     """Find every instance of each phrase in images.
 
@@ -50,7 +51,7 @@ def segment(
     from litetext.sam3.segmenter import SegmentOptions
 
     options = SegmentOptions(threshold=threshold)
-    choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback)
+    choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback, engine)
     files = find_images(images, () if output is None else overlays_of(output))
     run = SegmentRun(files, prompts, choice.describe() | {"threshold": str(threshold)}, output)
     hint_at_lists(prompts)

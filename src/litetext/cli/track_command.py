@@ -54,6 +54,7 @@ def track(
     context_length: opt.ContextLength = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
+    engine: opt.Engine = "auto",
 ) -> Result:
     """Follow every instance of each phrase through a video.
 
@@ -75,7 +76,7 @@ def track(
         raise OptionError("a video as the output", where=f"-o {output}", hint="name a folder; it gets the videos")
     clip = clips[0] if clips else None
     options = SegmentOptions() if threshold is None else SegmentOptions(threshold=threshold)
-    choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback)
+    choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback, engine)
     way = choose_method(method)
 
     def load() -> Tracker:

@@ -151,16 +151,21 @@ def is_segment_bundle(path: Path) -> bool:
     return (path / MANIFEST).is_file() and (path / f"{DECODER}.onnx").is_file()
 
 
-def open_segment_bundle(folder: Path) -> SegmentBundle:
-    """The manifest of a folder, once its files are byte for byte those that were exported."""
+def read_segment_bundle(folder: Path) -> SegmentBundle:
+    """The manifest of a folder."""
     file = folder / MANIFEST
     if not file.is_file():
         what = "a file" if folder.is_file() else "no exported segmenter"
         raise EncoderError(what, where=str(folder), hint="give a folder that `litetext export MODEL` wrote")
     try:
-        bundle = SegmentBundle.from_json(read_json(file))
+        return SegmentBundle.from_json(read_json(file))
     except (ValueError, LiteTextError) as error:
         raise EncoderError(f"not a manifest ({error})", where=str(file), hint=AGAIN) from error
+
+
+def open_segment_bundle(folder: Path) -> SegmentBundle:
+    """The same, once the folder's files are byte for byte those that were exported."""
+    bundle = read_segment_bundle(folder)
     check_files(folder, bundle.files, bundle.programs, AGAIN)
     if bundle.tokenizer is not None and (
         any(not (folder / name).is_file() for name in TOKENIZERS) or checksum(folder, TOKENIZERS) != bundle.tokenizer
