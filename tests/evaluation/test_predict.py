@@ -23,10 +23,11 @@ pytest.importorskip("PIL")
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from litetext.checkpoints.hub import name_source
 from litetext.errors import EvaluationError, ImageError, OptionError, OutputError
 from litetext.evaluation import predict as module
 from litetext.evaluation.coco import read_predictions
-from litetext.evaluation.predict import Picture, PredictionPlan, finish_predictions, identify, options_for, predict
+from litetext.evaluation.predict import Picture, PredictionPlan, finish_predictions, options_for, predict
 from litetext.resume_log import ResumeLog
 from litetext.sam3.images import read_image
 from litetext.sam3.segmenter import Segmenter
@@ -268,22 +269,22 @@ def test_scores_of_exactly_the_threshold_are_kept() -> None:
 
 
 def test_a_model_is_known_by_its_files(tmp_path: Path) -> None:
-    assert identify("facebook/sam3") == "facebook/sam3"
+    assert name_source("facebook/sam3") == "facebook/sam3"
     folder = tmp_path / "model"
     folder.mkdir()
     weights = folder / "model.safetensors"
     weights.write_bytes(b"1")
-    names = [identify(str(weights)), identify(str(folder))]
+    names = [name_source(str(weights)), name_source(str(folder))]
     assert names[0].startswith("model.safetensors (")
     os.utime(weights, (1, 1))
-    assert [identify(str(weights)), identify(str(folder))] == names  # touched
+    assert [name_source(str(weights)), name_source(str(folder))] == names  # touched
     shutil.copytree(folder, tmp_path / "elsewhere" / "model")
-    assert identify(str(tmp_path / "elsewhere" / "model")) == names[1]
+    assert name_source(str(tmp_path / "elsewhere" / "model")) == names[1]
     weights.write_bytes(b"2")  # as large as before
-    assert identify(str(weights)) != names[0]
+    assert name_source(str(weights)) != names[0]
     weights.write_bytes(b"22")
-    assert identify(str(weights)) != names[0]
-    assert identify(str(folder)) != names[1]
+    assert name_source(str(weights)) != names[0]
+    assert name_source(str(folder)) != names[1]
 
 
 def test_progress_is_told(job: Job) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from litetext.checkpoints.tensors import AGAIN, CONFIG, SHARD_INDEX, SINGLE_FILE
 from litetext.errors import EncoderError, MissingExtraError, first_line
 from litetext.records import read_json
+from litetext.storage import checksum
 
 FILE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 NEEDED = "give a file, a folder with safetensors, or a model's name on the Hugging Face hub"
@@ -15,12 +16,23 @@ NOT_FOUND = "not found locally and could not be downloaded from the Hub"
 GATED = "accept the licence on the model's page with your account, then run 'hf auth login'"
 # Models that come with the package, folders in `FOLDER`. A folder of the user's that is called so is given as ./NAME.
 SHIPPED = ("micro", "micro-student", "micro-student-xs")
+SAM3_KINDS = ("sam3", "sam3_video", "sam3_lite_text")  # models that segment, by their ``model_type``
 FOLDER = Path(__file__).parents[1] / "weights"
 
 
 def shipped_folder(name: str) -> Path | None:
     """The folder of a model that comes with the package; None if it is another name."""
     return FOLDER / name if name in SHIPPED else None
+
+
+def name_source(spec: str) -> str:
+    """A name for a model or an encoder: of a path, with a short checksum of its files, wherever they are."""
+    path = shipped_folder(spec) or Path(spec)
+    if not path.exists():
+        return spec
+    folder = path if path.is_dir() else path.parent
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return f"{path.resolve().name} ({checksum(folder, [str(file.relative_to(folder)) for file in files])[:12]})"
 
 
 def locate(path_or_id: str | Path) -> Path:
@@ -50,6 +62,12 @@ def locate_folder(path_or_id: str | Path, needed: str) -> str:
 
 def is_other_model(path_or_id: str | Path) -> bool:
     """Whether it is a model of `transformers` of another kind than SAM3, by its `config.json`."""
+    kind = model_kind(path_or_id)
+    return kind is not None and not kind.startswith("sam3")
+
+
+def model_kind(path_or_id: str | Path) -> str | None:
+    """The ``model_type`` of a model of `transformers`, such as "sam3"; None for what has no `config.json`."""
     path = _path_or_hub_name(path_or_id, NEEDED)
     file = path / CONFIG
     if not path.exists():
@@ -58,12 +76,12 @@ def is_other_model(path_or_id: str | Path) -> bool:
 
             file = Path(hf_hub_download(str(path_or_id), CONFIG))
     if not file.is_file():
-        return False
+        return None
     try:
         kind = read_json(file).get("model_type")
     except (ValueError, AttributeError) as error:
         raise EncoderError("not a configuration of transformers", where=str(file), hint=AGAIN) from error
-    return isinstance(kind, str) and not kind.startswith("sam3")
+    return kind if isinstance(kind, str) else None
 
 
 @contextmanager

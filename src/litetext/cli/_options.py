@@ -214,17 +214,17 @@ class ModelChoice:
 
     def describe(self) -> dict[str, str]:
         """What predictions depend on, name by name; where they are computed is not among it."""
-        from litetext.evaluation.predict import identify
+        from litetext.checkpoints.hub import name_source
 
-        described = {"model": identify(self.model), "dtype": self.dtype}
+        described = {"model": name_source(self.model), "dtype": self.dtype}
         if self.text_encoder is not None:
             described |= {
-                "text_encoder": identify(self.text_encoder),
+                "text_encoder": name_source(self.text_encoder),
                 "positions": self.positions,
                 "context_length": str(self.context_length),
             }
         if self.fallback is not None:
-            described["fallback"] = identify(self.fallback)
+            described["fallback"] = name_source(self.fallback)
         return described
 
     def _load_encoder(self, phrases: Sequence[str], engine: str) -> "TextEncoder | None":

@@ -1,12 +1,16 @@
 """Deployment: `litetext compress`, `export` and `bench`."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from litetext.cli import _options as opt
 from litetext.cli._app import Result, command
 from litetext.cli._options import argument, integers, open_encoder, option, read_corpus
 from litetext.cli._output import check_ours, check_target, echo, show_progress
+from litetext.errors import MissingExtraError, OptionError
+
+if TYPE_CHECKING:
+    from litetext.export.graph_layers import Attention
 
 STAGE = "Device"
 
@@ -95,35 +99,55 @@ def _coverage_lines(coverage: dict[str, Any]) -> list[str]:
 
 @command(
     STAGE,
+    "litetext export micro --to onnx -o micro-onnx",
+    "litetext export facebook/sam3 --text-encoder s0.pt --positions slice --context-length 16 --to onnx -o sam3-s0",
     "litetext export micro-student --to onnx -o student-onnx",
-    "litetext export s0.pt --positions slice --context-length 16 --to onnx --dtype fp16 -o s0-onnx",
+    "litetext export vil-uob/sam3-litetext-s0 --text-only --to onnx --dtype fp16 -o s0-onnx",
     "litetext export small.safetensors prompts.txt --to executorch -o s0-executorch",
 )
 def export(
-    student: opt.StudentArgument,
+    model: Annotated[str, argument("A SAM3 model, or a student.", metavar="MODEL|STUDENT")],
     target: Annotated[
-        Literal["onnx", "executorch", "coreml"],
-        option("onnx, which OpenVINO runs too; coreml is experimental.", "--to"),
+        Literal["onnx", "openvino", "executorch", "coreml"],
+        option("executorch and coreml (experimental): students only.", "--to"),
     ],
     output: opt.OutputFolder,
     sources: opt.Sources = None,
-    dtype: Annotated[Literal["fp32", "fp16"], option("Of a student with float weights.")] = "fp32",
-    length: Annotated[int | None, option("Tokens that it takes. None: any number, where it can.")] = None,
-    batch_size: Annotated[int | None, option("Texts that it takes at once. None: any number.")] = None,
-    phrases: Annotated[int, option("Phrases to compare with PyTorch on.")] = 500,
+    text_encoder: opt.TextEncoderOption = None,
+    text_only: Annotated[bool, option("Of a SAM3 model its text encoder alone.", "--text-only")] = False,
+    dtype: Annotated[Literal["fp32", "fp16"], option("Of float weights.")] = "fp32",
+    attention: Annotated[
+        Literal["auto", "fused", "standard"],
+        option("Of a SAM3 model; standard: no operators of ONNX Runtime's own."),
+    ] = "auto",
+    length: Annotated[int | None, option("Tokens that a student takes. None: any number, where it can.")] = None,
+    batch_size: Annotated[int | None, option("Texts that a student takes at once. None: any number.")] = None,
+    phrases: Annotated[int, option("Phrases to compare a student with PyTorch on.")] = 500,
     positions: opt.Positions = "auto",
     context_length: opt.ContextLength = None,
 ) -> Result:
-    """Write a student as a program for an engine.
+    """Write a SAM3 model, or a student alone, as programs for an engine.
 
-    With its tokenizer: a folder that serves without PyTorch. The program is compared with the student that went in.
+    With tokenizer and checksums: a folder that segments, or encodes, without PyTorch. What is written is compared with
+    PyTorch first.
     """
+    check_target(output, models=[model, text_encoder], sources=sources, folder=True)
+    from litetext.checkpoints.hub import SAM3_KINDS, model_kind
+
+    if not text_only and (model == "micro" or (not _is_student(model) and model_kind(model) in SAM3_KINDS)):
+        if length is not None or batch_size is not None or target not in ("onnx", "openvino"):
+            hint = "leave --length and --batch-size out and give --to onnx or openvino, or give --text-only"
+            raise OptionError("a whole segmenter is exported", where=model, hint=hint)
+        choice = opt.ModelChoice(model, text_encoder, positions, context_length, "cpu", engine="torch")
+        return _export_segmenter(choice, output, target, dtype, None if attention == "auto" else attention)
+    if text_encoder is not None or attention != "auto" or target == "openvino":
+        hint = "give a SAM3 model, or leave out --text-encoder and --attention; OpenVINO runs --to onnx"
+        raise OptionError("options of a whole segmenter for a text encoder", where=model, hint=hint)
     from litetext.export.targets import TargetOptions
 
     options = TargetOptions(length, batch_size, dtype)
-    check_target(output, models=[student], sources=sources, folder=True)
     corpus = read_corpus(sources)
-    encoder = open_encoder(student, positions, context_length, "cpu")
+    encoder = open_encoder(model, positions, context_length, "cpu")
     from litetext.export.compress import draw_texts
     from litetext.export.exporter import export_student
 
@@ -135,12 +159,60 @@ def export(
             texts,
             target=target,
             options=options,
-            name=Path(student).name,
+            name=Path(model).name,
             progress=lambda share: progress("comparing", share),
         )
-    size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
-    first = f"{output}: {bundle.model} ({bundle.options.precision}), {size / 1e6:.2f} MB with its tokenizer"
-    return Result(bundle.to_json() | {"folder": str(output), "bytes": size}, f"{first}\n{bundle.comparison()}")
+    first = f"{output}: {bundle.model} ({bundle.options.precision}), {_megabytes(output)} with its tokenizer"
+    return Result(
+        bundle.to_json() | {"folder": str(output), "bytes": _bytes(output)}, f"{first}\n{bundle.comparison()}"
+    )
+
+
+def _is_student(spec: str) -> bool:
+    """Whether it is a student of this package, or a file; what is neither may be a model."""
+    from litetext.checkpoints.hub import SHIPPED
+
+    return spec in SHIPPED or Path(spec).is_file()
+
+
+def _export_segmenter(
+    choice: opt.ModelChoice,
+    output: Path,
+    target: Literal["onnx", "openvino"],
+    dtype: Literal["fp32", "fp16"],
+    attention: "Attention | None",
+) -> Result:
+    """Write a whole segmenter; a bank and an exported text encoder go into the folder as they are."""
+    from litetext.export.runtime import is_served
+    from litetext.sam3.segmenter import SegmentOptions
+
+    try:
+        from litetext.export.segmenter import export_segmenter
+    except ImportError as error:
+        raise MissingExtraError("the export of a segmenter", "sam3,onnx") from error
+    served = choice.text_encoder if choice.text_encoder is not None and is_served(choice.text_encoder) else None
+    segmenter = choice.load(SegmentOptions())
+    bundle = export_segmenter(
+        segmenter,
+        output,
+        ["dog", "a person in a red coat"],
+        target=target,
+        attention=attention,
+        precision=dtype,
+        text=served,
+        name=Path(choice.model).name,
+    )
+    first = f"{output}: {_megabytes(output)}; litetext segment IMAGE -p PHRASE --model {output}"
+    values = bundle.to_json() | {"folder": str(output), "bytes": _bytes(output)}
+    return Result(values, "\n".join([*bundle.lines(), first]))
+
+
+def _bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _megabytes(folder: Path) -> str:
+    return f"{_bytes(folder) / 1e6:.2f} MB"
 
 
 @command(

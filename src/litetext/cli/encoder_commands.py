@@ -128,6 +128,7 @@ def inspect(
     .safetensors file, a model folder, a name on the Hugging Face hub, a bank, or what `litetext export` wrote.
     """
     from litetext.export.bundle import is_bundle, open_bundle
+    from litetext.export.segment_bundle import is_segment_bundle, open_segment_bundle
     from litetext.features.store import is_bank
 
     if is_bank(file):
@@ -136,7 +137,10 @@ def inspect(
         bank = PromptBank.open(file)
         bank.verify()
         return Result(bank.to_json(), bank.describe())
-    if is_bundle(folder := Path(file)):
+    if is_segment_bundle(folder := Path(file)):
+        segmenter = open_segment_bundle(folder)
+        return Result(segmenter.to_json(), "\n".join(segmenter.lines()))
+    if is_bundle(folder):
         bundle = open_bundle(folder)
         return Result(bundle.to_json(), "\n".join(bundle.lines()))
     from litetext.checkpoints.inspection import summarize_checkpoint, summary_lines

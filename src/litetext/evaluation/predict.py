@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from litetext.checkpoints.hub import shipped_folder
 from litetext.errors import EvaluationError, ImageError, OptionError, OutputError
 from litetext.evaluation.cgf1 import SCORE_THRESHOLD, Progress
 from litetext.evaluation.coco_json import Entry, PairId, by_id, entries, read_annotator
@@ -22,7 +21,7 @@ from litetext.records import parse_json
 from litetext.resume_log import ResumeLog
 from litetext.sam3.images import read_image
 from litetext.sam3.segmenter import Segmenter, SegmentOptions
-from litetext.storage import atomic_file, checksum, fingerprint, inside, only_writer, to_json, write_text
+from litetext.storage import atomic_file, fingerprint, inside, only_writer, to_json, write_text
 
 TOOL = "litetext predictions"
 _CATEGORY = 1
@@ -70,16 +69,6 @@ def options_for(threshold: float) -> SegmentOptions:
     if not 0 <= threshold <= SCORE_THRESHOLD:
         raise OptionError(f"a threshold of {threshold}", hint=f"give 0 to {SCORE_THRESHOLD}: cgF1 reads all above that")
     return SegmentOptions(threshold=float(np.nextafter(np.float32(threshold), np.float32(0))))
-
-
-def identify(spec: str) -> str:
-    """A name for a model or an encoder: of a path, with a short checksum of its files, wherever they are."""
-    path = shipped_folder(spec) or Path(spec)
-    if not path.exists():
-        return spec
-    folder = path if path.is_dir() else path.parent
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    return f"{path.resolve().name} ({checksum(folder, [str(file.relative_to(folder)) for file in files])[:12]})"
 
 
 def read_pictures(truth: Path, images: Sequence[Path]) -> tuple[Picture, ...]:

@@ -89,8 +89,6 @@ class Bundle:
     @classmethod
     def from_json(cls, value: Any) -> Self:
         """What `to_json` gave; an `OptionError` or `ValueError` if it is not that."""
-        if isinstance(value, dict) and value.get("kind") == "segmenter":
-            raise ValueError("a whole segmenter, which --model takes")
         if not isinstance(value, dict) or value.get("litetext") != VERSION:
             raise ValueError(f"not a manifest of version {VERSION}")
         return record(cls, {name: one for name, one in unsealed(value).items() if name != "litetext"})
@@ -127,9 +125,13 @@ def open_bundle(folder: Path) -> Bundle:
         what = "a file" if folder.is_file() else "no exported text encoder"
         raise EncoderError(what, where=str(folder), hint="give a folder that `litetext export` wrote")
     try:
-        bundle = Bundle.from_json(read_json(file))
+        value = read_json(file)
+        is_segmenter = isinstance(value, dict) and value.get("kind") == "segmenter"
+        bundle = None if is_segmenter else Bundle.from_json(value)
     except (ValueError, LiteTextError) as error:
         raise EncoderError(f"not a manifest ({error})", where=str(file), hint=AGAIN) from error
+    if bundle is None:
+        raise EncoderError("a whole segmenter, not a text encoder", where=str(folder), hint="give it as --model")
     check_files(folder, bundle.files, bundle.program, AGAIN)
     if any(not (folder / name).is_file() for name in TOKENIZERS) or checksum(folder, TOKENIZERS) != bundle.tokenizer:
         raise EncoderError("not the tokenizer of this encoder", where=str(folder / TOKENIZER), hint=AGAIN)

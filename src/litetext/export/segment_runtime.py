@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from litetext.checkpoints.hub import shipped_folder
+from litetext.checkpoints.hub import SAM3_KINDS, model_kind, shipped_folder
 from litetext.checkpoints.tensors import STUDENT_FILE
 from litetext.device import usable_cores
 from litetext.errors import EncoderError, OptionError
@@ -207,14 +207,8 @@ def shipped_programs(model: str | Path) -> Path | None:
     """The folder of the programs that come with the package for a model; None if there are none."""
     if str(model) in PROGRAMS:
         return PROGRAMS[str(model)]
-    config = Path(model).expanduser() / "config.json"
-    if not config.is_file():
-        return None
-    try:
-        kind = read_json(config).get("model_type")
-    except (ValueError, AttributeError):
-        return None
-    return PROGRAMS["sam3"] if kind in ("sam3", "sam3_video", "sam3_lite_text") else None
+    folder = Path(model).expanduser()
+    return PROGRAMS["sam3"] if folder.is_dir() and model_kind(folder) in SAM3_KINDS else None
 
 
 def checkpoint_files(model: str | Path) -> list[Path]:

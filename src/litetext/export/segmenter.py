@@ -37,6 +37,7 @@ from litetext.export.segmenter_graphs import write_segmenter_graphs, write_text_
 from litetext.export.targets import TargetOptions
 from litetext.export.targets.onnx import MODEL
 from litetext.export.targets.onnx import write as write_student
+from litetext.features.encode import valid_rows
 from litetext.features.protocol import TextEncoder
 from litetext.features.store import is_bank
 from litetext.sam3.adapters import FromHost
@@ -93,7 +94,9 @@ def export_segmenter(
     with atomic_folder(folder, is_ours=is_segment_bundle) as work:
         write_segmenter_graphs(host.detector, work, attention=attention, precision=precision)
         part = (
-            _copy_text(work, Path(text)) if text is not None else _write_text(work, host, segmenter.encoder, attention)
+            _copy_text(work, Path(text))
+            if text is not None
+            else _write_text(work, host, segmenter.encoder, attention, precision)
         )
         write_text(work / NOTICE, NOTICE_TEXT.format(name=name))
         mode = work.stat().st_mode & 0o666
@@ -142,7 +145,9 @@ def describe(
     )
 
 
-def _write_text(work: Path, host: HostEngine, encoder: TextEncoder, attention: Attention) -> TextPart:
+def _write_text(
+    work: Path, host: HostEngine, encoder: TextEncoder, attention: Attention, precision: Precision
+) -> TextPart:
     """The program of a text encoder with its tokenizer."""
     if isinstance(encoder, StudentEncoder):
         student = encoder.module if encoder.module.config.folded else encoder.module.fold()
@@ -152,7 +157,7 @@ def _write_text(work: Path, host: HostEngine, encoder: TextEncoder, attention: A
         write_tokenizer(work, None if kept is None else kept_tokens(kept).ids)
         parameters = count_parameters(student)
     elif isinstance(encoder, FromHost):
-        write_text_graph(host.detector, work, attention=attention)
+        write_text_graph(host.detector, work, attention=attention, precision=precision)
         write_tokenizer(work, None)
         parts = (encoder.tower, encoder.projection)
         parameters = sum(weight.numel() for part in parts for weight in part.parameters())
@@ -223,8 +228,7 @@ def _rows_of(engine: ProgramEngine, host: HostEngine, phrase: str) -> Any:
     if part is None or part.file == BANK:
         rng = np.random.default_rng(len(phrase))
         return [rng.normal(size=(2 + len(phrase.split()), host.width)).astype(np.float32)]
-    values, mask = engine.own_encoder().encode([phrase])
-    return [values[0][mask[0]]]
+    return valid_rows(engine.own_encoder(), [phrase])
 
 
 def _farthest(what: str, pairs: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]], limit: float) -> float:

@@ -3,6 +3,7 @@
 import colorsys
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,9 +63,10 @@ def palette() -> tuple[Color, ...]:
 @lru_cache(maxsize=8)
 def label_font(size: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans as matplotlib ships it: Pillow's own font has Latin letters only."""
-    import matplotlib as mpl
-
-    return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+    package = find_spec("matplotlib")  # importing it takes a fifth of a second
+    if package is None or package.origin is None:
+        return ImageFont.load_default(size)  # type: ignore[return-value]
+    return ImageFont.truetype(str(Path(package.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"), size)
 
 
 def _instances(masks: Iterable[npt.NDArray[np.bool_]], labels: Iterable[str], colors: Iterable[int]) -> list[_Instance]:
