@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from litetext.errors import EncoderError, OptionError
+from litetext.errors import EncoderError, OptionError, first_line
 from litetext.export.targets.onnx import compile_openvino, session_options
 from litetext.records import parse_json
 
@@ -64,14 +64,21 @@ def _open_onnx(
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no common class
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise EncoderError(
             f"ONNX Runtime cannot read it ({reason})", where=str(path), hint="export it again"
         ) from error
     inputs, outputs = ([value.name for value in values] for values in (session.get_inputs(), session.get_outputs()))
     _check_ports(path, ports, (inputs, outputs))
     names = list(ports[1])
-    return lambda given: dict(zip(names, session.run(names, dict(given)), strict=True))
+
+    def run(given: Mapping[str, Array]) -> dict[str, Array]:
+        try:
+            return dict(zip(names, session.run(names, dict(given)), strict=True))
+        except Exception as error:  # its errors have no common class
+            raise _failure(path, error) from error
+
+    return run
 
 
 def _open_openvino(path: Path, ports: tuple[Sequence[str], Sequence[str]], threads: int | None) -> Program:
@@ -84,10 +91,18 @@ def _open_openvino(path: Path, ports: tuple[Sequence[str], Sequence[str]], threa
 
     def run(given: Mapping[str, Array]) -> dict[str, Array]:
         with lock:
-            request.infer({name: np.ascontiguousarray(value) for name, value in given.items()}, share_inputs=True)
+            try:
+                request.infer({name: np.ascontiguousarray(value) for name, value in given.items()}, share_inputs=True)
+            except RuntimeError as error:
+                raise _failure(path, error) from error
             return {name: request.get_tensor(name).data.copy() for name in names}  # the next call writes there
 
     return run
+
+
+def _failure(path: Path, error: Exception) -> EncoderError:
+    """What a program that cannot run on what it is given, or not in the memory that there is, becomes."""
+    return EncoderError(f"the program fails ({first_line(error)})", where=str(path), hint="export it again")
 
 
 def _check_ports(
@@ -134,10 +149,14 @@ def _read_header(file: Path) -> tuple[int, dict[str, Mapping[str, Any]]]:
     try:
         with file.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
-            header = parse_json(stream.read(min(size, _MOST_HEADER)))
+            if size > _MOST_HEADER:
+                raise ValueError(f"a header of {size} bytes")
+            header = parse_json(stream.read(size))
         header.pop("__metadata__", None)
         is_sound = all(
-            len(entry["data_offsets"]) == 2 and isinstance(entry["shape"], list) and entry["dtype"]
+            [type(place) for place in entry["data_offsets"]] == [int, int]
+            and isinstance(entry["shape"], list)
+            and entry["dtype"]
             for entry in header.values()
         )
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
