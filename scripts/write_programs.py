@@ -23,7 +23,14 @@ from litetext.export.graph_layers import named_weights
 from litetext.export.segment_bundle import TextPart
 from litetext.export.segment_runtime import ProgramEngine
 from litetext.export.segmenter import LIMITS, compare, describe
-from litetext.export.segmenter_graphs import TEXT, WEIGHTS, stored_weights, write_segmenter_graphs, write_text_graph
+from litetext.export.segmenter_graphs import (
+    TEXT,
+    WEIGHTS,
+    stored_weights,
+    write_named,
+    write_segmenter_graphs,
+    write_text_graph,
+)
 from litetext.export.targets import TargetOptions
 from litetext.export.text_graph import student_graph
 from litetext.sam3.adapters import FromHost
@@ -61,10 +68,7 @@ def write_micro(folder: Path) -> None:
     listed = json.loads(index.read_text("utf-8"))
     for name in STUDENTS:
         path = SHIPPED / name / "student.safetensors"
-        model = halved(_student(path), path)
-        (folder / f"{name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
-        dtype, shape = stored_weights([path])[TABLE]
-        listed[f"{name}.onnx"] = {TABLE: {"dtype": dtype, "shape": list(shape)}}
+        listed[f"{name}.onnx"] = write_named(halved(_student(path), path), folder / f"{name}.onnx")
     write_text(index, to_json(listed) + "\n")
 
 

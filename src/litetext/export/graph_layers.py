@@ -12,6 +12,7 @@ import numpy.typing as npt
 from onnx import ModelProto, TensorProto, ValueInfoProto, checker, helper, numpy_helper, shape_inference
 
 from litetext.errors import EncoderError
+from litetext.export.external_weights import CODES, NOWHERE
 from litetext.export.text_graph import IR_VERSION, OPSET, GraphBuilder
 
 Array = npt.NDArray[Any]
@@ -27,7 +28,6 @@ NO_SCORE = -10000.0
 EPSILON = 1e-5  # of norms that say nothing else, as PyTorch has it
 ACTIVATIONS = {"gelu": "Gelu", "relu": "Relu"}  # Hugging Face's name, and the operator
 TEMPERATURE = 10000.0  # of every sine code
-FLOATS = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16, "BF16": TensorProto.BFLOAT16}
 
 
 def named_weights(stored: Mapping[str, tuple[str, Sequence[int]]]) -> Store:
@@ -39,10 +39,10 @@ def named_weights(stored: Mapping[str, tuple[str, Sequence[int]]]) -> Store:
 
     def store(key: str) -> TensorProto:
         dtype, shape = stored[key]
-        if dtype not in FLOATS:
-            raise EncoderError(f"'{key}' is stored as {dtype}", hint=f"give weights in {', '.join(FLOATS)}")
-        tensor = TensorProto(name=key, data_type=FLOATS[dtype], dims=shape, data_location=TensorProto.EXTERNAL)
-        tensor.external_data.add(key="location", value="weights")
+        if dtype not in CODES:
+            raise EncoderError(f"'{key}' is stored as {dtype}", hint=f"give weights in {', '.join(CODES)}")
+        tensor = TensorProto(name=key, data_type=CODES[dtype], dims=shape, data_location=TensorProto.EXTERNAL)
+        tensor.external_data.add(key="location", value=NOWHERE)
         return tensor
 
     return store

@@ -14,8 +14,8 @@ import onnx
 from onnx import ModelProto, TensorProto
 
 from litetext.errors import EncoderError
+from litetext.export.external_weights import CODES, declare
 from litetext.export.graph_layers import (
-    FLOATS,
     Attention,
     LayerGraph,
     Store,
@@ -50,7 +50,7 @@ def write_segmenter_graphs(
         detector: a `Sam3Model` or `Sam3LiteTextModel`; with named weights it may be on PyTorch's meta device.
         folder: is there; files in it are replaced.
         weights: "own" writes them beside each graph; "named" writes none: each is external data that has its key as its
-            name, for `SessionOptions.add_external_initializers`, and `WEIGHTS` lists them.
+            name, for `SessionOptions.add_external_initializers` or `point_to`, and `WEIGHTS` lists them.
         attention: "fused" takes ONNX Runtime's own operators, which are fastest and need the least memory; "standard"
             only ONNX's.
         precision: own weights are stored in it; the graphs compute in float32.
@@ -116,13 +116,20 @@ def _write(models: Mapping[str, ModelProto], folder: Path, weights: str) -> list
         return [file for name in models for file in (name, f"{name}.data")]
     index = folder / WEIGHTS
     listed = json.loads(index.read_text("utf-8")) if index.is_file() else {}
-    dtypes = {number: dtype for dtype, number in FLOATS.items()}
     for name, model in models.items():
-        (folder / name).write_bytes(model.SerializeToString(deterministic=True))
-        listed[name] = {
-            weight.name: {"dtype": dtypes[weight.data_type], "shape": list(weight.dims)}
-            for weight in model.graph.initializer
-            if weight.data_location == TensorProto.EXTERNAL
-        }
+        listed[name] = write_named(model, folder / name)
     write_text(index, to_json(listed) + "\n")
     return [*models, WEIGHTS]
+
+
+def write_named(model: ModelProto, path: Path) -> dict[str, Any]:
+    """Write a model whose weights' declarations stand at its end, and return them: {name: {"dtype", "shape"}}."""
+    dtypes = {number: dtype for dtype, number in CODES.items()}
+    constants = model.graph.initializer
+    named = [one for one in constants if one.data_location == TensorProto.EXTERNAL]
+    weights = {one.name: {"dtype": dtypes[one.data_type], "shape": list(one.dims)} for one in named}
+    rest = [one for one in constants if one.data_location != TensorProto.EXTERNAL]
+    del constants[:]
+    constants.extend(rest)
+    path.write_bytes(model.SerializeToString(deterministic=True) + declare(weights))
+    return weights
