@@ -149,9 +149,7 @@ def _read_header(file: Path) -> tuple[int, dict[str, Mapping[str, Any]]]:
     try:
         with file.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
-            if size > _MOST_HEADER:
-                raise ValueError(f"a header of {size} bytes")
-            header = parse_json(stream.read(size))
+            header = parse_json(stream.read(size) if size <= _MOST_HEADER else b"")
         header.pop("__metadata__", None)
         is_sound = all(
             [type(place) for place in entry["data_offsets"]] == [int, int]
