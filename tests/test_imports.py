@@ -11,7 +11,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "litetext"
 # Lower rank is earlier. Packages of one rank do not know each other, but for the files of the first.
 RANKS = [
-    {"errors", "device", "pages", "records", "storage", "arrays", "resume_log"},
+    {"errors", "device", "pages", "records", "storage", "arrays", "resume_log", "assignment"},
     {"tokenizer"},
     {"prompts"},
     {"features"},

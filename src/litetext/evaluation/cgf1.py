@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
+from litetext.assignment import assign
 from litetext.errors import EvaluationError
 from litetext.evaluation.coco import Annotations, Predictions, read_annotations, read_predictions
 from litetext.evaluation.coco_json import PairId
@@ -62,7 +62,7 @@ def match(ious: Array) -> Array:
     From [P, G], predictions by truths, -1 where the masks have different sizes, to [min(P, G)] in the order of the
     predictions.
     """
-    rows, columns = linear_sum_assignment(ious, maximize=True)
+    rows, columns = assign(ious)
     matched: Array = ious[rows, columns]
     return matched
 

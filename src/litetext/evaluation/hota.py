@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
+from litetext.assignment import assign
 from litetext.errors import ArrayError, MissingExtraError
 from litetext.evaluation.cgf1 import UNDEFINED
 from litetext.sam3.masks import Code, encode_masks, mask_ious
@@ -283,7 +283,7 @@ def _follow(frames: Sequence[FramePairs], close: Sequence[Flags]) -> _Followed:
     agreement /= true_count + found_count - agreement
     matches = []
     for some, others, iou, kept in zip(truths, found, ious, columns, strict=True):
-        left, right = linear_sum_assignment(agreement[np.ix_(some, others)] * iou, maximize=True)
+        left, right = assign(agreement[np.ix_(some, others)] * iou)
         matches.append(_Match(some[left], others[right], kept[right], iou[left, right]))
     return _Followed(matches, true_count, found_count)
 

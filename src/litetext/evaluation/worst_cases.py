@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
+from litetext.assignment import assign
 from litetext.errors import OutputError, printable, shortened
 from litetext.evaluation.comparison import Answers, ClipPair
 from litetext.evaluation.veval import compare_masks
@@ -115,7 +115,7 @@ def draw_strip(answers: Answers) -> Image.Image:
         pen.text((_GAP, top + _TEXT / 2), f"{title}: {len(masklets)}", fill=_INK, font=font)
         ious = compare_masks(*([Masklet.of(one) for one in some] for some in (truths, masklets)))[0]
         colors = np.arange(len(truths), len(truths) + len(masklets))
-        found, matched = linear_sum_assignment(ious, maximize=True)
+        found, matched = assign(ious)
         colors[found] = matched
         for column, (frame, picture) in enumerate(zip(frames, pictures, strict=True)):
             codes = [one[frame] for one in masklets]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from litetext.assignment import assign
 from litetext.errors import OptionError
 from litetext.features.encode import valid_rows
 from litetext.sam3.masks import resize_masks
@@ -277,9 +278,7 @@ def _ious(some: Bools, others: Bools) -> Reals:
 
 def _assign(gains: Reals, allowed: Bools) -> list[tuple[int, int]]:
     """Pairs of a row and a column that are allowed, as many as there can be, with the largest sum of gains."""
-    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
-
-    rows, columns = linear_sum_assignment(np.where(allowed, gains, -1e6), maximize=True)
+    rows, columns = assign(np.where(allowed, gains, -1e6))
     return [(int(row), int(column)) for row, column in zip(rows, columns, strict=True) if allowed[row, column]]
 
 
