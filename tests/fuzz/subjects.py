@@ -185,6 +185,23 @@ def _serve(folder: Path) -> str:
     return digest(*TextRuntime.open(folder / "onnx", threads=1).encode(PHRASES))
 
 
+def _make_segmenter(folder: Path) -> None:
+    from litetext.export.segmenter import export_segmenter
+    from litetext.sam3.segmenter import Segmenter
+
+    segmenter = Segmenter.from_pretrained("micro", "micro-student-xs", device="cpu")
+    export_segmenter(segmenter, folder / "micro", ["red car"], name="micro")
+
+
+def _segment(folder: Path) -> str:
+    from litetext.export.segment_runtime import open_segmenter
+    from litetext.sam3.segmenter import Segmenter
+
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    (found,) = Segmenter(open_segmenter(folder / "micro", threads=1))(pixels, "red car")
+    return digest(found.masks, found.boxes)
+
+
 def _make_store(folder: Path) -> None:
     (folder / "phrases.txt").write_text("\n".join(PHRASES), "utf-8")
     _check(run(["embed", str(folder / "phrases.txt"), "--teacher", "micro", "-o", str(folder / "store")]))
@@ -267,6 +284,7 @@ SUBJECTS = {
     "exports": Subject(
         _make_export, ("onnx/*",), (python(_serve), python(_serve), cli("inspect", "@onnx", "--json")), sealed=True
     ),
+    "segmenters": Subject(_make_segmenter, ("micro/*",), (python(_segment),), sealed=True),
     "stores": Subject(_make_store, ("store/*",), (python(_read_store),), sealed=True),
     "recipes": Subject(_make_recipes, ("*.toml",), (python(_read_recipe),)),
     "gold": Subject(_make_gold, ("gold_*.json",), (cli("evaluate", "gold", *GOLD, "--ap", "--json"),)),
