@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 import zstandard
 
-from litetext.errors import PromptError
+from litetext.errors import MissingExtraError, PromptError
 from litetext.prompts import isolated
 from litetext.prompts.readers import ReadOptions, read_prompts
 
@@ -40,7 +40,7 @@ def most_memory(path: Path, expected: str = "") -> int:
     code = f"""
 import re, resource
 from pathlib import Path
-from litetext.errors import PromptError
+from litetext.errors import MissingExtraError, PromptError
 from litetext.prompts.readers import read_prompts
 try:
     print(len(list(read_prompts([{str(path)!r}]))))
@@ -115,9 +115,9 @@ def test_rows_that_no_file_can_have(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = tmp_path / "a.parquet"
     pl.select(pl.lit("cat").repeat_by(12_000_000).explode().alias("text")).write_parquet(path)
     assert [prompt.count for prompt in read_prompts([str(path)])] == [12_000_000]
-    from litetext.prompts.binary import read_frame
+    from litetext.prompts.columnar import read_frame
 
-    monkeypatch.setattr("litetext.prompts.binary._ROWS_PER_BYTE", 1)
+    monkeypatch.setattr("litetext.prompts.columnar._ROWS_PER_BYTE", 1)
     with pytest.raises(PromptError, match="12000000 rows"):
         list(read_frame("parquet", path, ReadOptions(), "a.parquet", []))
 
@@ -180,3 +180,19 @@ class TestChild:
         (tmp_path / "polars.py").write_text("import os; os.abort()")
         monkeypatch.chdir(tmp_path)
         assert texts(self.table(tmp_path)) == ["cat"]
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("a.parquet", "polars"), ("a.arrow", "polars"), ("a.txt.zst", "zstandard")]
+)
+def test_what_is_not_installed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str
+) -> None:
+    pl.DataFrame({"text": ["cat"]}).write_parquet(tmp_path / "a.parquet")
+    pl.DataFrame({"text": ["cat"]}).write_ipc(tmp_path / "a.arrow")
+    (tmp_path / "a.txt.zst").write_bytes(zstandard.compress(b"cat\n"))
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(
+        MissingExtraError, match=r"^reading .* needs the extra 'formats'; pip install 'litetext\[formats\]'$"
+    ):
+        texts(tmp_path / name)

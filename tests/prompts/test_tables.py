@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from litetext.errors import PromptError
-from litetext.prompts.binary import read_frame
+from litetext.prompts.columnar import read_frame
 from litetext.prompts.readers import ReadOptions, read_prompts
 
 Pairs = list[tuple[str, int]]
@@ -232,7 +232,7 @@ def test_parquet_holds_only_distinct_texts_in_memory(tmp_path: Path) -> None:
     code = f"""
 import resource
 from pathlib import Path
-from litetext.prompts.binary import read_frame
+from litetext.prompts.columnar import read_frame
 from litetext.prompts.opening import ReadOptions
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 prompts = list(read_frame("parquet", Path({str(tmp_path / "a.parquet")!r}), ReadOptions(), "a.parquet", []))

@@ -24,7 +24,7 @@ def micro_video_config(layers: int = 2) -> "Sam3VideoConfig":
     try:
         from transformers import Sam3TrackerVideoConfig, Sam3VideoConfig
     except ImportError as error:
-        raise MissingExtraError("the micro tracker", "video") from error
+        raise MissingExtraError("the micro tracker", "sam3") from error
     detector: Any = micro_config()
     configuration: Any = Sam3TrackerVideoConfig
     # Whatever touches features is as wide as the detector's decoder. Memories are as wide as the pointers, 64: that is

@@ -10,11 +10,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from litetext.errors import PromptError
+from litetext.errors import MissingExtraError, PromptError
 from litetext.prompts.opening import Opened, ReadOptions, on_disk
 
 MEMORY = 2**30  # bytes that reading any file may take
@@ -30,7 +31,12 @@ def read_isolated(kind: str, opened: Opened, options: ReadOptions) -> Iterator[t
     """The phrases of a file with their counts, all of them in memory; what was guessed goes to the source's notes.
 
     The kind is ``parquet``, ``arrow`` (IPC file or stream) or ``pickle``.
+
+    Raises:
+        MissingExtraError: Parquet or Arrow, and polars, which reads them in 180 MB, is not installed.
     """
+    if kind != "pickle" and find_spec("polars") is None:
+        raise MissingExtraError("reading Parquet and Arrow", "formats")
     with on_disk(opened) as path:
         allowed = MEMORY + MEMORY_PER_BYTE * path.stat().st_size
         request = [kind, str(path.absolute()), opened.where, allowed, [None, options.column, options.count_column]]
@@ -63,17 +69,20 @@ def _too_large(where: str, allowed: int) -> PromptError:
 
 def answer(request: str) -> None:
     """What the child does: write phrases, notes or an error to standard output, a line of JSON each."""
-    from litetext.prompts.binary import read_frame, start_threads, unpickled
-
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it too, in silence
     kind, path, where, allowed, options = json.loads(request)
     notes: list[str] = []
-    start_threads()
-    _limit(allowed)
     try:
         if kind == "pickle":
+            from litetext.prompts.pickles import unpickled
+
+            _limit(allowed)
             rows = unpickled(Path(path), where)
         else:
+            from litetext.prompts.columnar import read_frame, start_threads
+
+            start_threads()
+            _limit(allowed)
             rows = read_frame(kind, Path(path), ReadOptions(*options), where, notes)
         while batch := list(islice(rows, _BATCH)):
             _write("phrases", *zip(*batch, strict=True))

@@ -14,9 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import zstandard
-
-from litetext.errors import OptionError, PromptError
+from litetext.errors import MissingExtraError, OptionError, PromptError
 
 FORMATS = ("txt", "csv", "tsv", "json", "jsonl", "parquet", "arrow", "pickle")
 MAX_LINE = 16 * 2**20  # bytes; a longer "line" is not text, and its JSON may take 20 times as much memory
@@ -40,7 +38,7 @@ _PACKINGS: tuple[tuple[str, str, re.Pattern[bytes], Callable[[], Any]], ...] = (
         "zstd",
         ".zst",
         re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),  # a frame, or one to be skipped
-        lambda: zstandard.ZstdDecompressor().decompressobj(),
+        lambda: _zstandard().ZstdDecompressor().decompressobj(),
     ),
 )
 PACKING_ENDINGS = tuple(ending for _, ending, _, _ in _PACKINGS)
@@ -225,11 +223,23 @@ def _unpacked(file: io.BufferedReader, name: str, new_frame: Callable[[], Any], 
                 packed += len(data)
                 if not data:
                     raise PromptError(f"{name} data end in the middle", where=where, hint="fetch the file again")
-        except (zlib.error, zstandard.ZstdError) as error:
+        except (zlib.error, *_zstd_errors()) as error:
             raise PromptError(f"broken {name} data ({error})", where=where, hint="fetch the file again") from error
         rest = frame.unused_data
         data = (rest or file.read(_PIECE)).lstrip(b"\0")  # tapes pad with zeros
         packed += 0 if rest else len(data)
+
+
+def _zstandard() -> Any:
+    try:
+        import zstandard
+    except ImportError as error:
+        raise MissingExtraError("reading .zst", "formats") from error
+    return zstandard
+
+
+def _zstd_errors() -> tuple[type[Exception], ...]:
+    return (sys.modules["zstandard"].ZstdError,) if "zstandard" in sys.modules else ()
 
 
 def _transcoded(file: io.BufferedReader, codec: str, where: str) -> Iterator[bytes]:

@@ -1,11 +1,8 @@
-"""Parquet and Arrow with polars, and RefCOCO's ``refs(*).p``: read by the child process of `isolated`."""
+"""Parquet and Arrow with polars: read by the child process of `isolated`."""
 
-import copyreg
-import pickle
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import polars as pl
 
@@ -25,10 +22,6 @@ _TABLE_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSErro
 _SAMPLE = 200  # rows that columns are guessed from, as in CSV
 _ROWS = 10**7  # that any file may have,
 _ROWS_PER_BYTE = 1000  # and more for each of its bytes: one phrase over and over takes two bytes for a thousand rows
-
-_HINT = "give a list of strings, or of refs with sentences as in RefCOCO's refs(unc).p"
-_PHRASES = 2**24  # characters that the phrases of any pickle may have,
-_PHRASES_PER_BYTE = 200  # and more for each of its bytes, from which at most one phrase comes
 
 Scan = Callable[[Sequence[str]], pl.LazyFrame]
 """Gives a table with at least the named columns, or (none named) with its schema."""
@@ -139,69 +132,3 @@ def _grouped(frame: pl.LazyFrame, text: str, count: str | None) -> pl.LazyFrame:
         .agg(pl.col("count").sum(), pl.col("row").min(), pl.col("row").filter("is_wrong").min().alias("wrong"))
         .sort("row")
     )
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Builds lists, dicts, tuples, strings and numbers; a pickle that wants more is refused.
-
-    Every callable that a pickle can reach comes through one of the two methods below, except objects in copyreg's cache
-    of extension codes; `unpickled` empties that cache.
-    """
-
-    where = ""
-
-    def find_class(self, module_name: str, global_name: str, /) -> NoReturn:
-        raise self._refusal(f"the global '{module_name}.{global_name}'")
-
-    def persistent_load(self, pid: object, /) -> NoReturn:
-        raise self._refusal(f"the persistent object {str(pid)[:40]!r}")
-
-    def _refusal(self, wanted: str) -> PromptError:
-        return PromptError(f"the pickle wants {wanted}, which is not plain data", where=self.where, hint=_HINT)
-
-
-def unpickled(path: Path, where: str) -> Iterator[tuple[str, int]]:
-    """The expressions of RefCOCO refs (``ref["sentences"][i]["sent"]``, else ``"raw"``), or of a list of strings.
-
-    Source: ``refer.py`` of https://github.com/lichengunc/refer. The whole pickle is built in memory. Byte strings of
-    Python 2 are UTF-8, or else Latin-1.
-    """
-    copyreg.clear_extension_cache()
-    with path.open("rb") as file:
-        unpickler = _PlainUnpickler(file, encoding="utf-8", errors="surrogateescape")
-        unpickler.where = where
-        try:
-            data = unpickler.load()
-        except (PromptError, MemoryError):
-            raise
-        except Exception as error:  # a broken pickle may raise anything
-            reason = str(error) or type(error).__name__
-            raise PromptError(f"broken pickle ({reason})", where=where, hint="fetch the file again") from error
-    if not isinstance(data, list | tuple):
-        raise PromptError(f"the pickle holds a {type(data).__name__}, not a list", where=where, hint=_HINT)
-    left = _PHRASES + _PHRASES_PER_BYTE * path.stat().st_size
-    for index, ref in enumerate(data, 1):
-        sentences = ref.get("sentences") if isinstance(ref, dict) else [ref]
-        if not isinstance(sentences, list | tuple):
-            raise PromptError("no list of sentences", where=f"{where} item {index}", hint=_HINT)
-        for sentence in sentences:
-            text = sentence.get("sent", sentence.get("raw")) if isinstance(sentence, dict) else sentence
-            if not isinstance(text, str):
-                kind = type(text).__name__
-                raise PromptError(f"a {kind} instead of a phrase", where=f"{where} item {index}", hint=_HINT)
-            left -= max(len(text), _PHRASES_PER_BYTE)
-            if left < 0:  # a list may hold one string, or one list, a million times
-                what = f"the phrases have more than {_PHRASES_PER_BYTE} times the bytes of the pickle"
-                raise PromptError(what, where=where, hint=_HINT)
-            yield checked_text(_as_latin1(text), where), 1
-
-
-def _as_latin1(text: str) -> str:
-    """Text whose bytes were not UTF-8 (they came as lone surrogates) read as Latin-1; other text as it is."""
-    if not text.isascii():
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            with suppress(UnicodeEncodeError):
-                return text.encode("utf-8", "surrogateescape").decode("latin-1")
-    return text

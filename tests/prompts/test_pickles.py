@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from litetext.errors import PromptError
-from litetext.prompts.binary import unpickled
+from litetext.prompts.pickles import unpickled
 from litetext.prompts.readers import ReadOptions, read_prompts
 
 REFS = [
