@@ -144,6 +144,17 @@ def test_the_vision_encoder_sees_what_pytorch_sees(folder: Path, kind: str, coun
 
 
 @pytest.mark.parametrize("attention", ["fused", "standard"])
+def test_openvino_sees_the_same(folder: Path, attention: str) -> None:
+    openvino = pytest.importorskip("openvino")
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    core = openvino.Core()
+    program = core.compile_model(core.read_model(written(folder, attention=attention) / VISION), "CPU", settings)
+    pixels = images(3)
+    answers = program(pixels.numpy())
+    assert_same({name: answers[name] for name in IMAGE}, as_inputs(seen("micro", pixels)), IMAGE)
+
+
+@pytest.mark.parametrize("attention", ["fused", "standard"])
 @pytest.mark.parametrize(("count", "length"), [(1, 3), (3, 32), (8, 9)])
 def test_the_decoder_answers_as_pytorch_of_one_image_and_of_many(
     folder: Path, count: int, length: int, attention: str

@@ -5,7 +5,7 @@ reads the weight as PyTorch stores it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,14 @@ def own_weights(values: Mapping[str, Any], dtype: str) -> Store:
         return numpy_helper.from_array(values[key].detach().cpu().float().numpy().astype(dtype), key)
 
     return store
+
+
+class Turns(NamedTuple):
+    """What `LayerGraph.rotate` turns numbers by."""
+
+    cosines: str  # float32 [S, C / heads / 2]
+    sines: str  # as cosines
+    places: str  # int64 [B, S], 0, 1, ... in each row; OpenVINO misreads the shorter forms that ONNX Runtime knows
 
 
 class LayerGraph(GraphBuilder):
@@ -163,26 +171,20 @@ class LayerGraph(GraphBuilder):
         zero, end, one = (self.node("Squeeze", value) for value in (self.whole(0), end, self.whole(1)))
         return self.node("Range", zero, end, one)
 
-    def rotate(self, x: str, cosines: str, sines: str, heads: int) -> str:
+    def rotate(self, x: str, turns: Turns, heads: int) -> str:
         """Rotary position embedding of neighbouring pairs of a head's numbers, in batches [B, S, C].
 
         Only products of two that were both rotated here mean anything: the plain form leaves each head's numbers in
-        another order, first those of all pairs' first, which spares it a step.
-
-        Args:
-            x: queries or keys.
-            cosines: float32 [S, C / heads / 2].
-            sines: as cosines.
-            heads: number of them.
+        another order, the first of all pairs first, which spares it a step.
         """
         if self._fused:
-            first = self.whole(0)
-            return self.node("RotaryEmbedding", x, first, cosines, sines, domain=MICROSOFT, interleaved=1)
+            inputs = (x, turns.places, turns.cosines, turns.sines)
+            return self.node("RotaryEmbedding", *inputs, domain=MICROSOFT, interleaved=1)
         pairs = self.reshape(x, 0, 0, heads, -1, 2)
         ends = (self.whole(0), self.whole(1), self.whole(2))
         a = self.node("Squeeze", self.node("Slice", pairs, ends[0], ends[1], self.whole(4)), self.whole(4))
         b = self.node("Squeeze", self.node("Slice", pairs, ends[1], ends[2], self.whole(4)), self.whole(4))
-        cos, sin = (self.node("Unsqueeze", one, self.whole(1)) for one in (cosines, sines))
+        cos, sin = (self.node("Unsqueeze", one, self.whole(1)) for one in (turns.cosines, turns.sines))
         first = self.node("Sub", self.node("Mul", a, cos), self.node("Mul", b, sin))
         second = self.node("Add", self.node("Mul", a, sin), self.node("Mul", b, cos))
         return self.reshape(self.node("Concat", first, second, axis=-1), 0, 0, -1)

@@ -6,7 +6,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto
 
 from litetext.errors import EncoderError
-from litetext.export.graph_layers import LayerGraph, Ports, sine_table
+from litetext.export.graph_layers import LayerGraph, Ports, Turns, sine_table
 
 FEATURES = ("fpn_feat_0", "fpn_feat_1", "fpn_feat_2")  # of the image, from fine to coarse
 POSITIONS = "fpn_pos_2"  # codes of the places of the last
@@ -60,8 +60,8 @@ def _patch_positions(g: LayerGraph, key: str, grid: int, window: int) -> str:
     return g.reshape(table, 1, grid * grid, width)
 
 
-def _turns(g: LayerGraph, backbone: Any, grid: int, *, whole: bool) -> tuple[str, str]:
-    """Cosines and sines [S, width / 2] of the angles of patches in their window, or in the order of windows."""
+def _turns(g: LayerGraph, backbone: Any, grid: int, *, whole: bool) -> Turns:
+    """The angles of S patches by their place in a window, or in the whole image, in the order of windows."""
     window = backbone.window_size
     side, across = (grid, grid // window) if whole else (window, 1)
     down, right = np.meshgrid(np.arange(side), np.arange(side), indexing="ij")
@@ -71,10 +71,12 @@ def _turns(g: LayerGraph, backbone: Any, grid: int, *, whole: bool) -> tuple[str
     slowness = backbone.rope_parameters["rope_theta"] ** (np.arange(0, part, 2, dtype=np.float32) / np.float32(part))
     angles = g.node("Mul", g.constant(places.astype(np.float32)), g.constant(1 / slowness))
     angles = g.reshape(angles, -1, part)
-    return g.node("Cos", angles), g.node("Sin", angles)
+    batch = g.node("Mul", g.size("images", 0), g.whole(1 if whole else (grid // window) ** 2))
+    order = g.node("Expand", g.whole(*range(len(places))), g.node("Concat", batch, g.whole(1), axis=0))
+    return Turns(g.node("Cos", angles), g.node("Sin", angles), order)
 
 
-def _layer(g: LayerGraph, x: str, number: int, backbone: Any, turns: tuple[str, str]) -> str:
+def _layer(g: LayerGraph, x: str, number: int, backbone: Any, turns: Turns) -> str:
     """A layer on rows [T, C]."""
     name = f"vision_encoder.backbone.layers.{number}"
     whole = number in backbone.global_attn_indexes
@@ -82,7 +84,7 @@ def _layer(g: LayerGraph, x: str, number: int, backbone: Any, turns: tuple[str, 
     width, heads, epsilon = backbone.hidden_size, backbone.num_attention_heads, backbone.layer_norm_eps
     y = g.norm(x, f"{name}.layer_norm1", epsilon)
     q, k, v = (g.reshape(g.linear(y, f"{name}.attention.{one}_proj"), -1, tokens, width) for one in "qkv")
-    mixed = g.attend(g.rotate(q, *turns, heads), g.rotate(k, *turns, heads), v, heads)
+    mixed = g.attend(g.rotate(q, turns, heads), g.rotate(k, turns, heads), v, heads)
     x = g.node("Add", x, g.linear(mixed, f"{name}.attention.o_proj"))
     y = g.norm(x, f"{name}.layer_norm2", epsilon)
     return g.node("Add", x, g.feed_forward(y, name, backbone.hidden_act))
