@@ -12,6 +12,7 @@ const PLAIN = /^[\x20-\x25\x27-\x7e]*$/; // printable ASCII without "&": nothing
 const SPACES = /\p{White_Space}+/gu;
 const WIDE_OR_LIGATURE = /[\u3000\uff01-\uffefĲĳŉǄ-ǌǱ-ǳﬀ-ﬆ]/g;
 const C1_CONTROL = /[\x80-\x9f]/g;
+const WINDOWS = "€\x81‚ƒ„…†‡ˆ‰Š‹Œ\x8dŽ\x8f\x90‘’“”•–—˜™š›œ\x9džŸ"; // what Windows-1252 has in their place
 const CONTROL = /[\x00-\x08\x0b\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufffc]/g;
 const TERMINAL_ESCAPE = /\x1b\[[\d;]*[a-zA-Z]/g;
 const REFERENCE = /&#?[0-9A-Za-z]{1,24};/g;
@@ -107,14 +108,13 @@ export function clean(text) {
 
 /** What ftfy's `fix_text` does, until nothing changes. */
 function repair(text) {
-  const windows = new TextDecoder("windows-1252");
   const strict = (reference) => {
     const character = unescapeHtml(reference);
     return character.includes(";") ? reference : character;
   };
   const unescaped = text.includes("<") ? text : text.replace(REFERENCE, strict);
   const fixed = unescaped
-    .replace(C1_CONTROL, (control) => windows.decode(Uint8Array.of(control.charCodeAt(0))))
+    .replace(C1_CONTROL, (control) => WINDOWS[control.charCodeAt(0) - 0x80])
     .replace(WIDE_OR_LIGATURE, (character) => character.normalize("NFKC"))
     .replace(/[\u02bc\u2018-\u201b]/g, "'")
     .replace(/[\u201c-\u201f]/g, '"')
