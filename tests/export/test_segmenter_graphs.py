@@ -21,7 +21,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling  # noqa: E4
 
 import litetext  # noqa: E402
 from litetext.checkpoints.load import load_encoder  # noqa: E402
-from litetext.errors import EncoderError  # noqa: E402
+from litetext.device import int8_overflows  # noqa: E402
+from litetext.errors import EncoderError, OptionError  # noqa: E402
 from litetext.export.external_weights import Place, point_to  # noqa: E402
 from litetext.export.graph_layers import MICROSOFT, LayerGraph, own_weights  # noqa: E402
 from litetext.export.segmenter_graphs import (  # noqa: E402
@@ -81,6 +82,8 @@ def written(folder: Path, kind: str = "micro", weights: Any = "own", attention: 
 def session(folder: Path, program: str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    if int8_overflows():
+        options.add_session_config_entry("session.x64quantprecision", "1")
     if (folder / WEIGHTS).exists():
         names = list(json.loads((folder / WEIGHTS).read_text())[program])
         file = MICRO if "student" not in program else SHIPPED / Path(program).stem / "student.safetensors"
@@ -251,6 +254,20 @@ def test_half_precision_halves_the_file_and_changes_nothing_of_a_float16_checkpo
     wanted, got = run(written(folder), VISION, picture), run(tmp_path, VISION, picture)
     for name, values in wanted.items():
         np.testing.assert_array_equal(got[name], values, err_msg=name)
+
+
+def test_an_int8_vision_encoder_is_smaller_and_sees_nearly_the_same(folder: Path, tmp_path: Path) -> None:
+    write_segmenter_graphs(host("micro"), tmp_path, precision="int8-vision")
+    sizes = [(at / f"{VISION}.data").stat().st_size for at in (tmp_path, written(folder))]
+    assert sizes[0] < 0.3 * sizes[1]
+    picture = {"images": images(1).numpy()}
+    wanted, got = run(written(folder), VISION, picture), run(tmp_path, VISION, picture)
+    for name in FEATURES:
+        cosine = (got[name] * wanted[name]).sum() / np.linalg.norm(got[name]) / np.linalg.norm(wanted[name])
+        assert cosine > 0.999, name
+    assert "MatMulInteger" not in {node.op_type for node in onnx.load(tmp_path / DECODER).graph.node}
+    with pytest.raises(OptionError, match="int8-vision"):
+        write_segmenter_graphs(host("micro"), tmp_path, weights="named", precision="int8-vision")
 
 
 @pytest.mark.parametrize("programs", ["micro-programs", "sam3-programs"])

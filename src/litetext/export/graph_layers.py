@@ -66,10 +66,17 @@ class Turns(NamedTuple):
 
 
 class LayerGraph(GraphBuilder):
-    """Collects nodes of a graph that computes in float32; weights are named by their keys."""
+    """Collects nodes of a graph that computes in float32; weights are named by their keys.
 
-    def __init__(self, store: Store, attention: Attention) -> None:
+    Args:
+        store: of the weights.
+        attention: "fused" in ONNX Runtime's own operators, or "standard".
+        int8: whether linear layers multiply whole numbers, to which their inputs are rounded as they come.
+    """
+
+    def __init__(self, store: Store, attention: Attention, *, int8: bool = False) -> None:
         super().__init__("fp32")
+        self._int8, self._rounded = int8, dict[str, tuple[str, str, str]]()
         self._store_weight, self._fused = store, attention == "fused"
         self.weights: dict[str, TensorProto] = {}
 
@@ -92,8 +99,25 @@ class LayerGraph(GraphBuilder):
 
     def linear(self, x: str, name: str) -> str:
         """Rows [T, K] or any batch of them -> rows [T, M]."""
+        if self._int8:
+            return self._linear_int8(x, name)
         rows = self.reshape(x, -1, self.shape(f"{name}.weight")[1])
         return self.node("Gemm", rows, self.weight(f"{name}.weight"), self.weight(f"{name}.bias"), transB=1)
+
+    def _linear_int8(self, x: str, name: str) -> str:
+        """The product of inputs in uint8, one step for all, and a weight in int8, a step for each output."""
+        values = numpy_helper.to_array(self._store_weight(f"{name}.weight")).astype(np.float32).T
+        steps = np.abs(values).max(axis=0, initial=np.finfo(np.float32).tiny) / np.float32(127)
+        weight = self.constant(np.round(values / steps).astype(np.int8), f"{name}.weight")
+        rows = self.reshape(x, -1, len(values))
+        if rows not in self._rounded:
+            whole, step, zero = (f"{rows}.{part}" for part in ("whole", "step", "zero"))
+            self._nodes.append(helper.make_node("DynamicQuantizeLinear", [rows], [whole, step, zero]))
+            self._rounded[rows] = whole, step, zero
+        whole, step, zero = self._rounded[rows]
+        product = self.cast(self.node("MatMulInteger", whole, weight, zero), "float32")
+        scale = self.node("Mul", step, self.constant(steps, f"{name}.scale"))
+        return self.node("Add", self.node("Mul", product, scale), self.weight(f"{name}.bias"))
 
     def mlp(self, x: str, *names: str, activation: str = "Relu") -> str:
         """Linear layers with activations between them, on rows."""

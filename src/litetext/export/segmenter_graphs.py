@@ -13,7 +13,7 @@ from typing import Any, Literal
 import onnx
 from onnx import ModelProto, TensorProto
 
-from litetext.errors import EncoderError
+from litetext.errors import EncoderError, OptionError
 from litetext.export.external_weights import CODES, declare
 from litetext.export.graph_layers import (
     Attention,
@@ -41,7 +41,7 @@ def write_segmenter_graphs(
     *,
     weights: Literal["own", "named"] = "own",
     attention: Attention = "fused",
-    precision: Literal["fp32", "fp16"] = "fp32",
+    precision: Literal["fp32", "fp16", "int8-vision"] = "fp32",
     stored: Stored | None = None,
 ) -> list[str]:
     """Write the vision encoder, the decoder and the geometry encoder, and return the names of the files.
@@ -53,12 +53,13 @@ def write_segmenter_graphs(
             name, for `SessionOptions.add_external_initializers` or `point_to`, and `WEIGHTS` lists them.
         attention: "fused" takes ONNX Runtime's own operators, which are fastest and need the least memory; "standard"
             only ONNX's.
-        precision: own weights are stored in it; the graphs compute in float32.
+        precision: own weights are stored in it; the graphs compute in float32. With "int8-vision" the linear layers of
+            the vision encoder are stored and multiplied in int8, and all else is as "fp16".
         stored: for named weights, dtype and shape of each in the checkpoint (`stored_weights`); None: float32.
     """
     store = _store(detector, weights, precision, stored)
     models = {
-        VISION: vision_graph(detector.config, LayerGraph(store, attention)),
+        VISION: vision_graph(detector.config, LayerGraph(store, attention, int8=precision == "int8-vision")),
         DECODER: decoder_graph(detector.config, LayerGraph(store, attention)),
         GEOMETRY: geometry_graph(detector.config, LayerGraph(store, attention)),
     }
@@ -102,7 +103,9 @@ def stored_weights(files: Sequence[Path]) -> dict[str, tuple[str, tuple[int, ...
 def _store(detector: Any, weights: str, precision: str, stored: Stored | None) -> Store:
     values = detector.state_dict()
     if weights == "own":
-        return own_weights(values, "float16" if precision == "fp16" else "float32")
+        return own_weights(values, "float32" if precision == "fp32" else "float16")
+    if precision != "fp32":
+        raise OptionError(f"the precision '{precision}' of weights in a checkpoint", hint="write the weights as well")
     return named_weights(stored or {key: ("F32", tuple(value.shape)) for key, value in values.items()})
 
 
