@@ -15,7 +15,8 @@ from onnx import TensorProto, helper  # noqa: E402
 from safetensors.numpy import save_file  # noqa: E402
 
 from litetext.errors import EncoderError, OptionError  # noqa: E402
-from litetext.export.programs import ENGINES, PREFIX, map_weights, open_program  # noqa: E402
+from litetext.export.external_weights import declare  # noqa: E402
+from litetext.export.programs import ENGINES, PREFIX, find_weights, open_program  # noqa: E402
 
 PORTS = (["x"], ["y"])
 WEIGHT = np.arange(3, dtype=np.float32)
@@ -85,18 +86,21 @@ def test_another_program_is_refused(tmp_path: Path, engine: Any) -> None:
 
 
 def test_weights_by_name_come_from_the_checkpoint(tmp_path: Path) -> None:
-    """Of an image model, or of a video model, which has them under a name of its own; they stay in the file."""
-    path = write(tmp_path / "add.onnx", "checkpoint")
+    """Of an image model, or of a video model, which has them under a name of its own; they are links, too."""
+    path = write(tmp_path / "add.onnx")
+    model = onnx.load(path)
+    del model.graph.initializer[:]
+    path.write_bytes(model.SerializeToString() + declare(WANTED))
+    (tmp_path / "blobs").mkdir()
+    link = tmp_path / "model.safetensors"
+    link.symlink_to(tmp_path / "blobs" / "abc")  # as the hub's cache has it
     for name in ("w", f"{PREFIX}w"):
-        save_file({name: WEIGHT, "other": WEIGHT}, tmp_path / "model.safetensors")
-        weights = map_weights([tmp_path / "model.safetensors"], WANTED)
-        base: Any = weights["w"]
-        while not isinstance(base, np.memmap) and base.base is not None:
-            base = base.base
-        assert isinstance(base, np.memmap)
-        assert open_program(path, PORTS, weights=weights)({"x": np.ones((1, 3), np.float32)})["y"].tolist() == [
-            [1, 2, 3]
-        ]
+        save_file({name: WEIGHT, "other": WEIGHT}, tmp_path / "blobs" / "abc")
+        weights = find_weights([link], WANTED)
+        run = open_program(path, PORTS, weights=weights)
+        assert run({"x": np.ones((1, 3), np.float32)})["y"].tolist() == [[1, 2, 3]]
+    with pytest.raises(EncoderError, match="takes other weights"):
+        open_program(write(tmp_path / "other.onnx"), PORTS, weights=weights)
     with pytest.raises(OptionError, match="OpenVINO does not"):
         open_program(path, PORTS, "openvino", weights=weights)
 
@@ -136,5 +140,5 @@ def test_a_checkpoint_that_does_not_fit_is_one_line(tmp_path: Path, fault: str) 
     spoil, message = FAULTS[fault]
     spoil(tmp_path / "model.safetensors")
     with pytest.raises(EncoderError, match=message) as raised:
-        map_weights([tmp_path / "model.safetensors"], WANTED)
+        find_weights([tmp_path / "model.safetensors"], WANTED)
     assert "\n" not in str(raised.value)

@@ -1,7 +1,9 @@
 """Programs of any inputs and outputs, opened in an engine: arrays by name in, arrays by name out."""
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from litetext.errors import EncoderError, OptionError, first_line
+from litetext.export.external_weights import Place, point_to
 from litetext.export.targets.onnx import compile_openvino, session_options
 from litetext.records import parse_json
 
@@ -19,9 +22,19 @@ Program = Callable[[Mapping[str, Array]], dict[str, Array]]
 """What runs: the outputs by name of inputs by name. Threads may share it."""
 
 PREFIX = "detector_model."  # of a segmenter's weights in the file of a video model
-DTYPES = {"F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32, "I8": np.int8, "U8": np.uint8}
+SIZES = {"F32": 4, "F16": 2, "BF16": 2}  # bytes of a number
 _MOST_HEADER = 100 * 2**20  # bytes, as the library of safetensors has it
+_FOLDER = "session.model_external_initializers_file_folder_path"
 Weights = Mapping[str, Mapping[str, Any]]  # of a program: name -> {"dtype": as safetensors has it, "shape": [...]}
+
+
+@dataclass(frozen=True)
+class Named:
+    """The weights that a program takes by name, and where they are: in files of one folder."""
+
+    folder: Path
+    declared: Weights
+    places: Mapping[str, Place]
 
 
 def open_program(
@@ -29,7 +42,7 @@ def open_program(
     ports: tuple[Sequence[str], Sequence[str]],
     engine: EngineName = "onnx",
     threads: int | None = None,
-    weights: Mapping[str, Array] | None = None,
+    weights: "Named | None" = None,
 ) -> Program:
     """Open a graph on the CPU.
 
@@ -38,7 +51,7 @@ def open_program(
         ports: names of its inputs and outputs.
         engine: ONNX Runtime or OpenVINO.
         threads: to compute with; None: one for each core that this process may use.
-        weights: values of the initializers that the file leaves out; ONNX Runtime only.
+        weights: where the weights are that the file takes by name; ONNX Runtime only.
 
     Raises:
         EncoderError: the engine cannot read it, or it has other inputs and outputs.
@@ -53,16 +66,17 @@ def open_program(
 
 
 def _open_onnx(
-    path: Path, ports: tuple[Sequence[str], Sequence[str]], threads: int | None, weights: Mapping[str, Array] | None
+    path: Path, ports: tuple[Sequence[str], Sequence[str]], threads: int | None, weights: "Named | None"
 ) -> Program:
     import onnxruntime
 
     options = session_options(threads)
-    if weights:
-        values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
-        options.add_external_initializers(list(weights), values)
+    program: Path | bytes = path
+    if weights is not None:
+        program = point_to(path.read_bytes(), weights.declared, weights.places)
+        options.add_session_config_entry(_FOLDER, str(weights.folder))
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no common class
         reason = first_line(error)
         raise EncoderError(
@@ -114,18 +128,21 @@ def _check_ports(
         raise EncoderError(f"another program: {names}", where=str(path), hint=hint)
 
 
-def map_weights(files: Sequence[Path], wanted: Weights) -> dict[str, Array]:
-    """The weights of a program, mapped from the safetensors files of a checkpoint, which are not read into memory.
+def find_weights(files: Sequence[Path], wanted: Weights) -> "Named":
+    """Where the weights of a program are in the safetensors files of a checkpoint.
 
     Raises:
-        EncoderError: a weight is not there, or of another dtype or shape: the program is not one of this checkpoint.
+        EncoderError: a weight is not there, or of another dtype or shape: the program is not one of this checkpoint;
+            or the files are in several folders.
     """
     found: dict[str, tuple[Path, int, Mapping[str, Any]]] = {}
-    for file in files:
+    real = [file.resolve() for file in files]  # the cache of the hub has links
+    for file in real:
         start, header = _read_header(file)
         found |= {name.removeprefix(PREFIX): (file, start, entry) for name, entry in header.items()}
-    maps = {file: np.memmap(file, dtype=np.uint8, mode="r") for file in files}
-    weights = {}
+    if len({file.parent for file in real}) > 1:
+        raise EncoderError("a checkpoint in several folders", where=str(files[0]), hint="put its files into one")
+    places = {}
     for name, entry in wanted.items():
         if name not in found:
             raise _misfit(files[0], f"'{name}' is not in it")
@@ -135,13 +152,12 @@ def map_weights(files: Sequence[Path], wanted: Weights) -> dict[str, Array]:
             (dtype, shape), (other, other_shape) = kinds
             raise _misfit(file, f"'{name}' is {dtype} {shape}, not {other} {other_shape}")
         begin, end = stored["data_offsets"]
-        if not 0 <= begin <= end <= len(maps[file]) - start:
+        if not 0 <= begin <= end <= file.stat().st_size - start:
             raise _misfit(file, "it is cut off")
-        kind = np.dtype(DTYPES[entry["dtype"]])
-        if (end - begin) != kind.itemsize * int(np.prod(entry["shape"], dtype=np.int64)):
+        if (end - begin) != SIZES[entry["dtype"]] * math.prod(entry["shape"]):
             raise _misfit(file, f"'{name}' has {end - begin} bytes")
-        weights[name] = maps[file][start + begin : start + end].view(kind).reshape(entry["shape"])
-    return weights
+        places[name] = Place(file.name, start + begin, end - begin)
+    return Named(real[0].parent, wanted, places)
 
 
 def _read_header(file: Path) -> tuple[int, dict[str, Mapping[str, Any]]]:

@@ -13,7 +13,7 @@ from litetext.checkpoints.tensors import STUDENT_FILE
 from litetext.device import usable_cores
 from litetext.errors import EncoderError, OptionError
 from litetext.export.bundle import read_tokenizer
-from litetext.export.programs import ENGINES, Array, EngineName, Program, map_weights, open_program
+from litetext.export.programs import ENGINES, Array, EngineName, Program, find_weights, open_program
 from litetext.export.runtime import TextRuntime
 from litetext.export.segment_bundle import (
     BANK,
@@ -159,7 +159,7 @@ class ProgramEngine(Engine):
 
     def _open(self, file: str, kind: str, checkpoint: Sequence[Path]) -> Program:
         wanted: Mapping[str, Any] = self._named.get(file, {})
-        weights = map_weights(checkpoint, wanted) if self.bundle.named else None
+        weights = find_weights(checkpoint, wanted) if self.bundle.named else None
         return open_program(self.folder / file, PORTS[kind], self.name, self._threads, weights)
 
 
