@@ -76,8 +76,8 @@ class LayerGraph(GraphBuilder):
 
     def __init__(self, store: Store, attention: Attention, *, int8: bool = False) -> None:
         super().__init__("fp32")
-        self._int8, self._rounded = int8, dict[str, tuple[str, str, str]]()
-        self._store_weight, self._fused = store, attention == "fused"
+        self._store_weight, self._fused, self._int8 = store, attention == "fused", int8
+        self._rounded: dict[str, tuple[str, str, str]] = {}  # of rows: whole numbers, their step and zero point
         self.weights: dict[str, TensorProto] = {}
 
     def weight(self, key: str) -> str:
