@@ -19,11 +19,8 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from litetext.checkpoints.inspection import measure_encoder
 from litetext.encoders.student import StudentEncoder
 from litetext.export.bundle import MANIFEST
-from litetext.export.graph_layers import named_weights
-from litetext.export.segment_bundle import TextPart
-from litetext.export.segment_runtime import ProgramEngine
-from litetext.export.segmenter import LIMITS, compare, describe
-from litetext.export.segmenter_graphs import (
+from litetext.export.graphs.graph_layers import named_weights
+from litetext.export.graphs.segmenter_graphs import (
     TEXT,
     WEIGHTS,
     stored_weights,
@@ -31,8 +28,11 @@ from litetext.export.segmenter_graphs import (
     write_segmenter_graphs,
     write_text_graph,
 )
+from litetext.export.graphs.text_graph import student_graph
+from litetext.export.segment_bundle import TextPart
+from litetext.export.segment_exporter import LIMITS, compare, describe
+from litetext.export.segment_runtime import ProgramEngine
 from litetext.export.targets import TargetOptions
-from litetext.export.text_graph import student_graph
 from litetext.sam3.adapters import FromHost
 from litetext.sam3.host import load_host
 from litetext.sam3.host_engine import HostEngine

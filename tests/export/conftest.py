@@ -20,7 +20,7 @@ def segmenter() -> Any:
 def exported(segmenter: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of its programs."""
     pytest.importorskip("onnx")
-    from litetext.export.segmenter import export_segmenter
+    from litetext.export.segment_exporter import export_segmenter
 
     folder = tmp_path_factory.mktemp("segmenter") / "micro"
     export_segmenter(segmenter, folder, ["red car"], name="micro")

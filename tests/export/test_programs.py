@@ -15,7 +15,7 @@ from onnx import TensorProto, helper  # noqa: E402
 from safetensors.numpy import save_file  # noqa: E402
 
 from litetext.errors import EncoderError, OptionError  # noqa: E402
-from litetext.export.external_weights import declare  # noqa: E402
+from litetext.export.graphs.external_weights import declare  # noqa: E402
 from litetext.export.programs import ENGINES, PREFIX, find_weights, open_program  # noqa: E402
 
 PORTS = (["x"], ["y"])

@@ -24,8 +24,8 @@ from litetext.export.segment_bundle import (
     is_segment_bundle,
     open_segment_bundle,
 )
+from litetext.export.segment_exporter import export_segmenter
 from litetext.export.segment_runtime import open_segmenter
-from litetext.export.segmenter import export_segmenter
 from litetext.records import sealed, unsealed
 from litetext.sam3.segmenter import Segmenter
 

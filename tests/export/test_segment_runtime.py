@@ -20,8 +20,8 @@ from litetext.errors import EncoderError, OptionError
 from litetext.export import segment_runtime
 from litetext.export.exporter import export_student
 from litetext.export.segment_bundle import open_segment_bundle
+from litetext.export.segment_exporter import export_segmenter
 from litetext.export.segment_runtime import open_segmenter
-from litetext.export.segmenter import export_segmenter
 from litetext.features.bank import make_bank
 from litetext.micro.phrases import make_pairs
 from litetext.micro.scenes import SceneOptions

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from litetext.errors import EncoderError, OptionError, first_line
-from litetext.export.external_weights import Place, point_to
+from litetext.export.graphs.external_weights import Place, point_to
 from litetext.export.targets.onnx import compile_openvino, session_options
 from litetext.records import parse_json
 

@@ -25,7 +25,7 @@ def write(student: "TextStudent", folder: Path, options: TargetOptions) -> str:
     their memory.
     """
     try:
-        from litetext.export.text_graph import student_graph
+        from litetext.export.graphs.text_graph import student_graph
     except ImportError as error:
         raise MissingExtraError("the export to ONNX", "onnx") from error
     import onnx

@@ -21,7 +21,8 @@ from litetext.export.bundle import (
     write_tokenizer,
 )
 from litetext.export.compress import count_parameters
-from litetext.export.graph_layers import Attention
+from litetext.export.graphs.graph_layers import Attention
+from litetext.export.graphs.segmenter_graphs import write_segmenter_graphs, write_text_graph
 from litetext.export.segment_bundle import (
     BANK,
     DECODER,
@@ -33,7 +34,6 @@ from litetext.export.segment_bundle import (
     is_segment_bundle,
 )
 from litetext.export.segment_runtime import ProgramEngine
-from litetext.export.segmenter_graphs import write_segmenter_graphs, write_text_graph
 from litetext.export.targets import TargetOptions
 from litetext.export.targets.onnx import MODEL
 from litetext.export.targets.onnx import write as write_student

@@ -14,16 +14,16 @@ import onnx
 from onnx import ModelProto, TensorProto
 
 from litetext.errors import EncoderError, OptionError
-from litetext.export.external_weights import CODES, declare
-from litetext.export.graph_layers import (
+from litetext.export.graphs.external_weights import CODES, declare
+from litetext.export.graphs.graph_layers import (
     Attention,
     LayerGraph,
     Store,
     named_weights,
     own_weights,
 )
-from litetext.export.prompt_graphs import decoder_graph, geometry_graph, text_graph
-from litetext.export.vision_graph import vision_graph
+from litetext.export.graphs.prompt_graphs import decoder_graph, geometry_graph, text_graph
+from litetext.export.graphs.vision_graph import vision_graph
 from litetext.storage import to_json, write_text
 
 VISION, DECODER, GEOMETRY, TEXT = (

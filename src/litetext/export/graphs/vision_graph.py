@@ -6,7 +6,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto
 
 from litetext.errors import EncoderError
-from litetext.export.graph_layers import LayerGraph, Ports, Turns, sine_table
+from litetext.export.graphs.graph_layers import LayerGraph, Ports, Turns, sine_table
 
 FEATURES = ("fpn_feat_0", "fpn_feat_1", "fpn_feat_2")  # of the image, from fine to coarse
 POSITIONS = "fpn_pos_2"  # codes of the places of the last

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from onnx import ModelProto, TensorProto, ValueInfoProto, checker, helper, numpy_helper, shape_inference
 
 from litetext.errors import EncoderError
-from litetext.export.external_weights import CODES, NOWHERE
-from litetext.export.text_graph import IR_VERSION, OPSET, GraphBuilder
+from litetext.export.graphs.external_weights import CODES, NOWHERE
+from litetext.export.graphs.text_graph import IR_VERSION, OPSET, GraphBuilder
 
 Array = npt.NDArray[Any]
 Attention = Literal["fused", "standard"]

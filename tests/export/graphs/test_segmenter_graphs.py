@@ -23,9 +23,9 @@ import litetext  # noqa: E402
 from litetext.checkpoints.load import load_encoder  # noqa: E402
 from litetext.device import int8_overflows  # noqa: E402
 from litetext.errors import EncoderError, OptionError  # noqa: E402
-from litetext.export.external_weights import Place, point_to  # noqa: E402
-from litetext.export.graph_layers import MICROSOFT, LayerGraph, own_weights  # noqa: E402
-from litetext.export.segmenter_graphs import (  # noqa: E402
+from litetext.export.graphs.external_weights import Place, point_to  # noqa: E402
+from litetext.export.graphs.graph_layers import MICROSOFT, LayerGraph, own_weights  # noqa: E402
+from litetext.export.graphs.segmenter_graphs import (  # noqa: E402
     DECODER,
     GEOMETRY,
     TEXT,
@@ -35,7 +35,7 @@ from litetext.export.segmenter_graphs import (  # noqa: E402
     write_segmenter_graphs,
     write_text_graph,
 )
-from litetext.export.vision_graph import FEATURES, POSITIONS, vision_graph  # noqa: E402
+from litetext.export.graphs.vision_graph import FEATURES, POSITIONS, vision_graph  # noqa: E402
 from litetext.sam3.adapters import encoder_of  # noqa: E402
 from litetext.sam3.host import load_host  # noqa: E402
 from litetext.tokenizer.bpe import TokenBatch  # noqa: E402

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto
 
-from litetext.export.graph_layers import LayerGraph, Ports, wave_lengths
-from litetext.export.vision_graph import FEATURES, POSITIONS
+from litetext.export.graphs.graph_layers import LayerGraph, Ports, wave_lengths
+from litetext.export.graphs.vision_graph import FEATURES, POSITIONS
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 LEAST_SHARE = 1e-3  # of a box's coordinate where its logit is taken
