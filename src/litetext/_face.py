@@ -58,6 +58,11 @@ class TextEncoder(protocol.TextEncoder, Protocol):
 
         if is_served(str(path_or_id)):
             return open_served(str(path_or_id))
+        if find_spec("torch") is None and positions == "auto" and context_length is None:
+            from litetext.export.segment_runtime import shipped_text
+
+            if (shipped := shipped_text(str(path_or_id))) is not None:
+                return shipped  # type: ignore[no-any-return]
         from litetext.checkpoints.load import load_encoder
 
         encoder: protocol.TextEncoder | Student = _with_methods(

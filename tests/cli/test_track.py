@@ -185,9 +185,11 @@ def test_what_needs_no_video_library(
     monkeypatch.setitem(sys.modules, "av", None)
     out = tmp_path / "out"
     arguments = ["track", frames, "-p", "dog", "--model", "micro", "-o", str(out)]
-    assert "litetext[video]" in failure(capsys, *arguments)
+    assert "litetext[video]" in failure(capsys, *arguments, "--overlay", "mp4")
     assert not out.exists()
     assert not fake  # no model was loaded
+    assert run(arguments) == 0  # no kind of overlay was asked for: none is written, and that is told
+    assert "no overlay video; for one: writing videos needs the extra 'video'" in capsys.readouterr().err
     assert run([*arguments, "--overlay", "none"]) == 0
     assert {path.name for path in out.iterdir()} == {"masklets.json", "tracks.csv", "counts.csv"}
 

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -130,11 +131,16 @@ def open_encoder(
     context_length: int | None,
     device: str,
     dtype: str = "auto",
-    engine: str = "torch",
+    engine: str | None = None,
 ) -> "TextEncoder":
-    """A text encoder, exported or not, or a bank; a student of this package needs no PyTorch with another engine."""
+    """A text encoder, exported or not, or a bank; those of this package run in ONNX Runtime with another engine.
+
+    The engine of None is PyTorch, where it is installed.
+    """
     from litetext.export.runtime import is_served, open_served
 
+    if engine is None:
+        engine = "onnx" if find_spec("torch") is None and device in ("auto", "cpu") else "torch"
     if engine != "torch" and positions == "auto" and context_length is None:
         from litetext.export.segment_runtime import shipped_text
 
@@ -170,7 +176,7 @@ def _without_torchao() -> Iterator[None]:
         yield
     finally:
         del sys.modules["torchao"]
-        if "transformers" in sys.modules:
+        if sys.modules.get("transformers") is not None:
             from transformers.utils.import_utils import is_torchao_available
 
             is_torchao_available.cache_clear()

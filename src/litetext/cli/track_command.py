@@ -1,6 +1,7 @@
 """`litetext track`."""
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ from litetext.cli._app import Result, command
 from litetext.cli._options import argument, option
 from litetext.cli._output import echo, print_table, show_progress
 from litetext.cli.segment_command import hint_at_lists, warn_of_long
-from litetext.errors import OptionError
+from litetext.errors import MissingExtraError, OptionError
 
 if TYPE_CHECKING:
     from litetext.video.frames import Clip
@@ -37,7 +38,10 @@ def track(
     ] = None,
     overlay: Annotated[
         list[str] | None,
-        option("Kind of overlay video; may be repeated. Default: mp4.", metavar="mp4|webm|gif|webp|none"),
+        option(
+            "Kind of overlay video; may be repeated. Default: mp4, if PyAV is installed.",
+            metavar="mp4|webm|gif|webp|none",
+        ),
     ] = None,
     camera: Annotated[int | None, option("Number of a camera, instead of a clip.", metavar="N")] = None,
     every: Annotated[int, option("Track every Nth frame.", metavar="N")] = 1,
@@ -86,7 +90,7 @@ def track(
 
     with open_clip(clip, every=every, start=start, stop=stop, camera=camera) as frames:
         asked = {"method": way, "threshold": str(threshold), "every": str(every), "from": str(start), "to": str(stop)}
-        kinds = [kind for kind in overlay or ("mp4",) if kind != "none"]
+        kinds = [kind for kind in overlay or _default_overlays(output) if kind != "none"]
         source = clip if frames.replayable else None
         run = TrackRun(source, prompts, choice.describe() | asked, output, overlays=kinds)
         hint_at_lists(prompts)
@@ -96,6 +100,15 @@ def track(
         overlays = "".join(f"{path.name}, " for path in run.overlays.values())
         echo(f"{overlays}masklets.json, tracks.csv, counts.csv: {output}", err=True)
     return Result({**summary, "output": output and str(output)}, lambda: print_tracks(summary))
+
+
+def _default_overlays(output: Path | None) -> tuple[str, ...]:
+    """An mp4; none where PyAV, which writes videos in 100 MB, is not installed, and then that is told."""
+    if find_spec("av") is not None:
+        return ("mp4",)
+    if output is not None:
+        echo(f"no overlay video; for one: {MissingExtraError('writing videos', 'video')}", err=True)
+    return ()
 
 
 def print_tracks(summary: Mapping[str, Any]) -> None:

@@ -191,8 +191,10 @@ def open_segmenter(model: str | Path, engine: str | None = None, threads: int | 
 
 
 def shipped_text(name: str, threads: int | None = None) -> Any:
-    """A student that comes with the package, as a text encoder without PyTorch; None if it is another name."""
+    """A text encoder that comes with the package, without PyTorch: micro's or a student's; None for another name."""
     folder = PROGRAMS["micro"]
+    if name == "micro":
+        return open_segmenter(name, "onnx", threads).own_encoder()
     if not name.startswith("micro-"):
         return None
     bundle = open_segment_bundle(folder)

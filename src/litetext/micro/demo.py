@@ -1,13 +1,17 @@
-"""The demo: audit, a student distilled live, pictures, clips and scores with teacher and student, and one page."""
+"""The demo: audit, a student distilled live, pictures, clips and scores with teacher and student, and one page.
+
+Without PyTorch nothing is distilled, and the student is the one that comes with the package.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import groupby, islice
 from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +22,9 @@ from litetext.auditing.rendering import write_report
 from litetext.auditing.run import AuditReport, audit
 from litetext.checkpoints.hub import SHIPPED
 from litetext.checkpoints.inspection import measure_encoder
-from litetext.checkpoints.load import load_encoder
-from litetext.distillation.losses import LossWeights
-from litetext.distillation.recipe import DistillRecipe
-from litetext.distillation.train import train_student
-from litetext.distillation.training_report import CARD, PICTURE, STUDENT, DistillReport
-from litetext.distillation.validation import Host
+from litetext.errors import MissingExtraError
 from litetext.evaluation.cgf1 import Progress, match
-from litetext.features.embed import embed
+from litetext.export.segment_runtime import open_segmenter, shipped_text
 from litetext.micro.clips import Clip, Plot, make_clip
 from litetext.micro.evaluation import MicroScores, evaluate_pairs, overlaps
 from litetext.micro.phrases import Pair, make_pairs, sample_phrases
@@ -34,16 +33,20 @@ from litetext.pages import page_environment
 from litetext.prompts.corpus import Prompt, PromptCorpus, bundled_corpus
 from litetext.sam3.masks import draw_all, encode_masks, mask_ious
 from litetext.sam3.segmenter import Segmenter
-from litetext.sam3.text_projections import TextProjections
 from litetext.storage import atomic_file, to_json, write_text
 from litetext.video.methods import make_tracker
 from litetext.video.overlay import draw_tracked
 from litetext.video.tracking import Frame, track_frames
 
+if TYPE_CHECKING:
+    from litetext.distillation.training_report import DistillReport
+
 FIGURES = 2  # of the audit, on the page itself
 FOUND = 0.5  # IoU from which a mask, or a masklet, counts as found
 FRAME_MS = 120  # that a frame of a clip is shown
 GAP = 6  # pixels between two clips that are shown side by side
+OWN, SHIPPED_STUDENT = "its own text encoder", "student of the package"
+Named = tuple[str, str, Segmenter]  # a segmenter with one of the text encoders: what to call that, and its spec
 
 
 @dataclass(frozen=True)
@@ -135,11 +138,12 @@ class DemoReport:
 
     Attributes:
         page: to open in a browser.
-        contestants: the model's own text encoder, the student distilled live, and the one of the package, if it fits.
-        shots: for each picture on the page, with the teacher and with the student: its file and the answers.
+        contestants: the model's own text encoder, the student distilled live, where PyTorch is installed, and the one
+            of the package, if it fits.
+        shots: for each picture on the page, with the teacher and with the first student: its file and the answers.
         clips: files of the animations on the page, the teacher at the left, the student at the right.
-        followed: what was found in these by the teacher and by the student.
-        distilled: how the student was trained.
+        followed: what was found in these by the teacher and by the first student.
+        distilled: how the student was trained; None without PyTorch.
         audit: of the bundled corpus.
     """
 
@@ -148,7 +152,7 @@ class DemoReport:
     shots: tuple[tuple[tuple[str, list[Answer]], ...], ...]
     clips: tuple[str, ...]
     followed: tuple[Followed, ...]
-    distilled: DistillReport
+    distilled: "DistillReport | None"
     audit: AuditReport
 
     @property
@@ -171,28 +175,28 @@ class DemoReport:
 def run_demo(folder: Path, options: DemoOptions, progress: Progress) -> DemoReport:
     """Audit the bundled prompts, distill a student, segment pictures and follow clips, score, and write a page.
 
-    The folder gets ``index.html``, ``pictures/``, ``clips/``, ``student/``, ``audit/`` and ``scores.json``.
+    The folder gets ``index.html``, ``pictures/``, ``clips/``, ``student/``, ``audit/`` and ``scores.json``. Without
+    PyTorch there is no ``student/``: that of the package stands in for it.
+
+    Raises:
+        MissingExtraError: another model than micro, and PyTorch is not installed.
     """
+    is_live = all(map(find_spec, ("torch", "transformers")))
+    if not is_live and options.model != "micro":
+        raise MissingExtraError("a demo of another model than micro", "sam3")
     progress("auditing", 0.0)
     report = audit(bundled_corpus())
     audited = write_report(report, folder / "audit")
     progress("auditing", 1.0)
-    teacher = Segmenter.from_pretrained(options.model)
-    file = folder / "student" / STUDENT
-    distilled = _distill(file.parent, teacher, options, progress)
-    student = teacher.with_encoder(load_encoder(file))
-    shots = tuple(_shots((teacher, student), folder, options, progress))
-    clips, followed = _follow_clips((teacher, student), folder, options, progress)
-    world = SceneOptions(size=teacher.processor.size["height"], split="test")
-    pairs = list(make_pairs(options.seed + 1, options.pairs, world))
-    contestants = [
-        _judge("its own text encoder", options.model, teacher, pairs, progress),
-        _judge("student, distilled just now", str(file), student, pairs, progress),
-    ]
-    if options.model in SHIPPED:
-        name = f"{options.model}-student"
-        shipped = teacher.with_encoder(load_encoder(name))
-        contestants.append(_judge("student of the package", name, shipped, pairs, progress))
+    distilled = None
+    if is_live:
+        named, side, distilled = _open_live(folder, options, progress)
+    else:
+        named, side = _open_shipped()
+    shots = tuple(_shots([one for _, _, one in named[:2]], folder, options, progress))
+    clips, followed = _follow_clips([(name, one) for name, _, one in named[:2]], folder, options, progress)
+    pairs = list(make_pairs(options.seed + 1, options.pairs, SceneOptions(size=side, split="test")))
+    contestants = [_judge(name, spec, one, pairs, progress) for name, spec, one in named]
     demo = DemoReport(folder / "index.html", tuple(contestants), shots, clips, followed, distilled, report)
     write_text(folder / "scores.json", to_json(demo.to_json()))
     template = page_environment("litetext.micro").get_template("demo.html")
@@ -202,8 +206,39 @@ def run_demo(folder: Path, options: DemoOptions, progress: Progress) -> DemoRepo
     return demo
 
 
-def _distill(folder: Path, host: Segmenter, options: DemoOptions, progress: Progress) -> DistillReport:
+def _open_shipped() -> tuple[list[Named], int]:
+    """The micro model in ONNX Runtime with its own text encoder and its student, and the pixels a side it reads."""
+    engine = open_segmenter("micro")
+    teacher = Segmenter(engine)
+    shipped = teacher.with_encoder(shipped_text("micro-student"))
+    return [(OWN, "micro", teacher), (SHIPPED_STUDENT, "micro-student", shipped)], engine.bundle.size[0]
+
+
+def _open_live(folder: Path, options: DemoOptions, progress: Progress) -> "tuple[list[Named], int, DistillReport]":
+    """The model in PyTorch with its own text encoder, with a student that is distilled, and with the package's."""
+    from litetext.checkpoints.load import load_encoder
+    from litetext.distillation.training_report import STUDENT
+
+    teacher, file = Segmenter.from_pretrained(options.model), folder / "student" / STUDENT
+    distilled = _distill(file.parent, teacher, options, progress)
+    named = [(OWN, options.model, teacher)]
+    named += [("student, distilled just now", str(file), teacher.with_encoder(load_encoder(file)))]
+    if options.model in SHIPPED:
+        student = f"{options.model}-student"
+        named += [(SHIPPED_STUDENT, student, teacher.with_encoder(load_encoder(student)))]
+    return named, teacher.processor.size["height"], distilled
+
+
+def _distill(folder: Path, host: Segmenter, options: DemoOptions, progress: Progress) -> "DistillReport":
     """Embed phrases with a host's own text encoder, and distill a student that the host can read."""
+    from litetext.distillation.losses import LossWeights
+    from litetext.distillation.recipe import DistillRecipe
+    from litetext.distillation.train import train_student
+    from litetext.distillation.training_report import CARD, PICTURE, STUDENT
+    from litetext.distillation.validation import Host
+    from litetext.features.embed import embed
+    from litetext.sam3.text_projections import TextProjections
+
     texts = sample_phrases(0, options.phrases, options.out_of_domain)
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as name:
@@ -269,9 +304,10 @@ def _segment(segmenter: Segmenter, pairs: Sequence[Pair], path: Path) -> list[An
 
 
 def _follow_clips(
-    segmenters: Sequence[Segmenter], folder: Path, options: DemoOptions, progress: Progress
+    named: Sequence[tuple[str, Segmenter]], folder: Path, options: DemoOptions, progress: Progress
 ) -> tuple[tuple[str, ...], tuple[Followed, ...]]:
     """Follow the phrases of each clip with each segmenter, and draw what they found side by side."""
+    names, segmenters = zip(*named, strict=True)
     files: list[str] = []
     answers: list[list[list[Answer]]] = [[] for _ in segmenters]
     seconds, frames = [0.0] * len(segmenters), 0
@@ -288,7 +324,6 @@ def _follow_clips(
         frames += len(clip)
         _animate(sides, folder / files[-1])
     progress("tracking", 1.0)
-    names = ("its own text encoder", "student, distilled just now")
     rows = zip(names, answers, seconds, strict=True)
     return tuple(files), tuple(Followed(name, tuple(every), 1000 * took / frames) for name, every, took in rows)
 

@@ -223,7 +223,7 @@ def _unpacked(file: io.BufferedReader, name: str, new_frame: Callable[[], Any], 
                 packed += len(data)
                 if not data:
                     raise PromptError(f"{name} data end in the middle", where=where, hint="fetch the file again")
-        except (zlib.error, *_zstd_errors()) as error:
+        except _packing_errors() as error:
             raise PromptError(f"broken {name} data ({error})", where=where, hint="fetch the file again") from error
         rest = frame.unused_data
         data = (rest or file.read(_PIECE)).lstrip(b"\0")  # tapes pad with zeros
@@ -238,8 +238,9 @@ def _zstandard() -> Any:
     return zstandard
 
 
-def _zstd_errors() -> tuple[type[Exception], ...]:
-    return (sys.modules["zstandard"].ZstdError,) if "zstandard" in sys.modules else ()
+def _packing_errors() -> tuple[type[Exception], ...]:
+    """What decompressing may raise; Zstandard's error is known once it is loaded."""
+    return (zlib.error, sys.modules["zstandard"].ZstdError) if "zstandard" in sys.modules else (zlib.error,)
 
 
 def _transcoded(file: io.BufferedReader, codec: str, where: str) -> Iterator[bytes]:
