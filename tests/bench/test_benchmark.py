@@ -140,7 +140,7 @@ def test_why_a_process_failed(status: int, stderr: str, fact: str, monkeypatch: 
     done = SimpleNamespace(returncode=status, stderr=stderr, stdout="")
     monkeypatch.setattr(benchmark, "subprocess", SimpleNamespace(run=lambda *_, **__: done, TimeoutExpired=OSError))
     with pytest.raises(LiteTextError, match=fact):
-        benchmark._run_job({}, BenchOptions(threads=1))
+        benchmark.run_job({}, 1)
 
 
 def test_the_machine() -> None:

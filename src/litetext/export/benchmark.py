@@ -146,7 +146,8 @@ def _prepare_all(rows: Sequence[Row], options: BenchOptions, progress: Progress)
         backends = [row.backend for row in rows if row.folder == folder]
         job = {"kind": "prepare", "folder": folder, "source": source, "backends": backends, "phrases": options.phrases}
         try:
-            files = _run_job(job | {"positions": options.positions, "context_length": options.context_length}, options)
+            read = {"positions": options.positions, "context_length": options.context_length}
+            files = run_job(job | read, options.threads)
         except LiteTextError as error:
             files = {backend: {"reason": str(error)} for backend in backends}
         made[folder] = files
@@ -167,17 +168,17 @@ def _measure_all(results: dict[Row, Figures], options: BenchOptions, progress: P
                 together = job | {"batches": options.batches, "phrases": 0 if number else options.phrases}
                 alone = job | {"batches": [1], "phrases": 0}
                 try:
-                    pair = _run_job(together, options), _run_job(alone, replace(options, threads=1))
+                    pair = run_job(together, options.threads), run_job(alone, 1)
                     result.setdefault("rounds", []).append(pair)
                 except LiteTextError as error:
                     result["reason"] = str(error)
             progress("measuring", (number + (place + 1) / len(results)) / options.rounds)
 
 
-def _run_job(job: Figures, options: BenchOptions) -> Figures:
+def run_job(job: Figures, threads: int | None, module: str = "litetext.export.benchmark") -> Figures:
     """Do a job in a fresh process; an error is its own message, or names the signal that ended the process."""
-    command = [sys.executable, "-m", "litetext.export.benchmark", json.dumps(job | {"threads": options.threads})]
-    environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(options.threads))
+    command = [sys.executable, "-m", module, json.dumps(job | {"threads": threads})]
+    environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
     environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "true"}
     try:
         done = subprocess.run(  # noqa: S603 - our own module
@@ -195,11 +196,10 @@ def _run_job(job: Figures, options: BenchOptions) -> Figures:
     return answer
 
 
-def main() -> None:
+def answer_job(do: Callable[[Figures], Figures]) -> None:
     """Do the job on the command line; a known mistake is one line on standard error and exit status 1."""
-    job = json.loads(sys.argv[1])
     try:
-        answer = prepare(job) if job["kind"] == "prepare" else measure(Row(*job["row"]), job)
+        answer = do(json.loads(sys.argv[1]))
     except (LiteTextError, ImportError, OSError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
     sys.stdout.write("\n" + json.dumps(answer) + "\n")
@@ -461,8 +461,8 @@ def _summarize(row: Row, result: Figures) -> Figures:
     if named["reason"] is not None:
         return named
     together, alone = zip(*result["rounds"], strict=True)
-    figures: Figures = named | _middle(together) | {"cosine": together[0]["cosine"]}
-    figures["one_thread"] = _middle([each["batches"]["1"] for each in alone])
+    figures: Figures = named | middle(together) | {"cosine": together[0]["cosine"]}
+    figures["one_thread"] = middle([each["batches"]["1"] for each in alone])
     flops = result["flops"]
     figures["gflop_per_prompt"] = flops and flops / 1e9
     for speed in figures["batches"].values():
@@ -472,11 +472,11 @@ def _summarize(row: Row, result: Figures) -> Figures:
     return figures | {"rounds": [rate | {"one_thread_ms": ms} for rate, ms in zip(rates, times, strict=True)]}
 
 
-def _middle(rounds: Sequence[Any]) -> Any:
+def middle(rounds: Sequence[Any]) -> Any:
     """The median of each number in objects of the same shape; what is no number is the first one's."""
     first = rounds[0]
     if isinstance(first, dict):
-        return {name: _middle([each[name] for each in rounds]) for name in first}
+        return {name: middle([each[name] for each in rounds]) for name in first}
     return median(rounds) if isinstance(first, float) else first
 
 
@@ -497,8 +497,7 @@ def _ratios(figures: Figures, baseline: Figures, compared: str) -> Figures:
 
 def to_markdown(report: Figures) -> str:
     """The report as tables: speed, memory and exactness, ratios, and what could not be measured."""
-    machine, options, compared = report["machine"], report["options"], report["compared"]
-    packages = ", ".join(map(" ".join, machine["packages"].items()))
+    options, compared = report["options"], report["compared"]
     tables = {
         "Speed": {f"prompts/s at {size}": f"batches/{size}/prompts_per_second" for size in options["batches"]}
         | {"one phrase, ms p50": "batches/1/p50_ms", "p99": "batches/1/p99_ms", "one thread": "one_thread/p50_ms"}
@@ -512,18 +511,25 @@ def to_markdown(report: Figures) -> str:
     }
     lines = [
         "# Text encoders side by side\n",
-        f"{machine['cpu']} ({', '.join(machine['features'])}), {machine['usable_cores']} of {machine['cores']} cores, "
-        f"threads: {options['threads']}; {machine['system']}, Python {machine['python']}, {packages}. Medians of "
-        f"{options['rounds']} rounds, each row in fresh processes.",
+        f"{describe(report['machine'])}; threads: {options['threads']}. Medians of {options['rounds']} rounds, each "
+        "row in fresh processes.",
     ]
     for title, columns in tables.items():
-        lines += [f"\n## {title}\n", *_table([row for row in report["rows"] if row["reason"] is None], columns)]
+        lines += [f"\n## {title}\n", *table([row for row in report["rows"] if row["reason"] is None], columns)]
     if failed := [row for row in report["rows"] if row["reason"] is not None]:
-        lines += ["\n## Not measured\n", *_table(failed, {"why": "reason"})]
+        lines += ["\n## Not measured\n", *table(failed, {"why": "reason"})]
     return "\n".join(lines) + "\n"
 
 
-def _table(rows: Sequence[Figures], columns: Mapping[str, str]) -> Iterator[str]:
+def describe(machine: Figures) -> str:
+    """The machine in a line for people."""
+    packages = ", ".join(map(" ".join, machine["packages"].items()))
+    cores = f"{machine['usable_cores']} of {machine['cores']} cores"
+    features = ", ".join(machine["features"])
+    return f"{machine['cpu']} ({features}), {cores}, {machine['system']}, Python {machine['python']}, {packages}"
+
+
+def table(rows: Sequence[Figures], columns: Mapping[str, str]) -> Iterator[str]:
     """Lines of a table whose cells are found by paths such as "batches/1/p50_ms"."""
     yield f"| row | {' | '.join(columns)} |"
     yield "| --- " * (1 + len(columns)) + "|"
@@ -545,4 +551,4 @@ def figure(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    answer_job(lambda job: prepare(job) if job["kind"] == "prepare" else measure(Row(*job["row"]), job))
