@@ -221,10 +221,14 @@ def _megabytes(folder: Path) -> str:
     "litetext bench s0.safetensors --prompts prompts.txt --teacher sam3.pt -o bench",
     "litetext bench s0 --backends huggingface,onnx-int8 --baseline s0/huggingface --threads 1",
     "litetext bench exported bank.safetensors --batches 1,8 --json",
+    "litetext bench --whole micro --threads 1,2 -o bench",
 )
 def bench(
     students: Annotated[
         list[str] | None, argument("Students, sizes, exported folders, banks.", metavar="STUDENT")
+    ] = None,
+    whole: Annotated[
+        list[str] | None, option("Whole SAM3 model, exported or not; may be repeated.", metavar="MODEL")
     ] = None,
     teacher: Annotated[str | None, option("Measured beside them.", metavar=opt.PATH_OR_HUB)] = None,
     backends: Annotated[str | None, option("By commas. Default: all.", metavar="NAMES")] = None,
@@ -235,31 +239,75 @@ def bench(
     rounds: Annotated[int, option("Passes over all rows; medians are reported.")] = 3,
     seconds: Annotated[float, option("To spend on each batch size of a row in a round.")] = 1.0,
     phrases: Annotated[int, option("Phrases whose features are compared with fp32 PyTorch.")] = 1000,
-    threads: Annotated[int | None, option("To compute with. Default: one for each core.")] = None,
+    threads: Annotated[
+        str | None, option("To compute with; of --whole several, by commas. Default: one for each core.", metavar="N")
+    ] = None,
     positions: opt.Positions = "auto",
     context_length: opt.ContextLength = None,
 ) -> Result:
-    """Measure text encoders side by side on this machine.
+    """Measure text encoders, or whole segmenters, side by side on this machine.
 
     Speed, memory and exactness of each row, in fresh processes; failed rows show the reason. A size (s0, s1, l, ...) is
     a student with random weights. Backends: huggingface, torch, torch-bf16, torch-int8, onnx, onnx-int8, openvino,
     openvino-int8, bank. The default baseline is the teacher, else Hugging Face's LiteText.
+
+    With --whole: images to features, these with 1, 8 and 32 phrases to masks, and seconds and memory of a cold
+    `litetext segment`. Backends: torch, torch-eager, onnx, openvino. Default threads: one, and one for each core.
     """
-    from litetext.export.benchmark import BACKENDS, BenchOptions, run_benchmark, to_markdown
     from litetext.storage import to_json, write_text
 
-    names = BACKENDS if backends is None else tuple(name.strip() for name in backends.split(","))
-    how = {"rounds": rounds, "seconds": seconds, "phrases": phrases, "threads": threads}
-    read = {"positions": positions, "context_length": context_length}
-    options = BenchOptions(names, teacher, baseline, integers(batches, "--batches"), **how, **read)  # type: ignore[arg-type]
+    names = None if backends is None else tuple(name.strip() for name in backends.split(","))
     if output is not None:
-        check_target(output, models=[teacher, *(students or ())], sources=prompts, folder=True)
+        check_target(output, models=[teacher, *(students or ()), *(whole or ())], sources=prompts, folder=True)
         check_ours(output / "bench.json", '"machine"')
-    with show_progress() as progress:
-        report = run_benchmark(students or [], read_corpus(prompts).texts, options, progress)
-    text = to_markdown(report)
+    if whole:
+        if students or teacher is not None or baseline is not None:
+            raise OptionError(
+                "students, --teacher or --baseline beside --whole", hint="measure them in a run of their own"
+            )
+        counts = None if threads is None else integers(threads, "--threads")
+        report, text = _bench_whole(whole, prompts, names, counts, rounds, seconds)
+    else:
+        from litetext.export.benchmark import BACKENDS, BenchOptions, run_benchmark, to_markdown
+
+        options = BenchOptions(
+            names or BACKENDS,
+            teacher,
+            baseline,
+            integers(batches, "--batches"),
+            rounds,
+            seconds,
+            phrases,
+            None if threads is None else integers(threads, "--threads", 1)[0],
+            positions,
+            context_length,
+        )
+        with show_progress() as progress:
+            report = run_benchmark(students or [], read_corpus(prompts).texts, options, progress)
+        text = to_markdown(report)
     if output is not None:
         for file, content in (("bench.json", to_json(report) + "\n"), ("bench.md", text)):
             write_text(output / file, content)
             echo(f"{output / file} written", err=True)
     return Result(report, text)
+
+
+def _bench_whole(
+    models: list[str],
+    prompts: list[str] | None,
+    engines: tuple[str, ...] | None,
+    threads: tuple[int, ...] | None,
+    rounds: int,
+    seconds: float,
+) -> tuple[dict[str, Any], str]:
+    """Whole segmenters on a picture of the micro world, as plain values and as text."""
+    from PIL import Image
+
+    from litetext.export.benchmark_whole import ENGINES, WholeOptions, run_whole, whole_markdown
+    from litetext.micro.scenes import make_scene
+
+    options = WholeOptions(engines or ENGINES, threads, rounds, seconds)
+    with show_progress() as progress:
+        picture = Image.fromarray(make_scene(0).pixels)
+        report = run_whole(models, read_corpus(prompts).texts, picture, options, progress)
+    return report, whole_markdown(report)
