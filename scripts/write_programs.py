@@ -41,6 +41,7 @@ from litetext.storage import to_json, write_text
 SHIPPED = Path(__file__).parents[1] / "src/litetext/weights"
 STUDENTS = ("micro-student", "micro-student-xs")
 TABLE = "token_table.weight"  # of a student: most of it
+PHRASES = ("red car", "the dog on the left")  # that the programs are compared on
 LEAST = 1024  # bytes of a constant that is worth a Cast
 
 
@@ -115,7 +116,7 @@ def _write_manifest(model: str, folder: Path) -> None:
     bundle = describe(host, folder, name=model, target="onnx", options=options, text=text, others=others, named=True)
     if model == "micro":
         engine = ProgramEngine(bundle, folder, "onnx", 1, [SHIPPED / "micro/model.safetensors"])
-        bundle = replace(bundle, checked=compare(host, engine, ["red car", "the dog on the left"], LIMITS["fp32"]))
+        bundle = replace(bundle, checked=compare(host, engine, PHRASES, own, LIMITS["fp32"]))
     write_text(folder / MANIFEST, to_json(bundle.to_json()) + "\n")
 
 

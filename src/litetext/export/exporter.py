@@ -79,7 +79,7 @@ def export_student(
     if not isinstance(encoder, StudentEncoder):
         raise EncoderError("not a student", where=encoder.name, hint="export a student of it, or make a prompt bank")
     student = encoder.module if encoder.module.config.folded else encoder.module.fold()
-    config, options = student.config, _with_precision(student, options or TargetOptions())
+    config, options = student.config, with_precision(student, options or TargetOptions())
     name = name or Path(encoder.name).name
     write: Write = import_module(f"litetext.export.targets.{target}").write
     with atomic_folder(folder, is_ours=is_bundle) as work:
@@ -148,7 +148,7 @@ def read_origin(path: str) -> Origin | None:
         raise EncoderError(f"its origin makes no sense ({error})", where=path, hint="compress it again") from error
 
 
-def _with_precision(student: TextStudent, options: TargetOptions) -> TargetOptions:
+def with_precision(student: TextStudent, options: TargetOptions) -> TargetOptions:
     """The options with the precision that the student has."""
     if student.config.weights == "int8":
         return replace(options, precision="int8")

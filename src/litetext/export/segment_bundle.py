@@ -33,6 +33,7 @@ PORTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 BANK = "text-bank.safetensors"
 WEIGHTS = "weights.json"
 VERSION = 1
+MOST_SIDE = 8192  # pixels of the image that a vision encoder reads; SAM3's is 1008
 AGAIN = "export the model again"
 PROGRAMS = {"micro": FOLDER / "micro-programs", "sam3": FOLDER / "sam3-programs"}
 """Programs that come with the package, without weights: those stay in the file of the checkpoint."""
@@ -57,10 +58,11 @@ class Agreement:
     masks: float  # of their logits
     boxes: float  # as shares of the picture
     logits: float  # of classes and presence
+    text: float | None = None  # of features; None: the text encoder is no program that was written here
 
     def line(self) -> str:
         """For people."""
-        parts = asdict(self).items()
+        parts = [(name, value) for name, value in asdict(self).items() if value is not None]
         return "largest differences to PyTorch: " + ", ".join(f"{name} {value:.1e}" for name, value in parts)
 
 
@@ -119,6 +121,8 @@ class SegmentBundle:
         sizes = {f"the size of '{name}'": size for name, size in self.files.items()}
         check_sizes(1, width=self.width, **{"the image's height": self.size[0], "the image's width": self.size[1]})
         check_sizes(0, parameters=self.parameters, **sizes)
+        if max(self.size) > MOST_SIDE:  # the memory of whoever opens it
+            raise OptionError(f"images of more than {MOST_SIDE} pixels a side")
         if len(self.size) != 2 or len(self.mean) != 3 or len(self.std) != 3 or not all(self.std):
             raise OptionError("not a size of two numbers, and means and deviations of three channels")
 

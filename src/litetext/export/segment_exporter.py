@@ -21,11 +21,13 @@ from litetext.export.bundle import (
     write_tokenizer,
 )
 from litetext.export.compress import count_parameters
+from litetext.export.exporter import with_precision
 from litetext.export.graphs.graph_layers import Attention
 from litetext.export.graphs.segmenter_graphs import write_segmenter_graphs, write_text_graph
 from litetext.export.segment_bundle import (
     BANK,
     DECODER,
+    LEVELS,
     PORTS,
     TEXT,
     Agreement,
@@ -37,7 +39,7 @@ from litetext.export.segment_runtime import ProgramEngine
 from litetext.export.targets import TargetOptions
 from litetext.export.targets.onnx import MODEL
 from litetext.export.targets.onnx import write as write_student
-from litetext.features.encode import valid_rows
+from litetext.features.encode import array_rows
 from litetext.features.protocol import TextEncoder
 from litetext.features.store import is_bank
 from litetext.sam3.adapters import FromHost
@@ -54,10 +56,10 @@ License; of MobileCLIP's text encoders Apple's license for its models as well. L
 
 tokenizer.json holds the vocabulary and the merges of CLIP's tokenizer (OpenAI, MIT license).
 """
-LIMITS = {"fp32": 1e-3, "fp16": 3e-2}
-"""How far a program may be from PyTorch by the dtype of its weights, in sizes of the largest number of an output."""
+LIMITS = {"fp32": (1e-3, 1e-3), "fp16": (3e-2, 3e-2), "int8-vision": (0.5, 1e-3)}
+"""How far the vision encoder and other programs may be from PyTorch, in sizes of the largest number of an output."""
 
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "int8-vision"]
 
 
 def export_segmenter(
@@ -81,7 +83,8 @@ def export_segmenter(
         target: the engine, ONNX Runtime or OpenVINO.
         attention: "fused" takes operators that ONNX Runtime alone has, "standard" takes ONNX's; None: fused for ONNX
             Runtime.
-        precision: that the weights are stored in; programs compute in float32.
+        precision: that the weights are stored in; programs compute in float32, but for "int8-vision" the products of
+            the vision encoder, which engines do in whole numbers.
         text: a bank, or a text encoder that `litetext export` wrote for ONNX, in place of the segmenter's encoder.
         name: of the model.
 
@@ -104,7 +107,8 @@ def export_segmenter(
             file.chmod(mode)  # the library of ONNX writes files of weights for their owner alone
         options = {"attention": attention, "precision": precision}
         bundle = describe(host, work, name=name, target=target, options=options, text=part)
-        agreement = compare(host, ProgramEngine(bundle, work, target, 1), phrases, LIMITS[precision])
+        reader = segmenter.encoder if text is None else None
+        agreement = compare(host, ProgramEngine(bundle, work, target, 1), phrases, reader, LIMITS[precision])
         bundle = SegmentBundle(**{**vars(bundle), "checked": agreement})
         write_text(work / MANIFEST, to_json(bundle.to_json()) + "\n")
     return bundle
@@ -151,13 +155,14 @@ def _write_text(
     """The program of a text encoder with its tokenizer."""
     if isinstance(encoder, StudentEncoder):
         student = encoder.module if encoder.module.config.folded else encoder.module.fold()
-        write_student(student, work, TargetOptions())
+        write_student(student, work, with_precision(student, TargetOptions()))
         _rename_program(work / MODEL, work / f"{TEXT}.onnx")
         kept = student.config.kept
         write_tokenizer(work, None if kept is None else kept_tokens(kept).ids)
         parameters = count_parameters(student)
     elif isinstance(encoder, FromHost):
-        write_text_graph(host.detector, work, attention=attention, precision=precision)
+        stored: Literal["fp32", "fp16"] = "fp16" if precision == "fp16" else "fp32"
+        write_text_graph(host.detector, work, attention=attention, precision=stored)
         write_tokenizer(work, None)
         parts = (encoder.tower, encoder.projection)
         parameters = sum(weight.numel() for part in parts for weight in part.parameters())
@@ -195,13 +200,28 @@ def _rename_program(old: Path, new: Path, *, keep: bool = False) -> None:
     onnx.save_model(model, new, save_as_external_data=True, location=f"{new.name}.data", size_threshold=1024)
 
 
-def compare(host: HostEngine, engine: ProgramEngine, phrases: Sequence[str], limit: float) -> Agreement:
-    """Compare programs with PyTorch: a picture, phrases, and the first phrase with a box.
+def compare(
+    host: HostEngine,
+    engine: ProgramEngine,
+    phrases: Sequence[str],
+    encoder: TextEncoder | None,
+    limits: tuple[float, float],
+) -> Agreement:
+    """Compare programs with PyTorch, each on what PyTorch gives: a picture, phrases, and the first phrase with a box.
+
+    Args:
+        host: the model in PyTorch.
+        engine: its programs.
+        phrases: a few.
+        encoder: reads the phrases in PyTorch; None: there is no program of it to compare.
+        limits: for the vision encoder and for the other programs, in sizes of the largest number of an output.
 
     Raises:
-        EncoderError: a difference beyond the limit, in sizes of the largest number of what is compared.
+        EncoderError: a difference beyond the limit.
     """
     from PIL import Image
+
+    first, limit = limits
 
     height, width = engine.bundle.size
     coarse = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
@@ -209,26 +229,26 @@ def compare(host: HostEngine, engine: ProgramEngine, phrases: Sequence[str], lim
     theirs, ours = (ImageEmbedding((height, width), one.embed(picture)) for one in (host, engine))
     levels = [*theirs.vision.fpn_hidden_states[:3], theirs.vision.fpn_position_encoding[2]]
     pairs = [(level.numpy(), one) for level, one in zip(levels, ours.vision.values(), strict=True)]
-    vision = _farthest("vision encoder", pairs, limit)
-    rows = [row for phrase in phrases for row in _rows_of(engine, host, phrase)]
+    vision = _farthest("vision encoder", pairs, first)
+    given = ImageEmbedding((height, width), {name: one[0] for name, one in zip(LEVELS, pairs, strict=True)})
+    text = None
+    if encoder is None:  # those of a bank, or of a program that was compared when it was exported: any will do
+        rng = np.random.default_rng(0)
+        rows = [rng.normal(size=(2 + len(phrase.split()), host.width)).astype(np.float32) for phrase in phrases]
+    else:
+        rows = array_rows(encoder, phrases)
+        other = array_rows(engine.own_encoder(), phrases)
+        rounds = isinstance(encoder, StudentEncoder) and encoder.module.config.weights == "int8"
+        text = _farthest("text encoder", list(zip(rows, other, strict=True)), np.inf if rounds else limit)
     box = Exemplars([[width / 4, height / 4, width / 2, height / 2]])
     asked = [(rows, None), (rows[:1], box)]
     expected = [host.run_rows(theirs, some, exemplars) for some, exemplars in asked]
-    found = [engine.decode(ours, some, exemplars) for some, exemplars in asked]
+    found = [engine.decode(given, some, exemplars) for some, exemplars in asked]
     masks, boxes, logits, presence = (
         _farthest(name, [(one[name].numpy(), other[name]) for one, other in zip(expected, found, strict=True)], limit)
         for name in PORTS[DECODER][1]
     )
-    return Agreement(vision=vision, masks=masks, boxes=boxes, logits=max(logits, presence))
-
-
-def _rows_of(engine: ProgramEngine, host: HostEngine, phrase: str) -> Any:
-    """Features of a phrase that both sides read: the programs' own, or noise where those are a bank's."""
-    part = engine.bundle.text
-    if part is None or part.file == BANK:
-        rng = np.random.default_rng(len(phrase))
-        return [rng.normal(size=(2 + len(phrase.split()), host.width)).astype(np.float32)]
-    return valid_rows(engine.own_encoder(), [phrase])
+    return Agreement(vision, masks, boxes, max(logits, presence), text)
 
 
 def _farthest(what: str, pairs: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]], limit: float) -> float:

@@ -45,7 +45,7 @@ pytestmark = pytest.mark.torch
 Arrays = dict[str, npt.NDArray[Any]]
 
 SHIPPED = Path(litetext.__file__).parent / "weights"
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MICRO = SHIPPED / "micro/model.safetensors"
 IMAGE = (*FEATURES, POSITIONS)
 OUTPUTS = ("pred_masks", "pred_boxes", "pred_logits", "presence_logits")
