@@ -85,6 +85,8 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a file elsewhere": (lambda folder: changed(folder, files=files_of(folder, **{"/etc/passwd": 1})), "/etc/passwd"),
     "weights that are not listed": (lambda folder: changed(folder, named=True), "no weights.json among its files"),
     "a deviation of zero": (lambda folder: changed(folder, std=[0.5, 0, 0.5]), "means and deviations"),
+    "a huge size": (lambda folder: changed(folder, size=[160, 10**9]), "images of more than 8192 pixels a side"),
+    "half a size": (lambda folder: changed(folder, size=[160]), "not a size of two numbers"),
     "no size": (lambda folder: changed(folder, size=[0, 160]), "the image's height is 0"),
     "a changed bit of the manifest": (
         lambda folder: replace(folder / MANIFEST, (folder / MANIFEST).read_bytes().replace(b"160", b"161", 1)),

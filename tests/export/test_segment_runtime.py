@@ -88,11 +88,14 @@ def test_exemplars(segmenter: Segmenter, programs: Segmenter, positive: list[boo
         assert_same(programs(pixels, phrases, shown), segmenter.with_options(LOOSE)(pixels, phrases, shown))
 
 
-def test_batches_and_memory_limits_change_nothing(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_batches_and_memory_limits_change_nothing(
+    programs: Segmenter, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pixels, phrases = pictures(6, seed=4)[0]
     phrases = [*phrases, "a very long phrase about a big red car on the left of a small blue tree", "car"] * 2
     engine = open_segmenter(exported, threads=2)
     wanted = Segmenter(engine, options=LOOSE)(pixels, phrases)
+    assert_same(programs(pixels, phrases), wanted)  # of one thread
     shapes: list[int] = []
     decoder = engine._decoder
 

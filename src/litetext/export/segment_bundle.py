@@ -108,6 +108,8 @@ class SegmentBundle:
 
     def __post_init__(self) -> None:
         """Check what a reader relies on."""
+        if len(self.size) != 2 or len(self.mean) != 3 or len(self.std) != 3 or not all(self.std):
+            raise OptionError("not a size of two numbers, and means and deviations of three channels")
         needed = {f"{name}.onnx" for name in (VISION, DECODER, GEOMETRY)}
         needed |= {part.file for part in (self.text, *self.others) if part is not None}
         needed |= {WEIGHTS} if self.named else set()
@@ -123,8 +125,6 @@ class SegmentBundle:
         check_sizes(0, parameters=self.parameters, **sizes)
         if max(self.size) > MOST_SIDE:  # the memory of whoever opens it
             raise OptionError(f"images of more than {MOST_SIDE} pixels a side")
-        if len(self.size) != 2 or len(self.mean) != 3 or len(self.std) != 3 or not all(self.std):
-            raise OptionError("not a size of two numbers, and means and deviations of three channels")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with a checksum of them."""
