@@ -103,7 +103,8 @@ def compile_openvino(path: Path, threads: int | None = None) -> Any:
 def open_openvino(path: Path, threads: int | None = None) -> Engine:
     """As `compile_openvino`, ready to encode; calls of several threads wait for each other."""
     compiled = compile_openvino(path, threads)
-    _check_ports(path, *([port.get_any_name() for port in ports] for ports in (compiled.inputs, compiled.outputs)))
+    ports = zip((compiled.inputs, compiled.outputs), (INPUTS, OUTPUTS), strict=True)
+    _check_ports(path, *([_name(port, names) for port in some] for some, names in ports))
     request, lock = compiled.create_infer_request(), threading.Lock()
 
     def run(ids: Ids, mask: Mask) -> Features:
@@ -114,6 +115,12 @@ def open_openvino(path: Path, threads: int | None = None) -> Engine:
 
     batch, length = (size.get_length() if size.is_static else None for size in compiled.inputs[0].partial_shape)
     return any_shape(run, length, batch)
+
+
+def _name(port: Any, wanted: Sequence[str]) -> str:
+    """The name of an input or output: of several that OpenVINO gives it the wanted one."""
+    found: str = next((name for name in wanted if name in port.get_names()), port.get_any_name())
+    return found
 
 
 def _check_ports(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
