@@ -26,6 +26,7 @@ BENCHMARKS = (
     "bank",
     "text",
     "serving",
+    "whole",
     "video",
 )
 HELP = {"-h", "--help"}

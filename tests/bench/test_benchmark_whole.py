@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks import whole as benchmark
 from PIL import Image
 
 from litetext.cli import run
@@ -142,6 +143,14 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert report == json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
     assert [row["name"] for row in (*report["warm"], *report["cold"])] == ["micro/onnx"] * 2
     assert whole_markdown(report) == (tmp_path / "bench.md").read_text(encoding="utf-8")
+
+
+def test_the_benchmark(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks/whole.py", "--quick"])
+    with pytest.raises(SystemExit, match="0"):
+        benchmark.main()
+    report = json.loads(capsys.readouterr().out)
+    assert report["cold"][0]["figures"]["seconds"] > 0
 
 
 @pytest.mark.slow
