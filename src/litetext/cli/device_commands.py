@@ -307,7 +307,8 @@ def _bench_whole(
     from litetext.micro.scenes import make_scene
 
     options = WholeOptions(engines or ENGINES, threads, rounds, seconds)
+    texts = read_corpus(prompts).texts
+    texts = texts if prompts else list(dict.fromkeys(["swan", *texts]))  # several are in the picture
     with show_progress() as progress:
-        picture = Image.fromarray(make_scene(0).pixels)
-        report = run_whole(models, read_corpus(prompts).texts, picture, options, progress)
+        report = run_whole(models, texts, Image.fromarray(make_scene(0).pixels), options, progress)
     return report, whole_markdown(report)
