@@ -6,7 +6,7 @@ no output needs not at all. In the vision encoder all layers see the patches win
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,10 +58,11 @@ def write_segmenter_graphs(
         stored: for named weights, dtype and shape of each in the checkpoint (`stored_weights`); None: float32.
     """
     store = _store(detector, weights, precision, stored)
-    models = {
-        VISION: vision_graph(detector.config, LayerGraph(store, attention, int8=precision == "int8-vision")),
-        DECODER: decoder_graph(detector.config, LayerGraph(store, attention)),
-        GEOMETRY: geometry_graph(detector.config, LayerGraph(store, attention)),
+    whole = precision == "int8-vision"
+    models: dict[str, Callable[[], ModelProto]] = {
+        VISION: lambda: vision_graph(detector.config, LayerGraph(store, attention, int8=whole)),
+        DECODER: lambda: decoder_graph(detector.config, LayerGraph(store, attention)),
+        GEOMETRY: lambda: geometry_graph(detector.config, LayerGraph(store, attention)),
     }
     return _write(models, folder, weights)
 
@@ -84,7 +85,7 @@ def write_text_graph(
     if kind != "clip_text_model" or not hasattr(detector.text_encoder, "text_model"):
         raise EncoderError(f"a text tower of kind '{kind}'", hint="export its student: litetext export STUDENT")
     graph = LayerGraph(_store(detector, weights, precision, stored), attention)
-    return _write({TEXT: text_graph(detector.config, graph)}, folder, weights)
+    return _write({TEXT: lambda: text_graph(detector.config, graph)}, folder, weights)
 
 
 def stored_weights(files: Sequence[Path]) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -109,18 +110,21 @@ def _store(detector: Any, weights: str, precision: str, stored: Stored | None) -
     return named_weights(stored or {key: ("F32", tuple(value.shape)) for key, value in values.items()})
 
 
-def _write(models: Mapping[str, ModelProto], folder: Path, weights: str) -> list[str]:
-    """Write models, and either their weights or the list of what they take by name; the names of the files."""
+def _write(models: Mapping[str, Callable[[], ModelProto]], folder: Path, weights: str) -> list[str]:
+    """Make and write models one by one, since each may hold a copy of gigabytes of weights; the names of the files.
+
+    Beside them are their weights, or the list of what they take by name.
+    """
     if weights == "own":
-        for name, model in models.items():
+        for name, make in models.items():
             onnx.save_model(
-                model, folder / name, save_as_external_data=True, location=f"{name}.data", size_threshold=INLINE
+                make(), folder / name, save_as_external_data=True, location=f"{name}.data", size_threshold=INLINE
             )
         return [file for name in models for file in (name, f"{name}.data")]
     index = folder / WEIGHTS
     listed = json.loads(index.read_text("utf-8")) if index.is_file() else {}
-    for name, model in models.items():
-        listed[name] = write_named(model, folder / name)
+    for name, make in models.items():
+        listed[name] = write_named(make(), folder / name)
     write_text(index, to_json(listed) + "\n")
     return [*models, WEIGHTS]
 
