@@ -183,3 +183,21 @@ def test_shapes_and_types_are_checked_at_birth() -> None:
         TokenBatch(ids, np.ones((2, 2), dtype=bool))
     with pytest.raises(ValueError, match="not int64 and bool"):
         TokenBatch(ids, np.ones((2, 3), dtype=np.int64))  # type: ignore[arg-type]
+
+
+def test_the_first_words_and_the_later_ones_are_merged_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    library = bpe.clip_bpe
+    monkeypatch.setattr(bpe, "clip_bpe", lambda: made.append(1) or library())
+    monkeypatch.setattr(bpe, "_FEW_WORDS", 12)
+    merge, whole = bpe._merge_few_or_many(), bpe.merge_by(library())
+    words = [f"{word}{index}" for index in range(6) for word in ("photograph", "zebras", "x", "\u0101\u0142")]
+    assert [merge(word) for word in words[:12]] == [whole(word) for word in words[:12]]
+    assert not made
+    assert [merge(word) for word in words[12:]] == [whole(word) for word in words[12:]]
+    assert made == [1]
+
+
+def test_a_long_word_goes_to_the_library() -> None:
+    word = "ab" * 60_000
+    assert bpe._merge_few_or_many()(word) == bpe.merge_by(bpe.clip_bpe())(word)

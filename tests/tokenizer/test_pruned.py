@@ -12,7 +12,14 @@ from litetext.errors import OptionError
 from litetext.prompts.corpus import bundled_corpus
 from litetext.tokenizer.bpe import ClipTokenizer, clip_tokenizer
 from litetext.tokenizer.clean import clean
-from litetext.tokenizer.pruned import KeptTokens, SmallMerges, kept_merges, kept_tokens, portable_tokenizer
+from litetext.tokenizer.pruned import (
+    KeptTokens,
+    SmallMerges,
+    clip_merges,
+    kept_merges,
+    kept_tokens,
+    portable_tokenizer,
+)
 from litetext.tokenizer.vocabulary import BYTE_TOKENS, END_ID, START_ID, VOCABULARY_SIZE, clip_vocabulary
 
 PHRASES = bundled_corpus().texts
@@ -139,3 +146,8 @@ def test_what_is_no_table_of_merges_is_refused() -> None:
 def test_real_phrases_have_the_same_ids() -> None:
     texts = (DATA / "saco_veval_toy_categories.txt").read_text(encoding="utf-8").splitlines()
     np.testing.assert_array_equal(SMALL.encode(texts).ids, clip_tokenizer().encode(texts).ids)
+
+
+def test_the_merges_of_the_package_are_those_of_the_vocabulary() -> None:
+    np.testing.assert_array_equal(clip_merges(), kept_merges())
+    assert clip_merges().dtype == np.uint16

@@ -1,6 +1,7 @@
 """A SAM3 model as programs: the engine of a segmenter without PyTorch."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,6 +104,7 @@ class ProgramEngine(Engine):
     def embed(self, picture: "Image") -> dict[str, Array]:
         """See `Engine`."""
         pixels = to_pixels(np.asarray(picture), self.bundle.size, self.bundle.mean, self.bundle.std)
+        _ = self._opening  # of the decoder: meanwhile, because it takes longer than to look at a small image
         return self._vision({"images": pixels})
 
     def run(self, embedding: ImageEmbedding, rows: Sequence[Any], exemplars: Exemplars | None = None) -> RawMasks:
@@ -151,7 +153,14 @@ class ProgramEngine(Engine):
 
     @cached_property
     def _decoder(self) -> Program:
-        return self._open(f"{DECODER}.onnx", DECODER, self._checkpoint)
+        return self._opening.result()
+
+    @cached_property
+    def _opening(self) -> Future[Program]:
+        pool = ThreadPoolExecutor(1, "litetext")
+        opening = pool.submit(self._open, f"{DECODER}.onnx", DECODER, self._checkpoint)
+        pool.shutdown(wait=False)
+        return opening
 
     @cached_property
     def _geometry(self) -> Program:

@@ -5,7 +5,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,14 @@ def _is_image_name(file: Path) -> bool:
     return file.suffix.lower() in (*SUFFIXES, *_OTHERS) and not file.name.startswith(".")
 
 
+def _open(path: Path) -> Image.Image:
+    """Pillow's `open`; the formats that it knows without loading all of its modules are tried first."""
+    Image.preinit()
+    with suppress(UnidentifiedImageError):
+        return Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])
+    return Image.open(path, formats=_formats())
+
+
 @lru_cache(maxsize=1)
 def _formats() -> tuple[str, ...]:
     """Those of `_FORMATS` that this build of Pillow has."""
@@ -133,7 +141,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             # Above 89 million pixels Pillow warns; a large photograph is no attack. Above twice that it refuses.
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=_formats()) as image:
+            with _open(path) as image:
                 yield image
     except UnidentifiedImageError as error:
         suffix = path.suffix.lower()

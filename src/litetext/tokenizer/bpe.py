@@ -36,6 +36,8 @@ _ALPHABET = byte_alphabet()
 _CHUNK = 1024
 Merge = Callable[[str], list[int]]
 _MAX_CACHED_WORDS = 1 << 20
+_FEW_WORDS = 1000  # from where on the library, though it has to be made ready, is the faster of the two ways
+_LONG_WORD = 200  # letters; the other way takes as long as their square
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,23 @@ def clip_bpe(kept: Iterable[int] | None = None) -> models.BPE:
 @lru_cache(maxsize=1)
 def clip_tokenizer() -> ClipTokenizer:
     """The one shared tokenizer."""
-    return ClipTokenizer()
+    return ClipTokenizer(_merge_few_or_many())
+
+
+def _merge_few_or_many() -> Merge:
+    """CLIP's merges by two sorted arrays, and after some words by the library, which takes 0.1 s to be ready."""
+    from litetext.tokenizer.pruned import SmallMerges, clip_merges
+
+    few, many, count = SmallMerges(clip_merges()), None, 0
+
+    def merge(word: str) -> list[int]:
+        nonlocal many, count
+        count += 1
+        if many is None and (count > _FEW_WORDS or len(word) > _LONG_WORD):
+            many = merge_by(clip_bpe())
+        return few(word) if many is None else many(word)
+
+    return merge
 
 
 @dataclass(frozen=True)
