@@ -95,7 +95,7 @@ def run_whole(
 
     Returns:
         ``machine``, ``options``, ``warm`` (milliseconds) and ``cold`` rows: plain values. Ratios are how many times
-        less than the best row of PyTorch with as many threads.
+        better than the best row of PyTorch with as many threads.
     """
     if len(texts) < max(DECODED):
         raise OptionError(f"{len(texts)} distinct phrases for {max(DECODED)} at once", hint="give more")
@@ -257,7 +257,7 @@ def whole_markdown(report: Figures) -> str:
     warm, cold = ([_titled(row) for row in report[kind]] for kind in ("warm", "cold"))
     for title, rows, names in (("Warm, ms", warm, WARM), ("A cold `litetext segment`", cold, COLD)):
         lines += [f"\n## {title}\n", *_measured(rows, "figures", names)]
-        lines += ["\nTimes less than PyTorch at its best:\n", *_measured(rows, "ratios", names)]
+        lines += ["\nTimes better than PyTorch at its best:\n", *_measured(rows, "ratios", names)]
     if failed := [row for row in (*warm, *cold) if row["reason"] is not None]:
         lines += ["\n## Not measured\n", *table(failed, {"why": "reason"})]
     return "\n".join(lines) + "\n"

@@ -48,7 +48,8 @@ def session_options(threads: int | None = None) -> Any:
     if int8_overflows():
         options.add_session_config_entry("session.x64quantprecision", "1")
     options.intra_op_num_threads = threads or 0
-    # Threads that wait by spinning gain a tenth on two quiet cores, and lose half and more once one is busy.
+    # Threads that spin while they wait gain up to a third on two quiet cores; once one is busy, two are up to twice as
+    # slow as a single one.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.enable_mem_pattern = False  # patterns are of one shape, and every batch has another
     options.log_severity_level = 3  # errors only: each is raised as well
