@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 Bytes = npt.NDArray[np.uint8]
-_CHUNK = 2**22  # products at once: 16 MB of int32
+_CHUNK = 2**19  # bytes of pixels at once: they stay in the processor's cache while all weights go over them
 _MOST_BITS = 22
 
 
@@ -38,7 +38,7 @@ def _along_columns(image: Bytes, width: int) -> Bytes:
     """An image [H, W, C] with another width."""
     first, weights, bits = _weights(image.shape[1], width)
     result = np.empty((len(image), width, image.shape[2]), dtype=np.uint8)
-    step = max(1, _CHUNK // (width * image.shape[2]))
+    step = max(1, _CHUNK // (max(image.shape[1], width) * image.shape[2]))
     last = image.shape[1] - 1
     for start in range(0, len(image), step):
         rows = image[start : start + step]
