@@ -58,7 +58,8 @@ async function readPicture(blob, name) {
   const { width, height } = bitmap;
   if (width * height > MOST_PIXELS) {
     bitmap.close();
-    throw new Error(`${name} has ${(width * height) / 1e6} million pixels: scale it down to ${MOST_PIXELS / 1e6}`);
+    const millions = [width * height, MOST_PIXELS].map((pixels) => Math.round(pixels / 1e6));
+    throw new Error(`${name} has ${millions[0]} million pixels: scale it down to ${millions[1]} million`);
   }
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   context.fillStyle = "white";

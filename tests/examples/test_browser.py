@@ -22,8 +22,8 @@ pytest.importorskip("onnx")
 
 from PIL import Image
 
+from litetext.export.segment_exporter import export_segmenter
 from litetext.export.segment_runtime import open_segmenter
-from litetext.export.segmenter import export_segmenter
 from litetext.micro.phrases import make_pairs
 from litetext.micro.scenes import SceneOptions
 from litetext.prompts.corpus import bundled_corpus
@@ -153,12 +153,10 @@ def scenes() -> list[tuple[Image.Image, list[str]]]:
     return found
 
 
-def ask(page: Any, picture: Image.Image, phrases: list[str]) -> dict[str, Any]:
-    """What the page saves for a picture and phrases."""
-    stream = io.BytesIO()
-    picture.save(stream, "png")
+def ask(page: Any, content: bytes, phrases: list[str]) -> dict[str, Any]:
+    """What the page saves for a PNG file and phrases."""
     page.fill("#phrases", "\n".join(phrases))
-    page.set_input_files("#file", {"name": "scene.png", "mimeType": "image/png", "buffer": stream.getvalue()})
+    page.set_input_files("#file", {"name": "scene.png", "mimeType": "image/png", "buffer": content})
     wait(page, re.compile(rf"^Found \d+ instances? of {len(phrases)} phrase"))
     if page.is_disabled("#save"):
         return {"annotations": [], "categories": [{"id": 1 + place, "name": one} for place, one in enumerate(phrases)]}
@@ -167,10 +165,17 @@ def ask(page: Any, picture: Image.Image, phrases: list[str]) -> dict[str, Any]:
     return json.loads(download.value.path().read_text())
 
 
+def as_png(picture: Image.Image, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, "png", **options)
+    return stream.getvalue()
+
+
 def decode(segmentation: dict[str, Any]) -> np.ndarray:
-    """A mask from run lengths down the columns."""
+    """A mask from run lengths down its columns."""
     height, width = segmentation["size"]
     counts = segmentation["counts"]
+    assert all(counts[1:])
     return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(width, height).T
 
 
@@ -179,7 +184,7 @@ def test_masks(page: Any, bundle: Path) -> None:
     segmenter = Segmenter(open_segmenter(bundle, threads=1))
     count = 0
     for picture, phrases in scenes():
-        saved = ask(page, picture, phrases)
+        saved = ask(page, as_png(picture), phrases)
         assert [category["name"] for category in saved["categories"]] == phrases
         for place, want in enumerate(segmenter(picture, phrases), 1):
             found = [one for one in saved["annotations"] if one["category_id"] == place]
@@ -196,7 +201,7 @@ def test_masks(page: Any, bundle: Path) -> None:
 def test_thresholds(page: Any, bundle: Path) -> None:
     """They act without another run of the model."""
     picture, phrases = scenes()[1]
-    ask(page, picture, phrases)
+    ask(page, as_png(picture), phrases)
     page.evaluate("() => { document.getElementById('times').textContent = ''; }")
     for threshold, mask_threshold in ((0.05, 0.5), (0.05, 0.9), (0.5, 0.2)):
         for name, value in (("threshold", threshold), ("mask-threshold", mask_threshold)):
@@ -264,12 +269,43 @@ def test_resize(bundle: Path) -> None:
     assert run_node(bundle, [], pictures)["resized"] == want
 
 
+def test_upright(page: Any, bundle: Path) -> None:
+    """A photograph that lies on its side in the file is turned, as Python turns it; what is transparent is white."""
+    picture, phrases = scenes()[1]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    clear = picture.convert("RGBA")
+    clear.paste((0, 0, 0, 0), (0, 0, 100, 80))
+    segmenter = Segmenter(open_segmenter(bundle, threads=1))
+    for one, options in ((picture.rotate(90, expand=True), {"exif": exif}), (clear, {})):
+        content = as_png(one, **options)
+        (bundle.parent / "one.png").write_bytes(content)
+        want = segmenter(bundle.parent / "one.png", phrases)
+        found = ask(page, content, phrases)["annotations"]
+        masks = [mask for result in want for mask in result.masks]
+        assert len(found) == len(masks) > 0
+        assert all((decode(a["segmentation"]) == mask).all() for a, mask in zip(found, masks, strict=True))
+
+
 def test_wrong_input(page: Any) -> None:
     """One line each, and the page goes on."""
     page.click("#example")
     wait(page, "Found 6 instances of 4 phrases.")
-    page.set_input_files("#file", {"name": "notes.png", "mimeType": "image/png", "buffer": b"no picture"})
-    wait_error(page, "notes.png is not a picture that this browser reads")
+    pictures = {
+        "notes.png": (b"no picture", "notes.png is not a picture that this browser reads"),
+        "cut.png": (as_png(scenes()[0][0])[:100], "cut.png is not a picture that this browser reads"),
+        "large.png": (
+            as_png(Image.new("L", (10_000, 10_000))),
+            "large.png has 100 million pixels: scale it down to 50 million",
+        ),
+    }
+    for name, (content, message) in pictures.items():
+        page.set_input_files("#file", {"name": name, "mimeType": "image/png", "buffer": content})
+        wait_error(page, message)
+    page.set_input_files(
+        "#file", {"name": "one.png", "mimeType": "image/png", "buffer": as_png(Image.new("L", (1, 1)))}
+    )
+    wait(page, re.compile(r"^Found \d+ instances? of 4 phrases"))
     page.fill("#phrases", " \n\t\n")
     page.click("#segment")
     wait_error(page, "an empty phrase: say what to look for")
@@ -307,6 +343,8 @@ def test_wrong_bundle(browser: Browser, bundle: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_narrow_screens(page: Any, scheme: str) -> None:
     """Nothing is cut off at 390 pixels; the page can be used with the keyboard."""
+    page.click("#example")
+    wait(page, "Found 6 instances of 4 phrases.")
     page.set_viewport_size({"width": 390, "height": 800})
     page.emulate_media(color_scheme=scheme)
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
