@@ -65,7 +65,7 @@ oracle: setup ## compare with SAM3's own code (PyPI package `sam3`, SAM License;
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps sam3==0.1.4 iopath==0.1.10 portalocker==4.4.2 einops==0.8.2
 	$(BIN)/python -m pytest -q -m sam3
 
-dist: setup ## a wheel and a source distribution in dist/, each installed into a fresh environment and tried there
+dist: setup ## a wheel and a source distribution in dist/, each tried in a fresh environment without PyTorch
 	rm -rf dist
 	$(BIN)/python -m build --quiet --outdir dist
 	bash scripts/try_dist.sh $(PYTHON)
