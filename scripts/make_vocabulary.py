@@ -2,8 +2,8 @@
 
     python scripts/make_vocabulary.py
 
-The wheel's file lists 262,144 merges; CLIP (and SAM3) use the first 48,894. Only those are shipped, as text and as a table of
-the two ids that each merges.
+The wheel's file lists 262,144 merges; CLIP (and SAM3) use the first 48,894. Only those are shipped, as text and as a
+table of the two ids that each merges.
 """
 
 import gzip
