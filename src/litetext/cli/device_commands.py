@@ -308,7 +308,7 @@ def _bench_whole(
 
     options = WholeOptions(engines or ENGINES, threads, rounds, seconds)
     texts = read_corpus(prompts).texts
-    texts = texts if prompts else list(dict.fromkeys(["swan", *texts]))  # several are in the picture
+    texts = texts if prompts else tuple(dict.fromkeys(["swan", *texts]))  # several are in the picture
     with show_progress() as progress:
         report = run_whole(models, texts, Image.fromarray(make_scene(0).pixels), options, progress)
     return report, whole_markdown(report)
