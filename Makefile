@@ -7,7 +7,7 @@ DEMO_READY := $(VENV)/.ready-demo
 DEMO := demo
 MINUTES := 10
 
-.PHONY: help setup demo test slow check fuzz format bench docs oracle dist clean
+.PHONY: help setup demo test slow browser check fuzz format bench docs oracle dist clean
 
 define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -41,6 +41,10 @@ test: setup ## the tests (no network, no GPU, about 4 minutes on 2 cores)
 
 slow: setup ## the slow tests
 	$(PYTEST) -m slow
+
+browser: setup ## what the tests of the page in examples/browser need: Chromium (apt-get, as root) and onnxruntime-web (npm)
+	command -v chromium > /dev/null || { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium > /dev/null; }
+	cd examples/browser && npm ci --silent --ignore-scripts
 
 check: setup ## format, lint, types, size limits
 	$(BIN)/ruff format --check .
