@@ -186,7 +186,7 @@ def _serve(folder: Path) -> str:
 
 
 def _make_segmenter(folder: Path) -> None:
-    from litetext.export.segmenter import export_segmenter
+    from litetext.export.segment_exporter import export_segmenter
     from litetext.sam3.segmenter import Segmenter
 
     segmenter = Segmenter.from_pretrained("micro", "micro-student-xs", device="cpu")
