@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from litetext.cli import run
 from litetext.device import describe_machine, resident_bytes
 from litetext.errors import EncoderError, LiteTextError, OptionError
-from litetext.export import benchmark
-from litetext.export.benchmark import BenchOptions, Row, deal, figure, run_benchmark, time_batches, to_markdown
+from litetext.export import benchmark, benchmark_jobs
+from litetext.export.benchmark import BenchOptions, figure, run_benchmark, to_markdown
+from litetext.export.benchmark_jobs import Row, deal, time_batches
 from litetext.prompts.corpus import bundled_corpus
 from tests.cli.helpers import failure
 
@@ -138,9 +139,11 @@ def test_options_are_checked() -> None:
 )
 def test_why_a_process_failed(status: int, stderr: str, fact: str, monkeypatch: pytest.MonkeyPatch) -> None:
     done = SimpleNamespace(returncode=status, stderr=stderr, stdout="")
-    monkeypatch.setattr(benchmark, "subprocess", SimpleNamespace(run=lambda *_, **__: done, TimeoutExpired=OSError))
+    monkeypatch.setattr(
+        benchmark_jobs, "subprocess", SimpleNamespace(run=lambda *_, **__: done, TimeoutExpired=OSError)
+    )
     with pytest.raises(LiteTextError, match=fact):
-        benchmark.run_job({}, 1)
+        benchmark_jobs.run_job({}, 1)
 
 
 def test_the_machine() -> None:
@@ -177,7 +180,7 @@ def made(student: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     (folder / "prompts.json").write_text(json.dumps(TEXTS))
     how = {"positions": "keep", "context_length": None, "phrases": 40, "threads": 1}
     job = {"folder": str(folder / "0"), "source": str(student), "backends": list(benchmark.BACKENDS), **how}
-    return folder / "0", benchmark.prepare(job)
+    return folder / "0", benchmark_jobs.prepare(job)
 
 
 @pytest.mark.torch
@@ -199,7 +202,7 @@ def test_a_row_is_measured(made: tuple[Path, dict[str, Any]], backend: str, leas
     assert "reason" not in files[backend], files[backend]
     row = Row(backend, "tiny", backend, str(folder), files[backend]["path"])
     job = {"batches": (1, 8, 5000), "seconds": 0.001, "seed": 0, "phrases": 40, "threads": 1}
-    figures = benchmark.measure(row, job)
+    figures = benchmark_jobs.measure(row, job)
     assert list(figures["batches"]) == ["1", "8"], "more phrases than there are"
     assert all(speed["prompts_per_second"] > 0 for speed in figures["batches"].values())
     assert figures["cosine"]["phrases"] == 40
@@ -213,7 +216,7 @@ def test_hugging_face_runs_the_same_weights(made: tuple[Path, dict[str, Any]], s
     from litetext.checkpoints.load import load_encoder
 
     text = " ".join(["dog"] * 30)
-    values, mask = benchmark._HuggingFace(Path(made[1]["huggingface"]["path"])).encode([text])
+    values, mask = benchmark_jobs._HuggingFace(Path(made[1]["huggingface"]["path"])).encode([text])
     assert mask.all()
     np.testing.assert_allclose(values, load_encoder(student, device="cpu").encode([text]).values.numpy(), atol=1e-5)
 
@@ -225,10 +228,10 @@ def test_a_teacher_is_padded_as_hugging_face_does(tmp_path: Path, student: Path)
 
     theirs = save_pt(Teacher.make(TINY_TEACHER).upstream(), tmp_path / "sam3.pt")
     convert_checkpoint(str(theirs), tmp_path / "sam3.safetensors", "litetext", heads=4)
-    encoder = benchmark._open_torch(tmp_path / "sam3.safetensors", "teacher")
+    encoder = benchmark_jobs._open_torch(tmp_path / "sam3.safetensors", "teacher")
     assert encoder.encode(["dog"]).values.shape == (1, 32, 256)  # type: ignore[union-attr]
     with pytest.raises(EncoderError, match="not a teacher"):
-        benchmark._open_torch(student, "teacher")
+        benchmark_jobs._open_torch(student, "teacher")
 
 
 @pytest.mark.torch

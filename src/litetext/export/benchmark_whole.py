@@ -18,17 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from litetext.device import describe_machine, usable_cores
 from litetext.errors import EncoderError, LiteTextError, OptionError
-from litetext.export.benchmark import (
-    Figures,
-    Progress,
-    answer_job,
-    deal,
-    describe,
-    middle,
-    run_job,
-    table,
-    time_batches,
-)
+from litetext.export.benchmark import Progress, describe, middle, table
+from litetext.export.benchmark_jobs import Figures, answer_job, deal, run_job, time_batches
 
 if TYPE_CHECKING:
     from PIL.Image import Image
