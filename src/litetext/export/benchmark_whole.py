@@ -258,8 +258,14 @@ def whole_markdown(report: Figures) -> str:
 
 
 def _titled(row: Figures) -> Figures:
+    """A row with its threads in its name, and with figures below 1 in three digits: no cosines are among them."""
     threads = {None: "cold", 1: "1 thread"}.get(row["threads"], f"{row['threads']} threads")
-    return row | {"name": f"{row['name']}, {threads}"}
+    short = {
+        kind: {name: f"{value:.3g}" if value and value < 1 else value for name, value in row[kind].items()}
+        for kind in ("figures", "ratios")
+        if kind in row
+    }
+    return row | short | {"name": f"{row['name']}, {threads}"}
 
 
 def _measured(rows: Sequence[Figures], kind: str, names: Mapping[str, str]) -> Iterator[str]:
