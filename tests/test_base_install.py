@@ -74,6 +74,8 @@ NEEDS = (
     (("export", "micro-student", "--to", "onnx", "-o", "served"), "sam3"),
     (("export", "micro", "--to", "onnx", "-o", "whole"), "sam3,onnx"),
     (("audit", "prompts.parquet"), "formats"),
+    (("evaluate", "veval", "--gt", "clips/veval.json", "--pred", "tracked/masklets.json"), "video"),
+    (("evaluate", "retention", "--model", "micro", "--student", "micro", "--video", "--clips", "1"), "video"),
 )
 
 

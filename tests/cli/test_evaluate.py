@@ -2,8 +2,6 @@
 
 import gzip
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -127,15 +125,6 @@ def test_compressed_files(capsys: pytest.CaptureFixture[str], files: list[str]) 
 
 def test_without_a_command_usage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert failure(capsys, "evaluate", status=2).startswith("error: Missing command")
-
-
-def test_without_the_extra(files: list[str]) -> None:
-    # In a process of its own: modules that are imported anew here would be others than those that tests hold.
-    code = "import sys; sys.modules['pycocotools'] = None; from litetext.cli import main; main()"
-    command = [sys.executable, "-c", code, "evaluate", "gold", "--gt", files[0], "--pred", files[3]]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.endswith("pip install 'litetext[sam3]'\n")
 
 
 def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,6 +55,7 @@ def veval(
     saco_veval_NAME_preds.json, or NAME.json. With --model, predict first; interrupted predictions resume automatically.
     With --json there are the scores of each video and pair too.
     """
+    from litetext.evaluation.hota import hota_metric
     from litetext.evaluation.veval import SETS, evaluate_veval, find_veval_sets
 
     if model is None:
@@ -65,6 +66,7 @@ def veval(
         raise typer.BadParameter("a --model needs the folder of the videos", param_hint="--videos")
     if truths.is_dir() and predictions.is_file():
         raise OptionError("one file for several sets", where="--pred", hint="give a folder")
+    hota_metric()
     sets = find_veval_sets(truths, predictions) if truths.is_dir() else {"": (truths, predictions)}
     if model is not None:
         choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback, engine)
@@ -113,9 +115,11 @@ def choose_clips(
     files: list[Path], folders: list[Path], count: int | None, plots: list[str] | None, seed: int
 ) -> tuple[Iterable["LabeledClip"], int]:
     """The clips of a VEval set, or those of the micro world without one, so many of each plot; and how many."""
+    from litetext.evaluation.hota import hota_metric
     from litetext.evaluation.labeled_pairs import read_clips
     from litetext.micro.evaluation import known_clips
 
+    hota_metric()
     if not files:
         if folders:
             raise OptionError("videos without ground truth", where="--videos", hint="give --gt, or leave them out")

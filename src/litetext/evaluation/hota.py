@@ -44,7 +44,7 @@ def count_hota(frames: Iterable[FramePairs]) -> dict[str, Any]:
     kept = [frame for frame in frames if len(frame.truths) or len(frame.found)]
     true_ids, true_count = _renumber([frame.truths for frame in kept])
     found_ids, found_count = _renumber([frame.found for frame in kept])
-    counted: dict[str, Any] = _metric().eval_sequence(
+    counted: dict[str, Any] = hota_metric().eval_sequence(
         {
             "num_timesteps": len(kept),
             "num_gt_ids": true_count,
@@ -63,7 +63,7 @@ def combine_hota(counted: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """The scores of all videos together, each from 0 to 1 and averaged over the IoUs; -1 without a video."""
     if not counted:
         return dict.fromkeys(map(str.lower, HOTA_SCORES), UNDEFINED)
-    return average_hota(_metric().combine_sequences(dict(enumerate(counted))))
+    return average_hota(hota_metric().combine_sequences(dict(enumerate(counted))))
 
 
 def average_hota(counted: Mapping[str, Any]) -> dict[str, float]:
@@ -133,7 +133,8 @@ def _renumber(ids: Sequence[Indices]) -> tuple[list[Indices], int]:
     return [np.searchsorted(kept, some) for some in ids], len(kept)
 
 
-def _metric() -> Any:
+def hota_metric() -> Any:
+    """What counts HOTA; a `MissingExtraError` if trackeval is not installed: ask before long work."""
     try:
         from trackeval.metrics.hota import HOTA  # type: ignore[import-untyped]
     except ImportError as error:

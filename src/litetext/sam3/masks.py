@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from pycocotools import mask as coco_mask
 
 from litetext.errors import ArrayError, ImageError, MissingExtraError
 
@@ -115,16 +116,14 @@ def draw_all(image: "ImageSource", results: Sequence[Masks]) -> "Image.Image":
 
 def encode_masks(masks: npt.NDArray[np.bool_]) -> list[dict[str, Any]]:
     """Masks, bool [N, H, W], as compressed RLE: ``size`` [H, W], ``counts`` as bytes."""
-    coco = _pycocotools()
-    return [dict(coco.encode(np.asfortranarray(mask, dtype=np.uint8))) for mask in masks]
+    return [dict(coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))) for mask in masks]
 
 
 def decode_masks(codes: Sequence[Code], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """Compressed RLE of masks of that height and width as bool [N, H, W]."""
-    coco = _pycocotools()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools asks NumPy 2 in the manner of NumPy 1
-        decoded = [coco.decode(code) for code in codes]
+        decoded = [coco_mask.decode(code) for code in codes]
     return np.array(decoded, dtype=np.bool_).reshape(len(codes), *size)
 
 
@@ -132,16 +131,8 @@ def mask_ious(predictions: Sequence[Code], truths: Sequence[Code]) -> npt.NDArra
     """IoU [P, G] of compressed RLE masks; at most 0 where two masks have different sizes."""
     if not predictions or not truths:
         return np.zeros((len(predictions), len(truths)))
-    ious: npt.NDArray[np.float64] = _pycocotools().iou(list(predictions), list(truths), [0] * len(truths))
+    ious: npt.NDArray[np.float64] = coco_mask.iou(list(predictions), list(truths), [0] * len(truths))
     return ious
-
-
-def _pycocotools() -> Any:
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise MissingExtraError("run-length encoding", "sam3") from error
-    return mask
 
 
 @dataclass(frozen=True, eq=False)
