@@ -10,7 +10,7 @@ from litetext.cli._output import check_ours, check_target, echo, show_progress
 from litetext.errors import MissingExtraError, OptionError
 
 if TYPE_CHECKING:
-    from litetext.export.graph_layers import Attention
+    from litetext.export.graphs.graph_layers import Attention
 
 STAGE = "Device"
 
@@ -115,7 +115,9 @@ def export(
     sources: opt.Sources = None,
     text_encoder: opt.TextEncoderOption = None,
     text_only: Annotated[bool, option("Of a SAM3 model its text encoder alone.", "--text-only")] = False,
-    dtype: Annotated[Literal["fp32", "fp16"], option("Of float weights.")] = "fp32",
+    dtype: Annotated[
+        Literal["fp32", "fp16", "int8-vision"], option("Of float weights; int8-vision: of a SAM3 model's images.")
+    ] = "fp32",
     attention: Annotated[
         Literal["auto", "fused", "standard"],
         option("Of a SAM3 model; standard: no operators of ONNX Runtime's own."),
@@ -145,6 +147,9 @@ def export(
         raise OptionError("options of a whole segmenter for a text encoder", where=model, hint=hint)
     from litetext.export.targets import TargetOptions
 
+    if dtype == "int8-vision":
+        hint = "give fp32 or fp16; int8: litetext compress --quantize int8 first"
+        raise OptionError("int8-vision for a text encoder", where=model, hint=hint)
     options = TargetOptions(length, batch_size, dtype)
     corpus = read_corpus(sources)
     encoder = open_encoder(model, positions, context_length, "cpu")
@@ -179,7 +184,7 @@ def _export_segmenter(
     choice: opt.ModelChoice,
     output: Path,
     target: Literal["onnx", "openvino"],
-    dtype: Literal["fp32", "fp16"],
+    dtype: Literal["fp32", "fp16", "int8-vision"],
     attention: "Attention | None",
 ) -> Result:
     """Write a whole segmenter; a bank and an exported text encoder go into the folder as they are."""
@@ -187,7 +192,7 @@ def _export_segmenter(
     from litetext.sam3.segmenter import SegmentOptions
 
     try:
-        from litetext.export.segmenter import export_segmenter
+        from litetext.export.segment_exporter import export_segmenter
     except ImportError as error:
         raise MissingExtraError("the export of a segmenter", "sam3,onnx") from error
     served = choice.text_encoder if choice.text_encoder is not None and is_served(choice.text_encoder) else None
