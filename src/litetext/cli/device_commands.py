@@ -128,7 +128,7 @@ def export(
     positions: opt.Positions = "auto",
     context_length: opt.ContextLength = None,
 ) -> Result:
-    """Write a SAM3 model, or a student alone, as programs for an engine.
+    """Write a SAM3 model or a student as programs.
 
     With tokenizer and checksums: a folder that segments, or encodes, without PyTorch. What is written is compared with
     PyTorch first.
@@ -250,7 +250,7 @@ def bench(
     positions: opt.Positions = "auto",
     context_length: opt.ContextLength = None,
 ) -> Result:
-    """Measure text encoders, or whole segmenters, side by side on this machine.
+    """Measure text encoders or segmenters side by side.
 
     Speed, memory and exactness of each row, in fresh processes; failed rows show the reason. A size (s0, s1, l, ...) is
     a student with random weights. Backends: huggingface, torch, torch-bf16, torch-int8, onnx, onnx-int8, openvino,

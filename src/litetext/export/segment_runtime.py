@@ -56,6 +56,7 @@ class ProgramEngine(Engine):
         name: the engine, "onnx" or "openvino".
         threads: to compute with; None: one for each core that this process may use.
         checkpoint: files of safetensors with the weights that programs take by name.
+        pack: as `open_program` has it.
     """
 
     def __init__(
@@ -65,12 +66,14 @@ class ProgramEngine(Engine):
         name: EngineName = "onnx",
         threads: int | None = None,
         checkpoint: Sequence[Path] = (),
+        *,
+        pack: bool = True,
     ) -> None:
         if threads is not None and threads < 1:
             raise OptionError(f"{threads} threads", hint="give at least 1")
         self.bundle, self.folder, self.width = bundle, folder, bundle.width
         self.name: EngineName = name
-        self._threads, self._checkpoint = threads or usable_cores(), checkpoint
+        self._threads, self._checkpoint, self._pack = threads or usable_cores(), checkpoint, pack
         self._named = read_json(folder / WEIGHTS) if bundle.named else {}
 
     def own_encoder(self) -> Any:
@@ -119,7 +122,7 @@ class ProgramEngine(Engine):
         """What the decoder says, by the names of its outputs; as many phrases at once as memory is meant to hold."""
         values, mask = pad([np.asarray(row, dtype=np.float32) for row in rows])
         shown = self._show(embedding, exemplars)
-        step = max(1, MOST_CELLS // int(np.prod(embedding.vision["fpn_feat_2"].shape[-2:])))
+        step = self.phrases_at_once(embedding)
         parts = []
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
@@ -147,6 +150,15 @@ class ProgramEngine(Engine):
         outputs = self._geometry(given | {name: embedding.vision[name] for name in LEVELS[2:]})
         return outputs["geometry_features"], outputs["geometry_mask"]
 
+    def phrases_at_once(self, embedding: ImageEmbedding) -> int:
+        """How many phrases go through the decoder together."""
+        return max(1, MOST_CELLS // int(np.prod(embedding.vision["fpn_feat_2"].shape[-2:])))
+
+    def close(self) -> None:
+        """Give the memory of all programs back; one that is needed again is opened again."""
+        for name in ("_vision", "_decoder", "_opening", "_geometry"):
+            vars(self).pop(name, None)
+
     @cached_property
     def _vision(self) -> Program:
         return self._open(f"{VISION}.onnx", VISION, self._checkpoint)
@@ -169,7 +181,7 @@ class ProgramEngine(Engine):
     def _open(self, file: str, kind: str, checkpoint: Sequence[Path]) -> Program:
         wanted: Mapping[str, Any] = self._named.get(file, {})
         weights = find_weights(checkpoint, wanted) if self.bundle.named else None
-        return open_program(self.folder / file, PORTS[kind], self.name, self._threads, weights)
+        return open_program(self.folder / file, PORTS[kind], self.name, self._threads, weights, pack=self._pack)
 
 
 def open_segmenter(model: str | Path, engine: str | None = None, threads: int | None = None) -> ProgramEngine:

@@ -27,6 +27,7 @@ MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators
 NO_SCORE = -10000.0
 EPSILON = 1e-5  # of norms that say nothing else, as PyTorch has it
 ACTIVATIONS = {"gelu": "Gelu", "relu": "Relu"}  # Hugging Face's name, and the operator
+INLINE = 1024  # bytes of a weight that stands in the graph itself
 TEMPERATURE = 10000.0  # of every sine code
 
 
@@ -48,11 +49,20 @@ def named_weights(stored: Mapping[str, tuple[str, Sequence[int]]]) -> Store:
     return store
 
 
-def own_weights(values: Mapping[str, Any], dtype: str) -> Store:
-    """Initialisers with the values of a ``state_dict``, stored in a dtype by NumPy's name."""
+def own_weights(values: Mapping[str, Any], dtype: Literal["float32", "float16"]) -> Store:
+    """Initialisers of the values of a ``state_dict``, stored in a dtype by NumPy's name.
+
+    Large ones are without values, as external data: gigabytes are copied when they are written, and not before.
+    """
+    code = CODES["F32" if dtype == "float32" else "F16"]
 
     def store(key: str) -> TensorProto:
-        return numpy_helper.from_array(values[key].detach().cpu().float().numpy().astype(dtype), key)
+        value = values[key]
+        if value.numel() * np.dtype(dtype).itemsize < INLINE:
+            return numpy_helper.from_array(value.detach().cpu().float().numpy().astype(dtype), key)
+        tensor = TensorProto(name=key, data_type=code, dims=tuple(value.shape), data_location=TensorProto.EXTERNAL)
+        tensor.external_data.add(key="location", value=NOWHERE)
+        return tensor
 
     return store
 
@@ -71,10 +81,11 @@ class LayerGraph(GraphBuilder):
     Args:
         store: of the weights.
         attention: "fused" in ONNX Runtime's own operators, or "standard".
-        int8: whether linear layers multiply whole numbers, to which their inputs are rounded as they come.
+        int8: gives a weight's values, float32; linear layers then multiply whole numbers, to which their inputs are
+            rounded as they come. None: they multiply what is stored.
     """
 
-    def __init__(self, store: Store, attention: Attention, *, int8: bool = False) -> None:
+    def __init__(self, store: Store, attention: Attention, *, int8: Callable[[str], Array] | None = None) -> None:
         super().__init__("fp32")
         self._store_weight, self._fused, self._int8 = store, attention == "fused", int8
         self._rounded: dict[str, tuple[str, str, str]] = {}  # of rows: whole numbers, their step and zero point
@@ -99,14 +110,13 @@ class LayerGraph(GraphBuilder):
 
     def linear(self, x: str, name: str) -> str:
         """Rows [T, K] or any batch of them -> rows [T, M]."""
-        if self._int8:
-            return self._linear_int8(x, name)
+        if self._int8 is not None:
+            return self._linear_int8(x, name, self._int8(f"{name}.weight").T)
         rows = self.reshape(x, -1, self.shape(f"{name}.weight")[1])
         return self.node("Gemm", rows, self.weight(f"{name}.weight"), self.weight(f"{name}.bias"), transB=1)
 
-    def _linear_int8(self, x: str, name: str) -> str:
-        """The product of inputs in uint8, one step for all, and a weight in int8, a step for each output."""
-        values = numpy_helper.to_array(self._store_weight(f"{name}.weight")).astype(np.float32).T
+    def _linear_int8(self, x: str, name: str, values: Array) -> str:
+        """The product of inputs in uint8, one step for all, and a weight [K, M] in int8, a step for each output."""
         steps = np.abs(values).max(axis=0, initial=np.finfo(np.float32).tiny) / np.float32(127)
         weight = self.constant(np.round(values / steps).astype(np.int8), f"{name}.weight")
         rows = self.reshape(x, -1, len(values))

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import onnx
-from onnx import ModelProto, TensorProto
+import numpy as np
+from onnx import ModelProto, TensorProto, helper
 
 from litetext.errors import EncoderError, OptionError
 from litetext.export.graphs.external_weights import CODES, declare
 from litetext.export.graphs.graph_layers import (
+    INLINE,
     Attention,
     LayerGraph,
     Store,
@@ -30,7 +31,7 @@ VISION, DECODER, GEOMETRY, TEXT = (
     f"{name}.onnx" for name in ("vision-encoder", "decoder", "geometry-encoder", "text-encoder")
 )
 WEIGHTS = "weights.json"  # which weights a graph takes by name: {graph: {key: {"dtype": ..., "shape": [...]}}}
-INLINE = 1024  # bytes of a weight that stands in the graph itself
+ALIGNMENT = 64  # of a weight in its file, in bytes
 
 Stored = Mapping[str, tuple[str, Sequence[int]]]
 
@@ -58,13 +59,14 @@ def write_segmenter_graphs(
         stored: for named weights, dtype and shape of each in the checkpoint (`stored_weights`); None: float32.
     """
     store = _store(detector, weights, precision, stored)
-    whole = precision == "int8-vision"
+    values = detector.state_dict()
+    int8 = (lambda key: values[key].float().numpy()) if precision == "int8-vision" else None
     models: dict[str, Callable[[], ModelProto]] = {
-        VISION: lambda: vision_graph(detector.config, LayerGraph(store, attention, int8=whole)),
+        VISION: lambda: vision_graph(detector.config, LayerGraph(store, attention, int8=int8)),
         DECODER: lambda: decoder_graph(detector.config, LayerGraph(store, attention)),
         GEOMETRY: lambda: geometry_graph(detector.config, LayerGraph(store, attention)),
     }
-    return _write(models, folder, weights)
+    return _write(models, folder, None if weights == "named" else values)
 
 
 def write_text_graph(
@@ -85,7 +87,8 @@ def write_text_graph(
     if kind != "clip_text_model" or not hasattr(detector.text_encoder, "text_model"):
         raise EncoderError(f"a text tower of kind '{kind}'", hint="export its student: litetext export STUDENT")
     graph = LayerGraph(_store(detector, weights, precision, stored), attention)
-    return _write({TEXT: lambda: text_graph(detector.config, graph)}, folder, weights)
+    values = None if weights == "named" else detector.state_dict()
+    return _write({TEXT: lambda: text_graph(detector.config, graph)}, folder, values)
 
 
 def stored_weights(files: Sequence[Path]) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -110,16 +113,14 @@ def _store(detector: Any, weights: str, precision: str, stored: Stored | None) -
     return named_weights(stored or {key: ("F32", tuple(value.shape)) for key, value in values.items()})
 
 
-def _write(models: Mapping[str, Callable[[], ModelProto]], folder: Path, weights: str) -> list[str]:
-    """Make and write models one by one, since each may hold a copy of gigabytes of weights; the names of the files.
+def _write(models: Mapping[str, Callable[[], ModelProto]], folder: Path, values: Mapping[str, Any] | None) -> list[str]:
+    """Write models with the values of their weights, or without any and a list of what they take by name.
 
-    Beside them are their weights, or the list of what they take by name.
+    Returned are the names of the files.
     """
-    if weights == "own":
+    if values is not None:
         for name, make in models.items():
-            onnx.save_model(
-                make(), folder / name, save_as_external_data=True, location=f"{name}.data", size_threshold=INLINE
-            )
+            write_own(make(), folder / name, values)
         return [file for name in models for file in (name, f"{name}.data")]
     index = folder / WEIGHTS
     listed = json.loads(index.read_text("utf-8")) if index.is_file() else {}
@@ -127,6 +128,28 @@ def _write(models: Mapping[str, Callable[[], ModelProto]], folder: Path, weights
         listed[name] = write_named(make(), folder / name)
     write_text(index, to_json(listed) + "\n")
     return [*models, WEIGHTS]
+
+
+def write_own(model: ModelProto, path: Path, values: Mapping[str, Any]) -> None:
+    """Write a model and beside it the file of its weights, one after another, so that none is copied for long."""
+    with Path(f"{path}.data").open("wb") as file:
+        for constant in model.graph.initializer:
+            if constant.data_location == TensorProto.EXTERNAL:
+                dtype = helper.tensor_dtype_to_np_dtype(constant.data_type)
+                data = values[constant.name].detach().cpu().float().contiguous().numpy().astype(dtype, copy=False)
+            elif len(constant.raw_data) >= INLINE:
+                data = np.frombuffer(constant.raw_data, np.uint8)
+            else:
+                continue
+            file.write(bytes(-file.tell() % ALIGNMENT))
+            place = {"location": f"{path.name}.data", "offset": file.tell(), "length": data.nbytes}
+            file.write(data.data)
+            constant.ClearField("raw_data")
+            constant.data_location = TensorProto.EXTERNAL
+            del constant.external_data[:]
+            for key, value in place.items():
+                constant.external_data.add(key=key, value=str(value))
+    path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def write_named(model: ModelProto, path: Path) -> dict[str, Any]:
