@@ -241,7 +241,8 @@ def test_the_order_of_videos_and_pairs_changes_nothing(seed: int, random: Any) -
 def test_a_false_positive_raises_no_score(seed: int, score: float) -> None:
     truth, found = loaded(seed)
     video = truth["videos"][0]
-    used = {one["category_id"] for one in (*truth["annotations"], *found) if one["video_id"] == video["id"]}
+    asked = (*truth["annotations"], *truth["video_np_pairs"], *found)
+    used = {one["category_id"] for one in asked if one["video_id"] == video["id"]}
     new = next(one["id"] for one in truth["categories"] if one["id"] not in used)
     truth["video_np_pairs"].append({"id": 0, "video_id": video["id"], "category_id": new})
     size = video["height"], video["width"]

@@ -240,6 +240,6 @@ def test_arrays_as_a_text_encoder() -> None:
     found = encoder.encode(["white dog", "tree"])
     assert found.values.dtype == torch.float32
     assert found.mask.tolist() == [[True] * 4, [True] * 3 + [False]]
-    assert np.array_equal(valid_rows(encoder, ["tree"])[0].numpy(), rows_of("tree"))
+    assert np.array_equal(valid_rows(encoder, ["tree"])[0], rows_of("tree"))
     with pytest.raises(EncoderError, match="not finite"):
         AsTextEncoder(Changed(with_value(np.nan)), one_by_one=True).encode(["tree"])
