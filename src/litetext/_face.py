@@ -210,9 +210,8 @@ def choose_engine(
         what = "no tracker in an exported model" if video else "an exported model, which PyTorch does not run"
         raise EncoderError(what, where=str(model), hint="give the model that it was exported from")
     if engine == "auto":
-        from_package = shipped_programs(model) is not None
         prefers = str(model) == "micro" or find_spec("torch") is None
-        engine = "onnx" if from_package and plain and prefers else "torch"
+        engine = "onnx" if plain and prefers and shipped_programs(model) is not None else "torch"
     elif engine != "torch" and not plain:
         what = "the tracker of a video model" if video else f"device '{device}' and dtype '{dtype}'"
         raise OptionError(f"{what} with the engine {engine}", hint="leave them out, or give the engine torch")

@@ -173,8 +173,10 @@ def test_what_cannot_be_opened_is_one_line(exported: Path, tmp_path: Path) -> No
     for options, message in (({"engine": "tpu"}, "tpu"), ({"threads": 0}, "0 threads")):
         with pytest.raises(OptionError, match=message):
             open_segmenter(exported, **options)  # type: ignore[arg-type]
-    with pytest.raises(EncoderError, match="no programs of this model"):
+    with pytest.raises(EncoderError, match="no such file or folder"):
         open_segmenter(tmp_path / "nothing")
+    with pytest.raises(EncoderError, match="no programs of this model"):
+        open_segmenter(tmp_path)
 
 
 BLOCK = """

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from litetext.device import resident_bytes
-from litetext.errors import EncoderError, LiteTextError
+from litetext.errors import EncoderError, LiteTextError, MissingExtraError
 
 if TYPE_CHECKING:
     from litetext.encoders.student import StudentEncoder
@@ -75,6 +75,8 @@ def answer_job(do: Callable[[Figures], Figures]) -> None:
     """Do the job on the command line; a known mistake is one line on standard error and exit status 1."""
     try:
         answer = do(json.loads(sys.argv[1]))
+    except ModuleNotFoundError as error:
+        sys.exit(f"error: {MissingExtraError(f'a row that takes {error.name}', 'sam3')}")
     except (LiteTextError, ImportError, OSError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
     sys.stdout.write("\n" + json.dumps(answer) + "\n")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from litetext.checkpoints.hub import SAM3_KINDS, model_kind, shipped_folder
+from litetext.checkpoints.hub import SAM3_KINDS, locate, model_kind, shipped_folder
 from litetext.checkpoints.tensors import STUDENT_FILE
 from litetext.device import usable_cores
 from litetext.errors import EncoderError, OptionError
@@ -230,13 +230,12 @@ def shipped_programs(model: str | Path) -> Path | None:
     """The folder of the programs that come with the package for a model; None if there are none."""
     if str(model) in PROGRAMS:
         return PROGRAMS[str(model)]
-    folder = Path(model).expanduser()
-    return PROGRAMS["sam3"] if folder.is_dir() and model_kind(folder) in SAM3_KINDS else None
+    return PROGRAMS["sam3"] if model_kind(Path(model).expanduser()) in SAM3_KINDS else None
 
 
 def checkpoint_files(model: str | Path) -> list[Path]:
     """The files of safetensors of a model's folder."""
-    folder = shipped_folder(str(model)) or Path(model).expanduser()
+    folder = shipped_folder(str(model)) or locate(Path(model).expanduser())
     whole = folder / "model.safetensors"
     files = [whole] if whole.is_file() else sorted(folder.glob("model-*-of-*.safetensors"))
     if not files:
