@@ -36,9 +36,10 @@ def test_masks_boxes_scores_and_cgf1_are_those_of_pytorch(encoder: str | None) -
             boxes += np.abs(one.boxes - other.boxes).ravel().tolist()
             scores += np.abs(one.scores - other.scores).tolist()
     assert instances > PAIRS / 2
-    assert differing == 0
     assert max(boxes) < 1e-3
-    # Rounding: against the same model in float64 PyTorch's scores are up to 1.0e-5 off, and so are ONNX Runtime's.
+    # Rounding: against the same model in float64 PyTorch's scores are up to 1.0e-5 off, and so are ONNX Runtime's. On a
+    # mask's edge that decides for a pixel at the threshold: none or one in all these pictures, by the threads' number.
+    assert differing <= 3
     assert np.percentile(scores, 98) < 1e-5
     assert max(scores) < 3e-5
     figures: list[Any] = [evaluate_pairs(one, pairs[:100]).to_json() for one in engines]
