@@ -177,6 +177,12 @@ def test_what_cannot_be_opened_is_one_line(exported: Path, tmp_path: Path) -> No
         open_segmenter(tmp_path / "nothing")
     with pytest.raises(EncoderError, match="no programs of this model"):
         open_segmenter(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "sam3_lite_text"}', encoding="utf-8")
+    with pytest.raises(EncoderError, match=r"no model\.safetensors"):
+        open_segmenter(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"\2\0\0\0\0\0\0\0{}")
+    with pytest.raises(EncoderError, match=r"without a text encoder.*--text-encoder"):
+        open_segmenter(tmp_path).own_encoder()
 
 
 BLOCK = """

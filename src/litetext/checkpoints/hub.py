@@ -16,7 +16,8 @@ NOT_FOUND = "not found locally and could not be downloaded from the Hub"
 GATED = "accept the licence on the model's page with your account, then run 'hf auth login'"
 # Models that come with the package, folders in `FOLDER`. A folder of the user's that is called so is given as ./NAME.
 SHIPPED = ("micro", "micro-student", "micro-student-xs")
-SAM3_KINDS = ("sam3", "sam3_video", "sam3_lite_text")  # models that segment, by their ``model_type``
+LITE_TEXT = "sam3_lite_text"
+SAM3_KINDS = ("sam3", "sam3_video", LITE_TEXT)  # models that segment, by their ``model_type``
 FOLDER = Path(__file__).parents[1] / "weights"
 
 

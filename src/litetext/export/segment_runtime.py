@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from litetext.checkpoints.hub import SAM3_KINDS, locate, model_kind, shipped_folder
+from litetext.checkpoints.hub import LITE_TEXT, SAM3_KINDS, locate, model_kind, shipped_folder
 from litetext.checkpoints.tensors import STUDENT_FILE
 from litetext.device import usable_cores
 from litetext.errors import EncoderError, OptionError
@@ -208,6 +209,8 @@ def open_segmenter(model: str | Path, engine: str | None = None, threads: int | 
         hint = "export it where PyTorch is installed: litetext export MODEL --to onnx -o DIR"
         raise EncoderError("no programs of this model", where=str(model), hint=hint)
     bundle = open_segment_bundle(programs)
+    if str(model) not in PROGRAMS and model_kind(folder.expanduser()) == LITE_TEXT:
+        bundle = replace(bundle, text=None)  # the programs read text with SAM3's own tower
     return ProgramEngine(bundle, programs, chosen or bundle.target, threads, checkpoint_files(model))
 
 
