@@ -18,11 +18,10 @@ pytestmark = [pytest.mark.torch, pytest.mark.slow]
 PAIRS = 500
 
 
-@pytest.mark.parametrize("encoder", [None, "micro-student"])
-def test_masks_boxes_scores_and_cgf1_are_those_of_pytorch(encoder: str | None) -> None:
+def test_masks_boxes_scores_and_cgf1_are_those_of_pytorch() -> None:
     pairs = list(make_pairs(40_000, PAIRS, SceneOptions(size=160, split="test")))
     engines = [
-        Segmenter.from_pretrained("micro", encoder, engine=engine, **more)
+        Segmenter.from_pretrained("micro", engine=engine, **more)
         for engine, more in (("torch", {"device": "cpu"}), ("onnx", {}))
     ]
     instances, differing, boxes, scores = 0, 0, [0.0], [0.0]
