@@ -63,11 +63,7 @@ class Bundle:
         """Check what a reader relies on."""
         if self.target not in TARGETS:
             raise OptionError(f"no target is called '{self.target}'")
-        for name in (self.model, *self.files):
-            try:
-                inside(Path(), name)
-            except ValueError as error:
-                raise OptionError(str(error)) from error
+        check_names((self.model, *self.files))
         if self.model not in {Path(name).parts[0] for name in self.files}:
             raise OptionError(f"a program that is none of its files ({self.model})")
         check_sizes(0, parameters=self.parameters, **{f"the size of '{name}'": self.files[name] for name in self.files})
@@ -132,21 +128,43 @@ def open_bundle(folder: Path) -> Bundle:
         raise EncoderError(f"not a manifest ({error})", where=str(file), hint=AGAIN) from error
     if bundle is None:
         raise EncoderError("a whole segmenter, not a text encoder", where=str(folder), hint="give it as --model")
-    check_files(folder, bundle.files, bundle.program, AGAIN)
-    if any(not (folder / name).is_file() for name in TOKENIZERS) or checksum(folder, TOKENIZERS) != bundle.tokenizer:
-        raise EncoderError("not the tokenizer of this encoder", where=str(folder / TOKENIZER), hint=AGAIN)
+    check_files("encoder", folder, bundle.files, program=bundle.program, tokenizer=bundle.tokenizer, hint=AGAIN)
     return bundle
 
 
-def check_files(folder: Path, files: Mapping[str, int], expected: str, hint: str) -> None:
-    """Refuse files of a folder that are missing, or have another size, or another checksum: an `EncoderError`."""
+def check_names(names: Iterable[str]) -> None:
+    """Refuse names of files that lead out of their folder: an `OptionError`."""
+    for name in names:
+        try:
+            inside(Path(), name)
+        except ValueError as error:
+            raise OptionError(str(error)) from error
+
+
+def check_files(
+    what: str, folder: Path, files: Mapping[str, int], *, program: str, tokenizer: str | None, hint: str
+) -> None:
+    """Refuse files of an exported encoder or segmenter that are missing or changed: an `EncoderError`.
+
+    Args:
+        what: it is, for messages.
+        folder: where it is.
+        files: of its programs, with their sizes in bytes.
+        program: their checksum.
+        tokenizer: checksum of the tokenizer's two files; None: it has none.
+        hint: what to do about it.
+    """
     for name, size in files.items():
         part = folder / name
         if not part.is_file():
             raise EncoderError("a part of the program is missing", where=str(part), hint=hint)
         if part.stat().st_size != size:
             raise EncoderError(f"{part.stat().st_size:,} bytes instead of {size:,}", where=str(part), hint=hint)
-    if checksum(folder, files) != expected:
+    if tokenizer is not None and (
+        any(not (folder / name).is_file() for name in TOKENIZERS) or checksum(folder, TOKENIZERS) != tokenizer
+    ):
+        raise EncoderError(f"not the tokenizer of this {what}", where=str(folder / TOKENIZER), hint=hint)
+    if checksum(folder, files) != program:
         raise EncoderError("not the program that was exported", where=str(folder), hint=hint)
 
 

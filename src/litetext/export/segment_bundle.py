@@ -11,9 +11,8 @@ from typing import Any, Literal, Self
 from litetext.checkpoints.hub import FOLDER
 from litetext.encoders.config import check_sizes
 from litetext.errors import EncoderError, LiteTextError, OptionError, shortened
-from litetext.export.bundle import MANIFEST, TOKENIZERS, check_files
+from litetext.export.bundle import MANIFEST, check_files, check_names
 from litetext.records import read_json, record, sealed, unsealed
-from litetext.storage import checksum, inside
 
 VISION, DECODER, GEOMETRY, TEXT = "vision-encoder", "decoder", "geometry-encoder", "text-encoder"
 LEVELS = ("fpn_feat_0", "fpn_feat_1", "fpn_feat_2", "fpn_pos_2")
@@ -31,7 +30,7 @@ PORTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """Inputs and outputs of each program; the file of one is its name with ``.onnx``."""
 BANK = "text-bank.safetensors"
-WEIGHTS = "weights.json"
+WEIGHTS = "weights.json"  # which weights a program takes by name: {file: {name: {"dtype": ..., "shape": [...]}}}
 VERSION = 1
 MOST_SIDE = 8192  # pixels of the image that a vision encoder reads; SAM3's is 1008
 AGAIN = "export the model again"
@@ -115,11 +114,7 @@ class SegmentBundle:
         needed |= {WEIGHTS} if self.named else set()
         if missing := needed - self.files.keys():
             raise OptionError(f"no {sorted(missing)[0]} among its files")
-        for name in self.files:
-            try:
-                inside(Path(), name)
-            except ValueError as error:
-                raise OptionError(str(error)) from error
+        check_names(self.files)
         sizes = {f"the size of '{name}'": size for name, size in self.files.items()}
         check_sizes(1, width=self.width, **{"the image's height": self.size[0], "the image's width": self.size[1]})
         check_sizes(0, parameters=self.parameters, **sizes)
@@ -170,9 +165,5 @@ def read_segment_bundle(folder: Path) -> SegmentBundle:
 def open_segment_bundle(folder: Path) -> SegmentBundle:
     """The same, once the folder's files are byte for byte those that were exported."""
     bundle = read_segment_bundle(folder)
-    check_files(folder, bundle.files, bundle.programs, AGAIN)
-    if bundle.tokenizer is not None and (
-        any(not (folder / name).is_file() for name in TOKENIZERS) or checksum(folder, TOKENIZERS) != bundle.tokenizer
-    ):
-        raise EncoderError("not the tokenizer of this segmenter", where=str(folder), hint=AGAIN)
+    check_files("segmenter", folder, bundle.files, program=bundle.programs, tokenizer=bundle.tokenizer, hint=AGAIN)
     return bundle

@@ -25,12 +25,10 @@ from litetext.export.graphs.graph_layers import (
 )
 from litetext.export.graphs.prompt_graphs import decoder_graph, geometry_graph, text_graph
 from litetext.export.graphs.vision_graph import vision_graph
+from litetext.export.segment_bundle import PORTS, WEIGHTS
 from litetext.storage import to_json, write_text
 
-VISION, DECODER, GEOMETRY, TEXT = (
-    f"{name}.onnx" for name in ("vision-encoder", "decoder", "geometry-encoder", "text-encoder")
-)
-WEIGHTS = "weights.json"  # which weights a graph takes by name: {graph: {key: {"dtype": ..., "shape": [...]}}}
+VISION, DECODER, GEOMETRY, TEXT = (f"{name}.onnx" for name in PORTS)
 ALIGNMENT = 64  # of a weight in its file, in bytes
 
 Stored = Mapping[str, tuple[str, Sequence[int]]]
