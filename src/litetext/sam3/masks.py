@@ -102,7 +102,7 @@ class Masks:
 
 
 def draw_all(image: "ImageSource", results: Sequence[Masks]) -> "Image.Image":
-    """The image with the masks of several phrases; no two of the first twenty instances have the same color."""
+    """The image with the masks of several phrases, a color for each phrase; a small one stands above a legend."""
     from litetext.sam3.drawing import draw_instances
     from litetext.sam3.images import read_image
 
