@@ -65,7 +65,7 @@ def test_it_says_what_it_wrote(capsys: pytest.CaptureFixture[str], world: Path, 
     assert out.startswith(f"{path}: ")
     assert "tokens in int8" in out
     assert "cosine with the features as computed: mean 0.9999" in out
-    assert run(["bank", str(world / "phrases.txt"), "-o", str(path), "--text-encoder", "micro", "--json"]) == 0
+    assert run(["bank", str(world / "phrases.txt"), "-o", str(path), "--teacher", "micro", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["bytes"] == path.stat().st_size
     assert found["checked"] == found["phrases"]
@@ -81,12 +81,25 @@ def test_masks_are_those_of_the_encoder(capsys: pytest.CaptureFixture[str], worl
     ours = json.loads(capsys.readouterr().out)
     assert run(segment(world, "micro-student")) == 0
     theirs = json.loads(capsys.readouterr().out)
-    assert ours["images"] == theirs["images"]
+    assert [image["file_name"] for image in ours["images"]] == [image["file_name"] for image in theirs["images"]]
     assert len(ours["annotations"]) == len(theirs["annotations"]) > 0
     for one, other in zip(ours["annotations"], theirs["annotations"], strict=True):
         assert (one["image_id"], one["category_id"]) == (other["image_id"], other["category_id"])
         assert one["score"] == pytest.approx(other["score"], abs=0.01)
         assert one["area"] == pytest.approx(other["area"], rel=0.02, abs=3)
+
+
+def test_without_a_phrase_all_of_the_bank_are_looked_for(
+    capsys: pytest.CaptureFixture[str], world: Path, bank: Path
+) -> None:
+    pictures = ["segment", str(next(world.rglob("*.png"))), "--model", "micro", "--device", "cpu", "--json"]
+    assert run([*pictures, "--text-encoder", str(bank)]) == 0
+    told = capsys.readouterr()
+    listed = (world / "phrases.txt").read_text(encoding="utf-8").splitlines()
+    asked = [category["name"] for category in json.loads(told.out)["categories"]]
+    assert sorted(asked) == sorted(set(listed))
+    assert f"all {len(asked)} of {bank}" in told.err
+    assert "--prompts" in failure(capsys, *pictures[:-1], status=2)
 
 
 def test_other_phrases(capsys: pytest.CaptureFixture[str], world: Path, bank: Path) -> None:

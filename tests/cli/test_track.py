@@ -109,10 +109,21 @@ def test_a_table_without_a_folder(capsys: pytest.CaptureFixture[str], fake: Any,
     part = ["--every", "2", "--from", "1", "--to", "8", "--threshold", "0.6"]
     arguments = ["track", f"{frames}/*.png", "-p", "dog", *part]
     assert run([*arguments, "--model", "micro", "--method", "association"]) == 0
-    out = capsys.readouterr().out
+    out, told = capsys.readouterr()
+    assert "nothing was saved" in told
     assert "dog" in out
     assert "4 frames of 24 x 16 pixels" in out
     assert fake == [{"prompts": ["dog"], "method": "association", "threshold": 0.6}]
+
+
+def test_lists_of_phrases(capsys: pytest.CaptureFixture[str], fake: Any, frames: str, tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("dog\n" + "".join(f"name {n}\n" for n in range(41)))
+    arguments = ["track", frames, "--model", "micro", "-p", "Dog"]
+    assert run([*arguments, "--prompts", str(names)]) == 0
+    assert len(fake[0]["prompts"]) == 42
+    assert capsys.readouterr().out.count("name ") == 41
+    assert f"--prompts {names}" in failure(capsys, *arguments, "-p", str(names))
 
 
 def test_phrases_that_look_like_several_or_are_long(capsys: pytest.CaptureFixture[str], fake: Any, frames: str) -> None:

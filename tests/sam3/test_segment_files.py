@@ -107,6 +107,15 @@ def test_the_table_has_a_line_for_each_image_and_phrase(folder: Path, capsys: py
     assert not capsys.readouterr().out
 
 
+def test_of_many_phrases_those_that_were_found_are_listed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = segment([folder / "a.png"], ["dog", "nothing", *(f"thing {n}" for n in range(50))])
+    print_found(report)
+    *table, missing = capsys.readouterr().out.splitlines()
+    assert sum("0.75" in line for line in table) == 51
+    assert "nothing" not in "".join(table)
+    assert missing.endswith("(1 phrases): nothing")
+
+
 def test_names_do_not_collide() -> None:
     names = overlay_names([Path("a/x.jpg"), Path("b/X.png"), Path("x-2.png"), Path("c/x.gif")])
     assert list(names.values()) == ["x.png", "X-2.png", "x-2-2.png", "x-3.png"]

@@ -1,5 +1,7 @@
 """Options that several commands share, and what they open: prompts, encoders, and the SAM3 model around an encoder."""
 
+import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from litetext.cli._output import echo
-from litetext.errors import OptionError
+from litetext.errors import OptionError, shortened
 
 if TYPE_CHECKING:
     from litetext.checkpoints.inspection import EncoderSize
@@ -23,6 +25,10 @@ PATH, PATH_OR_HUB = "PATH", "PATH|HF_ID"
 MODEL_HELP = "SAM3 model: a folder, exported or not, a name on the Hugging Face hub, or micro: the small one in here."
 TRUTHS_HELP = "Ground truth of an annotator (COCO JSON); of several: --gt A B C, or A,B,C, or --gt again."
 _READING_LINES = 12
+# What people write between phrases: commas (not those in 1,000), semicolons, strokes, and full stops as Grounding DINO
+# has them (not those in "St. Bernard").
+_BETWEEN = re.compile(r"(?<!\d),|,(?!\d)|[;|/]|\s\.\s|\.\s+(?=.+\.\s*$)")
+_LONG_LINES = 3  # phrases beyond the context that are named
 
 
 def option(help_text: str, *names: str, metavar: str | None = None, **more: Any) -> Any:
@@ -44,6 +50,10 @@ EngineChoice = Literal["auto", "torch", "onnx", "openvino"]
 
 Sources = Annotated[
     list[str] | None, argument("Phrases, as `litetext audit` reads them. None: the bundled corpus.", metavar="SOURCE")
+]
+Phrases = Annotated[list[str] | None, option("What to find; may be repeated.", "-p", "--prompt", metavar="PHRASE")]
+PhraseSources = Annotated[
+    list[str] | None, option("Phrases, as `litetext audit` reads them; may be repeated.", "--prompts", metavar="SOURCE")
 ]
 Format = Annotated[str | None, option("Read every source as this format.", "--format", metavar="NAME")]
 Column = Annotated[str | None, option("Column or field with the text.", metavar="NAME")]
@@ -103,6 +113,56 @@ def _tell_guesses(read_as: Mapping[str, str]) -> None:
         echo(f"{first}{f' and {len(others)} more' if others else ''}: {reading}", err=True)
     if len(names) > _READING_LINES:
         echo(f"... and {len(names) - _READING_LINES} other ways to read sources (see litetext audit --json)", err=True)
+
+
+def choose_phrases(
+    phrases: Sequence[str] | None, sources: Sequence[str] | None, model: str, text_encoder: str | None
+) -> list[str]:
+    """What to look for: phrases as typed, then those of sources; without either all that a bank has, which is told."""
+    if phrases or sources:
+        hint_at_lists(phrases or ())
+        return [*(phrases or ()), *(read_corpus(sources).texts if sources else ())]
+    from litetext.export.segment_bundle import BANK
+    from litetext.features.bank import PromptBank
+    from litetext.features.store import is_bank
+
+    bank = str(Path(model) / BANK) if text_encoder is None else text_encoder
+    if not is_bank(bank):
+        raise typer.BadParameter("give -p PHRASE, or --prompts SOURCE for a list", param_hint="'-p' / '--prompt'")
+    found = list(PromptBank.open(bank).phrases)
+    echo(f"no phrase was given: all {len(found):,} of {bank} are looked for", err=True)
+    return found
+
+
+def hint_at_lists(prompts: Sequence[str]) -> None:
+    """Refuse a file that is given as a phrase; say on standard error where a phrase looks like several, or like one."""
+    from litetext.prompts.readers import format_of_name
+
+    for prompt in prompts:
+        name, parts = prompt.removeprefix("@"), [part.strip() for part in _BETWEEN.split(prompt) if part.strip(" .")]
+        looks_like_a_file = name != prompt or format_of_name(name) is not None
+        # `Path` fails on a phrase that is too long for a name. A thing may be called like a file without an ending.
+        if os.path.isfile(name) and (looks_like_a_file or Path(name).suffix):  # noqa: PTH113
+            hint = f"for the phrases in it: --prompts {shortened(name)}"
+            raise OptionError("a file where a phrase is to be", where=f"-p {prompt}", hint=hint)
+        if looks_like_a_file:
+            echo(f"hint: '{shortened(prompt)}' is looked for as a phrase; for a file: --prompts FILE", err=True)
+        elif len(parts) > 1:
+            listed = " ".join(f"-p '{part}'" for part in parts)
+            echo(f"hint: '{shortened(prompt)}' is one phrase; for several: {shortened(listed)}", err=True)
+
+
+def warn_of_long(prompts: Sequence[str], encoder: "TextEncoder") -> None:
+    """Say on standard error of which phrases the encoder reads the beginning only."""
+    from litetext.tokenizer.bpe import clip_tokenizer
+
+    context = encoder.context_length
+    lengths = clip_tokenizer().encode(prompts).lengths.tolist()
+    long = [(prompt, tokens) for prompt, tokens in zip(prompts, lengths, strict=True) if tokens > context]
+    for prompt, tokens in long[:_LONG_LINES]:
+        echo(f"warning: only {context} of {tokens} tokens are read of '{shortened(prompt)}'", err=True)
+    if len(long) > _LONG_LINES:
+        echo(f"warning: {len(long) - _LONG_LINES} other phrases have more than {context} tokens too", err=True)
 
 
 def split_files(specs: Sequence[str]) -> list[Path]:
@@ -197,6 +257,7 @@ class ModelChoice:
     dtype: str = "auto"
     fallback: str | None = None
     engine: str = "auto"
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         """Check what belongs together."""
@@ -216,7 +277,8 @@ class ModelChoice:
         engine = choose_engine(self.model, self.engine, video=video, **placed)
         with _without_torchao():
             encoder = self._load_encoder(phrases, engine)
-            return Segmenter.from_pretrained(self.model, encoder, engine=engine, video=video, options=options, **placed)
+            placed |= {"engine": engine, "video": video, "threads": self.threads}
+            return Segmenter.from_pretrained(self.model, encoder, options=options, **placed)
 
     def describe(self) -> dict[str, str]:
         """What predictions depend on, name by name; where they are computed is not among it."""

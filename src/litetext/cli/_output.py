@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from litetext.evaluation.cgf1 import CgF1
     from litetext.evaluation.gold import SubsetScores
 
+MOST_ROWS = 40  # of a table of phrases; of more only those that were found are listed
 _HEAD = 1024
 _LABELS = {
     "cgf1": "cgF1",
@@ -120,6 +121,12 @@ def print_table(
     for row in rows:
         table.add_section() if row is None else table.add_row(*(Text(printable(shortened(cell))) for cell in row))
     Console().print(table)
+
+
+def print_missing(phrases: Sequence[str]) -> None:
+    """Name phrases that found nothing, in a line."""
+    if phrases:
+        echo(f"nothing found ({len(phrases):,} phrases): {shortened(', '.join(phrases))}")
 
 
 def print_scores(scores: "CgF1") -> None:

@@ -75,7 +75,9 @@ def _embedded(store: "FeatureStore") -> str:
 def bank(
     output: opt.OutputFile,
     sources: opt.Sources = None,
-    text_encoder: Annotated[str | None, option("Encodes the phrases.", metavar=opt.PATH_OR_HUB)] = None,
+    text_encoder: Annotated[
+        str | None, option("Encodes the phrases.", "--text-encoder", "--teacher", metavar=opt.PATH_OR_HUB)
+    ] = None,
     features: Annotated[Path | None, option("Instead: what `litetext embed` wrote.", metavar="CACHE")] = None,
     store_dtype: Annotated[Literal["fp16", "int8"], option("What to store features in.")] = "fp16",
     file_format: opt.Format = None,

@@ -1,37 +1,32 @@
 """`litetext segment`."""
 
-import os
-import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from statistics import median
+from typing import Annotated, Any
 
 from litetext.cli import _options as opt
 from litetext.cli._app import Result, command
-from litetext.cli._options import argument, option
-from litetext.cli._output import echo, print_table, show_progress
-from litetext.errors import LiteTextError, shortened
-
-if TYPE_CHECKING:
-    from litetext.features.protocol import TextEncoder
-
-# What people write between phrases: commas (not those in 1,000), semicolons, strokes, and full stops as Grounding DINO
-# has them (not those in "St. Bernard").
-_BETWEEN = re.compile(r"(?<!\d),|,(?!\d)|[;|/]|\s\.\s|\.\s+(?=.+\.\s*$)")
+from litetext.cli._options import argument, choose_phrases, option, warn_of_long
+from litetext.cli._output import MOST_ROWS, echo, print_missing, print_table, show_progress
+from litetext.errors import LiteTextError
 
 
 @command(
     "Segmenting",
     "litetext segment photo.jpg -p 'white dog' -p leash -o found",
-    "litetext segment photos/ 'more/*.png' -p person --json",
+    "litetext segment photos/ 'more/*.png' --prompts names.txt -o found",
     "litetext segment photo.jpg -p dog --text-encoder s0.pt --positions slice --context-length 16",
     "litetext segment photo.jpg -p dog --text-encoder bank.safetensors --fallback student.safetensors",
 )
 def segment(
     images: Annotated[list[str], argument("Images, folders of images, or globs.", metavar="IMAGE")],
-    prompts: Annotated[list[str], option("What to find; may be repeated.", "-p", "--prompt", metavar="PHRASE")],
-    output: Annotated[Path | None, option("Write overlays, annotations.json.", "-o", "--output", metavar="DIR")] = None,
+    phrases: opt.Phrases = None,
+    prompts: opt.PhraseSources = None,
+    output: Annotated[
+        Path | None, option("Write index.html, overlays, annotations.json.", "-o", "--output", metavar="DIR")
+    ] = None,
     threshold: Annotated[float, option("Instances with a higher score are kept.")] = 0.5,
     model: opt.Model = "facebook/sam3",
     text_encoder: opt.TextEncoderOption = None,
@@ -41,23 +36,25 @@ def segment(
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
     engine: opt.Engine = "auto",
+    threads: Annotated[int | None, option("To compute with, without PyTorch. Default: one for each core.")] = None,
 ) -> Result:
     """Find every instance of each phrase in images.
 
-    Masks, overlays (NAME.png) and COCO annotations. An interrupted run resumes automatically.
+    A contact sheet, overlays (NAME.png) and COCO annotations. Without -p and --prompts: all phrases of a bank. An
+    interrupted run resumes automatically.
     """
     from litetext.sam3.images import find_images
     from litetext.sam3.segment_files import SegmentRun, check_failures, overlays_of
     from litetext.sam3.segmenter import SegmentOptions
 
     options = SegmentOptions(threshold=threshold)
-    choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback, engine)
+    choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback, engine, threads)
+    asked = choose_phrases(phrases, prompts, model, text_encoder)
     files = find_images(images, () if output is None else overlays_of(output))
-    run = SegmentRun(files, prompts, choice.describe() | {"threshold": str(threshold)}, output)
-    hint_at_lists(prompts)
+    run = SegmentRun(files, asked, choice.describe() | {"threshold": str(threshold)}, output)
     with run.locked():
-        segmenter = choice.load(options, prompts)
-        warn_of_long(prompts, segmenter.encoder)
+        segmenter = choice.load(options, run.phrases)
+        warn_of_long(run.phrases, segmenter.encoder)
         try:
             with show_progress() as progress:
                 data = run.segment(segmenter, progress)
@@ -69,47 +66,49 @@ def segment(
     if run.resumed:
         echo(f"{run.resumed} of {len(files)} images were finished by an earlier run", err=True)
     if output is not None:
-        echo(f"Overlays and annotations.json: {output}", err=True)
+        echo(f"index.html, overlays, annotations.json: {output}", err=True)
     failure: LiteTextError | None = None
     try:
         check_failures(data)
     except LiteTextError as error:  # names the images that failed: exit status 1 after what was printed
         failure = error
-    return Result(data, lambda: print_found(data), failure)
+    # Not in annotations.json, which is the same in every run; null for images of an earlier one.
+    timed = [{**image, "milliseconds": run.milliseconds.get(image["file_name"])} for image in data["images"]]
+    data = {**data, "images": timed}
+
+    def show() -> None:
+        print_found(data)
+        if output is None and data["images"]:
+            echo("nothing was saved; -o DIR writes a contact sheet, overlays and annotations.json", err=True)
+
+    return Result(data, show, failure)
 
 
 def print_found(data: Mapping[str, Any]) -> None:
-    """A line for each image and phrase, with the number of instances and the best score; no table without an image."""
+    """A line for each image and phrase; where these are many, for each phrase that was found, the most found first."""
     scores: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
     for annotation in data["annotations"]:
         scores[annotation["image_id"], annotation["category_id"]].append(annotation["score"])
-    rows = []
-    for image in data["images"]:
-        for category in data["categories"]:
-            found = scores[image["id"], category["id"]]
-            best = f"{max(found):.2f}" if found else "-"
-            rows.append((image["file_name"], category["name"], str(len(found)), best))
-    if rows:
-        print_table(("image", "phrase", "masks", "best score"), rows, texts=2)
-
-
-def hint_at_lists(prompts: Sequence[str]) -> None:
-    """Say on standard error where a phrase looks like several, or like a file of phrases."""
-    for prompt in prompts:
-        parts = [part.strip() for part in _BETWEEN.split(prompt) if part.strip(" .")]
-        if os.path.isfile(prompt):  # noqa: PTH113 - a `Path` fails on a phrase that is too long for a name
-            echo(f"hint: '{shortened(prompt)}' is a file, but -p takes a phrase; repeat -p for each line", err=True)
-        elif len(parts) > 1:
-            first = shortened(parts[0])
-            echo(f"hint: '{shortened(prompt)}' is one phrase; for several repeat -p: -p '{first}' -p ...", err=True)
-
-
-def warn_of_long(prompts: Sequence[str], encoder: "TextEncoder") -> None:
-    """Say on standard error which phrases the encoder reads the beginning of only."""
-    from litetext.tokenizer.bpe import clip_tokenizer
-
-    for prompt, tokens in zip(prompts, clip_tokenizer().encode(prompts).lengths.tolist(), strict=True):
-        if tokens > encoder.context_length:
-            echo(
-                f"warning: only {encoder.context_length} of {tokens} tokens are read of '{shortened(prompt)}'", err=True
-            )
+    images = data["images"]
+    if not images:
+        return
+    phrases = {category["id"]: category["name"] for category in data["categories"]}
+    times = [image["milliseconds"] for image in images if image.get("milliseconds") is not None]
+    caption = f"{len(images):,} images, {len(phrases):,} phrases" + (f", {median(times):.0f} ms each" if times else "")
+    if len(images) * len(phrases) <= MOST_ROWS:
+        asked = [(image, number) for image in images for number in phrases]
+        found = [scores[image["id"], number] for image, number in asked]
+        rows = [
+            (image["file_name"], phrases[number], str(len(some)), f"{max(some):.2f}" if some else "-")
+            for (image, number), some in zip(asked, found, strict=True)
+        ]
+        print_table(("image", "phrase", "masks", "best score"), rows, caption, texts=2)
+        return
+    by_phrase = {number: [some for image in images if (some := scores[image["id"], number])] for number in phrases}
+    order = sorted((number for number in phrases if by_phrase[number]), key=lambda n: -sum(map(len, by_phrase[n])))
+    rows = [
+        (phrases[n], str(sum(map(len, by_phrase[n]))), str(len(by_phrase[n])), f"{max(map(max, by_phrase[n])):.2f}")
+        for n in order
+    ]
+    print_table(("phrase", "masks", "images", "best score"), rows, caption)
+    print_missing([phrases[number] for number in phrases if not by_phrase[number]])

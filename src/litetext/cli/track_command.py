@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from litetext.cli import _options as opt
 from litetext.cli._app import Result, command
-from litetext.cli._options import argument, option
-from litetext.cli._output import echo, print_table, show_progress
-from litetext.cli.segment_command import hint_at_lists, warn_of_long
+from litetext.cli._options import argument, choose_phrases, option, warn_of_long
+from litetext.cli._output import MOST_ROWS, echo, print_missing, print_table, show_progress
 from litetext.errors import MissingExtraError, OptionError
 
 if TYPE_CHECKING:
@@ -21,17 +20,18 @@ if TYPE_CHECKING:
 @command(
     "Segmenting",
     "litetext track street.mp4 -p 'red car' -p person -o tracked",
-    "litetext track clip.webm -p dog --json",
+    "litetext track clip.webm --prompts names.txt --json",
     "litetext track frames/ -p dog --overlay gif --overlay mp4 -o dogs",
     "litetext track long.mkv -p dog --every 5 --from 1:30 --to 10:00 -o found",
     "ffmpeg -i rtsp://door/ -c copy -f matroska - | litetext track - -p person -o door",
     "litetext track --camera 0 -p cup --text-encoder bank.safetensors -o desk",
 )
 def track(
-    prompts: Annotated[list[str], option("What to follow; may be repeated.", "-p", "--prompt", metavar="PHRASE")],
     clips: Annotated[
         list[str] | None, argument("Video, GIF, WebP, folder or glob of frames; - for standard input.", metavar="CLIP")
     ] = None,
+    phrases: opt.Phrases = None,
+    prompts: opt.PhraseSources = None,
     output: Annotated[
         Path | None,
         option("Write overlay videos, masklets.json, tracks.csv, counts.csv.", "-o", "--output", metavar="DIR"),
@@ -62,7 +62,8 @@ def track(
 ) -> Result:
     """Follow every instance of each phrase through a video.
 
-    An interrupted or killed run resumes automatically; Ctrl-C ends a stream.
+    Without -p and --prompts: all phrases of a bank. An interrupted or killed run resumes automatically; Ctrl-C ends a
+    stream.
     """
     from litetext.sam3.segmenter import SegmentOptions
     from litetext.video.frames import open_clip
@@ -81,25 +82,36 @@ def track(
     clip = clips[0] if clips else None
     options = SegmentOptions() if threshold is None else SegmentOptions(threshold=threshold)
     choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback, engine)
-    way = choose_method(method)
+    asked, way = choose_phrases(phrases, prompts, model, text_encoder), choose_method(method)
 
     def load() -> Tracker:
-        segmenter = choice.load(options, prompts, video=way == "tracker")
-        warn_of_long(prompts, segmenter.encoder)
+        segmenter = choice.load(options, run.phrases, video=way == "tracker")
+        warn_of_long(run.phrases, segmenter.encoder)
         return make_tracker(segmenter, run.phrases, way, threshold=threshold)
 
     with open_clip(clip, every=every, start=start, stop=stop, camera=camera) as frames:
-        asked = {"method": way, "threshold": str(threshold), "every": str(every), "from": str(start), "to": str(stop)}
+        settings = {
+            "method": way,
+            "threshold": str(threshold),
+            "every": str(every),
+            "from": str(start),
+            "to": str(stop),
+        }
         kinds = [kind for kind in overlay or _default_overlays(output) if kind != "none"]
         source = clip if frames.replayable else None
-        run = TrackRun(source, prompts, choice.describe() | asked, output, overlays=kinds)
-        hint_at_lists(prompts)
+        run = TrackRun(source, asked, choice.describe() | settings, output, overlays=kinds)
         with run.locked():
             summary = _run(run, frames, load)
     if output is not None:
         overlays = "".join(f"{path.name}, " for path in run.overlays.values())
         echo(f"{overlays}masklets.json, tracks.csv, counts.csv: {output}", err=True)
-    return Result({**summary, "output": output and str(output)}, lambda: print_tracks(summary))
+
+    def show() -> None:
+        print_tracks(summary)
+        if output is None:
+            echo("nothing was saved; -o DIR writes overlay videos, masklets and boxes", err=True)
+
+    return Result({**summary, "output": output and str(output)}, show)
 
 
 def _default_overlays(output: Path | None) -> tuple[str, ...]:
@@ -112,15 +124,20 @@ def _default_overlays(output: Path | None) -> tuple[str, ...]:
 
 
 def print_tracks(summary: Mapping[str, Any]) -> None:
-    """A line for each phrase: how many tracks, the frames with any (numbers count from 0), and the best score."""
-    rows = []
-    for row in summary["phrases"]:
+    """A line for each phrase: how many tracks, the frames with any (numbers count from 0), and the best score.
+
+    Of many phrases those without a track are named below.
+    """
+    rows, listed = [], summary["phrases"]
+    found = listed if len(listed) <= MOST_ROWS else [row for row in listed if row["tracks"]]
+    for row in found:
         best = "-" if row["best"] is None else f"{row['best']:.2f}"
         cells = ["-" if row[name] is None else str(row[name]) for name in ("tracks", "first", "last", "frames")]
         rows.append((row["phrase"], *cells, best))
     height, width = summary["size"]
     caption = f"{summary['frames']} frames of {width} x {height} pixels"
     print_table(("phrase", "tracks", "first frame", "last frame", "frames", "best score"), rows, caption)
+    print_missing([row["phrase"] for row in listed if row not in found])
 
 
 def _run(run: "TrackRun", frames: "Clip", load: Callable[[], "Tracker"]) -> dict[str, Any]:

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from PIL import Image
 
 from litetext.errors import ImageError, OutputError
+from litetext.features.store import distinct_phrases
 from litetext.records import parse_json
 from litetext.resume_log import ResumeLog
 from litetext.sam3.images import read_image
@@ -40,7 +42,7 @@ class SegmentRun:
 
     Args:
         files: images.
-        prompts: phrases; each becomes a category, repeated ones become one.
+        prompts: phrases; each becomes a category, those that the tokenizer cannot tell apart become one.
         made_by: what else the results depend on, name by name: model, text encoder, threshold.
         folder: where to write ``NAME.png`` (the image with its masks) of each image and ``annotations.json``; None:
             nowhere.
@@ -53,11 +55,12 @@ class SegmentRun:
         made_by: Mapping[str, Any],
         folder: Path | None = None,
     ) -> None:
-        self.phrases = list(dict.fromkeys(check_prompts(prompts)))
+        self.phrases = list(distinct_phrases(check_prompts(prompts)).values())
         self.settings = {"phrases": self.phrases, **made_by}
         self.folder = folder
         self.overlays = overlay_names(files)
         self.records: dict[str, Record] = {}
+        self.milliseconds: dict[str, float] = {}  # of each image of this run, from its pixels to masks
         self.resumed = 0  # how many of the images an earlier run had finished
         self._log = ResumeLog((folder or Path()) / LOG, TOOL, self.settings, _HINT)
 
@@ -96,7 +99,9 @@ class SegmentRun:
                 except ImageError as error:
                     failures.append({"file": str(file), "reason": str(error)})
                     continue
+                began = perf_counter()
                 results = list(segmenter.segment_embedding(segmenter.embed(picture), self.phrases))
+                self.milliseconds[str(file)] = round(1000 * (perf_counter() - began), 1)
                 self._keep(file, picture, results)
         finally:
             data = self._to_coco(failures)

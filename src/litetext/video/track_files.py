@@ -19,6 +19,7 @@ from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 from litetext.errors import ImageError, OptionError, OutputError
+from litetext.features.store import distinct_phrases
 from litetext.records import CHECKSUM
 from litetext.resume_log import ResumeLog
 from litetext.sam3.images import find_images
@@ -48,7 +49,7 @@ class TrackRun:
     Args:
         clip: what the user named, as `litetext.video.frames.open_clip` takes it; None: a stream or a camera, which
             cannot be read again.
-        prompts: phrases; repeated ones become one.
+        prompts: phrases; those that the tokenizer cannot tell apart become one.
         made_by: what else the results depend on, name by name: model, method, threshold, which frames.
         folder: where to write; None: nowhere.
         overlays: formats of the overlay videos, such as "mp4".
@@ -70,7 +71,7 @@ class TrackRun:
         overlays: Sequence[str] = ("mp4",),
         snapshot_seconds: float = SNAPSHOT_SECONDS,
     ) -> None:
-        self.phrases = list(dict.fromkeys(check_prompts(prompts)))
+        self.phrases = list(distinct_phrases(check_prompts(prompts)).values())
         if not self.phrases:
             raise OptionError("no phrase", hint="say what to look for")
         if unknown := [name for name in overlays if f".{name}" not in FORMATS]:
