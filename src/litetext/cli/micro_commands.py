@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from litetext.cli import _options as opt
 from litetext.cli._app import Result, app, command, make_group
-from litetext.cli._options import option
+from litetext.cli._options import argument, option
 from litetext.cli._output import check_ours, check_target, echo, print_scores, show_progress
 from litetext.errors import OptionError
 
@@ -202,6 +202,19 @@ def evaluate(
 
     extra = {} if order is None else {"order": order.to_json()}
     return Result({**scores.to_json(), "out_of_domain_refused": refused, **extra}, show)
+
+
+@command(None, "litetext micro export micro-sam3", group=micro_group)
+def export(output: Annotated[Path, argument("The folder to write.", metavar="DIR")]) -> Result:
+    """Write the micro model as a folder of Hugging Face transformers.
+
+    With its processor, so that Sam3Model.from_pretrained(DIR) and Sam3Processor.from_pretrained(DIR) work.
+    """
+    from litetext.micro.model import export_micro
+
+    check_target(output, folder=True)
+    names = export_micro(output)
+    return Result({"folder": str(output), "files": names}, f"{output}: {', '.join(names)}")
 
 
 @command(STAGE, "litetext demo", "litetext demo -o shown --model micro-run/weights")

@@ -239,11 +239,11 @@ class _HuggingFace:
 
     def __init__(self, path: Path) -> None:
         from safetensors import safe_open
-        from transformers import AutoConfig, CLIPTokenizer
+        from transformers import AutoConfig
         from transformers.models.sam3_lite_text.modeling_sam3_lite_text import Sam3LiteTextTextModel
 
         from litetext.checkpoints.hub import quiet
-        from litetext.tokenizer.vocabulary import END_TEXT, START_TEXT, clip_vocabulary
+        from litetext.tokenizer.pruned import huggingface_tokenizer
 
         with quiet():
             config: Any = AutoConfig.from_pretrained(path)
@@ -252,11 +252,7 @@ class _HuggingFace:
             self.model = model.from_pretrained(path, config=config.text_config, key_mapping=keys).eval()
         with safe_open(path / "model.safetensors", framework="pt") as file:
             self.weight, self.bias = (file.get_tensor(f"text_projection.{name}") for name in ("weight", "bias"))
-        vocabulary = clip_vocabulary()
-        special = {START_TEXT: "<|startoftext|>", END_TEXT: "<|endoftext|>"}  # as Hugging Face spells them
-        ids = {special.get(token, token): number for number, token in enumerate(vocabulary.tokens)}
-        merges: Any = list(vocabulary.merges)
-        self.tokenizer = CLIPTokenizer(vocab=ids, merges=merges)
+        self.tokenizer = huggingface_tokenizer()
         self.name, self.context_length, self.width = str(path), HOST_CONTEXT, len(self.weight)
 
     def encode(self, texts: Sequence[str]) -> Any:

@@ -1,9 +1,11 @@
 """The micro SAM3: the classes of `transformers` with small numbers in them."""
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from litetext.errors import MissingExtraError
+from litetext.storage import atomic_folder, checksum, write_text
 
 if TYPE_CHECKING:
     from transformers import Sam3Config, Sam3Model
@@ -14,6 +16,22 @@ FINE = 4 * GRID  # a side of the mask logits
 WIDTH = 64  # of the decoder, and so of its text features
 VISION_WIDTH = 192
 QUERIES = 16  # twice what a scene can hold
+CARD = "README.md"
+CARD_TEXT = """\
+# The micro SAM3 of LiteText
+
+Written by `litetext micro export` for Hugging Face `transformers`: SAM3's classes with small numbers in them, in
+float32, and SAM3's processor. It knows emoji in the micro world of LiteText, not photographs.
+
+    model, processor = Sam3Model.from_pretrained(folder), Sam3Processor.from_pretrained(folder)
+    inputs = processor(images=image, text="red car", return_tensors="pt")
+    sizes = inputs["original_sizes"].tolist()
+    found = processor.post_process_instance_segmentation(model(**inputs), threshold=0.5, target_sizes=sizes)[0]
+
+Weights: Apache-2.0. tokenizer.json holds the vocabulary and the merges of CLIP's tokenizer (OpenAI, MIT license).
+
+Checksum of the other files: {checksum}
+"""
 
 
 def micro_config() -> "Sam3Config":
@@ -84,3 +102,39 @@ def make_model(seed: int) -> "Sam3Model":
         decoder.box_head.layer3.bias.zero_()
     model.train()
     return model
+
+
+def export_micro(folder: Path) -> list[str]:
+    """Write the model in the package as a whole folder of `transformers`: weights, image processor and tokenizer.
+
+    Returns:
+        The names of the files.
+
+    Raises:
+        OutputError: something else is in the folder, or files that were changed since they were written.
+        MissingExtraError: PyTorch or `transformers` is not installed.
+    """
+    from litetext.checkpoints.hub import quiet
+    from litetext.sam3.host import load_host, load_processor
+    from litetext.tokenizer.pruned import huggingface_tokenizer
+
+    model = load_host("micro", device="cpu", dtype="float32")
+    from transformers import Sam3Processor
+
+    with atomic_folder(folder, is_ours=_is_exported) as partial:
+        with quiet():
+            model.save_pretrained(partial)
+            Sam3Processor(load_processor("micro", model), huggingface_tokenizer()).save_pretrained(partial)
+        write_text(partial / CARD, _card(partial))
+    return sorted(file.name for file in folder.iterdir())
+
+
+def _card(folder: Path) -> str:
+    return CARD_TEXT.format(checksum=checksum(folder, sorted({file.name for file in folder.iterdir()} - {CARD})))
+
+
+def _is_exported(folder: Path) -> bool:
+    """Whether a folder has what `export_micro` wrote, and nothing else: weights trained further are not replaced."""
+    if not (folder / CARD).is_file() or not all(file.is_file() for file in folder.iterdir()):
+        return False
+    return (folder / CARD).read_bytes() == _card(folder).encode()

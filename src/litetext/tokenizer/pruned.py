@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.resources import files
 from itertools import pairwise
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,9 @@ from litetext.tokenizer.vocabulary import (
     byte_alphabet,
     clip_vocabulary,
 )
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
 
 # As in `bpe`, in the syntax of the library; a literal special token in a text is a text here.
 _PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -115,6 +118,17 @@ def portable_tokenizer(kept: Iterable[int] | None = None) -> str:
         single=f"{START_TEXT} $A {END_TEXT}", special_tokens=[(START_TEXT, START_ID), (END_TEXT, END_ID)]
     )
     return whole.to_str()
+
+
+def huggingface_tokenizer() -> "CLIPTokenizer":
+    """The tokenizer of SAM3's processor in `transformers`, which reads up to 32 tokens."""
+    from transformers import CLIPTokenizer
+
+    special = {START_TEXT: "<|startoftext|>", END_TEXT: "<|endoftext|>"}  # as Hugging Face spells them
+    vocabulary = clip_vocabulary()
+    ids = {special.get(token, token): number for number, token in enumerate(vocabulary.tokens)}
+    merges: Any = list(vocabulary.merges)
+    return CLIPTokenizer(vocab=ids, merges=merges, model_max_length=32)
 
 
 def kept_merges(kept: Iterable[int] | None = None) -> npt.NDArray[np.uint16]:
