@@ -1,14 +1,44 @@
-"""Pages: the frame and the style that every page of LiteText has, and how templates are read."""
+"""Pages: the frame, style and foot that every page of LiteText has, and how templates are read."""
+
+import re
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+import litetext
+from litetext.errors import printable
 
 
-def page_environment(package: str) -> Environment:
-    """An environment for the templates of a package, which extend ``page.html``; an unknown name is an error."""
-    return Environment(
+def page_environment(package: str, *, dated: bool = True) -> Environment:
+    """An environment for the templates of a package, which extend ``page.html``; an unknown name is an error.
+
+    A page says at its foot with which version and by which command it was made, and when, if it is ``dated``.
+    """
+    environment = Environment(
         loader=ChoiceLoader([PackageLoader(package), PackageLoader("litetext")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC" if dated else ""
+    environment.globals |= {"version": litetext.__version__, "command": command_line(), "made": made}
+    environment.filters["code"] = mark_code
+    return environment
+
+
+def command_line() -> str:
+    """The command as it was typed, quoted for a shell; "" where Python code called LiteText."""
+    program = Path(sys.argv[0])
+    if "litetext" not in {program.stem, program.parent.name if program.stem == "__main__" else ""}:
+        return ""
+    return printable(shlex.join(["litetext", *sys.argv[1:]]))
+
+
+def mark_code(text: str) -> Markup:
+    """What stands in backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before

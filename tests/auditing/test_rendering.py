@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from litetext.auditing.advice import recommend
+from litetext.auditing.advice import Advice, recommend
 from litetext.auditing.figures import draw_figures
-from litetext.auditing.rendering import factor, number, print_report, write_report
+from litetext.auditing.rendering import evidence, factor, number, print_report, write_report
 from litetext.auditing.run import AuditReport, audit
 from litetext.prompts.corpus import Prompt, PromptCorpus
 from tests.auditing.fakes import FakeEncoder
@@ -68,6 +68,34 @@ def test_the_page_is_whole_and_self_contained(page: Path) -> None:
     assert "width=device-width" in html
     assert "prefers-color-scheme: dark" in html
     assert html.count("<svg") == 8
+
+
+def test_the_page_says_figures_in_words(page: Path, report: AuditReport) -> None:
+    html = page.read_text(encoding="utf-8")
+    assert "`" not in html
+    assert "<code>litetext compress" in html
+    assert not re.search(r"(vocabulary|geometry|order|attenuation)\.\w+", html)
+    assert f"token rows to keep: {report.vocabulary.closure:,}" in html
+    assert re.search(r"need a context of \d+ tokens .* and [\d,]+ of 49,408 token rows", html)
+    assert html.count("<table") == html.count("<caption>") == 5
+    assert html.count("<th ") == html.count("<th scope=")
+
+
+def test_evidence() -> None:
+    figures = {"truncated at 8": 0.0125, "vocabulary.closure": 1486.0, "order.sensitivity": 0.5, "other": 0.01234}
+    said = evidence(Advice("x", "", figures, {}))
+    assert said == "truncated at 8: 1.2 %; token rows to keep: 1,486; sensitivity to word order: 50.0 %; other: 0.0123"
+
+
+def test_axes_of_figures(report: AuditReport) -> None:
+    """Numbers as they are written, what is logarithmic is named, and letters are large enough for a small screen."""
+    for figure in draw_figures(report):
+        assert not re.search(r"10\^|mathdefault|>10<tspan", figure.svg)
+        assert ("(log scale)" in figure.svg) == (figure.name in {"vocabulary", "spectrum", "attenuation"})
+        width = float(re.search(r'viewBox="0 0 (\d+)', figure.svg)[1])  # type: ignore[index]
+        sizes = [float(size) for size in re.findall(r"font(?:-size)?: ?(\d+\.?\d*)px", figure.svg)]
+        assert sizes
+        assert min(sizes) * 330 / width >= 9, figure.name
 
 
 def test_names_of_files_cannot_inject_anything(page: Path) -> None:

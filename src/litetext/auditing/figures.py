@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import matplotlib as mpl
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from litetext.auditing import paper
 from litetext.auditing.attenuation import AttenuationStats
@@ -34,9 +36,10 @@ _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 10,
     "legend.frameon": False,
-    "legend.fontsize": 9,
+    "legend.fontsize": 10,
     "svg.fonttype": "none",
 }
+_SIZE = (4.4, 3.6)  # inches: letters of 10 points have 11 pixels where a screen of 390 shows it
 _THEME = "<style>svg{color:#1f2937}@media(prefers-color-scheme:dark){svg{color:#e5e7eb}}</style>"
 
 _CAPTIONS = {
@@ -86,7 +89,8 @@ class ReportFigure:
         """The SVG element for a page: no XML prolog, no style of its own, as wide as its box."""
         head, rest = self.svg[self.svg.index("<svg") :].replace(_THEME, "").split(">", 1)
         head = re.sub(r' (width|height)="[^"]*"', "", head)
-        return f'{head} role="img" aria-label="{self.title}">{rest}'
+        said = escape(f"{self.title}. {self.caption}")
+        return f'{head} role="img" aria-label="{said}">{rest}'
 
 
 def draw_figures(report: AuditReport) -> Iterator[ReportFigure]:
@@ -103,17 +107,25 @@ def draw_figures(report: AuditReport) -> Iterator[ReportFigure]:
     }
     for name, (data, draw) in drawn.items():
         if data is not None:
-            yield _figure(name, draw, data)
+            yield draw_figure(name, *_CAPTIONS[name], lambda axes, draw=draw, data=data: draw(axes, data))  # type: ignore[misc]
 
 
-def _figure(name: str, draw: Callable[[Axes, Any], None], data: Any) -> ReportFigure:
-    title, caption = _CAPTIONS[name]
+def draw_figure(name: str, title: str, caption: str, draw: Callable[[Axes], None]) -> ReportFigure:
+    """A figure of one panel in the style of all; its legend stands above the panel, where it hides nothing."""
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
         # The browser draws the letters, so that a glyph which matplotlib's own font lacks is no loss.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure = Figure(figsize=(6.4, 3.6))
-        draw(figure.subplots(), data)
+        figure = Figure(figsize=_SIZE)
+        axes = figure.subplots()
+        draw(axes)
+        for axis in (axes.xaxis, axes.yaxis):
+            if axis.get_scale() == "log":
+                axis.set_major_formatter("{x:,g}")
+                axis.set_minor_formatter(NullFormatter())
+                axis.set_label_text(f"{axis.get_label_text()} (log scale)")
+        if labels := axes.get_legend_handles_labels()[1]:
+            figure.legend(loc="outside upper left", ncols=2 if len(labels) > 2 and max(map(len, labels)) < 20 else 1)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Title": title})
     svg = buffer.getvalue().replace(_INK, "currentColor")
@@ -138,7 +150,6 @@ def _draw_lengths(axes: Axes, report: AuditReport) -> None:
         if use.length < right:
             axes.axvline(use.length, color=_INK, linewidth=0.8, linestyle="--", alpha=0.5)
     axes.set(xlabel="tokens", ylabel="share of prompts", xlim=(2, right - 1), ylim=(0, None))
-    axes.legend()
 
 
 def _draw_context(axes: Axes, whole: SourceReport) -> None:
@@ -150,14 +161,12 @@ def _draw_context(axes: Axes, whole: SourceReport) -> None:
     for color, name, shares in zip(_COLORS, ("padding", "truncated"), (paper.PADDING, paper.TRUNCATED), strict=False):
         axes.plot(*zip(*shares.items(), strict=True), "o", color=color, markerfacecolor="none", label=f"paper: {name}")
     axes.set(xlabel="context length L (tokens)", ylabel="share", ylim=(-0.02, 1.02))
-    axes.legend(ncols=2)
 
 
 def _draw_vocabulary(axes: Axes, frequencies: npt.NDArray[np.int64]) -> None:
-    axes.loglog(np.arange(1, len(frequencies) + 1), frequencies)
+    axes.loglog(np.arange(1, len(frequencies) + 1), frequencies, label="tokens of these prompts")
     axes.axvline(100, color=_INK, linewidth=0.8, linestyle="--", alpha=0.5, label="rank 100")
     axes.set(xlabel="rank r", ylabel="occurrences")
-    axes.legend()
 
 
 def _draw_spectrum(axes: Axes, geometry: GeometryStats) -> None:
@@ -166,7 +175,6 @@ def _draw_spectrum(axes: Axes, geometry: GeometryStats) -> None:
     for share, rank in ((0.95, geometry.rank_95), (0.99, geometry.rank_99)):
         axes.plot([rank.value], [share], "o", label=f"{share:.0%} at rank {rank.value:.0f}")
     axes.set(xlabel="directions", ylabel="share of variance", ylim=(0, 1.02), xscale="log")
-    axes.legend()
 
 
 def _draw_twonn(axes: Axes, geometry: GeometryStats) -> None:
@@ -174,18 +182,16 @@ def _draw_twonn(axes: Axes, geometry: GeometryStats) -> None:
     axes.plot(x, geometry.twonn_log_survival, ".", markersize=3, label="points")
     axes.plot(x, geometry.twonn.value * x, color=_COLORS[1], label=f"slope {geometry.twonn.value:.1f}")
     axes.set(xlabel="log of the ratio", ylabel="-log of the share above")
-    axes.legend()
 
 
 def _draw_order(axes: Axes, order: OrderStats) -> None:
-    groups = {f"{words} words": group for words, group in order.by_length.items()}
-    groups |= {"relations": order.relational, "no relation": order.plain}
+    groups = {f"{words}\nwords": group for words, group in order.by_length.items()}
+    groups |= {"relations": order.relational, "no\nrelation": order.plain}
     shown = {name: group["cosine"] for name, group in groups.items() if group["cosine"] is not None}
     axes.bar(list(shown), list(shown.values()), label="permuted")
     if order.baseline is not None:
         axes.axhline(order.baseline, color=_COLORS[1], label="unrelated prompts")
     axes.set(ylabel="mean cosine", ylim=(0, 1.02))
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
 
 def _draw_positions(axes: Axes, positions: PositionStats) -> None:
@@ -198,10 +204,9 @@ def _draw_attenuation(axes: Axes, stats: AttenuationStats) -> None:
     for kind, path in stats.errors.items():
         errors = np.array([path.features, *path.layers.values(), path.masks])
         axes.plot(np.where(errors > 0, errors, np.nan), marker="o", label=kind)  # no place for 0 on this axis
-    names = ["text\nfeatures", *(layer.replace(".", "\n") for layer in stats.errors["student"].layers), "mask\nlogits"]
+    names = ["text features", *(layer.replace(".", " ") for layer in stats.errors["student"].layers), "mask logits"]
     axes.set(ylabel="relative squared error", yscale="log", xticks=range(len(names)), xticklabels=names)
-    axes.tick_params(axis="x", labelsize=8)
-    axes.legend()
+    axes.tick_params(axis="x", rotation=90)
 
 
 def _short(name: str, most: int = 40) -> str:

@@ -1,5 +1,6 @@
 """An audit for people: on a terminal, and as an HTML page that works offline with its JSON and figures beside it."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -7,10 +8,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from litetext.auditing import paper
-from litetext.auditing.advice import percent
+from litetext.auditing.advice import Advice, percent
 from litetext.auditing.attenuation import AttenuationStats
+from litetext.auditing.counting import VocabularyUse
 from litetext.auditing.geometry import GeometryStats
 from litetext.auditing.run import AuditReport, SourceReport
+from litetext.checkpoints.schema import count_parameters
+from litetext.encoders.config import PRESETS
 from litetext.storage import to_json, write_text
 
 _TERMINAL_SOURCES, _PAGE_SOURCES = 12, 100  # rows of the tables of sources
@@ -23,6 +27,24 @@ GEOMETRY_ROWS = {
     "participation_ratio": "participation ratio",
 }
 
+_CONTEXT = ("L", "density", "padding", "truncated", "lost tokens", "wasted attention")
+_SOURCES = ("source", "prompts", "distinct", "mean", "p95", "max")
+_WORDS = {
+    "vocabulary.closure": "token rows to keep:",
+    "vocabulary.used": "token ids used:",
+    "vocabulary.unseen": "tokens of further prompts that will be new:",
+    "geometry.rank_99.value": "directions for 99 % of the variance:",
+    "geometry.ambient": "directions in all:",
+    "geometry.twonn.value": "intrinsic dimension (TwoNN):",
+    "order.sensitivity": "sensitivity to word order:",
+    "attenuation.errors.student.factor.value": "attenuation factor of the student's error:",
+    "attenuation.errors.noise.factor.value": "of noise:",
+    "attenuation.errors.student.features": "error of the student's text features:",
+    "attenuation.errors.student.masks_factor": "from there to the mask logits:",
+    "attenuation.errors.noise.masks_factor": "of noise:",
+}
+_SHARES = ("vocabulary.unseen", "order.sensitivity", "truncated", "padding")  # how the names of shares begin
+
 
 def number(value: float) -> str:
     """A number with thousands separated, decimals only where there are any."""
@@ -32,6 +54,28 @@ def number(value: float) -> str:
 def factor(value: float | None) -> str:
     """A factor of attenuation, a dash where there is none."""
     return "–" if value is None else f"{value:,.1f}x" if value >= 10 else f"{value:.2f}x"
+
+
+def evidence(advice: Advice) -> str:
+    """The figures that advice rests on, in words."""
+    said = []
+    for name, value in advice.figures.items():
+        figure = percent(value) if name.startswith(_SHARES) else number(value) if value >= 1 else f"{value:.3g}"
+        said.append(f"{_WORDS.get(name, f'{name}:')} {figure}")
+    return "; ".join(said)
+
+
+def verdict(report: AuditReport) -> str:
+    """The whole report in a sentence."""
+    advice = {one.topic: one for one in report.advice}
+    length, teacher = round(advice["context"].saves["context"]), PRESETS["teacher"]
+    longer = advice["context"].figures[f"truncated at {length}"]
+    fewer = advice["student"].saves["parameters_pruned"] / count_parameters(teacher)
+    return (
+        f"These prompts need a context of {length} tokens (SAM3 reads {teacher.context_length}; {percent(longer)} are "
+        f"longer than {length}) and {report.vocabulary.closure:,} of {report.vocabulary.size:,} token rows: a student "
+        f"of the size of S0, pruned for them, has {percent(fewer)} fewer parameters than SAM3's text encoder."
+    )
 
 
 def write_report(report: AuditReport, folder: Path) -> Path:
@@ -45,18 +89,71 @@ def write_report(report: AuditReport, folder: Path) -> Path:
         write_text(folder / "figures" / f"{figure.name}.svg", figure.svg)
     write_text(folder / "report.json", to_json(report.to_json()) + "\n")
     environment = page_environment("litetext.auditing")
-    environment.filters |= {"percent": percent, "number": number, "factor": factor}
+    environment.filters |= {"number": number, "evidence": evidence}
     html = environment.get_template("report.html").render(
         report=report,
+        verdict=verdict(report),
         figures=figures,
         paper=paper,
-        sources=_largest(report.sources, _PAGE_SOURCES),
-        geometry_rows=GEOMETRY_ROWS,
-        attenuation_rows=None if report.attenuation is None else attenuation_rows(report.attenuation),
+        tables=_page_tables(report),
+        shown=_PAGE_SOURCES,
     )
     page = folder / "report.html"
     write_text(page, html)
     return page
+
+
+def _page_tables(report: AuditReport) -> Mapping[str, tuple[str, Sequence[str], list[list[str]]]]:
+    """The caption, the columns and the rows of the tables that the page shows."""
+    lengths = [str(use.length) for use in report.whole.context]
+    dimension = " – ".join(map(str, paper.INTRINSIC_DIMENSION))
+    noted = {"twonn": dimension, "mle": dimension, "effective_rank": f"about {paper.EFFECTIVE_RANK} of {paper.AMBIENT}"}
+    caption = "All prompts, weighted by occurrence. Wasted attention: pairs of tokens of which one is padding."
+    papers = [[_noted(paper.PADDING, length), _noted(paper.TRUNCATED, length)] for length in map(int, lengths)]
+    context = [[*row, *theirs] for row, theirs in zip(_context_rows(report.whole), papers, strict=True)]
+    sources = _largest(report.sources, _PAGE_SOURCES)
+    cut = [[source.read_as or "–", *(percent(use.truncated) for use in source.context)] for source in sources]
+    tables = {
+        "context": (caption, [*_CONTEXT, "paper: padding", "paper: truncated"], context),
+        "vocabulary": (
+            "Use of the token ids",
+            ["measure", "these prompts", "paper"],
+            _vocabulary_rows(report.vocabulary),
+        ),
+        "sources": (
+            "Prompts and their tokens, and the share that a context length truncates",
+            [*_SOURCES, "read as", *(f"truncated at {length}" for length in lengths)],
+            [[*row, *more] for row, more in zip(_source_rows(sources), cut, strict=True)],
+        ),
+    }
+    if report.geometry is not None:
+        named = zip(GEOMETRY_ROWS, _geometry_rows(report.geometry), strict=True)
+        rows = [[*row, noted.get(name, "–")] for name, row in named]
+        tables["geometry"] = ("Sizes of the cloud of points", ["measure", "value", "interval", "paper"], rows)
+    if report.attenuation is not None:
+        columns = ["measure", *report.attenuation.errors]
+        tables["attenuation"] = ("Relative squared errors", columns, attenuation_rows(report.attenuation))
+    return tables
+
+
+def _noted(shares: Mapping[int, float], length: int) -> str:
+    return percent(shares[length]) if length in shares else "–"
+
+
+def _vocabulary_rows(use: VocabularyUse) -> list[list[str]]:
+    cut = [
+        [f"ids only in tails cut off at {length}", number(count), "–"] for length, count in use.only_truncated.items()
+    ]
+    return [
+        ["token ids used", number(use.used), number(paper.USED_TOKENS)],
+        ["share of the vocabulary", percent(use.coverage), percent(paper.COVERAGE)],
+        ["top 100 ids, share of occurrences", percent(use.top["100"]), percent(paper.TOP_100)],
+        ["top 100 ids without start and end", percent(use.top_content["100"]), "–"],
+        ["ids that occur once", number(use.singletons), "–"],
+        ["tokens of further prompts expected to be new (Good-Turing)", percent(use.unseen), "–"],
+        *cut,
+        ["ids that a lossless pruning keeps", number(use.closure), "–"],
+    ]
 
 
 def attenuation_rows(stats: AttenuationStats) -> list[list[str]]:
@@ -85,16 +182,16 @@ def print_report(report: AuditReport, console: Console | None = None) -> None:
         f"mean {whole.tokens.mean:.2f} ({distinct.tokens.mean:.2f} over distinct ones), "
         f"median {whole.tokens.median:g}, p95 {whole.tokens.p95:g}, max {whole.tokens.max}"
     )
-    console.print(_context(whole))
+    console.print(_table(*_CONTEXT, rows=_context_rows(whole)))
     if len(report.sources) > 1:
-        console.print(_sources(report.sources))
+        console.print(_terminal_sources(report.sources))
     console.print(
         f"Vocabulary: {vocabulary.used:,} of {vocabulary.size:,} token ids ({percent(vocabulary.coverage)}), the top "
         f"100 make {percent(vocabulary.top['100'])} of all tokens ({percent(vocabulary.top_content['100'])} without "
         f"start and end); a lossless pruning keeps {vocabulary.closure:,}\n"
     )
     if report.geometry is not None:
-        console.print(_geometry(report.geometry))
+        console.print(_table("geometry", "value", "interval", rows=_geometry_rows(report.geometry)))
     if report.positions is not None:
         table = report.positions
         console.print(f"Positions: {table.rows} rows x {table.width}, effective rank {table.effective_rank:.1f}\n")
@@ -122,8 +219,8 @@ def _table(*columns: str, rows: list[list[str]]) -> Table:
     return table
 
 
-def _context(whole: SourceReport) -> Table:
-    rows = [
+def _context_rows(whole: SourceReport) -> list[list[str]]:
+    return [
         [
             str(use.length),
             f"{use.density:.3f}",
@@ -134,30 +231,32 @@ def _context(whole: SourceReport) -> Table:
         ]
         for use in whole.context
     ]
-    return _table("L", "density", "padding", "truncated", "lost tokens", "wasted attention", rows=rows)
 
 
-def _sources(sources: tuple[SourceReport, ...]) -> Table:
-    rows = [
+def _source_rows(sources: Iterable[SourceReport]) -> list[list[str]]:
+    return [
         [
-            escape(source.name),
+            source.name,
             f"{source.total:,}",
             f"{source.distinct:,}",
             f"{source.tokens.mean:.2f}",
             f"{source.tokens.p95:g}",
             str(source.tokens.max),
         ]
-        for source in _largest(sources, _TERMINAL_SOURCES)
+        for source in sources
     ]
+
+
+def _terminal_sources(sources: tuple[SourceReport, ...]) -> Table:
+    rows = [[escape(name), *rest] for name, *rest in _source_rows(_largest(sources, _TERMINAL_SOURCES))]
     if len(sources) > _TERMINAL_SOURCES:
         rows.append([f"... and {len(sources) - _TERMINAL_SOURCES} more (see --json)"])
-    return _table("source", "prompts", "distinct", "mean", "p95", "max", rows=rows)
+    return _table(*_SOURCES, rows=rows)
 
 
-def _geometry(geometry: GeometryStats) -> Table:
+def _geometry_rows(geometry: GeometryStats) -> list[list[str]]:
     estimates = ((title, getattr(geometry, name)) for name, title in GEOMETRY_ROWS.items())
-    rows = [[title, number(found.value), f"{number(found.low)} - {number(found.high)}"] for title, found in estimates]
-    return _table("geometry", "value", "interval", rows=rows)
+    return [[title, number(found.value), f"{number(found.low)} – {number(found.high)}"] for title, found in estimates]
 
 
 def _largest(sources: tuple[SourceReport, ...], most: int) -> list[SourceReport]:

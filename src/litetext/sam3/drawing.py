@@ -169,7 +169,8 @@ def _place(
     corners = np.stack(np.meshgrid(lefts, tops), axis=-1).reshape(-1, 2)
     boxes = np.hstack([corners, corners + size])
     left, top, right, bottom = boxes.T
-    free = ~np.logical_and(corners[:, None] < taken[:, 2:], taken[:, :2] < boxes[:, None, 2:]).all(axis=2).any(axis=1)
+    overlaps = (corners[:, None] < taken[:, 2:]) & (taken[:, :2] < boxes[:, None, 2:])
+    free = ~np.any(np.all(overlaps, axis=2), axis=1)
     if not free.any():
         return None
     hidden = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
