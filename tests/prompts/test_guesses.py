@@ -270,3 +270,117 @@ def test_what_the_user_names_in_python(tmp_path: Path) -> None:
     for wrong in (None, [None], [3], b"a.txt", 3):
         with pytest.raises(OptionError):
             list(read_prompts(wrong))  # type: ignore[arg-type]
+
+
+SHEET = [
+    {
+        "ID": n,
+        "Image": f"img/{n}.jpg",
+        "Category": ("food", "tool")[n % 2],
+        "Prompt text": f"thing {n}",
+        "Annotator": "Ann",
+    }
+    for n in range(1, 41)
+]
+
+
+def write_sheet(path: Path, rows: list[dict[str, Any]] = SHEET) -> Path:
+    """A table as a spreadsheet program, or pandas, writes it."""
+    frame = pl.DataFrame(rows)
+    if path.suffix == ".csv":
+        path.write_text("\ufeff" + frame.write_csv(separator=";"), encoding="utf-8")
+    elif path.suffix == ".parquet":
+        frame.write_parquet(path)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows))
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.json", "a.jsonl", "a.parquet"])
+class TestSheets:
+    """A column whose name holds a known one in a table with others, in each format."""
+
+    def doubts(self, path: Path, **options: Any) -> str:
+        warnings: dict[str, str] = {}
+        list(read_prompts([path], ReadOptions(**options), warnings=warnings))
+        return warnings.get(str(path), "")
+
+    def test_the_prompts_are_found_and_told(self, tmp_path: Path, name: str) -> None:
+        path = write_sheet(tmp_path / name)
+        pairs, told = read(path)
+        assert pairs == [(row["Prompt text"], 1) for row in SHEET]
+        assert "'Prompt text'" in told
+        assert self.doubts(path) == ""
+        for asked in ("prompt", "PROMPT TEXT", "prompt_text"):
+            assert read(path, column=asked) == (pairs, told)
+        assert "Category" in message(path, column="Promt")
+
+    def test_few_texts_over_and_over_are_a_warning(self, tmp_path: Path, name: str) -> None:
+        rows = [{("words" if key == "Prompt text" else key): value for key, value in row.items()} for row in SHEET]
+        path = write_sheet(tmp_path / name, rows)
+        assert {text for text, _ in read(path)[0]} == {"tool", "food"}
+        found = self.doubts(path)
+        assert "2 distinct texts in 40 rows" in found
+        assert "'words'" in found
+        assert "'ID'" not in found
+        assert self.doubts(path, column="words") == ""
+        assert self.doubts(path, column="category", count_column="id") == ""  # each class once, with its count
+
+    def test_paths_are_a_warning(self, tmp_path: Path, name: str) -> None:
+        assert "'Prompt text'" in self.doubts(write_sheet(tmp_path / name), column="image")
+
+    def test_a_name_that_fits_twice_is_an_error(self, tmp_path: Path, name: str) -> None:
+        path = write_sheet(tmp_path / name, [{"Alt text": "a cat", "Prompt text": "cat"}])
+        assert "'Alt text' or 'Prompt text'" in message(path, column="text")
+        pairs, told = read(path)  # "prompt" comes before "text" in the list of names
+        assert pairs == [("cat", 1)]
+        assert "(not 'Alt text')" in told
+
+
+def test_strong_names_before_parts_before_classes(tmp_path: Path) -> None:
+    assert read(tmp_path / "a.csv", "Prompt text,caption\nx,y\n")[0] == [("y", 1)]
+    assert read(tmp_path / "a.csv", "label,userQuery\nx,y\n")[0] == [("y", 1)]
+    assert (
+        read(tmp_path / "a.csv", "prompt type,label\n" + "np,cat\n" * 30)[0] == [("cat", 1)] * 30
+    )  # classes, not prompts
+    assert read(tmp_path / "a.csv", "white text\nred car\n")[0] == [("white text", 1), ("red car", 1)]  # no header
+
+
+def test_options_behind_a_source(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv", "b.csv:column=y"):
+        (tmp_path / name).write_text("x,y,hits,text\nred,car,2,no\n" if name != "b.csv:column=y" else "z\n")
+    found = [
+        (prompt.text, prompt.count, Path(prompt.source).name)
+        for prompt in read_prompts(
+            [f"{tmp_path}/{name}" for name in ("a.csv:column=y,count=hits", "b.csv", "b.csv:column=y")]
+        )
+    ]
+    assert found == [("car", 2, "a.csv"), ("no", 1, "b.csv"), ("z", 1, "b.csv:column=y")]
+    assert [one.text for one in read_prompts([f"{tmp_path}/?.csv:format=txt"])][:2] == ["x,y,hits,text", "red,car,2,no"]
+    assert "column=" in message(tmp_path / "a.csv:colum=y")
+    for wrong in ("a.csv:column=x,column=y", "a.csv:format=docx"):
+        with pytest.raises(OptionError):
+            list(read_prompts([f"{tmp_path}/{wrong}"]))
+
+
+def test_a_column_is_not_asked_of_sources_without_any(tmp_path: Path) -> None:
+    sheet = write_sheet(tmp_path / "a.csv")
+    coco = {"categories": [{"id": 1, "name": "fire_hydrant"}], "annotations": [{"category_id": 1}] * 3, "images": []}
+    others = {"coco.json": coco, "refs.json": [{"sentences": [{"sent": "left man"}]}], "lines.txt": "dog\n"}
+    for name, content in others.items():
+        (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    paths, read_as = [sheet, *(tmp_path / name for name in others)], dict[str, str]()
+    found = [(prompt.text, prompt.count) for prompt in read_prompts(paths, ReadOptions(column="prompt text"), read_as)]
+    assert found[40:] == [("fire hydrant", 3), ("left man", 1), ("dog", 1)]
+    assert "without columns" in read_as[str(tmp_path / "coco.json")]
+    (tmp_path / "table.csv").write_text("x,text\na,b\n")
+    for wrong in (
+        [sheet, tmp_path / "table.csv"],
+        paths[1:],
+        [f"{sheet}:column=id", paths[1]],
+        [f"{paths[1]}:column=x"],
+    ):
+        with pytest.raises(PromptError, match="no column"):
+            list(read_prompts(wrong, ReadOptions(column="prompt text")))

@@ -44,6 +44,7 @@ class SourceReport:
 
     name: str
     read_as: str | None  # how the reader read it: the format and, after a colon, what it guessed; None: it was not read
+    warning: str | None  # why what was read hardly is prompts; None: it may well be
     total: int  # occurrences
     distinct: int  # distinct prompts
     tokens: LengthSummary
@@ -179,7 +180,7 @@ def _report(corpus: PromptCorpus, counts: CorpusCounts, limit: float, measured: 
     return AuditReport(
         whole=_source("all", counts.occurrences, counts.distinct, lengths),
         by_distinct=_source("all, distinct", counts.distinct, counts.distinct, lengths),
-        sources=tuple(_source(name, *found, lengths, corpus.read_as) for name, found in counts.by_source.items()),
+        sources=tuple(_source(name, *found, lengths, corpus) for name, found in counts.by_source.items()),
         passed_over={name: how for name, how in corpus.read_as.items() if name not in corpus.sources},
         fingerprint=corpus.fingerprint,
         vocabulary=vocabulary,
@@ -194,11 +195,12 @@ def _report(corpus: PromptCorpus, counts: CorpusCounts, limit: float, measured: 
 
 
 def _source(
-    name: str, histogram: Counts, distinct: Counts, lengths: Sequence[int], read_as: Mapping[str, str] | None = None
+    name: str, histogram: Counts, distinct: Counts, lengths: Sequence[int], corpus: PromptCorpus | None = None
 ) -> SourceReport:
     return SourceReport(
         name=name,
-        read_as=(read_as or {}).get(name),
+        read_as=corpus.read_as.get(name) if corpus else None,
+        warning=corpus.warnings.get(name) if corpus else None,
         total=int(histogram.sum()),
         distinct=int(distinct.sum()),
         tokens=summarize(histogram),

@@ -49,14 +49,18 @@ TrackMethod = Literal["auto", "association", "tracker"]
 EngineChoice = Literal["auto", "torch", "onnx", "openvino"]
 
 Sources = Annotated[
-    list[str] | None, argument("Phrases, as `litetext audit` reads them. None: the bundled corpus.", metavar="SOURCE")
+    list[str] | None,
+    argument(
+        "Phrases, as `litetext audit` reads them: FILE, FILE:column=NAME, ... None: the bundled corpus.",
+        metavar="SOURCE",
+    ),
 ]
 Phrases = Annotated[list[str] | None, option("What to find; may be repeated.", "-p", "--prompt", metavar="PHRASE")]
 PhraseSources = Annotated[
     list[str] | None, option("Phrases, as `litetext audit` reads them; may be repeated.", "--prompts", metavar="SOURCE")
 ]
 Format = Annotated[str | None, option("Read every source as this format.", "--format", metavar="NAME")]
-Column = Annotated[str | None, option("Column or field with the text.", metavar="NAME")]
+Column = Annotated[str | None, option("Column or field with the text, of all sources that have any.", metavar="NAME")]
 OutputFile = Annotated[Path, option("The file to write.", "-o", "--output", metavar="FILE")]
 OutputFolder = Annotated[Path, option("The folder to write.", "-o", "--output", metavar="DIR")]
 Model = Annotated[str, option(MODEL_HELP, metavar=PATH_OR_HUB)]
@@ -95,9 +99,11 @@ def read_corpus(
     options = ReadOptions(file_format, column, counts)
     if not sources:
         return bundled_corpus()
-    read_as: dict[str, str] = {}
-    corpus = PromptCorpus.build(read_prompts(sources, options, read_as), read_as)
-    _tell_guesses(corpus.read_as)
+    read_as, warnings = dict[str, str](), dict[str, str]()
+    corpus = PromptCorpus.build(read_prompts(sources, options, read_as, warnings), read_as, warnings)
+    _tell_guesses(read_as)
+    for name, warning in list(warnings.items())[:_READING_LINES]:
+        echo(f"warning: {name}: {warning}", err=True)
     return corpus
 
 

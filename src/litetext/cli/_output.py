@@ -94,11 +94,13 @@ def check_ours(path: Path, mark: str) -> None:
 
 
 def _paths(spec: str) -> Iterator[Path]:
-    """What is there under a name: a file or folder, the file of FILE#NAME, or what a glob finds."""
+    """What is there under a name: a file or folder, that of FILE#NAME or FILE:column=NAME, or what a glob finds."""
+    from litetext.prompts.opening import split_source
+
     path = Path(spec).expanduser()
     if path.exists():
         yield path
-    elif (file := Path(spec.partition("#")[0])).exists():
+    elif (file := Path(spec.partition("#")[0])).exists() or (file := Path(split_source(spec)[0])).exists():
         yield file
     elif glob.has_magic(spec):
         yield from map(Path, glob.iglob(spec, recursive=True))  # noqa: PTH207 - may be absolute

@@ -22,6 +22,7 @@ MICRO = "micro"  # as a model; a folder of the user's that is called so is given
     "litetext audit",
     "litetext audit prompts.txt 'data/*.json' -o report",
     "litetext audit annotations.json.gz --json",
+    "litetext audit 'table.csv:column=Prompt text,count=hits' instances_val2017.json 'refs(unc).p'",
     "cut -f1 log.tsv | litetext audit - --lengths 8,12,16",
     "litetext audit --student student.safetensors --model micro -o report",
     "litetext audit prompts.txt --student s0.safetensors --model facebook/sam3 --images photos/",
@@ -31,7 +32,8 @@ def audit(
         list[str] | None,
         argument(
             "Files, folders, globs or - for standard input: .txt .csv .tsv .json .jsonl .parquet, COCO, LVIS, "
-            "SA-Co, RefCOCO .p, Hugging Face data sets; .gz and .zst too. None: the bundled corpus.",
+            "SA-Co, RefCOCO .p, Hugging Face data sets; .gz and .zst too. Options of one source stand behind it: "
+            "FILE:column=NAME,count=NAME,format=NAME. None: the bundled corpus.",
             metavar="SOURCE",
         ),
     ] = None,

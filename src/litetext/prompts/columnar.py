@@ -12,8 +12,12 @@ from litetext.prompts.fields import (
     MAX_COUNT,
     best_known,
     best_text,
+    find_column,
+    holds_words,
     ignored_counts,
     plain_name,
+    text_note,
+    watched,
     wrong_column,
 )
 from litetext.prompts.opening import ReadOptions, checked_text
@@ -44,7 +48,7 @@ def read_frame(kind: str, path: Path, options: ReadOptions, where: str, notes: l
         if rows > _ROWS + _ROWS_PER_BYTE * path.stat().st_size:
             what = f"{rows} rows, more than {_ROWS_PER_BYTE} for each byte of the file"
             raise PromptError(what, where=where, hint="write each phrase once, with its count")
-        text, count = _columns(scan, options, where, notes)
+        text, count, others = _columns(scan, options, where, notes)
         frame = scan([text, count] if count else [text])
         table = _grouped(frame, text, count).collect(engine="streaming")
     except _TABLE_ERRORS as error:
@@ -54,9 +58,9 @@ def read_frame(kind: str, path: Path, options: ReadOptions, where: str, notes: l
     if wrong is not None:
         what = "the count is missing, negative or no whole number"
         raise PromptError(what, where=f"{where} row {wrong!r}", hint="fix it")
-    for phrase, total in table.select("text", "count").iter_rows():
-        if total:
-            yield checked_text(phrase, where), total
+    found = ((phrase, total) for phrase, total in table.select("text", "count").iter_rows() if total)
+    for phrase, total in watched(found, notes, lambda: (text, others, count is not None)):
+        yield checked_text(phrase, where), total
 
 
 def _scan(kind: str, path: Path) -> Scan:
@@ -68,21 +72,28 @@ def _scan(kind: str, path: Path) -> Scan:
     return lambda names: pl.read_ipc_stream(path, columns=list(names) or None, n_rows=None if names else 0).lazy()
 
 
-def _columns(scan: Scan, options: ReadOptions, where: str, notes: list[str]) -> tuple[str, str | None]:
-    """The columns of text and count, as asked for or guessed."""
+def _columns(scan: Scan, options: ReadOptions, where: str, notes: list[str]) -> tuple[str, str | None, list[str]]:
+    """The columns of text and count, as asked for or guessed, and others that hold words."""
     schema = scan(()).collect_schema()
-    text, count = options.column, options.count_column
-    for wanted, kind in ((text, "text"), (count, "whole numbers")):
-        if wanted is not None and wanted not in schema:
+    found: list[str | None] = []
+    for wanted, kind in ((options.column, "text"), (options.count_column, "whole numbers")):
+        name = None if wanted is None else find_column(wanted, list(schema), where)
+        if wanted is not None and name is None:
             raise wrong_column(wanted, list(schema), where)
-        if wanted is not None and not (_is_text(schema[wanted]) if kind == "text" else _is_whole(scan, schema, wanted)):
-            raise PromptError(f"column '{wanted}' holds {schema[wanted]}, not {kind}", where=where, hint="name another")
+        if name is not None and not (_is_text(schema[name]) if kind == "text" else _is_whole(scan, schema, name)):
+            raise PromptError(f"column '{name}' holds {schema[name]}, not {kind}", where=where, hint="name another")
+        found.append(name)
+    text, count = found
+    heads = {name: _head(scan, name) for name, kind in schema.items() if _is_text(kind)}
     if text is None:
-        names = [name for name, kind in schema.items() if _is_text(kind)]
-        if not names:
+        if not heads:
             raise wrong_column("", list(schema), where)
-        text = names[best_text(names, [_head(scan, name) for name in names]) or 0]
-        notes.append(f"text in column '{text}'")
+        text = list(heads)[best_text(list(heads), list(heads.values())) or 0]
+    others = [name for name, cells in heads.items() if name != text and holds_words(cells)]
+    if options.column != text:
+        notes.append(text_note("column", text, others if options.column is None else ()))
+    if count is not None and count != options.count_column:
+        notes.append(f"counts in column '{count}'")
     if count is None:
         names = [name for name in schema if name != text]
         best = best_known(names, COUNT_NAMES, lambda index: _is_whole(scan, schema, names[index]))
@@ -91,7 +102,7 @@ def _columns(scan: Scan, options: ReadOptions, where: str, notes: list[str]) -> 
         else:
             count = names[best]
             notes.append(f"counts in column '{count}'")
-    return text, count
+    return text, count, others
 
 
 def _is_whole(scan: Scan, schema: pl.Schema, name: str) -> bool:

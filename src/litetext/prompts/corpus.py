@@ -37,16 +37,23 @@ class PromptCorpus:
     sources: tuple[str, ...]  # names of the S sources
     # how the reader read a source, by its name, where it was read from a file
     read_as: Mapping[str, str] = field(default_factory=dict, compare=False)
+    # why what was read of a source hardly is prompts, by its name
+    warnings: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if self.counts.shape != (len(self.sources), len(self.texts)):
             raise ValueError(f"counts {self.counts.shape} for {len(self.sources)} sources, {len(self.texts)} texts")
 
     @classmethod
-    def build(cls, prompts: Iterable[Prompt | str], read_as: Mapping[str, str] | None = None) -> "PromptCorpus":
+    def build(
+        cls,
+        prompts: Iterable[Prompt | str],
+        read_as: Mapping[str, str] | None = None,
+        warnings: Mapping[str, str] | None = None,
+    ) -> "PromptCorpus":
         """Count prompts, and strings once each; memory grows with the distinct ones only.
 
-        ``read_as`` may be filled while the prompts are counted.
+        ``read_as`` and ``warnings`` may be filled while the prompts are counted.
 
         Raises:
             OptionError: something is neither a prompt nor a string, or its count is below 1.
@@ -73,7 +80,7 @@ class PromptCorpus:
         counts = np.zeros((len(tables), len(texts)), dtype=np.int64)
         for source, table in enumerate(tables.values()):
             counts[source, list(table)] = list(table.values())
-        return cls(tuple(texts), counts, tuple(tables), {} if read_as is None else dict(read_as))
+        return cls(tuple(texts), counts, tuple(tables), dict(read_as or {}), dict(warnings or {}))
 
     def __len__(self) -> int:
         """The number of distinct prompts."""
@@ -106,7 +113,7 @@ class PromptCorpus:
         counts = self.counts[:, rows]
         kept = np.flatnonzero(counts.any(axis=1))
         texts, sources = tuple(self.texts[row] for row in rows), tuple(self.sources[index] for index in kept)
-        return PromptCorpus(texts, counts[kept], sources, self.read_as)
+        return PromptCorpus(texts, counts[kept], sources, self.read_as, self.warnings)
 
     def split(self, shares: Mapping[str, float], seed: int = 0) -> dict[str, "PromptCorpus"]:
         """Split the corpus by phrase: every phrase, with all its occurrences, falls into one part.

@@ -7,7 +7,7 @@ one object at a time, so that masks and boxes cost time but no memory.
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
@@ -28,10 +28,12 @@ from litetext.prompts.fields import (
     checked_count,
     is_index,
     plain_name,
+    quoted,
     shown,
+    watched,
     wrong_column,
 )
-from litetext.prompts.opening import Opened, ReadOptions, half_character, not_utf8, text_lines
+from litetext.prompts.opening import NoColumnsError, Opened, ReadOptions, half_character, not_utf8, text_lines
 
 # Which list of a mapping is meant: the first of these that has text, then COCO's categories, then all other lists.
 _LISTS = (
@@ -55,11 +57,14 @@ Part = tuple[list[str], Mapping[str, int]]
 def read_jsonl(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]:
     """The phrases of JSON lines: each a string or an object with a text field."""
     place = Place(opened.where)
-    fields = TextField(TEXT_NAMES, options, place)
-    for place.line, line in enumerate(text_lines(opened), 1):
-        if line.isspace():
-            continue
-        yield from fields.phrases(_parsed(line, place))
+    fields = TextField(TEXT_NAMES, options, place, is_table=True)
+
+    def rows() -> Iterator[tuple[str, int]]:
+        for place.line, line in enumerate(text_lines(opened), 1):
+            if not line.isspace():
+                yield from fields.phrases(_parsed(line, place))
+
+    yield from watched(rows(), opened.notes, fields.chosen)
     check_chosen([fields], opened.where)
     opened.notes.extend(fields.guesses())
 
@@ -81,9 +86,13 @@ def read_json(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]
     events = chain.from_iterable(_batches(opened, place))
     event, value = next(events)
     if event == "start_array":
-        fields = TextField(TEXT_NAMES, options, place)
-        for place.item, item in enumerate(_items(events, options), 1):
-            yield from fields.phrases(item)
+        fields = TextField(TEXT_NAMES, options, place, is_table=True)
+
+        def rows() -> Iterator[tuple[str, int]]:
+            for place.item, item in enumerate(_items(events, options), 1):
+                yield from fields.phrases(item)
+
+        yield from watched(rows(), opened.notes, fields.chosen)
         check_chosen([fields], opened.where)
         opened.notes.extend(fields.guesses())
     elif event == "start_map":
@@ -274,7 +283,8 @@ class _Mapping:
             if listing.error is not None:
                 raise listing.error
         if self.options.column is not None:
-            raise wrong_column(self.options.column, [*self.lists, *self.scalars], self.place.source)
+            names = [*self.lists, *self.scalars]
+            raise wrong_column(self.options.column, names, self.place.source, NoColumnsError)
         return [], {}
 
     def _parts(self) -> Iterator[Part]:
@@ -301,17 +311,17 @@ class _Mapping:
         # Numbers as keys: ImageNet's {"0": [id, name], ...}.
         mixed = len({listing.fields.text for listing in chosen.values()}) > 1 or all(map(str.isdecimal, chosen))
         if len(chosen) > 1 and mixed:
-            what = f"{len(chosen)} lists of text ({_quoted(chosen)}), and it is not clear which are prompts"
+            what = f"{len(chosen)} lists of text ({quoted(chosen)}), and it is not clear which are prompts"
             raise PromptError(what, where=self.place.source, hint="name one with column, or write one list of strings")
         if not counts or self.options.column in chosen:
             return [], counts
         others = [key for key, listing in self.lists.items() if listing.counts and key not in chosen]
         notes = next(iter(chosen.values())).fields.guesses()
         if len(chosen) > 1:
-            notes.insert(0, f"all {len(chosen)} lists: {_quoted(chosen)}")
+            notes.insert(0, f"all {len(chosen)} lists: {quoted(chosen)}")
         elif others or keys[0] not in _LISTS:
-            notes.insert(0, f"list {_quoted(chosen)}")
-        return [*notes, *([f"passed over: {_quoted(others)}"] if others else [])], counts
+            notes.insert(0, f"list {quoted(chosen)}")
+        return [*notes, *([f"passed over: {quoted(others)}"] if others else [])], counts
 
     def _categories(self) -> dict[str, int]:
         counts: Counter[str] = Counter()
@@ -333,9 +343,3 @@ class _Mapping:
         if is_index(list(counts.values())):
             return ["the numbers are those of classes, each name counted once"], dict.fromkeys(counts, 1)
         return ["names with their counts"], {key: count for key, count in counts.items() if count}
-
-
-def _quoted(names: Iterable[str]) -> str:
-    """Names for a message, the first of many."""
-    listed = list(names)
-    return ", ".join(f"'{name[:40]}'" for name in listed[:6]) + (", ..." if len(listed) > 6 else "")

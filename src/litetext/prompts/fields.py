@@ -5,12 +5,12 @@ Readers raise a `PromptError` for what they cannot take for prompts; `read_promp
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from litetext.errors import PromptError
-from litetext.prompts.opening import ReadOptions
+from litetext.prompts.opening import NoColumnsError, ReadOptions
 
 # The first known name that is there wins. The strong ones say that the value is a prompt; the weak ones, a class.
 STRONG_NAMES = (
@@ -27,9 +27,16 @@ COUNT_NAMES = (
     *("num", "total", "n_instances", "n_images"),
 )
 MAX_COUNT = 10**18
+WARNING = "warning: "  # begins the notes on a column that hardly holds prompts
+_FEW = 20  # as many rows for each distinct text, and at most _MOST_FEW of them: rather classes than prompts
+_MOST_FEW = 100
+_SAMPLE = 200  # texts that are looked at, as many as lines of a table
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 MAX_PHRASES = 100_000  # of one object: captions of a picture are five, but a small packed file may have millions
 NESTED: Any = object()  # stands for a list or an object that was passed over
+_IN_NAMES = tuple(name for name in STRONG_NAMES if name not in ("sent", "raw"))  # words of a longer name
+_WORD = re.compile(r"[^\W_]+")
+_HUMP = re.compile(r"(?<=[a-z\d])(?=[A-Z])")  # between the words of promptText
 _PICTURE = r"[^\s].*\.(?:jpe?g|png|webp|gif|bmp|tiff?|heic|npy|mp4|avi|mov)"
 PICTURE = re.compile(_PICTURE, re.ASCII | re.IGNORECASE)
 _REFERENCE = re.compile(
@@ -44,10 +51,111 @@ def plain_name(name: str) -> str:
     return name.strip().lower().replace(" ", "_").replace("-", "_")
 
 
-def best_known(names: Sequence[str], known: Sequence[str], usable: Callable[[int], bool]) -> int | None:
-    """Index of the usable name that stands first among the known ones; None: there is none."""
-    ranks = [(known.index(plain), index) for index, plain in enumerate(map(plain_name, names)) if plain in known]
+def spelled(name: str) -> str:
+    """The words of a column's name in lower case with a ``_`` before, between and after them: ``_prompt_text_``."""
+    return f"_{'_'.join(_WORD.findall(_HUMP.sub('_', name)))}_".lower()
+
+
+def find_column(wanted: str, names: Sequence[str], where: str) -> str | None:
+    """The name that the user means: as it stands, else whatever its case, else by some of its words; None: none.
+
+    Raises:
+        PromptError: several fit.
+    """
+    if wanted in names or not _WORD.search(wanted):
+        return wanted if wanted in names else None
+    words = spelled(wanted)
+    for fits in (words.__eq__, lambda name: words in name):
+        found = [name for name in dict.fromkeys(names) if fits(spelled(name))]
+        if len(found) > 1:
+            raise PromptError(f"'{wanted}' may be {quoted(found, ' or ')}", where=where, hint="give the whole name")
+        if found:
+            return found[0]
+    return None
+
+
+def strength(name: str) -> tuple[int, int] | None:
+    """How well a name says that prompts stand below it, the lowest first; None: it does not.
+
+    First the strong names, then those that end in one (``User prompt``), then those that hold one (``Prompt (EN)``).
+    """
+    if (plain := plain_name(name)) in STRONG_NAMES:
+        return 0, STRONG_NAMES.index(plain)
+    words = spelled(name)
+    held = [place for place, strong in enumerate(_IN_NAMES) if f"_{strong}_" in words]
+    ends = any(words.endswith(f"_{_IN_NAMES[place]}_") for place in held)
+    return (1 if ends else 2, held[0]) if held else None
+
+
+def best_known(
+    names: Sequence[str], known: Sequence[str], usable: Callable[[int], bool], part: Callable[[int], bool] | None = None
+) -> int | None:
+    """Index of the usable name that stands first among the known ones; None: there is none.
+
+    If ``part`` is given, the names of which it is true count too where a strong name is among their words, before the
+    weak ones.
+    """
+    ranks: list[tuple[tuple[int, int], int]] = []
+    for index, name in enumerate(names):
+        rank = strength(name)
+        if plain_name(name) in known:
+            ranks.append(((0 if rank and not rank[0] else 3, known.index(plain_name(name))), index))
+        elif rank and part is not None and part(index):
+            ranks.append((rank, index))
     return next((index for _, index in sorted(ranks) if usable(index)), None)
+
+
+def holds_words(cells: Sequence[str]) -> bool:
+    """Whether more than half of the cells that are not empty are words, not numbers or references."""
+    filled = [cell for cell in cells if cell]
+    return 2 * sum(not NUMBER.fullmatch(cell) and not looks_like_reference(cell) for cell in filled) > len(filled)
+
+
+def has_few(total: int, distinct: int) -> bool:
+    """Whether so few distinct texts in so many rows are rather those of classes."""
+    return distinct <= _MOST_FEW and _FEW * distinct <= total
+
+
+def text_note(kind: str, name: str, others: Sequence[str]) -> str:
+    """The note on the column or field of the text, and on others that by their names could be it."""
+    rivals = [other for other in others if strength(other) is not None]
+    return f"text in {kind} '{name}'" + (f" (not {quoted(rivals, ' or ')})" if rivals else "")
+
+
+def watched(
+    rows: Iterable[tuple[str, int]], notes: list[str], chosen: Callable[[], tuple[str, Sequence[str], bool]]
+) -> Iterator[tuple[str, int]]:
+    """The rows; a warning joins the notes at their end if they are few texts over and over, numbers or references.
+
+    ``chosen`` is called then: the column or field of the text, others that hold words, and whether rows have counts.
+    """
+    head: list[str] = []
+    distinct: set[str] = set()
+    total = 0
+    for text, count in rows:
+        if len(head) < _SAMPLE:
+            head.append(text.strip())
+        if len(distinct) <= _MOST_FEW:
+            distinct.add(text)
+        total += count
+        yield text, count
+    if not head:
+        return
+    name, others, is_counted = chosen()
+    what = ""
+    if others and not is_counted and has_few(total, len(distinct)):
+        what = f"only {len(distinct)} distinct texts in {total:,} rows"
+    elif not holds_words(head):
+        what = "hardly any words, but numbers, ids, paths or addresses"
+    if what:
+        more = f"; other columns: {quoted(others)} (to read one: FILE:column=NAME)" if others else ""
+        notes.append(f"{WARNING}'{name}' holds {what}{more}")
+
+
+def quoted(names: Iterable[str], separator: str = ", ") -> str:
+    """Names for a message, the first of many."""
+    listed = list(names)
+    return separator.join(f"'{name[:40]}'" for name in listed[:6]) + (", ..." if len(listed) > 6 else "")
 
 
 def looks_like_reference(text: str) -> bool:
@@ -62,13 +170,17 @@ def best_text(names: Sequence[str], columns: Sequence[Sequence[str]], count: int
     at ``count`` holds counts.
     """
     filled = [[cell for cell in column if cell] for column in columns]
+
+    def may_hold_one(index: int) -> bool:
+        return not has_few(len(filled[index]), len(set(filled[index])))
+
     texts = [[cell for cell in column if not NUMBER.fullmatch(cell)] for column in filled]
     references = [2 * sum(map(looks_like_reference, cells)) > len(cells) for cells in texts]
     rest = [index for index in range(len(names)) if index != count]
     for wanted in (False, True):
         fitting = [index for index in rest if references[index] is wanted]
         named = {index for index in fitting if texts[index] or not columns[index]}
-        known = best_known(names, TEXT_NAMES, named.__contains__)
+        known = best_known(names, TEXT_NAMES, named.__contains__, may_hold_one)
         mostly = (index for index in fitting if 2 * len(texts[index]) > len(filled[index]))
         found = next(mostly, None) if known is None else known
         if found is not None:
@@ -97,11 +209,11 @@ def ignored_counts(name: str) -> str:
     return f"'{name}' is not counted (no whole numbers)"
 
 
-def wrong_column(wanted: str, names: Sequence[str], where: str) -> PromptError:
+def wrong_column(wanted: str, names: Sequence[str], where: str, kind: type[PromptError] = PromptError) -> PromptError:
     """The error for a column that is not there, or (``wanted`` is empty) for none that could be guessed."""
     listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     what = f"no column '{wanted}'" if wanted else "no column of text was recognized"
-    return PromptError(what, where=where, hint=f"it has: {listed}" + ("" if wanted else "; name one with column"))
+    return kind(what, where=where, hint=f"it has: {listed}" + ("" if wanted else "; name one with column"))
 
 
 def bad_count(value: object, where: str) -> PromptError:
@@ -129,19 +241,26 @@ class TextField:
     names: Sequence[str]  # the names of text fields to choose from
     options: ReadOptions  # what the user asked for
     place: Place  # where the reader is
+    is_table: bool = False  # whether the list is the whole file, so that names may fit in parts
     text: str | None = None  # the field of the text, once it is known
     count: str | None = None  # the field of the count; None: every item counts once
     seen: dict[str, None] = field(default_factory=dict)  # the fields of the objects without text
     ignored: list[str] = field(default_factory=list)  # fields with the name of a count that are not counted
+    others: list[str] = field(default_factory=list)  # fields that hold words as well
 
     def guesses(self) -> list[str]:
         """Notes on the fields that were not asked for."""
         if self.text is None:
             return []
-        notes = [f"text in field '{self.text}'"] if self.options.column is None else []
-        if self.options.count_column is None:
+        wanted, rivals = self.options.column, self.others if self.is_table and self.options.column is None else ()
+        notes = [text_note("field", self.text, rivals)] if wanted != self.text else []
+        if self.count is None or self.options.count_column != self.count:
             notes += [f"counts in field '{self.count}'"] if self.count else map(ignored_counts, self.ignored)
         return notes
+
+    def chosen(self) -> tuple[str, Sequence[str], bool]:
+        """What `watched` asks for."""
+        return self.text or "", self.others, self.count is not None
 
     def phrases(self, item: Any) -> list[tuple[str, int]]:
         """The phrases of an item with its count: of a string, of an object (a text or a list of them); none of null."""
@@ -168,18 +287,27 @@ class TextField:
         def may_be_text(index: int) -> bool:  # class numbers are often called "label"
             return plain_name(fields[index]) in STRONG_NAMES or isinstance(item[fields[index]], str | list | None)
 
+        words = [name for name, value in item.items() if isinstance(value, str) and holds_words([value])]
         if column is None:
-            best = best_known(fields, self.names, may_be_text)
+            part = (lambda index: fields[index] in words) if self.is_table else None
+            best = best_known(fields, self.names, may_be_text, part)
         else:
-            best = fields.index(column) if column in item else None
+            name = self._asked(column, fields)
+            best = None if name is None else fields.index(name)
         if best is None:
             self.seen |= dict.fromkeys(fields)
         elif item[fields[best]] is not None:
-            self.text, self.count = fields[best], self.options.count_column
+            self.text, self.count = fields[best], None
+            if self.options.count_column is not None:
+                self.count = self._asked(self.options.count_column, fields) or self.options.count_column
+            self.others = [name for name in words if name not in (self.text, self.count)]
             if self.count is None:
                 known = best_known(fields, COUNT_NAMES, lambda index: _whole(item[fields[index]]) is not None)
                 self.count = None if known is None else fields[known]
                 self.ignored = [name for name in fields if plain_name(name) in COUNT_NAMES and name != self.text]
+
+    def _asked(self, wanted: str, fields: Sequence[str]) -> str | None:
+        return find_column(wanted, fields, str(self.place)) if self.is_table or wanted in fields else None
 
     def _count(self, item: Mapping[str, Any]) -> int:
         if self.count is None or (self.options.count_column is None and item.get(self.count) is None):
@@ -205,10 +333,14 @@ def _inner(entry: Any) -> Any:
 
 
 def check_chosen(listed: Sequence[TextField], where: str) -> None:
-    """Raise a `PromptError` when there were objects, but no text field in any of them."""
+    """Raise a `PromptError` when there were objects, but no text field in any of them.
+
+    It is a `NoColumnsError` where they are not the rows of a table.
+    """
     seen = [name for fields in listed for name in fields.seen]
     if seen and all(fields.text is None for fields in listed):
-        raise wrong_column(listed[0].options.column or "", list(dict.fromkeys(seen)), where)
+        kind = PromptError if listed[0].is_table and "sentences" not in seen else NoColumnsError  # RefCOCO's refs
+        raise wrong_column(listed[0].options.column or "", list(dict.fromkeys(seen)), where, kind)
 
 
 def category_name(name: str) -> str:

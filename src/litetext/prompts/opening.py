@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import os
 import re
 import shutil
 import sys
@@ -56,6 +57,32 @@ class ReadOptions:
     def __post_init__(self) -> None:
         if self.format is not None and self.format not in FORMATS:
             raise OptionError(f"no format '{self.format}'", hint=f"one of {', '.join(FORMATS)}")
+
+
+_OPTIONS = {"column": "column", "count": "count_column", "format": "format"}  # behind a source, and their fields
+_KEY = f"(?:{'|'.join(_OPTIONS)})="
+_WITH_OPTIONS = re.compile(rf"(.+?):({_KEY}.*)", re.DOTALL)
+
+
+def split_source(argument: str) -> tuple[str, ReadOptions]:
+    """A source and the options behind it, as in ``FILE:column=NAME,count=NAME,format=NAME``.
+
+    Text that names a file as it stands has no options.
+
+    Raises:
+        OptionError: an option twice, or a format that there is not.
+    """
+    found = None if os.path.lexists(argument) else _WITH_OPTIONS.fullmatch(argument)
+    if found is None:
+        return argument, ReadOptions()
+    pairs = [part.split("=", 1) for part in re.split(f",(?={_KEY})", found[2])]
+    if len(dict(pairs)) < len(pairs):
+        raise OptionError("an option of the source twice", where=argument, hint="give each once")
+    return found[1], ReadOptions(**{_OPTIONS[key]: value for key, value in pairs})
+
+
+class NoColumnsError(PromptError):
+    """A column is asked of what has none: lines, a pickle, or a JSON document with a layout of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,20 +9,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from litetext.errors import OptionError, PromptError
 from litetext.prompts.corpus import Prompt, PromptCorpus
 from litetext.prompts.documents import read_json, read_jsonl
-from litetext.prompts.fields import NUMBER, PICTURE
+from litetext.prompts.fields import NUMBER, PICTURE, WARNING
 from litetext.prompts.isolated import read_isolated
 from litetext.prompts.opening import (
     FORMATS,
     PACKING_ENDINGS,
+    NoColumnsError,
     Opened,
     ReadOptions,
     checked_text,
     open_source,
+    split_source,
     text_lines,
     unreadable,
 )
@@ -32,8 +34,14 @@ from litetext.tokenizer.clean import check_iterable
 
 __all__ = ["FORMATS", "READERS", "ReadOptions", "as_corpus", "find_sources", "read_prompts"]
 
-Source = tuple[str, Path | None]
-"""What prompts are labelled with (the path as given; inside a folder, relative to it), and the file; None: stdin."""
+
+class Source(NamedTuple):
+    """A file, a saved data set, or standard input."""
+
+    name: str  # what prompts are labelled with: the path as given; inside a folder, relative to it
+    path: Path | None  # None: standard input
+    options: ReadOptions  # those behind its name
+
 
 _HEAD = 2**13  # bytes that tell whether a text file holds labels
 _MIN_NUMBERS = 5  # in a line of YOLO's labels: a class and a box
@@ -73,17 +81,23 @@ _BINARY = re.compile(
 
 
 def read_prompts(
-    sources: Iterable[str | Path], options: ReadOptions = _DEFAULTS, read_as: dict[str, str] | None = None
+    sources: Iterable[str | Path],
+    options: ReadOptions = _DEFAULTS,
+    read_as: dict[str, str] | None = None,
+    warnings: dict[str, str] | None = None,
 ) -> Iterator[Prompt]:
     """The prompts of files, folders, glob patterns and standard input (``-``), as they stand there, one after another.
 
     Texts, CSV and JSON lists are streams; of other formats the distinct prompts are held in memory, of a pickle all.
 
     Args:
-        sources: what to read. A folder gives every file below it that has a known ending and may hold prompts.
-        options: format and columns, where they are not to be guessed.
+        sources: what to read. A folder gives every file below it that has a known ending and may hold prompts. Behind
+            a name may stand options of its own (see `split_source`).
+        options: format and columns, where they are not to be guessed. Beside sources that have the columns there may
+            be others that have none at all, such as text and COCO; a table without them is an error.
         read_as: how each source is read is added to it, by the source's name, when the source is finished: its format
             and, after a colon, what was guessed; for a folder, which of its files are passed over.
+        warnings: why a column hardly holds prompts is added to it, by the source's name.
 
     Yields:
         Prompts with the name of their source: the path as given, in a folder relative to it, or ``stdin``. The same
@@ -93,14 +107,20 @@ def read_prompts(
         PromptError: a source is missing, unreadable, broken or binary, holds no prompt, has no such column, or needs
             more memory than it may have.
     """
-    how = {} if read_as is None else read_as
-    for name, path in find_sources(sources, how):
-        empty, where = True, "stdin" if path is None else str(path)
-        for text, count in _read(name, path, options, how):
+    how, warned = {} if read_as is None else read_as, {} if warnings is None else warnings
+    lacking: list[NoColumnsError] = []  # of the sources without columns
+    found = find_sources(sources, how)
+    for source in found:
+        empty, where, known = True, "stdin" if source.path is None else str(source.path), len(lacking)
+        for text, count in _read_one(source, options, how, warned, lacking):
             empty = False
-            yield Prompt(checked_text(text, where), count, name)
+            yield Prompt(checked_text(text, where), count, source.name)
+        if empty and len(lacking) > known:
+            raise lacking[-1]
         if empty:
             raise PromptError("no prompts in the file", where=where, hint="give a file with at least one phrase")
+    if lacking and len(lacking) == sum(not _asks(source.options) for source in found):
+        raise lacking[0]
 
 
 def as_corpus(source: PromptCorpus | str | Path | Iterable[Prompt | Path | str]) -> PromptCorpus:
@@ -118,8 +138,8 @@ def as_corpus(source: PromptCorpus | str | Path | Iterable[Prompt | Path | str])
     items = [Path(source)] if isinstance(source, str | Path) else list(check_iterable(source))
     paths = [item for item in items if isinstance(item, Path)]
     if len(paths) == len(items):
-        read_as: dict[str, str] = {}
-        return PromptCorpus.build(read_prompts(paths, read_as=read_as), read_as)
+        read_as, warnings = dict[str, str](), dict[str, str]()
+        return PromptCorpus.build(read_prompts(paths, read_as=read_as, warnings=warnings), read_as, warnings)
     if all(isinstance(item, str) and format_of_name(item) and Path(item).exists() for item in items):
         raise OptionError("strings that name files where prompts are to be", hint="give pathlib.Path objects")
     if paths:
@@ -127,7 +147,34 @@ def as_corpus(source: PromptCorpus | str | Path | Iterable[Prompt | Path | str])
     return PromptCorpus.build(item for item in items if not isinstance(item, Path))
 
 
-def _read(name: str, path: Path | None, options: ReadOptions, read_as: dict[str, str]) -> Iterator[tuple[str, int]]:
+def _read_one(
+    source: Source,
+    options: ReadOptions,
+    read_as: dict[str, str],
+    warnings: dict[str, str],
+    lacking: list[NoColumnsError],
+) -> Iterator[tuple[str, int]]:
+    """The phrases of a source; columns that are asked of all sources are not asked of one that has none."""
+    own = source.options
+    form = own.format or options.format
+    both = ReadOptions(form, own.column or options.column, own.count_column or options.count_column)
+    try:
+        yield from _read(source, both, read_as, warnings)
+    except NoColumnsError as error:  # before the first phrase
+        if _asks(own) or not _asks(both) or source.path is None:
+            raise
+        lacking.append(error)
+        yield from _read(source, ReadOptions(form), read_as, warnings, "without columns")
+
+
+def _asks(options: ReadOptions) -> bool:
+    return (options.column, options.count_column) != (None, None)
+
+
+def _read(
+    source: Source, options: ReadOptions, read_as: dict[str, str], warnings: dict[str, str], *notes: str
+) -> Iterator[tuple[str, int]]:
+    name, path = source.name, source.path
     is_dataset = path is not None and path.is_dir()
     for file in dataset_files(path) if path is not None and is_dataset else [path]:
         with open_source(file) as opened:
@@ -135,7 +182,10 @@ def _read(name: str, path: Path | None, options: ReadOptions, read_as: dict[str,
                 continue
             kind = "arrow" if is_dataset else _recognize(opened, options)
             yield from READERS[kind](opened, options)
-            how = f"{kind}: {', '.join(opened.notes)}" if opened.notes else kind
+            told = [*notes, *(note for note in opened.notes if not note.startswith(WARNING))]
+            for note in (note for note in opened.notes if note.startswith(WARNING)):
+                warnings.setdefault(name, note.removeprefix(WARNING))
+            how = f"{kind}: {', '.join(told)}" if told else kind
             if how not in read_as.setdefault(name, how):
                 read_as[name] += f"; {how}"
 
@@ -155,7 +205,7 @@ def _refuse_columns(opened: Opened, options: ReadOptions) -> None:
     column = options.column or options.count_column
     if column is not None:
         hint = "leave out the column, or give the format (csv, tsv, jsonl, ...)"
-        raise PromptError(f"no column '{column}' in a format without columns", where=opened.where, hint=hint)
+        raise NoColumnsError(f"no column '{column}' in a format without columns", where=opened.where, hint=hint)
 
 
 READERS: Mapping[str, Callable[[Opened, ReadOptions], Iterator[tuple[str, int]]]] = MappingProxyType(
@@ -236,7 +286,7 @@ def ending_of(name: str) -> str:
 
 
 def find_sources(arguments: Iterable[str | Path], passed_over: dict[str, str]) -> list[Source]:
-    """Files, folders (with all below them), glob patterns and ``-`` as sources, in a fixed order.
+    """Files, folders (with all below them), glob patterns and ``-`` as sources, in a fixed order, with their options.
 
     A single string or path is one of them. What of a folder is not read is added to ``passed_over``, by its name.
     """
@@ -245,11 +295,12 @@ def find_sources(arguments: Iterable[str | Path], passed_over: dict[str, str]) -
     for argument in named:
         if not isinstance(argument, str | Path):
             raise OptionError(f"a source that is a {type(argument).__name__}", hint="give names of files or folders")
-        found += _expand(str(argument), passed_over)
+        name, options = split_source(str(argument))
+        found += [Source(*one, options) for one in _expand(name, passed_over)]
     return found
 
 
-def _expand(argument: str, passed_over: dict[str, str]) -> list[Source]:
+def _expand(argument: str, passed_over: dict[str, str]) -> list[tuple[str, Path | None]]:
     if argument == "-":
         return [("stdin", None)]
     path = Path(argument)
@@ -263,17 +314,20 @@ def _expand(argument: str, passed_over: dict[str, str]) -> list[Source]:
     return [(argument, path)]
 
 
-def _matches(pattern: str) -> list[Source]:
+def _matches(pattern: str) -> list[tuple[str, Path | None]]:
     if not glob.has_magic(pattern):
-        raise PromptError("no such file", where=pattern or "''", hint="check the path")
+        hint = "check the path" + ("; behind it stand column=, count=, format=" if ":" in pattern else "")
+        raise PromptError("no such file", where=pattern or "''", hint=hint)
     paths = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 - pattern may be absolute
-    found: list[Source] = [(str(path), path) for path in paths if not path.is_dir() or is_saved_dataset(path)]
+    found: list[tuple[str, Path | None]] = [
+        (str(path), path) for path in paths if not path.is_dir() or is_saved_dataset(path)
+    ]
     if not found:
         raise PromptError("no file matches the pattern", where=pattern, hint="check it, or give the folder")
     return found
 
 
-def _below(folder: Path, passed_over: dict[str, str]) -> list[Source]:
+def _below(folder: Path, passed_over: dict[str, str]) -> list[tuple[str, Path | None]]:
     """The readable files of a folder; hidden ones are passed over, and, which is reported, all that are no prompts."""
     found = []
     others: Counter[str] = Counter()

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 
 from litetext.errors import PromptError
@@ -13,10 +13,16 @@ from litetext.prompts.fields import (
     bad_count,
     best_known,
     best_text,
+    find_column,
+    holds_words,
     ignored_counts,
     is_index,
     looks_like_reference,
     plain_name,
+    spelled,
+    strength,
+    text_note,
+    watched,
     wrong_column,
 )
 from litetext.prompts.opening import Opened, ReadOptions, text_lines
@@ -25,6 +31,7 @@ _SAMPLE = 200  # lines that the layout of a file is guessed from,
 _SAMPLE_SIZE = 2**20  # and their characters, unless one line has more
 _MAX_CELLS = 10_000  # of a row: no table of prompts has more, but a line of commas has millions
 _COUNT = re.compile(r"(\d{1,18})(?:\.0*)?", re.ASCII)  # 3.0 is how pandas writes counts
+_NAME_WORDS = {word for name in TEXT_NAMES for word in name.split("_")}
 _SEPARATOR = re.compile(r"sep=([,;|\t])\s*", re.IGNORECASE)
 
 Row = tuple[int, list[str]]
@@ -90,13 +97,17 @@ def _csv_rows(lines: Iterator[tuple[int, str]], delimiter: str, where: str) -> I
 
 
 def _read_rows(rows: Iterator[Row], options: ReadOptions, opened: Opened) -> Iterator[tuple[str, int]]:
-    where = opened.where
-    filled = _filled_rows(rows, where)
+    filled = _filled_rows(rows, opened.where)
     sample = list(islice(filled, _SAMPLE))
     if not sample:
         return
-    header, text, count = _layout([cells for _, cells in sample], options, opened)
-    for line, cells in chain(sample[header:], filled):
+    header, text, count, chosen = _layout([cells for _, cells in sample], options, opened)
+    found = _phrases(chain(sample[header:], filled), text, count, opened.where)
+    yield from watched(found, opened.notes, lambda: (*chosen, count is not None))
+
+
+def _phrases(rows: Iterable[Row], text: int, count: int | None, where: str) -> Iterator[tuple[str, int]]:
+    for line, cells in rows:
         phrase = cells[text] if text < len(cells) else ""
         if not phrase.strip():
             continue
@@ -120,8 +131,13 @@ def _filled_rows(rows: Iterator[Row], where: str) -> Iterator[Row]:
             yield line, cells
 
 
-def _layout(rows: Sequence[Sequence[str]], options: ReadOptions, opened: Opened) -> tuple[bool, int, int | None]:
-    """Whether the first row is a header, and the columns of text and count; what was guessed goes to the notes."""
+def _layout(
+    rows: Sequence[Sequence[str]], options: ReadOptions, opened: Opened
+) -> tuple[bool, int, int | None, tuple[str, list[str]]]:
+    """Whether the first row is a header, the columns of text and count, and the names of that and others of words.
+
+    What was guessed goes to the notes.
+    """
     columns = [[row[index].strip() if index < len(row) else "" for row in rows] for index in range(max(map(len, rows)))]
     header = _has_header(columns, options)
     names = [column[0] if header else str(number) for number, column in enumerate(columns, 1)]
@@ -129,20 +145,30 @@ def _layout(rows: Sequence[Sequence[str]], options: ReadOptions, opened: Opened)
         columns = [column[1:] for column in columns]
     else:
         opened.notes.append("no header")
-    for wanted in (options.column, options.count_column):
-        if wanted is not None and wanted not in names:
-            raise wrong_column(wanted, names, opened.where if header else f"{opened.where} (no header)")
-    count = _count_column(names, columns, header) if options.count_column is None else names.index(options.count_column)
-    text = best_text(names, columns, count) if options.column is None else names.index(options.column)
+    where = opened.where if header else f"{opened.where} (no header)"
+    text, count = (_named(wanted, names, where) for wanted in (options.column, options.count_column))
+    count = _count_column(names, columns, header) if options.count_column is None else count
+    text = best_text(names, columns, count) if options.column is None else text
     if text is None:
         raise wrong_column("", names, opened.where)
     count = None if text == count else count
-    if options.column is None:
-        opened.notes.append(f"text in column '{names[text]}'")
-    if options.count_column is None:
-        others = [name for name in names if name != names[text] and plain_name(name) in COUNT_NAMES]
-        opened.notes.extend(map(ignored_counts, others) if count is None else [f"counts in column '{names[count]}'"])
-    return header, text, count
+    others = [name for place, name in enumerate(names) if place not in (text, count) and holds_words(columns[place])]
+    if options.column != names[text]:
+        opened.notes.append(text_note("column", names[text], others if options.column is None else ()))
+    if options.count_column is None or count is None or options.count_column != names[count]:
+        ignored = [name for name in names if name != names[text] and plain_name(name) in COUNT_NAMES]
+        opened.notes.extend(map(ignored_counts, ignored) if count is None else [f"counts in column '{names[count]}'"])
+    return header, text, count, (names[text], others)
+
+
+def _named(wanted: str | None, names: Sequence[str], where: str) -> int | None:
+    """The place of a column that the user names."""
+    if wanted is None:
+        return None
+    found = find_column(wanted, names, where)
+    if found is None:
+        raise wrong_column(wanted, names, where)
+    return names.index(found)
 
 
 def _has_header(columns: Sequence[Sequence[str]], options: ReadOptions) -> bool:
@@ -152,6 +178,12 @@ def _has_header(columns: Sequence[Sequence[str]], options: ReadOptions) -> bool:
         return True
     if any(map(NUMBER.fullmatch, cells)):
         return False
+    wanted = [spelled(name) for name in (options.column, options.count_column) if name and not name.isdecimal()]
+    words = list(map(spelled, cells))
+    if any(name in cell for name in wanted for cell in words):
+        return True
+    if any(strength(cell) and _NAME_WORDS.issuperset(cell.strip("_").split("_")) for cell in words):  # Prompt text
+        return True
     return any(plain_name(cell) in TEXT_NAMES + COUNT_NAMES for cell in cells) or any(
         column[0] and len(column) > 1 and all(map(kind, column[1:])) and not kind(column[0])
         for column in columns
