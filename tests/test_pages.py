@@ -10,7 +10,7 @@ import litetext
 from litetext.pages import command_line, page_environment
 
 
-@pytest.mark.parametrize("package", ["litetext.auditing", "litetext.evaluation", "litetext.micro"])
+@pytest.mark.parametrize("package", ["litetext.auditing", "litetext.evaluation", "litetext.micro", "litetext.sam3"])
 def test_every_template_extends_the_frame(package: str) -> None:
     environment = page_environment(package)
     own = set(environment.list_templates(["html"])) - {"page.html", "table.html"}

@@ -16,6 +16,7 @@ from PIL import Image
 
 from litetext.cli import run
 from tests.cli.helpers import failure
+from tests.sam3.segmenting import contents
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("no_network")]
 
@@ -67,6 +68,7 @@ def test_one_bad_image_does_not_stop_the_rest(
     ("arguments", "message"),
     [
         (["{photo}", "-p", " ", "--model", "{host}"], "an empty phrase"),
+        (["{photo}", "-p", "dog", "--model", "{host}", "--yolo"], "give -o"),
         (["{photo}", "-p", "dog", "--model", "{photo}"], "no config.json"),
         (["nowhere.png", "-p", "dog", "--model", "{host}"], "no such file, nowhere.png"),
         (["{photo}", "-p", "dog", "--model", "{host}", "--threshold", "2"], "threshold"),
@@ -150,8 +152,7 @@ def test_a_run_that_was_interrupted_goes_on(
     assert run([*arguments, "-o", str(out)]) == 0
     assert len(calls) == 3
     assert "1 of 2 images were finished" in capsys.readouterr().err
-    for path in (tmp_path / "whole").iterdir():
-        assert (out / path.name).read_bytes() == path.read_bytes()
+    assert contents(out) == contents(tmp_path / "whole")
     other = failure(capsys, *found(host_folder, str(photos), "-p", "cat", "-o", str(out)))
     assert "phrases" in other
 

@@ -53,13 +53,14 @@ def write_pictures(folder: Path, count: int = 4) -> list[Path]:
 
 def run(files: Sequence[Path], output: Path, segmenter: Any = None, **changes: Any) -> tuple[SegmentRun, Any]:
     """Segment into a folder, and resume where an earlier run stopped: the run and its COCO data."""
-    job = SegmentRun(files, changes.get("phrases", PHRASES), changes.get("maker", MAKER), output)
+    kinds = {kind: changes.get(kind, False) for kind in ("masks", "yolo")}
+    job = SegmentRun(files, changes.get("phrases", PHRASES), changes.get("maker", MAKER), output, **kinds)
     with job.locked():
         return job, job.segment(segmenter or FakeSegmenter())
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def die_before(step: int) -> None:
@@ -82,4 +83,4 @@ def die_before(step: int) -> None:
 if __name__ == "__main__":
     place = Path(sys.argv[1])
     die_before(int(sys.argv[2]))
-    run(sorted((place / "in").glob("*.png")), place / "out")
+    run(sorted((place / "in").glob("*.png")), place / "out", masks=True, yolo=True)

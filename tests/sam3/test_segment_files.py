@@ -84,7 +84,9 @@ def test_pycocotools_reads_it(folder: Path) -> None:
 
 def test_each_image_has_its_overlay(folder: Path) -> None:
     run(folder, output=folder / "out")
-    assert sorted(path.name for path in (folder / "out").iterdir()) == ["a-2.png", "a.png", "annotations.json"]
+    assert sorted(path.name for path in (folder / "out").glob("*.*")) == [
+        *("a-2.png", "a.png", "annotations.json", "index.html")
+    ]
     with Image.open(folder / "out" / "a-2.png") as overlay:
         assert overlay.size == (30, 60)
         assert len(np.unique(np.asarray(overlay).reshape(-1, 3), axis=0)) > 2

@@ -16,6 +16,7 @@ from PIL import Image
 
 from litetext.errors import OutputError
 from litetext.sam3 import segment_files as files_module
+from litetext.sam3.found_files import DATA, PAGE
 from litetext.sam3.images import find_images
 from litetext.sam3.segment_files import ANNOTATIONS, LOG, overlays_of
 from litetext.storage import only_writer
@@ -60,7 +61,7 @@ def test_stopped_in_the_middle_it_goes_on(
     out = tmp_path / "out"
     with pytest.raises((StopError, KeyboardInterrupt)):
         run(files, out, FakeSegmenter(2, fail))
-    assert sorted(contents(out)) == ["0.png", "1.png", ANNOTATIONS]
+    assert sorted(contents(out)) == ["0.png", "1.png", ANNOTATIONS, PAGE, "thumbnails/0.jpg", "thumbnails/1.jpg"]
     assert [Path(image["file_name"]).name for image in read(out)["images"]] == ["0.png", "1.png"]
     assert {one["image_id"] for one in read(out)["annotations"]} == {1, 2}
     with pytest.raises((StopError, KeyboardInterrupt)):
@@ -75,21 +76,23 @@ def test_stopped_in_the_middle_it_goes_on(
     assert contents(out) == whole
 
 
-def test_killed_before_each_step_it_goes_on(files: list[Path], whole: dict[str, bytes], tmp_path: Path) -> None:
+# Of an image a line of the journal, overlay, thumbnail, two masks, YOLO's image and label; then three files for all.
+STEPS = [pytest.param(step, marks=[] if step in (1, 2, 9, 15) else pytest.mark.slow) for step in range(2 * 7 + 3)]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_before_each_step_it_goes_on(step: int, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
-    for step in range(2 * len(files) + 1):  # a line of the journal and an overlay each, and the annotations
-        place = tmp_path / str(step)
-        place.mkdir()
-        (place / "in").symlink_to(tmp_path / "in")
-        command = [sys.executable, "-m", segmenting.__name__, str(place), str(step)]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False)
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        rest = FakeSegmenter()
-        linked = sorted((place / "in").glob("*.png"))
-        job, _ = run(linked, place / "out", rest)
-        assert (job.resumed, rest.seen) == (step // 2, len(files) - step // 2)
-        expected = whole[ANNOTATIONS].replace(str(tmp_path / "in").encode(), str(place / "in").encode())
-        assert contents(place / "out") == {**whole, ANNOTATIONS: expected}
+    files = write_pictures(tmp_path / "in", 2)
+    run(files, tmp_path / "whole", masks=True, yolo=True)
+    command = [sys.executable, "-m", segmenting.__name__, str(tmp_path), str(step)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    rest = FakeSegmenter()
+    job, _ = run(files, tmp_path / "out", rest, masks=True, yolo=True)
+    finished = min(step // 7 + (step % 7 >= 2), len(files))
+    assert (job.resumed, rest.seen) == (finished, len(files) - finished)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 def test_a_full_disk_leaves_what_is_finished(
@@ -128,6 +131,7 @@ def test_a_line_that_was_not_finished_is_dropped(
     finished = max(0, left.count(b"\n") - 1)
     for file in files[finished:]:  # the line comes first
         (out / file.name).unlink(missing_ok=True)
+        (out / "thumbnails" / f"{file.stem}.jpg").unlink(missing_ok=True)
     assert run(files, out)[0].resumed == finished
     assert contents(out) == whole
 
@@ -141,7 +145,8 @@ def test_a_changed_or_broken_image_is_looked_at_again(files: list[Path], tmp_pat
     job, data = run(files, out, again)
     assert (again.seen, job.resumed, len(data["failures"])) == (1, 2, 1)
     assert [image["width"] for image in read(out)["images"]] == [16, 5, 16]
-    assert sorted(contents(out)) == ["0.png", "1.png", "3.png", ANNOTATIONS]
+    assert [name for name in sorted(contents(out)) if "/" not in name] == ["0.png", "1.png", "3.png", ANNOTATIONS, PAGE]
+    assert sorted(path.name for path in (out / "thumbnails").iterdir()) == ["0.jpg", "1.jpg", "3.jpg"]
     write_pictures(tmp_path / "in")
     assert run(files, out)[0].resumed == 2
     assert len(read(out)["images"]) == 4
@@ -179,18 +184,19 @@ def test_results_of_images_that_are_not_asked_for_are_not_lost(files: list[Path]
         run(files[1:], tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", ["2.png", ANNOTATIONS, LOG])
+@pytest.mark.parametrize("name", ["2.png", ANNOTATIONS, LOG, PAGE, DATA, "thumbnails/2.jpg"])
 @pytest.mark.parametrize("content", [b"mine", b"{}", b'{"info": {}, "images": [], "annotations": []}', None])
 def test_a_file_of_the_user_is_not_replaced(
     name: str, content: bytes | None, files: list[Path], tmp_path: Path
 ) -> None:
     out, segmenter = tmp_path / "out", FakeSegmenter()
     out.mkdir()
+    (out / name).parent.mkdir(exist_ok=True)
     (out / name).mkdir() if content is None else (out / name).write_bytes(content)
     with pytest.raises(OutputError):
         run(files, out, segmenter)
     assert segmenter.seen == 0
-    assert [path.name for path in out.iterdir()] == [name]
+    assert list(contents(out)) == ([] if content is None else [name])
     assert content is None or (out / name).read_bytes() == content
 
 
@@ -213,11 +219,25 @@ def test_a_second_run_is_refused_at_once(files: list[Path], tmp_path: Path) -> N
     assert segmenter.seen == 0
 
 
+def test_more_kinds_of_files_may_be_asked_for_later(files: list[Path], tmp_path: Path) -> None:
+    run(files, tmp_path / "whole", masks=True, yolo=True)
+    run(files, tmp_path / "out")
+    again = FakeSegmenter()
+    run(files, tmp_path / "out", again, masks=True, yolo=True)
+    assert again.seen == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    (tmp_path / "out" / "masks" / "0" / "dog-9.png").touch()  # as of an image with more masks
+    write_pictures(tmp_path / "other")[3].rename(files[0])
+    run(files, tmp_path / "out", masks=True, yolo=True)
+    run(files, tmp_path / "fresh", masks=True, yolo=True)
+    assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
+
+
 def test_overlays_within_the_folder_of_the_images_are_not_images(files: list[Path], tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "in" / "found"
     assert overlays_of(out) == []
     with pytest.raises(StopError):
-        run(find_images([str(source)]), out, FakeSegmenter(2, stop))
+        run(find_images([str(source)]), out, FakeSegmenter(2, stop), masks=True, yolo=True)
     for pattern in (str(source), str(source / "**" / "*.png")):
         assert find_images([pattern], overlays_of(out)) == files
     assert run(find_images([str(source)], overlays_of(out)), out)[0].resumed == 2
@@ -233,4 +253,7 @@ def test_a_name_that_is_not_utf8_and_one_that_is_too_long(tmp_path: Path) -> Non
     assert b"\\udcff\\u001b" in written
     assert [Path(image["file_name"]).name for image in json.loads(written)["images"]] == names
     assert len(list((tmp_path / "out").glob("*.png"))) == 3
+    page = (tmp_path / "out" / PAGE).read_text("utf-8")
+    assert 'src="thumbnails/%FF%1B.jpg"' in page
+    assert "\\udcff\\x1b.png" in page
     assert run([tmp_path / name for name in names], tmp_path / "out")[0].resumed == 3

@@ -10,7 +10,7 @@ from litetext.cli import _options as opt
 from litetext.cli._app import Result, command
 from litetext.cli._options import argument, choose_phrases, option, warn_of_long
 from litetext.cli._output import MOST_ROWS, echo, print_missing, print_table, show_progress
-from litetext.errors import LiteTextError
+from litetext.errors import LiteTextError, OptionError
 
 
 @command(
@@ -27,6 +27,8 @@ def segment(
     output: Annotated[
         Path | None, option("Write index.html, overlays, annotations.json.", "-o", "--output", metavar="DIR")
     ] = None,
+    masks: Annotated[bool, option("Write a PNG of each mask too: masks/IMAGE/PHRASE-N.png.", "--masks")] = False,
+    yolo: Annotated[bool, option("Write a data set to train YOLO on too: yolo/data.yaml.", "--yolo")] = False,
     threshold: Annotated[float, option("Instances with a higher score are kept.")] = 0.5,
     model: opt.Model = "facebook/sam3",
     text_encoder: opt.TextEncoderOption = None,
@@ -47,11 +49,13 @@ def segment(
     from litetext.sam3.segment_files import SegmentRun, check_failures, overlays_of
     from litetext.sam3.segmenter import SegmentOptions
 
+    if output is None and (masks or yolo):
+        raise OptionError("files without a place", where="--masks" if masks else "--yolo", hint="give -o DIR")
     options = SegmentOptions(threshold=threshold)
     choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback, engine, threads)
     asked = choose_phrases(phrases, prompts, model, text_encoder)
     files = find_images(images, () if output is None else overlays_of(output))
-    run = SegmentRun(files, asked, choice.describe() | {"threshold": str(threshold)}, output)
+    run = SegmentRun(files, asked, choice.describe() | {"threshold": str(threshold)}, output, masks=masks, yolo=yolo)
     with run.locked():
         segmenter = choice.load(options, run.phrases)
         warn_of_long(run.phrases, segmenter.encoder)

@@ -74,7 +74,7 @@ def find_images(sources: Sequence[str], leave_out: Collection[Path] = ()) -> lis
 
     Args:
         sources: what the user named.
-        leave_out: files that do not count in folders and globs: overlays that an earlier run wrote there.
+        leave_out: files, and folders, that do not count in folders and globs: what an earlier run wrote there.
 
     Raises:
         ImageError: a folder without images, a glob that nothing matches, or no file at all.
@@ -83,7 +83,7 @@ def find_images(sources: Sequence[str], leave_out: Collection[Path] = ()) -> lis
     ours = {path.resolve() for path in leave_out}
 
     def counts(file: Path) -> bool:
-        return file.is_file() and not (ours and file.resolve() in ours)
+        return file.is_file() and not (ours and {(path := file.resolve()), *path.parents} & ours)
 
     for source in sources:
         path = Path(source).expanduser()

@@ -20,6 +20,16 @@ from litetext.errors import ImageError, OutputError
 from litetext.features.store import distinct_phrases
 from litetext.records import parse_json
 from litetext.resume_log import ResumeLog
+from litetext.sam3.found_files import (
+    MASKS,
+    PICTURES,
+    THUMBNAILS,
+    check_found,
+    mask_names,
+    remove_found,
+    write_found,
+    write_page,
+)
 from litetext.sam3.images import read_image
 from litetext.sam3.masks import Masks, draw_all
 from litetext.sam3.segmenter import Segmenter, check_prompts
@@ -44,8 +54,10 @@ class SegmentRun:
         files: images.
         prompts: phrases; each becomes a category, those that the tokenizer cannot tell apart become one.
         made_by: what else the results depend on, name by name: model, text encoder, threshold.
-        folder: where to write ``NAME.png`` (the image with its masks) of each image and ``annotations.json``; None:
-            nowhere.
+        folder: where to write ``NAME.png`` (the image with its masks) of each image, ``annotations.json`` and what
+            `found_files` makes of them; None: nowhere.
+        masks: write a PNG of each mask too.
+        yolo: write a data set for YOLO too.
     """
 
     def __init__(
@@ -54,10 +66,13 @@ class SegmentRun:
         prompts: str | Iterable[str],
         made_by: Mapping[str, Any],
         folder: Path | None = None,
+        *,
+        masks: bool = False,
+        yolo: bool = False,
     ) -> None:
         self.phrases = list(distinct_phrases(check_prompts(prompts)).values())
         self.settings = {"phrases": self.phrases, **made_by}
-        self.folder = folder
+        self.folder, self.masks, self.yolo = folder, masks, yolo
         self.overlays = overlay_names(files)
         self.records: dict[str, Record] = {}
         self.milliseconds: dict[str, float] = {}  # of each image of this run, from its pixels to masks
@@ -92,6 +107,7 @@ class SegmentRun:
                 progress("segmenting", done / len(self.overlays))
                 if self._is_finished(file):
                     self.resumed += 1
+                    self._write_found(file)
                     continue
                 self._forget(file)
                 try:
@@ -103,11 +119,13 @@ class SegmentRun:
                 results = list(segmenter.segment_embedding(segmenter.embed(picture), self.phrases))
                 self.milliseconds[str(file)] = round(1000 * (perf_counter() - began), 1)
                 self._keep(file, picture, results)
+                self._write_found(file, picture)
         finally:
             data = self._to_coco(failures)
             if self.folder is not None:
                 write_text(self.folder / ANNOTATIONS, to_json(data))
                 self._log.path.unlink(missing_ok=True)
+                write_page(self.folder, data, yolo=self.yolo)
         progress("segmenting", 1.0)
         return data
 
@@ -127,6 +145,12 @@ class SegmentRun:
         record = self.records.pop(str(file), None)
         if record is not None and self.folder is not None and record["overlay"] == self.overlays[file]:
             (self.folder / record["overlay"]).unlink(missing_ok=True)
+            remove_found(self.folder, record["overlay"])
+
+    def _write_found(self, file: Path, picture: Image.Image | None = None) -> None:
+        if self.folder is not None:
+            record = self.records[str(file)]
+            write_found(self.folder, record, self.phrases, picture, masks=self.masks, yolo=self.yolo)
 
     def _keep(self, file: Path, picture: Image.Image, results: Sequence[Masks]) -> None:
         """Log a finished image, then write its overlay.
@@ -144,6 +168,7 @@ class SegmentRun:
             path = self.folder / self.overlays[file]
             record |= {"overlay": path.name, "blake2b": checksum(file.parent, [file.name])}
             path.unlink(missing_ok=True)  # of an image whose name it was
+            remove_found(self.folder, path.name)
             self._log.append(record)
         self.records[str(file)] = record
         if self.folder is not None:
@@ -160,7 +185,10 @@ class SegmentRun:
         for image_id, record in enumerate(records, 1):
             images.append({"id": image_id, **_without(record, "annotations")})
             numbered = enumerate(record["annotations"], len(annotations) + 1)
-            annotations += [{"id": number, "image_id": image_id, **annotation} for number, annotation in numbered]
+            listed = [{"id": number, "image_id": image_id, **annotation} for number, annotation in numbered]
+            for annotation, name in zip(listed, mask_names(record, self.phrases), strict=True) if self.masks else ():
+                annotation["mask"] = name
+            annotations += listed
         return {
             "info": {"description": "masks of phrases in images", TOOL: self.settings},
             "images": images,
@@ -197,6 +225,7 @@ class SegmentRun:
             raise OutputError(message, where=str(folder), hint=_HINT)
         inputs = {_inode(file) for file in self.overlays if file.exists()}
         ours = {record["overlay"] for record in self.records.values()}
+        check_found(folder, (name for name in self.overlays.values() if name not in ours), _HINT)
         for overlay in self.overlays.values():
             path = folder / overlay
             check_output(path)
@@ -231,7 +260,7 @@ def overlay_names(files: Iterable[Path]) -> dict[Path, str]:
 
 
 def overlays_of(folder: Path) -> list[Path]:
-    """Overlays that an earlier run left in a folder; none where there is no sign of one."""
+    """Overlays, and folders of other pictures, that an earlier run left; none where there is no sign of one."""
     records: list[Record] = []
     try:
         if (folder / ANNOTATIONS).exists():
@@ -239,7 +268,8 @@ def overlays_of(folder: Path) -> list[Path]:
         records += map(_checked, ResumeLog(folder / LOG, TOOL, {}, _HINT).items())
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         pass  # `SegmentRun.locked` reports it
-    return [folder / record["overlay"] for record in records]
+    folders = [folder / name for name in (THUMBNAILS, MASKS, PICTURES)] if records else []
+    return [*folders, *(folder / record["overlay"] for record in records)]
 
 
 def _write_overlay(path: Path, picture: Image.Image, results: Sequence[Masks]) -> None:
@@ -259,7 +289,7 @@ def _read_annotations(data: bytes) -> tuple[dict[str, Any], list[Record]]:
     settings = dict(document["info"][TOOL])
     by_image: defaultdict[int, list[Record]] = defaultdict(list)
     for annotation in document["annotations"]:
-        by_image[annotation["image_id"]].append(_without(annotation, "id", "image_id"))
+        by_image[annotation["image_id"]].append(_without(annotation, "id", "image_id", "mask"))
     images = ({**image, "annotations": by_image[image["id"]]} for image in document["images"])
     return settings, [_checked(_without(image, "id")) for image in images]
 
