@@ -1,5 +1,6 @@
 """What `import litetext` offers: the example of the README, on the micro model."""
 
+import io
 import json
 import re
 import subprocess
@@ -7,7 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import litetext as lt
 
@@ -46,6 +49,97 @@ def test_importing_does_no_work() -> None:
 def test_the_audit_needs_no_torch() -> None:
     code = "import sys, litetext; litetext.audit(['white dog']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    """A red car, in a file."""
+    from litetext.micro.scenes import SceneOptions, make_scene
+
+    Image.fromarray(make_scene(187, SceneOptions(split="test")).pixels).save(tmp_path / "scene.png")
+    return tmp_path / "scene.png"
+
+
+SIX_LINES = """\
+import litetext as lt
+sam = lt.Segmenter.from_pretrained("micro")
+masks = sam("scene.png", ["red car", "white dog"])
+masks
+for found in masks:
+    print(found.prompt, found.scores, found.boxes)
+"""
+
+
+def test_masks_in_six_lines(scene: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(SIX_LINES.splitlines()) == 6
+    page = (NOTEBOOK.parents[1] / "docs" / "tutorials" / "notebook.md").read_text(encoding="utf-8")
+    assert SIX_LINES in page
+    monkeypatch.chdir(scene.parent)
+    names: dict[str, Any] = {}
+    exec(SIX_LINES, names)
+    assert "red car [0.99" in capsys.readouterr().out
+    car, dog = names["masks"]
+    assert (repr(car), len(dog)) == ("Masks('red car': 1 found, best score 1.00, 160 x 160 pixels)", 0)
+    shown = Image.open(io.BytesIO(names["masks"]._repr_png_()))
+    assert shown.tobytes() == names["masks"].draw(scene).tobytes()
+    left, top, right, bottom = car.boxes[0].astype(int)
+    changed = np.asarray(shown)[:160, :160] != np.asarray(Image.open(scene))[..., :3]
+    assert changed[top:bottom, left:right].mean() > 0.3
+    scene.unlink()
+    assert car._repr_png_() is None  # the notebook shows the text then
+
+
+def test_images_as_users_have_them(scene: Path) -> None:
+    sam = lt.Segmenter.from_pretrained("micro", "micro-student", threshold=0.999999)
+    picture = Image.open(scene)
+    assert len(sam(scene, "red car")[0]) == 0
+    several = sam([scene, str(scene), picture, np.asarray(picture)], "red car", threshold=0.4)
+    assert [one[0].scores.tolist() for one in several] == [
+        sam(scene, ["red car"], threshold=0.4)[0].scores.tolist()
+    ] * 4
+    assert [type(one) for one in several] == [lt.ImageMasks] * 4
+    assert several[2][0].image is picture  # no copy
+    assert sam([], "red car") == []
+    with pytest.raises(lt.LiteTextError, match="least 0"):
+        sam(scene, "red car", threshold=-1)
+    with pytest.raises(lt.LiteTextError, match="not known"):
+        lt.ImageMasks().draw()
+
+
+def test_names_where_objects_are_needed() -> None:
+    for wrong, right in (
+        (lambda: lt.Segmenter("micro", "micro-student"), "Segmenter.from_pretrained"),
+        (lambda: lt.TextEncoder("micro-student"), r"TextEncoder.from_pretrained\('micro-student'\)"),
+        (lambda: lt.Segmenter.from_pretrained("micro", thresold=0.4), "'threshold'"),
+        (lambda: lt.embed(["dog"], "micro", "nowhere", dtyp="fp16"), "'dtype'"),
+        (lambda: lt.audit(["dog"], encoder="micro"), "'text_encoder'"),
+        (lambda: lt.distill("nowhere", output_dir="nowhere", epoch=3), "'epochs'"),
+    ):
+        with pytest.raises(lt.LiteTextError, match=right):
+            wrong()
+
+    class Own(lt.TextEncoder):  # a class of the user's still is one
+        name = "own"
+
+    assert Own().name == "own"
+
+
+@pytest.mark.torch
+def test_names_of_encoders_and_models(scene: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    report = lt.audit(
+        PHRASES[:20], text_encoder="micro-student", student="micro-student", model="micro", images=scene, pairs=4
+    )
+    assert report.order is not None
+    assert report.attenuation is not None
+    bank = lt.make_bank(tmp_path / "b.safetensors", PHRASES, "micro")
+    assert repr(bank) == f"PromptBank('{bank.path}': 120 phrases, 480 tokens, 0.1 MB; fp16 features of 'micro')"
+    host = lt.load_host("micro", device="cpu")
+    with lt.swap_text_encoder(host, tmp_path / "b.safetensors"):
+        encoder = lt.Segmenter(host).encoder
+    assert repr(encoder) == repr(bank)
+    texts = lt.TextEncoder.from_pretrained("micro-student")
+    assert repr(texts) == "Student('micro-student', context length 16, width 64)"
 
 
 @pytest.fixture(scope="module")

@@ -1,26 +1,32 @@
 """Public names that join several stages; prompts, encoders and folders are taken as users have them."""
 
+import inspect
 from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from litetext.errors import EncoderError, OptionError
+from litetext.errors import EncoderError, OptionError, check_names
 from litetext.features import protocol
 from litetext.sam3 import segmenter
 from litetext.sam3.segmenter import SegmentOptions
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
+    from litetext.auditing.run import AuditReport
     from litetext.checkpoints.load import Positions
     from litetext.distillation.recipe import DistillRecipe
     from litetext.distillation.validation import Host
     from litetext.export.compress import Student
+    from litetext.features.bank import PromptBank
     from litetext.features.compare import Fidelity
     from litetext.features.encode import Encoder
     from litetext.features.store import FeatureStore
     from litetext.prompts.corpus import Prompt, PromptCorpus
+    from litetext.sam3.adapters import Swap
     from litetext.video.methods import Tracking
 
 Progress = Callable[[str, float], None]
@@ -31,6 +37,13 @@ class TextEncoder(protocol.TextEncoder, Protocol):
 
     It has ``name``, ``context_length``, ``width`` and ``encode(text or texts)``, which gives `TextFeatures`.
     """
+
+    def __new__(cls, *names: Any, **_: Any) -> Self:
+        """Of a class of the user's; this one has no instances."""
+        if cls is TextEncoder:
+            hint = f"TextEncoder.from_pretrained({', '.join(map(repr, names))})"
+            raise OptionError("no encoder is made like this", hint=hint)
+        return super().__new__(cls)
 
     @staticmethod
     def from_pretrained(
@@ -95,19 +108,23 @@ class Segmenter(segmenter.Segmenter):
             video: load the model's tracker too, for ``track(..., method="tracker")``; PyTorch only.
             threads: that "onnx" or "openvino" computes with; None: one for each core.
             options: ``device``, ``dtype`` (PyTorch only) and ``options``, as `litetext.sam3.segmenter.Segmenter` has
-                them.
+                them; or what `SegmentOptions` has: ``threshold``, ``mask_threshold``, ``prompt_batch``.
 
         Raises:
             EncoderError: the model or the encoder cannot be loaded, or they do not fit together; no tracker in it.
-            OptionError: an unknown engine, or one that has no other device or dtype.
+            OptionError: an unknown engine, one that has no other device or dtype, or an unknown option.
         """
+        own = list(asdict(SegmentOptions()))
+        check_names(options, ["device", "dtype", "options", *own])
+        changed = {name: options.pop(name) for name in own if name in options}
+        options["options"] = replace(options.get("options") or SegmentOptions(), **changed)
         chosen = choose_engine(model, engine, video=video, device=options.get("device"), dtype=options.get("dtype"))
         if chosen != "torch":
             from litetext.export.segment_runtime import open_segmenter, shipped_text
 
             programs = open_segmenter(model, chosen, threads)
             reader = shipped_text(str(text_encoder), threads) if isinstance(text_encoder, str | Path) else None
-            return cls(programs, reader or _encoder(text_encoder), options=options.get("options") or SegmentOptions())
+            return cls(programs, reader or _encoder(text_encoder), options=options["options"])
         if threads is not None:
             raise OptionError("threads of PyTorch", hint='set OMP_NUM_THREADS, or give engine="onnx"')
         encoder = _encoder(text_encoder)
@@ -218,6 +235,40 @@ def choose_engine(
     return engine
 
 
+def audit(
+    prompts: "PromptCorpus | str | Path | Iterable[Prompt | Path | str]",
+    *,
+    text_encoder: "protocol.TextEncoder | str | Path | None" = None,
+    student: "protocol.TextEncoder | str | Path | None" = None,
+    model: Any = None,
+    images: Any = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> "AuditReport":
+    """Measure what prompts use of a text encoder, and what size is enough.
+
+    Args:
+        prompts: a file, folder or pattern; `Path` objects; a list of strings, which are prompts; or a corpus.
+        text_encoder: measures word order, and the geometry when no embeddings are given: an encoder, or what
+            `TextEncoder.from_pretrained` takes.
+        student: a text encoder, taken in the same way, whose error is followed through ``model`` on ``images``.
+        model: a `Segmenter` in PyTorch with its own text encoder, or the name of one.
+        images: an image, several, or tuples of an image and phrases of its own.
+        progress: called with a stage's name and the share of it that is done, 0..1.
+        options: ``contexts``, ``limit``, ``embeddings``, ``positions``, ``pairs``, ``sample``, ``discard``,
+            ``neighbors`` and ``seed``, as `litetext.auditing.run.audit` has them.
+    """
+    from litetext.auditing.run import audit as measure
+
+    _check_options(options, audit, measure)
+    if isinstance(model, str | Path):
+        model = Segmenter.from_pretrained(model, engine="torch")
+    if isinstance(images, str | Path):
+        images = [images]
+    encoders = {"encoder": _encoder(text_encoder), "student": _encoder(student)}
+    return measure(prompts, model=model, images=images, progress=progress, **encoders, **options)
+
+
 def embed(
     prompts: "PromptCorpus | str | Path | Iterable[Prompt | Path | str]",
     teacher: "protocol.TextEncoder | str | Path",
@@ -238,6 +289,7 @@ def embed(
     from litetext.features.embed import embed as fill_store
     from litetext.prompts.readers import as_corpus
 
+    _check_options(options, embed, fill_store)
     return fill_store(as_corpus(prompts), _encoder(teacher), cache_dir, progress=progress, **options)
 
 
@@ -296,6 +348,43 @@ def open_host(recipe: "DistillRecipe", device: "torch.device") -> "Host | None":
     return Host(name, projections, figures)
 
 
+def make_bank(
+    path: str | Path,
+    phrases: "PromptCorpus | str | Path | Iterable[Prompt | Path | str] | None",
+    source: "protocol.TextEncoder | FeatureStore | str | Path",
+    dtype: str = "fp16",
+) -> "PromptBank":
+    """Write a prompt bank, read it back, and compare it with the features as they were computed.
+
+    Args:
+        path: the file, replaced in one step.
+        phrases: as `embed` takes them; None for all that a store has.
+        source: of the features: a store, an encoder, or what `TextEncoder.from_pretrained` takes.
+        dtype: what they are stored in: "fp16", "bf16" or "int8".
+    """
+    from litetext.features.bank import make_bank as write_bank
+    from litetext.prompts.readers import as_corpus
+
+    return write_bank(path, None if phrases is None else as_corpus(phrases).texts, _encoder(source), dtype)
+
+
+def swap_text_encoder(model: "PreTrainedModel", encoder: "protocol.TextEncoder | str | Path") -> "Swap":
+    """Let a live model of `transformers` read its text with another encoder; nothing else of it changes.
+
+    Its processor and calls work on as before. Undone by ``undo``, or at the end of a ``with`` block.
+
+    Args:
+        model: a `Sam3Model`, `Sam3LiteTextModel` or `Sam3VideoModel`, with or without its own text tower.
+        encoder: what reads the text: an encoder, or what `TextEncoder.from_pretrained` takes.
+
+    Raises:
+        EncoderError: not such a model, or features of another width than it reads.
+    """
+    from litetext.sam3.adapters import swap_text_encoder as swap
+
+    return swap(model, _encoder(encoder))
+
+
 def compare(reference: "Encoder | str | Path", other: "Encoder | str | Path", prompts: Any = None) -> "Fidelity":
     """Compare two encoders on the same phrases, token by token: what was trained against what is served.
 
@@ -309,6 +398,13 @@ def compare(reference: "Encoder | str | Path", other: "Encoder | str | Path", pr
 
     texts = None if prompts is None else as_corpus(prompts).texts
     return compare_encoders(_encoder(reference), _encoder(other), texts)
+
+
+def _check_options(options: Iterable[str], *functions: Callable[..., Any]) -> None:
+    """Refuse options that are keywords of none of the functions; ``encoder`` is called ``text_encoder`` here."""
+    signatures = [inspect.signature(function).parameters.values() for function in functions]
+    known = [one.name for each in signatures for one in each if one.kind is one.KEYWORD_ONLY]
+    check_names(options, [name for name in dict.fromkeys(known) if name != "encoder"])
 
 
 def _encoder(encoder: Any) -> Any:

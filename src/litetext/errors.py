@@ -16,6 +16,7 @@ The command line prints any of them as one line, ``error: what, where; hint``, a
 """
 
 import re
+from collections.abc import Iterable, Sequence
 
 # Control characters (a terminal would obey them), marks that reorder the text around them, and lone surrogates (bytes
 # of a file name that are not UTF-8; no encoding takes them). Tab and line feed stay.
@@ -90,3 +91,13 @@ class MissingExtraError(LiteTextError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs the extra '{extra}'", hint=f"pip install 'litetext[{extra}]'")
+
+
+def check_names(names: Iterable[str], known: Sequence[str], kind: str = "option") -> None:
+    """Refuse a name that is not among those known, with the nearest one: an `OptionError`."""
+    for name in names:
+        if name not in known:
+            import difflib
+
+            near = difflib.get_close_matches(name, known, 1, 0.0)[0]
+            raise OptionError(f"no {kind} is called '{name}'", hint=f"did you mean '{near}'? All: {', '.join(known)}")

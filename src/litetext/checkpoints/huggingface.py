@@ -9,7 +9,7 @@ from litetext.checkpoints.hub import locate_folder, one_line_errors, quiet
 from litetext.checkpoints.tensors import listed
 from litetext.device import choose_device, choose_dtype
 from litetext.errors import EncoderError, MissingExtraError, OptionError
-from litetext.features.protocol import TextFeatures
+from litetext.features.protocol import TextFeatures, describe
 from litetext.tokenizer.clean import as_texts
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ class HuggingFaceEncoder:
     context_length: int
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
+
+    __repr__ = describe
 
     def __post_init__(self) -> None:
         """Refuse a context length that holds no text."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from litetext.checkpoints.formats import TOWER, find_format, same
-from litetext.checkpoints.hub import is_other_model, locate
+from litetext.checkpoints.hub import is_other_model, locate, shipped_folder
 from litetext.checkpoints.reader import Checkpoint, open_checkpoint
 from litetext.checkpoints.schema import UNUSED, exact_types
 from litetext.device import choose_device, choose_dtype
@@ -72,9 +72,8 @@ def load_encoder(
     from litetext.encoders.encoder import ModuleEncoder
     from litetext.encoders.student import StudentEncoder, TextStudent
 
-    if isinstance(module, TextStudent):
-        return StudentEncoder(module, checkpoint.where)
-    return ModuleEncoder(module, checkpoint.where)
+    name = str(path_or_id) if shipped_folder(str(path_or_id)) else checkpoint.where
+    return StudentEncoder(module, name) if isinstance(module, TextStudent) else ModuleEncoder(module, name)
 
 
 def open_student(path_or_id: str | Path) -> Checkpoint:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from litetext.encoders.config import EncoderConfig
 from litetext.errors import OptionError
-from litetext.features.protocol import TextFeatures
+from litetext.features.protocol import TextFeatures, describe
 from litetext.storage import atomic_file
 from litetext.tokenizer.bpe import TokenBatch, TokenSequences, clip_tokenizer
 from litetext.tokenizer.clean import as_texts
@@ -30,6 +30,8 @@ class ModuleEncoder:
 
     module: "TextStudent | TextTeacher"  # run in eval mode, whatever mode it is in
     name: str  # what reports call it
+
+    __repr__ = describe
 
     @property
     def context_length(self) -> int:

@@ -101,7 +101,7 @@ class TextStudent(nn.Module):
         return folded
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StudentEncoder(ModuleEncoder):
     """A student as a `TextEncoder`, which can be saved."""
 

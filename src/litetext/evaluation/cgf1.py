@@ -4,7 +4,6 @@ Source: SAM 3 paper, the SA-Co benchmark; the sums, the small terms, the thresho
 are those of the official evaluator, and so are the numbers.
 """
 
-import gc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -17,7 +16,7 @@ import numpy.typing as npt
 
 from litetext.assignment import assign
 from litetext.errors import EvaluationError
-from litetext.evaluation.coco import Annotations, Predictions, read_annotations, read_predictions
+from litetext.evaluation.coco import Annotations, Predictions, Truth, read_annotations, read_predictions
 from litetext.evaluation.coco_json import PairId
 from litetext.sam3.masks import mask_ious
 
@@ -157,6 +156,10 @@ class CgF1:
     tally: Tally
     ap: Mapping[str, float] | None = None
 
+    def __repr__(self) -> str:
+        """One line."""
+        return f"CgF1({', '.join(f'{name} {value:.4g}' for name, value in self.headline.items())})"
+
     @property
     def mean(self) -> dict[str, float]:
         """Scores of masks averaged over the IoU thresholds 0.50:0.05:0.95."""
@@ -237,24 +240,20 @@ def _score_presence(both: int, predicted: int, neither: int, missed: int) -> dic
     }
 
 
-def evaluate_gold(truths: Sequence[Path], predictions: Path, progress: Progress | None = None) -> CgF1:
+def evaluate_gold(truths: Sequence[Truth], predictions: Path, progress: Progress | None = None) -> CgF1:
     """Score predictions as the official SA-Co evaluator does: masks, predictions of the score 0.5 or better.
 
     Args:
-        truths: the ground truth of each annotator (SA-Co Gold has three), COCO JSON of (image, phrase) pairs.
-        predictions: COCO results; ``image_id`` is the number of the pair, ``bbox`` may be missing.
+        truths: the ground truth of each annotator (SA-Co Gold has three), COCO JSON of (image, phrase) pairs; or plain
+            COCO.
+        predictions: COCO results; ``image_id`` is the number of the pair (of plain COCO, of the picture), ``bbox`` may
+            be missing.
         progress: called with the stage and the share done, 0..1.
     """
     if not truths:
         raise EvaluationError("no ground truth", hint="give the file of an annotator or more")
-    collects = gc.isenabled()
-    gc.disable()  # it would look again and again through what is read, a sixth of the time
-    try:
-        annotators = [read_annotations(path) for path in truths]
-        predicted = read_predictions(predictions, SCORE_THRESHOLD, annotators[0])
-    finally:
-        if collects:
-            gc.enable()
+    annotators = [read_annotations(truth) for truth in truths]
+    predicted = read_predictions(predictions, SCORE_THRESHOLD, annotators[0])
     pairs = choose_pairs(annotators, predicted)
     counts = []
     for index, pair in enumerate(pairs):

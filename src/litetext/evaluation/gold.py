@@ -9,6 +9,7 @@ from typing import Any
 from litetext.errors import EvaluationError
 from litetext.evaluation.average_precision import evaluate_ap
 from litetext.evaluation.cgf1 import SCORE_THRESHOLD, CgF1, Progress, evaluate_gold
+from litetext.evaluation.coco import Truth, read_annotations
 from litetext.evaluation.predict import options_for, plan_predictions, predict
 from litetext.sam3.segmenter import Segmenter
 
@@ -32,7 +33,7 @@ class GoldSet:
     """Ground truth and predictions that belong together."""
 
     title: str  # empty for the only one
-    truths: tuple[Path, ...]  # the files of its annotators, at least one
+    truths: tuple[Truth, ...]  # of its annotators, at least one
     predictions: Path  # COCO results
 
     def named(self, progress: Progress) -> Progress:
@@ -48,6 +49,10 @@ class SubsetScores:
     """
 
     scores: Mapping[str, CgF1]
+
+    def __repr__(self) -> str:
+        """One line."""
+        return f"SubsetScores({', '.join(f'{name}: cgf1 {one.cgf1:.4g}' for name, one in self.scores.items())})"
 
     @property
     def headline(self) -> dict[str, float]:
@@ -87,8 +92,10 @@ class SubsetScores:
 def evaluate(
     predictions: Segmenter | str | Path,
     gold: str | Path | Sequence[str | Path],
-    images: Sequence[str | Path] = (),
+    images: str | Path | Sequence[str | Path] = (),
     progress: Progress = lambda _stage, _share: None,
+    *,
+    exhaustive: bool | None = None,
 ) -> CgF1 | SubsetScores:
     """Score a segmenter, or what was predicted before, on SA-Co Gold, as the official evaluator does.
 
@@ -96,25 +103,31 @@ def evaluate(
         predictions: a segmenter, whose threshold is set to 0.5, as cgF1 wants it; or COCO results, of a folder of
             subsets the folder with ``SUBSET.json``. A segmenter's predictions are not kept: for those that resume, use
             `plan_predictions` and `predict`.
-        gold: a folder with the files of subsets, or the ground truth of one set, a file of each annotator.
-        images: with a segmenter, folders that the pictures' ``file_name`` starts in.
+        gold: a folder with the files of subsets, or the ground truth of one set, a file of each annotator; or a plain
+            COCO or LVIS file.
+        images: with a segmenter, the folder or folders that the pictures' ``file_name`` starts in.
         progress: called with the stage and the share done, 0..1.
+        exhaustive: of plain COCO, see `read_annotations`.
     """
     paths = [Path(path) for path in ([gold] if isinstance(gold, str | Path) else gold)]
+    folders = [Path(path) for path in ([images] if isinstance(images, str | Path) else images)]
     with TemporaryDirectory() as folder:
         target = Path(folder) if isinstance(predictions, Segmenter) else Path(predictions)
         if len(paths) == 1 and paths[0].is_dir():
             sets = find_subsets(paths[0], target)
         else:
-            sets = {"": GoldSet("", tuple(paths), target / "gold.json" if target.is_dir() else target)}
+            truths = tuple(read_annotations(path, exhaustive) for path in paths)
+            sets = {"": GoldSet("", truths, target / "gold.json" if target.is_dir() else target)}
         if isinstance(predictions, Segmenter):
             options = replace(predictions.options, threshold=options_for(SCORE_THRESHOLD).threshold)
             for one_set in sets.values():
-                plan = plan_predictions(one_set.truths[0], list(map(Path, images)), one_set.predictions, {})
+                plan = plan_predictions(one_set.truths[0], folders, one_set.predictions, {})
                 predict(plan, predictions.with_options(options), one_set.named(progress))
         scores = {name: score_set(one_set, progress) for name, one_set in sets.items() if one_set.predictions.is_file()}
     if not scores:
-        raise EvaluationError("no predictions", where=str(target), hint="give a file, or a folder with SUBSET.json")
+        raise EvaluationError(
+            "no predictions", where=str(target), hint="give a file, a folder with SUBSET.json, or a Segmenter"
+        )
     return scores[""] if "" in scores else SubsetScores(scores)
 
 

@@ -76,6 +76,11 @@ class CompressionReport:
         """Plain values."""
         return asdict(self)
 
+    def __repr__(self) -> str:
+        """One line."""
+        steps = " -> ".join(f"{step.name} {step.bytes / 1e6:.2f} MB" for step in self.steps)
+        return f"CompressionReport('{self.source}': {steps})"
+
     def lines(self) -> list[str]:
         """For people."""
         counts = f"compared on {self.fidelity.tokens:,} tokens of {self.fidelity.phrases:,} phrases"
@@ -83,7 +88,7 @@ class CompressionReport:
         return [*(step.line() for step in self.steps), counts + calibrated]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Student(StudentEncoder):
     """A student encoder with the methods that make it smaller; each returns another one, with a report."""
 

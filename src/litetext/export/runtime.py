@@ -22,7 +22,7 @@ from litetext.errors import OptionError
 from litetext.export.bundle import Bundle, is_bundle, open_bundle, read_tokenizer
 from litetext.export.targets import Engine
 from litetext.features.encode import AsTextEncoder, check_features
-from litetext.features.protocol import Arrays, EncoderInfo, TextEncoder
+from litetext.features.protocol import Arrays, EncoderInfo, TextEncoder, describe
 from litetext.features.ragged import pad
 from litetext.features.store import is_bank
 from litetext.tokenizer.bpe import ClipTokenizer, TokenBatch
@@ -67,6 +67,8 @@ class TextRuntime:
         self._cache: OrderedDict[bytes, Rows] = OrderedDict()
         self._lock = Lock()
         self._pool = ThreadPoolExecutor(workers, "litetext") if workers > 1 else None
+
+    __repr__ = describe
 
     @classmethod
     def open(

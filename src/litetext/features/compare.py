@@ -37,6 +37,10 @@ class Fidelity:
     largest: float
     skipped: int = 0
 
+    def __repr__(self) -> str:
+        """One line."""
+        return f"Fidelity({self.line()})"
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)

@@ -134,6 +134,10 @@ class AsTextEncoder:
     bytes: int = 0  # of the files of the source
     parameters: int = 0  # of what computes the features; a bank has none
 
+    def __repr__(self) -> str:
+        """That of the source."""
+        return repr(self.source)
+
     @property
     def name(self) -> str:
         """Of the source."""

@@ -43,6 +43,11 @@ class TextFeatures:
             row = int(self.mask.any(dim=1).int().argmin())
             raise EncoderError("a text without a valid token", where=f"row {row} of its batch", hint="drop empty texts")
 
+    def __repr__(self) -> str:
+        """One line."""
+        texts, length, width = self.values.shape
+        return f"TextFeatures({texts} texts, {length} tokens, width {width}, {self.values.dtype})"
+
     @classmethod
     def of_arrays(cls, values: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> "TextFeatures":
         """Arrays as tensors on the CPU, which share their memory."""
@@ -76,6 +81,12 @@ class EncoderInfo(Protocol):
     @property
     def width(self) -> int:
         """D, the size of a feature vector."""
+
+
+def describe(encoder: EncoderInfo) -> str:
+    """An encoder in one line: the ``__repr__`` of those here."""
+    kind = type(encoder).__name__
+    return f"{kind}('{encoder.name}', context length {encoder.context_length}, width {encoder.width})"
 
 
 class TextEncoder(EncoderInfo, Protocol):

@@ -130,6 +130,11 @@ class FeatureStore:
             raise damaged(path, str(error)) from error
         return cls(path, teacher, metadata["dtype"], shards)
 
+    def __repr__(self) -> str:
+        """One line."""
+        size = f"{len(self):,} phrases, {self.tokens:,} tokens, {self.bytes / 1e6:,.1f} MB"
+        return f"{type(self).__name__}('{self.path}': {size}; {self.dtype} features of '{self.teacher.name}')"
+
     @property
     def name(self) -> str:
         """What reports call it: its path."""

@@ -16,7 +16,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from litetext.errors import EncoderError
 from litetext.features.encode import valid_rows
-from litetext.features.protocol import TextEncoder, TextFeatures
+from litetext.features.protocol import TextEncoder, TextFeatures, describe
 from litetext.features.ragged import pad
 from litetext.sam3.host import detector_of, text_width
 from litetext.sam3.segmenter import check_width
@@ -40,6 +40,8 @@ class FromHost:
     projection: nn.Module
     causal: bool  # whether padding cannot reach the tokens before it, so that a batch may be cut to its longest text
     context_length: int = HOST_CONTEXT
+
+    __repr__ = describe
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:
         """Features [B, L, D] as the host computes them of ids that its own processor pads, L the longest text."""
@@ -113,7 +115,7 @@ class AsHostTower(nn.Module):
         return EncodedText(last_hidden_state=values, text_mask=mask)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Swap:
     """A swap that can be undone, by `undo` or at the end of a ``with`` block.
 

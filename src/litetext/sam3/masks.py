@@ -1,5 +1,6 @@
 """Masks: what a segmenter finds for one phrase on one image, their COCO code (RLE) and their overlap."""
 
+import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Code = Mapping[str, Any]  # a mask as compressed RLE: size [height, width], counts as bytes
 MAX_FLOATS = 2**24  # 64 MiB of float32: what a resized mask may take at once before it becomes bool
+SHOWN = 1024  # pixels of the longer side of what a notebook shows: it keeps each picture in its file
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,7 @@ class Masks:
         boxes: float32 [N, 4], left, top, right, bottom in pixels, as the model gives them: not clipped to the image.
         scores: float32 [N], from 0 to 1.
         prompt: the phrase.
+        image: what was segmented, as it was given: nothing is copied, a path is read again to draw. None: not known.
 
     Raises:
         ArrayError: the shapes do not fit together, the masks are not bool, or boxes or scores are not finite.
@@ -40,6 +43,7 @@ class Masks:
     boxes: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
     prompt: str
+    image: "ImageSource | None" = None
 
     def __post_init__(self) -> None:
         """Check what every reader relies on."""
@@ -96,9 +100,41 @@ class Masks:
             data={"class_name": np.full(len(self), self.prompt)},
         )
 
-    def draw(self, image: "ImageSource") -> "Image.Image":
-        """The image with the masks drawn over it, each with its phrase and score, as a new RGB image."""
-        return draw_all(image, [self])
+    def draw(self, image: "ImageSource | None" = None) -> "Image.Image":
+        """The image with the masks drawn over it, each with its phrase and score, as a new RGB image.
+
+        None for ``image`` takes the one that was segmented.
+        """
+        return ImageMasks([self]).draw(image)
+
+    def __repr__(self) -> str:
+        """One line."""
+        found = f"{len(self)} found, best score {self.scores.max():.2f}" if len(self) else "none found"
+        return f"Masks('{self.prompt}': {found}, {self.size[1]} x {self.size[0]} pixels)"
+
+    def _repr_png_(self) -> bytes | None:
+        return ImageMasks([self])._repr_png_()
+
+
+class ImageMasks(list[Masks]):
+    """The masks of several phrases on one image: a list of `Masks` that a notebook shows as one picture."""
+
+    def draw(self, image: "ImageSource | None" = None) -> "Image.Image":
+        """The image with all masks drawn over it in a color for each phrase; None takes the one that was segmented."""
+        known = [masks.image for masks in self if masks.image is not None]
+        if image is None and not known:
+            raise ImageError("masks of an image that is not known", hint="give the image that was segmented")
+        return draw_all(known[0] if image is None else image, self)
+
+    def _repr_png_(self) -> bytes | None:
+        """The picture; None, so that the text is shown, where the image is not known or not there any more."""
+        try:
+            picture = self.draw()
+        except (ImageError, ValueError):  # ValueError: a PIL image that was closed since
+            return None
+        picture.thumbnail((SHOWN, SHOWN))
+        picture.save(file := io.BytesIO(), "PNG")
+        return file.getvalue()
 
 
 def draw_all(image: "ImageSource", results: Sequence[Masks]) -> "Image.Image":

@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from litetext.errors import EncoderError, OptionError
 from litetext.features.encode import valid_rows
 from litetext.features.protocol import TextEncoder
 from litetext.sam3.images import ImageSource, read_image
-from litetext.sam3.masks import Masks, RawMasks, to_masks
+from litetext.sam3.masks import ImageMasks, Masks, RawMasks, to_masks
 
 if TYPE_CHECKING:
     import torch
@@ -134,6 +134,10 @@ class Segmenter:
         processor: "Sam3ImageProcessor | None" = None,
         options: SegmentOptions = SegmentOptions(),
     ) -> None:
+        for name in (model, encoder):
+            if isinstance(name, str | Path):
+                hint = "give the names to Segmenter.from_pretrained(MODEL, TEXT_ENCODER)"
+                raise EncoderError("a name where what was loaded is needed", where=str(name), hint=hint)
         if isinstance(model, Engine):
             self.engine = model
         else:
@@ -219,23 +223,56 @@ class Segmenter:
 
         return measure_attenuation(self, student, images, texts, **options)
 
+    def __repr__(self) -> str:
+        """One line."""
+        return f"{type(self).__name__}({self.engine.name}, text encoder {self.encoder!r})"
+
+    @overload
     def __call__(
-        self, image: ImageSource, prompts: str | Iterable[str], exemplars: Exemplars | None = None
-    ) -> list[Masks]:
-        """Every instance of each phrase in an image.
+        self,
+        image: ImageSource,
+        prompts: str | Iterable[str],
+        exemplars: Exemplars | None = None,
+        *,
+        threshold: float | None = None,
+    ) -> ImageMasks: ...
+    @overload
+    def __call__(
+        self,
+        image: list[Any] | tuple[Any, ...],
+        prompts: str | Iterable[str],
+        exemplars: Exemplars | None = None,
+        *,
+        threshold: float | None = None,
+    ) -> list[ImageMasks]: ...
+    def __call__(
+        self,
+        image: ImageSource | list[Any] | tuple[Any, ...],
+        prompts: str | Iterable[str],
+        exemplars: Exemplars | None = None,
+        *,
+        threshold: float | None = None,
+    ) -> ImageMasks | list[ImageMasks]:
+        """Every instance of each phrase in an image, or in each of several.
 
         Args:
-            image: a path, a PIL image or an array, as `read_image` takes it.
+            image: a path, a PIL image or an array, as `read_image` takes it; or a list or tuple of these.
             prompts: a phrase or several; repeated ones are computed once.
             exemplars: boxes that go with every phrase; SAM3 was trained with the phrase "visual" for boxes alone.
+            threshold: instances with a higher score are kept; None: that of the options.
 
         Returns:
-            Masks of each phrase, in the order of the phrases, at the size of the (upright) image.
+            Masks of each phrase, in the order of the phrases, at the size of the (upright) image: a list, which
+            has ``draw`` for all of them. Of several images one such list for each, in their order.
         """
         listed = check_prompts(prompts)  # before the image is embedded
+        if isinstance(image, list | tuple):
+            return [self(one, listed, exemplars, threshold=threshold) for one in image]
+        options = self.options if threshold is None else replace(self.options, threshold=threshold)
         distinct = list(dict.fromkeys(listed))
-        results = dict(zip(distinct, self.segment_embedding(self.embed(image), distinct, exemplars), strict=True))
-        return [results[prompt] for prompt in listed]
+        found = self.segment_embedding(self.embed(image), distinct, exemplars, options)
+        results = {masks.prompt: replace(masks, image=image) for masks in found}
+        return ImageMasks(results[prompt] for prompt in listed)
 
     def embed(self, image: ImageSource) -> ImageEmbedding:
         """What the model sees of an image, for `segment_embedding`."""
@@ -243,13 +280,17 @@ class Segmenter:
         return ImageEmbedding((picture.height, picture.width), self.engine.embed(picture))
 
     def segment_embedding(
-        self, embedding: ImageEmbedding, prompts: Sequence[str], exemplars: Exemplars | None = None
+        self,
+        embedding: ImageEmbedding,
+        prompts: Sequence[str],
+        exemplars: Exemplars | None = None,
+        options: SegmentOptions | None = None,
     ) -> Iterator[Masks]:
         """Masks of each phrase, one after another: only those of one batch of phrases are in memory at once.
 
-        The phrases are not checked: `check_prompts` does it once for a whole run.
+        The phrases are not checked: `check_prompts` does it once for a whole run. Options stand in for the segmenter's.
         """
-        options = self.options
+        options = options or self.options
         for start in range(0, len(prompts), options.prompt_batch):
             batch = prompts[start : start + options.prompt_batch]
             raw = self.engine.run(embedding, self.rows(batch), exemplars)

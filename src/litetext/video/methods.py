@@ -76,6 +76,11 @@ class Tracking:
         self.clip, self.tracker = clip, tracker
         self._frames = track_frames(tracker, clip)
 
+    def __repr__(self) -> str:
+        """One line."""
+        frames = "" if self.clip.count is None else f", {self.clip.count} frames"
+        return f"Tracking('{self.clip.name}'{frames}: iterate over it for TrackedFrame objects)"
+
     def __iter__(self) -> Iterator[TrackedFrame]:
         return self._frames
 

@@ -57,6 +57,11 @@ class TrackedFrame:
         if len(np.unique(self.ids)) != count:
             raise ArrayError(f"an id is there twice in frame {self.index}")
 
+    def __repr__(self) -> str:
+        """One line."""
+        things = ", ".join(f"{phrase} {number}" for number, phrase in zip(self.ids.tolist(), self.prompts, strict=True))
+        return f"TrackedFrame({self.index}: {things or 'nothing'})"
+
     def __len__(self) -> int:
         """The number of things N."""
         return len(self.ids)
