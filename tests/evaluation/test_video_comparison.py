@@ -18,7 +18,7 @@ from litetext.errors import EvaluationError
 from litetext.evaluation.comparison import Comparison, compare_clips, report_retention
 from litetext.evaluation.hota import combine_hota, count_hota, score_hota, sum_hota
 from litetext.evaluation.veval import count_masks
-from litetext.evaluation.worst_cases import draw_strip, write_retention
+from litetext.evaluation.worst_cases import draw_panels, write_retention
 from tests.evaluation.films import BLINKING, FRAMES, RIGHT, SCRIPT, Replay, Script, film
 
 SIZES = (EncoderSize("big", 1000, 4000), EncoderSize("small", 120, 500))
@@ -106,19 +106,21 @@ def test_hota_from_sums_is_that_of_trackeval() -> None:
     assert score_hota(sum_hota([])) == {"phota": 0, "deta": 0, "assa": 0}
 
 
-def test_a_strip_shows_frames_in_three_rows() -> None:
+def test_panels_show_frames() -> None:
     answers = contest(ONE_DOG, worst=1).worst[0]
     answers = answers._replace(teacher=answers.teacher[::-1])
-    drawn = np.asarray(draw_strip(answers)).astype(int)
-    assert drawn.shape[1] == FRAMES * (160 + 12) + 12
-    tops = [60 + row * 190 for row in range(3)]
+    drawn = [np.asarray(panel).astype(int) for panel in draw_panels(answers).values()]
+    rows = -(-FRAMES // 4)
     for frame in range(FRAMES):
-        panels = [drawn[top : top + 160, 12 + frame * 172 :][:, :160] for top in tops]
+        top, left = 168 * (frame // 4), 168 * (frame % 4)
+        panels = [panel[top : top + 160, left : left + 160, :3] for panel in drawn]
         assert (panels[0] == panels[1]).all()  # the same colors, whatever the order in which they were found
         colored = [np.ptp(panel, axis=2) > 40 for panel in panels]
         first, second = (slice(0, 40), slice(53, 93))  # rows of the two dogs, 6 and 2 pixels of 24 in 160
         assert [bool(mask[first].any()) for mask in colored] == [True, True, True]
         assert [bool(mask[second].any()) for mask in colored] == [True, True, False]
+    assert {panel.shape for panel in drawn} == {(168 * rows - 8, 4 * 168 - 8, 4)}
+    assert (drawn[0][160:168, :, 3] == 0).all()  # the page shows between them
 
 
 def test_a_page_of_strips(tmp_path: Path) -> None:
@@ -130,7 +132,7 @@ def test_a_page_of_strips(tmp_path: Path) -> None:
     pictures = sorted((tmp_path / "kept" / "disagreements").iterdir())
     assert len(pictures) == 3
     with Image.open(pictures[0]) as image:
-        assert image.width > 6 * 160
+        assert image.width == 3 * (4 * 168 - 8) + 2 * 8
     assert json.loads((tmp_path / "kept" / "retention.json").read_text("utf-8")) == found
     nothing = compare_clips([partial(Replay, script={}), Replay], [film()])
     undefined = report(nothing)

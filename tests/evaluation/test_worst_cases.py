@@ -16,7 +16,7 @@ from litetext.errors import OutputError
 from litetext.evaluation import worst_cases as module
 from litetext.evaluation.comparison import Answers, Comparison, compare, report_retention
 from litetext.evaluation.labeled_pairs import LabeledPair
-from litetext.evaluation.worst_cases import draw_answers, write_retention
+from litetext.evaluation.worst_cases import draw_panels, verdict, write_retention
 from tests.evaluation.contests import Scripted, Stripes, known
 
 A, B = (0, 20), (50, 70)
@@ -40,23 +40,23 @@ def write(folder: Path, student: Stripes, phrase: str = ODD) -> Path:
 
 def test_three_panels() -> None:
     (answers,) = contest([B]).worst
-    drawn = np.asarray(draw_answers(answers))
-    assert drawn.shape[2] == 3
-    # Panels of 320 pixels, 12 apart; rows 0 and 1 of ten are A, 5 and 6 are B.
-    body = drawn[60:380]
-    panels = [body[:, 12 + number * 332 :][:, :320] for number in range(3)]
-    tinted = [(panel != 90).any(axis=2).mean(axis=1).reshape(10, 32).mean(axis=1) > 0.5 for panel in panels]
+    panels = draw_panels(answers)
+    assert list(panels) == ["ground truth", "teacher", "student"]
+    # Rows 0 and 1 of ten are A, 5 and 6 are B.
+    drawn = [np.asarray(panel.convert("RGB")) for panel in panels.values()]
+    assert {one.shape for one in drawn} == {(320, 320, 3)}
+    tinted = [(one != 90).any(axis=2).mean(axis=1).reshape(10, 32).mean(axis=1) > 0.5 for one in drawn]
     rows = [np.flatnonzero(one).tolist() for one in tinted]
     assert rows == [[0, 1, 5, 6], [0, 1], [5, 6]]  # the first annotator's, the teacher's, the student's
-    assert (drawn[:30] < 128).any()  # a heading
+    truth, teacher, student = drawn
+    assert (truth[:64] == teacher[:64]).all()  # a thing has its color in all three
+    assert (truth[160:224] == student[160:224]).all()
 
 
 @pytest.mark.parametrize(("size", "panel"), [((100, 50), (320, 160)), ((1280, 3), (640, 2)), ((500, 400), (500, 400))])
 def test_sizes_of_panels(size: tuple[int, int], panel: tuple[int, int]) -> None:
     pair = LabeledPair("x", Image.new("RGB", size), "dog " * 90, ((),))
-    drawn = draw_answers(Answers(pair, (), (), 0.0))
-    assert (drawn.width - 4 * 12) / 3 == panel[0]
-    assert drawn.height - 60 - 12 == panel[1]
+    assert {one.size for one in draw_panels(Answers(pair, (), (), 0.0)).values()} == {panel}
 
 
 def test_the_page_stands_alone(tmp_path: Path) -> None:
@@ -64,14 +64,18 @@ def test_the_page_stands_alone(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "folder"
     assert page == folder / "index.html"
     html = page.read_text("utf-8")
-    assert re.findall(r'(?:src|href)="(?!data:image/jpeg;base64,)', html) == []
-    assert html.count("data:image/jpeg;base64,") == 1
+    assert re.findall(r'(?:src|href)="(?!data:image/webp;base64,|#)', html) == []
+    assert html.count("data:image/webp;base64,") == 3
+    seen = [re.sub(".*, ", "", text) for text in re.findall(r'alt="([^"]+)"', html)]
+    assert seen == re.findall("<figcaption>([^<]+)</figcaption></figure>", html)[1:]
+    assert seen == ["ground truth: 2 masks", "teacher: 1 mask", "student: 1 mask"]
+    assert "The student keeps" in html or "The student has" in html
     assert "a &lt;b&gt;bold&lt;/b&gt; \u201cd\u00f6g\u201d" in html
     assert "big &amp; slow" in html
     assert "<b>88.0 %</b>fewer parameters" in html
     assert json.loads((folder / "retention.json").read_text("utf-8")) == report(contest([B]))
     with Image.open(folder / "disagreements" / "01.png") as image:
-        assert image.width == 3 * 320 + 4 * 12
+        assert image.width == 3 * 320 + 2 * 8
     assert sorted(path.name for path in folder.iterdir()) == ["disagreements", "index.html", "retention.json"]
 
 
@@ -131,3 +135,22 @@ def test_a_page_of_an_undefined_ratio(tmp_path: Path) -> None:
     size = EncoderSize("x", 1, 1)
     html = write_retention(report_retention(comparison, size, size), [], tmp_path).read_text("utf-8")
     assert "<b>undefined</b>" in html
+
+
+def test_the_verdict() -> None:
+    found = report(contest([A]))
+    assert verdict(found).startswith("The student keeps 100.0 % of the teacher's cgF1 with 88.0 % fewer parameters")
+    found["retention"] |= {"cgf1": 98.76, "interval": [95.04, 101.0]}
+    found["parameters"] |= {"reduction": -4.0}
+    said = verdict(found)
+    assert "98.8 % of the teacher's cgF1 (95 % interval 95.0 to 101.0) with 4.0 % more parameters" in said
+    assert "undefined" in verdict(found | {"retention": None})
+
+
+def test_of_equal_disagreements_other_pictures_come_first() -> None:
+    pairs = [known(number, phrase, [A]) for number in (1, 2) for phrase in ("dog", "cat", "cow")]
+    teacher = {(number, phrase): [A] for number in (1, 2) for phrase in ("dog", "cat", "cow")}
+    student = {(1, "cow"): [(0, 15)]}
+    worst = compare(Scripted(teacher), Scripted(student), pairs, worst=4).worst  # type: ignore[arg-type]
+    named = [(one.pair.picture, one.pair.phrase) for one in worst]
+    assert named == [("1.png", "dog"), ("2.png", "dog"), ("1.png", "cat"), ("2.png", "cat")]

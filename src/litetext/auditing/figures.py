@@ -4,7 +4,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from litetext.auditing import paper
 from litetext.auditing.attenuation import AttenuationStats
@@ -131,6 +131,21 @@ def draw_figure(name: str, title: str, caption: str, draw: Callable[[Axes], None
     svg = buffer.getvalue().replace(_INK, "currentColor")
     head, rest = svg.split("<defs>", 1)
     return ReportFigure(name, title, caption, f"{head}{_THEME}<defs>{rest}")
+
+
+def draw_sizes(encoders: Sequence[tuple[str, int, float]]) -> ReportFigure:
+    """The size of text encoders (name, parameters, cgF1) against what a segmenter finds with each."""
+
+    def draw(axes: Axes) -> None:
+        for name, parameters, score in encoders:
+            axes.plot([parameters / 1e6], [score], "o", markersize=9, label=f"{_short(name, 32)}: {score:.1f}")
+        axes.set(xlabel="text parameters in millions", ylabel="cgF1", xscale="log")
+        axes.set(xlim=(axes.get_xlim()[0] / 1.5, axes.get_xlim()[1] * 1.5))
+        axes.set_ylim(0, max(1.0, *(1.15 * score for *_, score in encoders)))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+
+    caption = "Further left is smaller, higher is better; the legend has the cgF1 of each."
+    return draw_figure("sizes", "Size against quality", caption, draw)
 
 
 def _draw_lengths(axes: Axes, report: AuditReport) -> None:

@@ -57,7 +57,7 @@ class Comparison:
     tallies: Sequence[tuple[Tally, Tally]]  # (teacher's, student's) of each picture or clip
     agreements: npt.NDArray[np.float64]  # [N]
     found: npt.NDArray[np.int64]  # [N, 2], masks of the teacher and of the student
-    worst: Sequence[Answers]  # the pairs of the lowest agreement below 1, the lowest first
+    worst: Sequence[Answers]  # the pairs of the lowest agreement below 1, of equal ones other pictures first
     hota: Sequence[Sequence[Reals]] = ()  # of clips: (teacher's, student's) `sum_hota` of each
 
     @property
@@ -125,18 +125,18 @@ def _collect(groups: Iterable[_Group], worst: int) -> Comparison:
     hota: list[Sequence[Reals]] = []
     agreements: list[float] = []
     found: list[tuple[int, int]] = []
-    kept: list[Answers] = []
+    kept: list[tuple[int, Answers]] = []  # with how many of the same picture disagree more
     for listed, counts, sums in groups:
         of_teacher, of_student = zip(*counts, strict=True)
         tallies.append((Tally.of(of_teacher), Tally.of(of_student)))
         hota += [sums] if sums else []
         agreements += [answers.agreement for answers in listed]
         found += [(len(answers.teacher), len(answers.student)) for answers in listed]
-        disagreements = [*kept, *(answers for answers in listed if answers.agreement < 1)]
-        kept = heapq.nsmallest(worst, disagreements, key=lambda answers: answers.agreement)
+        own = sorted((one for one in listed if one.agreement < 1), key=lambda answers: answers.agreement)
+        kept = heapq.nsmallest(worst, [*kept, *enumerate(own)], key=lambda ranked: (ranked[1].agreement, ranked[0]))
     if not tallies:
         raise EvaluationError("no pairs", hint="give one or more")
-    return Comparison(tallies, np.array(agreements), np.array(found), kept, hota)
+    return Comparison(tallies, np.array(agreements), np.array(found), [answers for _, answers in kept], hota)
 
 
 def agree(ious: npt.NDArray[np.float64]) -> float:

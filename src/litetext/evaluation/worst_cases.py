@@ -3,32 +3,40 @@
 import base64
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from litetext.assignment import assign
-from litetext.errors import OutputError, printable, shortened
+from litetext.auditing.figures import draw_sizes
+from litetext.errors import OutputError, printable
 from litetext.evaluation.comparison import Answers, ClipPair
 from litetext.evaluation.veval import compare_masks
 from litetext.evaluation.veval_files import Masklet
 from litetext.pages import page_environment
-from litetext.sam3.drawing import draw_masks, label_font
+from litetext.sam3.drawing import draw_masks
 from litetext.sam3.images import read_image
-from litetext.sam3.masks import Code, decode_masks
+from litetext.sam3.masks import Code, decode_masks, mask_ious
 from litetext.storage import atomic_folder, check_output, to_json, write_text
 
 PAGE, TABLE, PICTURES = "index.html", "retention.json", "disagreements"
 _LEAST, _MOST = 320, 640  # pixels of the longer side of a picture, as drawn
-_SMALL, _FRAMES = 160, 8  # of a frame in a strip, and how many there are
-_GAP, _TEXT = 12, 15
-_INK, _PAPER = (31, 41, 55), (255, 255, 255)
+_SMALL, _FRAMES, _COLUMNS = 160, 8, 4  # of a frame of a clip, how many there are, and how many in a row
+_GAP = 8
 _QUALITY = 85
-_LONGEST = 400  # characters of a line of text, before it is measured
 _SATURATION = 0.4  # of the picture's colors, so that those of the masks stand out
+
+_SCORES = {
+    "cgf1": ("cgF1", "{:.2f}"),
+    "il_mcc": ("IL_MCC", "{:.4f}"),
+    "pmf1": ("pmF1", "{:.2f}"),
+    "phota": ("pHOTA", "{:.2f}"),
+    "deta": ("DetA", "{:.2f}"),
+    "assa": ("AssA", "{:.2f}"),
+}
 
 
 def check_page(folder: Path) -> None:
@@ -57,103 +65,112 @@ def write_retention(report: Mapping[str, Any], worst: Sequence[Answers], folder:
     """
     check_page(folder)
     with atomic_folder(folder, is_ours=is_page) as new:
-        drawn = []
+        shown = []
         for number, answers in enumerate(worst, start=1):
-            picture = draw_strip(answers) if isinstance(answers.pair, ClipPair) else draw_answers(answers)
+            panels = draw_panels(answers)
             (new / PICTURES).mkdir(exist_ok=True)
-            picture.save(new / PICTURES / f"{number:02d}.png", "PNG")
-            drawn.append(_inline(picture))
+            _tile(list(panels.values()), len(panels)).save(new / PICTURES / f"{number:02d}.png", "PNG")
+            counts = map(len, (answers.pair.truths[0], answers.teacher, answers.student))
+            shown.append((answers, [(name, _inline(one), next(counts)) for name, one in panels.items()]))
         write_text(new / TABLE, to_json(report) + "\n")
-        template = page_environment("litetext.evaluation").get_template("retention.html")
-        shown = list(zip(worst, drawn, strict=True))
-        write_text(new / PAGE, printable(template.render(report=report, shown=shown)))
+        both = [report[name] for name in ("teacher", "student")]
+        html = (
+            page_environment("litetext.evaluation")
+            .get_template("retention.html")
+            .render(
+                report=report,
+                shown=shown,
+                verdict=verdict(report),
+                rows=_score_rows(report),
+                sizes=draw_sizes([(one["name"], one["parameters"], one["cgf1"]) for one in both]),
+            )
+        )
+        write_text(new / PAGE, printable(html))
     return folder / PAGE
 
 
-def draw_answers(answers: Answers) -> Image.Image:
-    """The picture three times: with the masks of the (first) annotator, of the teacher and of the student.
+def verdict(report: Mapping[str, Any]) -> str:
+    """The whole report in a sentence."""
+    kept, fewer = report["retention"], report["parameters"]["reduction"]
+    size = f"{abs(fewer):.1f} % {'fewer' if fewer >= 0 else 'more'} parameters in the text encoder"
+    if kept is None:
+        return f"The student has {size}; what it keeps is undefined: the teacher's cgF1 is not above 0 on these pairs."
+    ends = (
+        kept["interval"]
+        and f" ({100 * report['level']:g} % interval {kept['interval'][0]:.1f} to {kept['interval'][1]:.1f})"
+    )
+    return f"The student keeps {kept['cgf1']:.1f} % of the teacher's cgF1{ends or ''} with {size}."
 
-    Small pictures are drawn larger and large ones smaller; masks are colored in their order.
+
+def _score_rows(report: Mapping[str, Any]) -> list[list[str]]:
+    """For each score and size its name, that of teacher and student, and what is kept."""
+    kept, rows = report["retention"] or {}, []
+    for name, (label, form) in _SCORES.items():
+        if name in report["teacher"]:
+            share = kept.get(name)
+            both = [form.format(report[one][name]) for one in ("teacher", "student")]
+            rows.append([label, *both, "undefined" if share is None else f"{share:.1f} %"])
+    for name in ("parameters", "bytes"):
+        size = report[name]
+        rows.append([name, f"{size['teacher']:,}", f"{size['student']:,}", f"{100 - size['reduction']:.1f} %"])
+    return rows
+
+
+def draw_panels(answers: Answers) -> dict[str, Image.Image]:
+    """The picture, or frames of the clip, with the masks of the (first) annotator, the teacher and the student.
+
+    Small pictures are drawn larger and large ones smaller, frames evenly apart. A color stands for the same thing in
+    all three: that of the true mask or masklet to which one is matched.
     """
-    picture = read_image(answers.pair.image)
-    scale = min(max(1.0, _LEAST / max(picture.size)), _MOST / max(picture.size))
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    columns = {"ground truth": answers.pair.truths[0], "teacher": answers.teacher, "student": answers.student}
-    panel = _soften(picture, size)
-    font = label_font(_TEXT)
-    line = 2 * _TEXT
-    whole = Image.new("RGB", (3 * size[0] + 4 * _GAP, size[1] + 2 * line + _GAP), _PAPER)
-    pen = ImageDraw.Draw(whole)
-    heading = f'"{answers.pair.phrase}", agreement {answers.agreement:.2f}'
-    pen.text((_GAP, _TEXT / 2), _fit(heading, font, whole.width - 2 * _GAP), fill=_INK, font=font)
-    for number, (title, codes) in enumerate(columns.items()):
-        left = _GAP + number * (size[0] + _GAP)
-        pen.text((left, line + _TEXT / 2), _fit(f"{title}: {len(codes)}", font, size[0]), fill=_INK, font=font)
-        whole.paste(_with_masks(panel, codes, picture), (left, 2 * line))
-    return whole
-
-
-def draw_strip(answers: Answers) -> Image.Image:
-    """Frames of a clip, evenly apart, with the true masks, the teacher's and the student's below each other.
-
-    A color stands for the same masklet in all of a row, and for a true one and that which is matched to it.
-    """
-    clip, font, line = answers.pair.clip, label_font(_TEXT), 2 * _TEXT
-    frames = np.unique(np.linspace(0, clip.length - 1, _FRAMES).round().astype(int)).tolist()
-    pictures = [Image.fromarray(clip.read(frame)) for frame in frames]
-    scale = _SMALL / max(pictures[0].size)
+    pair, truths = answers.pair, answers.pair.truths[0]
+    is_clip = isinstance(pair, ClipPair)
+    frames = np.unique(np.linspace(0, pair.clip.length - 1, _FRAMES).round().astype(int)).tolist() if is_clip else []
+    pictures = [Image.fromarray(pair.clip.read(frame)) for frame in frames] if is_clip else [read_image(pair.image)]
+    least, most = (_SMALL, _SMALL) if is_clip else (_LEAST, _MOST)
+    scale = min(max(1.0, least / max(pictures[0].size)), most / max(pictures[0].size))
     size = (max(1, round(pictures[0].width * scale)), max(1, round(pictures[0].height * scale)))
-    truths = answers.pair.truths[0]
-    rows = {"ground truth": truths, "teacher": answers.teacher, "student": answers.student}
-    width = len(frames) * (size[0] + _GAP) + _GAP
-    whole = Image.new("RGB", (width, line + len(rows) * (line + size[1]) + _GAP), _PAPER)
-    pen = ImageDraw.Draw(whole)
-    heading = f'"{answers.pair.phrase}", agreement {answers.agreement:.2f}, frames {", ".join(map(str, frames))}'
-    pen.text((_GAP, _TEXT / 2), _fit(heading, font, width - 2 * _GAP), fill=_INK, font=font)
-    for row, (title, masklets) in enumerate(rows.items()):
-        top = line + row * (line + size[1])
-        pen.text((_GAP, top + _TEXT / 2), f"{title}: {len(masklets)}", fill=_INK, font=font)
-        ious = compare_masks(*([Masklet.of(one) for one in some] for some in (truths, masklets)))[0]
-        colors = np.arange(len(truths), len(truths) + len(masklets))
-        found, matched = assign(ious)
-        colors[found] = matched
-        for column, (frame, picture) in enumerate(zip(frames, pictures, strict=True)):
-            codes = [one[frame] for one in masklets]
-            panel = _with_masks(_soften(picture, size), codes, picture, colors.tolist())
-            whole.paste(panel, (_GAP + column * (size[0] + _GAP), top + line))
-    return whole
-
-
-def _soften(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The picture in a size, with fainter colors."""
-    resized = picture.resize(size, Image.Resampling.BICUBIC)
-    return Image.blend(resized.convert("L").convert("RGB"), resized, _SATURATION)
+    panels = {}
+    for name, found in (("ground truth", truths), ("teacher", answers.teacher), ("student", answers.student)):
+        if is_clip:
+            ious = compare_masks(*([Masklet.of(one) for one in some] for some in (truths, found)))[0]
+            rows = [[one[frame] for one in found] for frame in frames]
+        else:
+            ious, rows = mask_ious(found, truths), [list(found)]
+        colors = np.arange(len(truths), len(truths) + len(found))
+        matched, true = assign(ious)
+        colors[matched] = true
+        drawn = [_with_masks(picture, size, codes, colors) for picture, codes in zip(pictures, rows, strict=True)]
+        panels[name] = _tile(drawn, _COLUMNS)
+    return panels
 
 
 def _with_masks(
-    panel: Image.Image, codes: Sequence[Code | None], picture: Image.Image, colors: Sequence[int] | None = None
+    picture: Image.Image, size: tuple[int, int], codes: Sequence[Code | None], colors: Iterable[int]
 ) -> Image.Image:
-    """A panel with masks of the picture that it shows, colored by numbers or in their order."""
+    """The picture in a size, in fainter colors, with masks colored by numbers."""
+    resized = picture.resize(size, Image.Resampling.BICUBIC)
+    panel = Image.blend(resized.convert("L").convert("RGB"), resized, _SATURATION)
     masks = np.zeros((len(codes), panel.height, panel.width), dtype=np.bool_)
     for mask, code in zip(masks, codes, strict=True):
         if code is not None:
             (own,) = decode_masks([code], (picture.height, picture.width))
             mask[:] = np.asarray(Image.fromarray(own).resize(panel.size, Image.Resampling.NEAREST))
-    return draw_masks(panel, masks, colors)
+    return draw_masks(panel, list(masks), list(colors))
 
 
-def _fit(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The text on one line, or as much of it as the width holds."""
-    text = printable(shortened(" ".join(text.split()), _LONGEST))
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
+def _tile(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Pictures of one size in rows, nothing between them."""
+    width, height = pictures[0].size
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    whole = Image.new("RGBA", (columns * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP))
+    for number, picture in enumerate(pictures):
+        whole.paste(picture, (number % columns * (width + _GAP), number // columns * (height + _GAP)))
+    return whole
 
 
 def _inline(picture: Image.Image) -> str:
     """A picture as an address that holds it, for a page that stands alone."""
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    picture.save(buffer, "WEBP", quality=_QUALITY)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
