@@ -15,6 +15,7 @@ from litetext.cli._output import echo, print_scores, print_subsets, print_table,
 from litetext.errors import EvaluationError, OptionError
 
 if TYPE_CHECKING:
+    from litetext.evaluation.coco import Annotations
     from litetext.evaluation.gold import GoldSet
     from litetext.evaluation.labeled_pairs import LabeledPair
     from litetext.evaluation.predict import PredictionPlan
@@ -38,12 +39,21 @@ app.add_typer(evaluate_group, name="evaluate", rich_help_panel="Evaluation")
     "litetext evaluate gold --gt a.json --model facebook/sam3 --images metaclip --text-encoder s0.pt --pred s0.json",
     "litetext evaluate gold --gt annotations/ --model facebook/sam3 --images metaclip --images sa1b --pred teacher/",
     "litetext evaluate gold --gt annotations/ --pred teacher/ --ap",
+    "litetext evaluate gold --gt instances_val2017.json --model micro --images val2017 --pred coco.json",
+    "litetext evaluate gold --gt lvis_v1_val.json --pred found/annotations.json",
     group=evaluate_group,
 )
 def gold(
     truths: Annotated[list[str], option(f"{opt.TRUTHS_HELP} Or Gold's folder.", "--gt", metavar="FILE|DIR")],
     predictions: Annotated[Path | None, option("COCO results; with --model written.", "--pred", metavar="PATH")] = None,
     more: opt.MoreTruths = None,
+    exhaustive: Annotated[
+        bool | None,
+        option(
+            "Of plain COCO: whether what is not annotated is absent. Default: it is; in LVIS, what it lists as absent.",
+            "--exhaustive/--no-exhaustive",
+        ),
+    ] = None,
     model: Annotated[str | None, option("Predict first, with this SAM3 model.", metavar=opt.PATH_OR_HUB)] = None,
     images: opt.PictureFolders = None,
     threshold: Annotated[float | None, option("Lowest score to predict. Default: 0.5; --ap needs less.")] = None,
@@ -56,10 +66,11 @@ def gold(
     engine: opt.Engine = "auto",
     ap: Annotated[bool, option("COCO's average precision of masks too.", "--ap")] = False,
 ) -> Result:
-    """Score cgF1, pmF1 and IL_MCC on SA-Co Gold.
+    """Score cgF1, pmF1 and IL_MCC on SA-Co Gold, COCO or LVIS.
 
     As the official evaluator computes them. --gt may be a folder of Gold's files: each subset in it is scored, --pred
-    is a folder with SUBSET.json then. With --model, predict first; interrupted predictions resume automatically.
+    is a folder with SUBSET.json then. Of a plain COCO file each picture makes a pair with each category. With --model,
+    predict first; interrupted predictions resume automatically.
     """
     if model is None:
         if any((images, text_encoder, fallback, threshold, context_length)) or {positions, device, dtype, engine} != {
@@ -72,19 +83,32 @@ def gold(
         raise typer.BadParameter("a --model needs the folder of the pictures", param_hint="--images")
     elif ap and threshold is None:
         echo("warning: AP is too low without poor predictions: give --threshold 0.01, for example", err=True)
-    sets = _find_sets(split_files([*truths, *(more or ())]), predictions)
+    sets = _find_sets(split_files([*truths, *(more or ())]), predictions, exhaustive)
     if model is not None:
         choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback, engine)
         _predict(choice, images or [], list(sets.values()), SCORE if threshold is None else threshold)
     return _score(sets, truths[0], with_ap=ap)
 
 
-def _find_sets(files: list[Path], predictions: Path | None) -> "dict[str, GoldSet]":
+def _read_truths(files: Sequence[Path], exhaustive: bool | None = None) -> "tuple[Annotations, ...]":
+    """The ground truth of one set; which pairs a plain COCO file was taken for goes to standard error."""
+    from litetext.evaluation.coco import read_annotations
+
+    listed = tuple(read_annotations(path, exhaustive) for path in files)
+    for one in listed:
+        if one.rule:
+            echo(f"{one.name}: {one.rule}", err=True)
+    return listed
+
+
+def _find_sets(files: list[Path], predictions: Path | None, exhaustive: bool | None) -> "dict[str, GoldSet]":
     """The set of these files, called "", or the subsets of a folder by name."""
     from litetext.evaluation.gold import ANNOTATORS, GoldSet, find_subsets
 
     if not any(path.is_dir() for path in files):
-        return {"": GoldSet("", tuple(files), predictions or Path("predictions.json"))}
+        return {"": GoldSet("", _read_truths(files, exhaustive), predictions or Path("predictions.json"))}
+    if exhaustive is not None:
+        raise OptionError("--exhaustive or --no-exhaustive for SA-Co Gold", where="--gt", hint="leave it out")
     if len(files) > 1:
         raise OptionError("a folder among several files", where="--gt", hint="give one folder, or the files of one set")
     if predictions is not None and predictions.is_file():
@@ -92,7 +116,7 @@ def _find_sets(files: list[Path], predictions: Path | None) -> "dict[str, GoldSe
     sets = find_subsets(files[0], predictions or Path("predictions"))
     for one in sets.values():
         if len(one.truths) < ANNOTATORS:
-            names = ", ".join(path.name for path in one.truths)
+            names = ", ".join(path.name for path in one.truths if isinstance(path, Path))
             echo(f"warning: {one.title} has {len(one.truths)} of {ANNOTATORS} annotators: {names}", err=True)
     return sets
 
@@ -115,6 +139,8 @@ def _score(sets: "dict[str, GoldSet]", folder: str, *, with_ap: bool) -> Result:
                 err=True,
             )
     if "" in scores:
+        if not scores[""].tally.present[1:3].sum():
+            echo("warning: every phrase is there in its picture: IL_MCC and cgF1 say nothing, pmF1 does", err=True)
         return Result(scores[""].to_json(), lambda: print_scores(scores[""]))
     table = SubsetScores(scores)
     for name in table.missing:
@@ -154,7 +180,8 @@ def predict_plans(
         echo(f"Predictions: {plan.output}{state}", err=True)
     if all(plan.is_complete for plan in plans.values()):
         return
-    segmenter = load([phrase for plan in plans.values() for one in plan.pictures for phrase in one.phrases.values()])
+    phrases = (phrase for plan in plans.values() for one in plan.pictures for phrase in one.phrases.values())
+    segmenter = load(list(dict.fromkeys(phrases)))
     segmenter.encoder = AsTextEncoder(segmenter.encoder, one_by_one=True)
     with show_progress() as progress:
         for title, plan in plans.items():
@@ -268,7 +295,7 @@ def _choose_pairs(
             raise OptionError("a number of pairs for files", where="--pairs", hint="leave it out: all of them are used")
         if not images:
             raise typer.BadParameter("--gt needs the folder of the pictures", param_hint="--images")
-        gold = GoldPairs.read(files, images)
+        gold = GoldPairs.read(_read_truths(files), images)
         return gold, len(gold)
     if images:
         raise OptionError("pictures without ground truth", where="--images", hint="give --gt, or leave them out")

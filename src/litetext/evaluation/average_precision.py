@@ -18,7 +18,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from litetext.evaluation.cgf1 import THRESHOLDS, Progress, choose_pairs
-from litetext.evaluation.coco import read_annotations, read_predictions
+from litetext.evaluation.coco import Truth, read_annotations, read_predictions
 from litetext.sam3.masks import Code
 
 _CATEGORY = 1
@@ -29,7 +29,7 @@ _RECALLS = np.linspace(0.0, 1.0, 101)
 STATS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar1", "ar10", "ar100")
 
 
-def evaluate_ap(truth: Path, predictions: Path, progress: Progress | None = None) -> dict[str, float]:
+def evaluate_ap(truth: Truth, predictions: Path, progress: Progress | None = None) -> dict[str, float]:
     """Average precision of predictions of all scores, against one annotator.
 
     Non-exhaustive pairs are left out. A prediction on a crowd is neither right nor wrong. Areas are counted in the

@@ -1,22 +1,27 @@
-"""Files of SA-Co Gold: the ground truth of an annotator, and predictions as COCO results or as a COCO data set.
+"""Files of SA-Co Gold and COCO: the ground truth of an annotator, and predictions as COCO results or as a data set.
 
-An "image" of Gold's files is an (image, phrase) pair: the same picture stands there once for each phrase. In a data set
+An "image" of Gold's files is an (image, phrase) pair: the same picture stands there once for each phrase. Of a plain
+COCO or LVIS file each picture makes a pair with each category that was looked for in it. In a data set
 with scores, as `litetext segment` writes it, ``images`` are pictures and ``categories`` are phrases; the names tell
 which is which: ``file_name`` and ``text_input`` of the ground truth.
 """
 
+import gc
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from reprlib import repr as shown
 from typing import Any
 
-from litetext.errors import EvaluationError
+from litetext.errors import EvaluationError, OptionError
 from litetext.evaluation.coco_json import Entry, PairId, by_id, entries, read_annotator, read_json
 from litetext.evaluation.rle import Segmentation, check_masks, encode
+from litetext.prompts.fields import category_name
 from litetext.sam3.masks import Code
 
+_GOLD = {"text_input", "is_instance_exhaustive"}  # what the pairs of SA-Co Gold have, and pictures of COCO have not
 PairMasks = Mapping[PairId, Sequence[Segmentation]]  # no entry for a pair without any
 
 
@@ -30,6 +35,8 @@ class Annotations:
     masks: PairMasks  # without crowds
     crowds: PairMasks  # masks that cover several instances
     categories: frozenset[int]  # the category numbers of the file; empty if it lists none
+    pictures: frozenset[PairId] | None = None  # the ids of the pictures of plain COCO; None: it is SA-Co Gold
+    rule: str = ""  # which pairs plain COCO was taken for, in words
 
     def size(self, pair: PairId) -> tuple[int, int] | None:
         """Height and width of the image of a pair in pixels, if the file has them."""
@@ -60,22 +67,56 @@ class Predictions:
         return _codes(self.masks, pair, size, self.name)
 
 
-def read_annotations(path: Path) -> Annotations:
-    """Read the ground truth of one annotator."""
-    document = read_annotator(path)
-    pairs = by_id(entries(document, "images", path))
-    exhaustive = frozenset(pair for pair, entry in pairs.items() if entry.take("is_instance_exhaustive", "flag"))
-    sizes = {pair: entry.size for pair, entry in pairs.items()}
+Truth = Path | Annotations
+"""Ground truth of an annotator: a file, or what was read of it."""
+
+
+@contextmanager
+def _without_gc() -> Iterator[None]:
+    """No garbage collection, which would look again and again through what is read, a sixth of the time."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+@_without_gc()
+def read_annotations(source: Truth, exhaustive: bool | None = None) -> Annotations:
+    """Read the ground truth of one annotator, or a plain COCO or LVIS file; what was read already stays as it is.
+
+    ``exhaustive`` says of plain COCO whether every category was looked for in every picture; None: it was, except in
+    LVIS, which lists what was looked for.
+    """
+    if isinstance(source, Annotations):
+        return source
+    document, path = read_annotator(source), source
+    images = by_id(entries(document, "images", path))
     listed = by_id(entries(document, "categories", path)) if "categories" in document else {}
     categories = frozenset(entry.take("id", "integer") for entry in listed.values())
     annotations = _by_category(entries(document, "annotations", path))
     by_id(entry for entry in annotations if "id" in entry.fields)  # no id is there twice
-    of_pairs = [(entry.take("image_id", "id"), entry) for entry in annotations]
-    for pair, entry in of_pairs:
-        if pair not in pairs:
-            raise EvaluationError(f"no image has the id {shown(pair)}", where=entry.place, hint="fix its image_id")
-        if categories and "category_id" in entry.fields and entry.take("category_id", "integer") not in categories:
+    is_plain = bool(listed) and not any(_GOLD & entry.fields.keys() for entry in images.values())
+    of_pairs: list[tuple[PairId, Entry]] = []
+    for entry in annotations:
+        image = entry.take("image_id", "id")
+        if image not in images:
+            raise EvaluationError(f"no image has the id {shown(image)}", where=entry.place, hint="fix its image_id")
+        has_category = is_plain or bool(categories and "category_id" in entry.fields)
+        if has_category and entry.take("category_id", "integer") not in categories:
             raise EvaluationError("no category has that category_id", where=entry.place, hint="fix it")
+        of_pairs.append(((image, entry.fields["category_id"]) if is_plain else image, entry))
+    rule = ""
+    if is_plain:
+        pairs, judged, rule = _category_pairs(path, images, listed, of_pairs, exhaustive)
+    else:
+        pairs, judged = images, {pair for pair, one in images.items() if one.take("is_instance_exhaustive", "flag")}
+        if exhaustive is not None:
+            what = "a file that says of each pair whether it is exhaustive"
+            raise OptionError(what, where=str(path), hint="leave out --exhaustive and --no-exhaustive")
+    sizes = {pair: entry.size for pair, entry in pairs.items()}
     masks: defaultdict[PairId, list[Segmentation]] = defaultdict(list)
     crowds: defaultdict[PairId, list[Segmentation]] = defaultdict(list)
     for (pair, entry), mask in zip(of_pairs, _masks(of_pairs), strict=True):
@@ -83,11 +124,71 @@ def read_annotations(path: Path) -> Annotations:
         if size is not None and isinstance(mask, dict) and tuple(mask["size"]) != size:
             message = f"a mask of {shown(mask['size'])} pixels where the image has {list(size)}"
             raise EvaluationError(message, where=_place(pair, entry), hint="fix the size of either")
-        is_crowd = "iscrowd" in entry.fields and entry.take("iscrowd", "flag")
-        (crowds if is_crowd else masks)[pair].append(mask)
-    return Annotations(str(path), pairs, exhaustive, dict(masks), dict(crowds), categories)
+        (crowds if _is_crowd(entry) else masks)[pair].append(mask)
+    pictures = frozenset(images) if is_plain else None
+    return Annotations(str(path), pairs, frozenset(judged), dict(masks), dict(crowds), categories, pictures, rule)
 
 
+def _is_crowd(entry: Entry) -> bool:
+    return bool("iscrowd" in entry.fields and entry.take("iscrowd", "flag"))
+
+
+def _category_pairs(
+    path: Path,
+    images: Mapping[PairId, Entry],
+    categories: Mapping[PairId, Entry],
+    of_pairs: Iterable[tuple[Any, Entry]],
+    exhaustive: bool | None,
+) -> tuple[dict[PairId, Entry], set[PairId], str]:
+    """The pairs of a plain COCO file, those in which every instance is annotated by itself, and the rule in words."""
+    phrases = {number: category_name(entry.take("name", "text")) for number, entry in categories.items()}
+    is_lvis = any("neg_category_ids" in entry.fields for entry in images.values())
+    if is_lvis and exhaustive is not None:
+        what = "a file that lists the categories that were looked for (neg_category_ids)"
+        raise OptionError(what, where=str(path), hint="leave out --exhaustive and --no-exhaustive")
+    found: defaultdict[Any, dict[Any, bool]] = defaultdict(dict)  # by picture and category, whether there is a crowd
+    for (image, category), entry in of_pairs:
+        found[image][category] = found[image].get(category, False) or _is_crowd(entry)
+    pairs, judged = dict[PairId, Entry](), set[PairId]()
+    for image, entry in images.items():
+        absent: Collection[PairId] = phrases if exhaustive in (None, True) else ()
+        absent = _category_ids(entry, "neg_category_ids", phrases) if is_lvis else absent
+        partial = _category_ids(entry, "not_exhaustive_category_ids", phrases)
+        fields = {key: entry.fields[key] for key in ("id", "file_name", "height", "width") if key in entry.fields}
+        if "file_name" not in fields and "coco_url" in entry.fields:  # LVIS: val2017/000000397133.jpg
+            fields["file_name"] = "/".join(entry.take("coco_url", "text").split("/")[-2:])
+        for category in dict.fromkeys((*found[image], *absent)):
+            pair: Any = (image, category)
+            pairs[pair] = entry._replace(fields={**fields, "text_input": phrases[category]})
+            if category not in partial and not found[image].get(category):
+                judged.add(pair)
+    positive = sum(map(len, found.values()))
+    rule = (
+        f"COCO: {len(pairs):,} (picture, category) pairs of {len(images):,} pictures, {positive:,} with annotations; "
+    )
+    if is_lvis:
+        rule += "the others are those of neg_category_ids"
+    elif exhaustive is not False:
+        rule += "what is not annotated counts as absent (else: --no-exhaustive)"
+    else:
+        rule += "no others are asked"
+    left_out = len(pairs) - len(judged)
+    return (
+        pairs,
+        judged,
+        rule + (f"; not scored, as some instances are not annotated singly: {left_out:,}" * (left_out > 0)),
+    )
+
+
+def _category_ids(entry: Entry, key: str, known: Mapping[PairId, str]) -> list[PairId]:
+    """The categories in a list of a picture's entry, which may be missing."""
+    listed = entry.fields.get(key, [])
+    if not isinstance(listed, list) or not all(type(number) is int and number in known for number in listed):
+        raise entry.wrong(key, "give ids of categories of the file")
+    return listed
+
+
+@_without_gc()
 def read_predictions(path: Path, threshold: float, truth: Annotations | None = None) -> Predictions:
     """Read COCO results; a prediction without ``segmentation`` is the rectangle of its ``bbox``.
 
@@ -101,7 +202,9 @@ def read_predictions(path: Path, threshold: float, truth: Annotations | None = N
     categories: frozenset[int] = frozenset()
     if isinstance(document, list):
         listed = _by_category(entries({"predictions": document}, "predictions", path))
-        of_pairs = [(entry.take("image_id", "id"), entry) for entry in listed]
+        of_pairs: list[tuple[PairId, Entry]] = [(entry.take("image_id", "id"), entry) for entry in listed]
+        if truth is not None and truth.pictures is not None:
+            of_pairs = list(_of_categories(of_pairs, truth, truth.pictures))
         categories = frozenset(
             entry.take("category_id", "integer") for entry in listed if "category_id" in entry.fields
         )
@@ -116,6 +219,19 @@ def read_predictions(path: Path, threshold: float, truth: Annotations | None = N
         scores[pair].append(entry.fields["score"])
     pairs = frozenset(pair for pair, _ in of_pairs)
     return Predictions(str(path), dict(masks), dict(scores), pairs, categories, asked)
+
+
+def _of_categories(
+    of_images: Iterable[tuple[PairId, Entry]], truth: Annotations, pictures: Collection[PairId]
+) -> Iterator[tuple[PairId, Entry]]:
+    """The results for pairs of plain COCO, without those for categories that nobody looked for in the picture."""
+    for image, entry in of_images:
+        if image not in pictures:
+            what = f"no picture has the id {shown(image)}"
+            raise EvaluationError(what, where=entry.place, hint=f"give results for the pictures of {truth.name}")
+        pair: Any = (image, entry.take("category_id", "integer"))
+        if pair in truth.pairs or pair[1] not in truth.categories:
+            yield pair, entry
 
 
 def match_names(

@@ -12,7 +12,7 @@ from litetext.errors import EvaluationError, PromptError
 from litetext.evaluation.rle import MAX_PIXELS
 from litetext.prompts.opening import open_source
 
-PairId = int | str
+PairId = int | str | tuple[int | str, int]  # SA-Co Gold's; of COCO a picture and a category
 
 
 def _is_finite(value: Any) -> bool:

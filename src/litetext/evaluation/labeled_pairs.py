@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from litetext.errors import EncoderError, EvaluationError, ImageError
 from litetext.evaluation.cgf1 import CgF1, PairCounts, Tally, choose_best, count_pair, exhaustive_pairs, score
-from litetext.evaluation.coco import read_annotations
+from litetext.evaluation.coco import Truth, read_annotations
 from litetext.evaluation.coco_json import PairId
 from litetext.evaluation.predict import Picture, find_pictures, locate
 from litetext.evaluation.veval_files import Masklet, read_video_truth
@@ -53,11 +53,11 @@ class GoldPairs:
     truths: Mapping[PairId, Truths]
 
     @classmethod
-    def read(cls, annotators: Sequence[Path], images: Sequence[Path]) -> Self:
+    def read(cls, annotators: Sequence[Truth], images: Sequence[Path]) -> Self:
         """Read the files of all annotators, with the phrases of the first, and look for each picture in the folders."""
         if not annotators:
             raise EvaluationError("no ground truth", hint="give the file of an annotator or more")
-        listed = [read_annotations(path) for path in annotators]
+        listed = [read_annotations(truth) for truth in annotators]
         truths = {
             pair: tuple(tuple(annotator.codes(pair)) for annotator in listed) for pair in exhaustive_pairs(listed)
         }

@@ -16,6 +16,7 @@ from PIL import Image
 
 from litetext.errors import EvaluationError, ImageError, OptionError, OutputError
 from litetext.evaluation.cgf1 import SCORE_THRESHOLD, Progress
+from litetext.evaluation.coco import Truth
 from litetext.evaluation.coco_json import Entry, PairId, by_id, entries, read_annotator
 from litetext.records import parse_json
 from litetext.resume_log import ResumeLog
@@ -71,19 +72,21 @@ def options_for(threshold: float) -> SegmentOptions:
     return SegmentOptions(threshold=float(np.nextafter(np.float32(threshold), np.float32(0))))
 
 
-def read_pictures(truth: Path, images: Sequence[Path]) -> tuple[Picture, ...]:
-    """The pictures of an annotator's file: COCO JSON of (image, phrase) pairs."""
+def read_pictures(truth: Truth, images: Sequence[Path]) -> tuple[Picture, ...]:
+    """The pictures of an annotator's file, or of what was read of one."""
+    if not isinstance(truth, Path):
+        return find_pictures(truth.pairs, images)
     return find_pictures(by_id(entries(read_annotator(truth), "images", truth)), images)
 
 
 def plan_predictions(
-    truth: Path,
+    truth: Truth,
     images: Sequence[Path],
     output: Path,
     made_by: Mapping[str, str],
     held: ExitStack | None = None,
     *,
-    read: Callable[[Path, Sequence[Path]], tuple[Any, ...]] = read_pictures,
+    read: Callable[[Any, Sequence[Path]], tuple[Any, ...]] = read_pictures,
 ) -> PredictionPlan:
     """What is left to do; everything that can be wrong without a model is found here, before hours of work.
 
@@ -99,12 +102,15 @@ def plan_predictions(
         OutputError: what stands at the output is of another run, another process makes these predictions, or their
             place is not writable.
     """
-    if not truth.is_file():
-        raise EvaluationError("no such file", where=str(truth), hint="check the path")
+    path = truth if isinstance(truth, Path) else Path(truth.name)
+    if not path.is_file():
+        raise EvaluationError("no such file", where=str(path), hint="check the path")
     if output.is_dir():
         raise OutputError("a folder where predictions are to be written", where=str(output), hint="give a file")
     folders = ", ".join(str(folder.resolve()) for folder in images)
-    run = {"annotations": _fingerprint(truth)[:16], "images": folders, **made_by}
+    run = {"annotations": _fingerprint(path)[:16], "images": folders, **made_by}
+    if not isinstance(truth, Path) and truth.rule:  # which pairs are asked depends on an option
+        run["pairs"] = str(len(truth.pairs))
     log = ResumeLog(output.with_name(f"{output.name}.journal"), TOOL, run, _HINT)
     if _is_complete(output, log):
         return PredictionPlan(output, (), 0, log, is_complete=True)
@@ -142,14 +148,22 @@ def predict(
 
 
 def find_instances(segmenter: Segmenter, picture: Picture) -> list[dict[str, Any]]:
-    """The COCO results of a picture: ``image_id`` is the pair, ``bbox`` is x, y, width, height in pixels."""
+    """The COCO results of a picture; ``bbox`` is x, y, width, height in pixels.
+
+    ``image_id`` is the pair, of plain COCO the picture.
+    """
     embedding = segmenter.embed(picture.read())
     found = segmenter.segment_embedding(embedding, list(picture.phrases.values()))
     return [
-        {"image_id": pair, **{key: annotation[key] for key in _RESULT}}
-        for pair, masks in zip(picture.phrases, found, strict=True)
-        for annotation in masks.to_coco(0, _CATEGORY)
+        {"image_id": image, **{key: annotation[key] for key in _RESULT}}
+        for (image, category), masks in zip(map(_ids, picture.phrases), found, strict=True)
+        for annotation in masks.to_coco(0, category)
     ]
+
+
+def _ids(pair: PairId) -> tuple[int | str, int]:
+    """``image_id`` and ``category_id`` of the results for a pair."""
+    return pair if isinstance(pair, tuple) else (pair, _CATEGORY)
 
 
 def finish_predictions(plan: PredictionPlan) -> None:
@@ -177,19 +191,13 @@ def finish_predictions(plan: PredictionPlan) -> None:
 def find_pictures(pairs: Mapping[PairId, Entry], folders: Sequence[Path]) -> tuple[Picture, ...]:
     """The pictures of the entries of pairs, in the order in which they first stand there, each with all its pairs."""
     asked: dict[str, list[Entry]] = {}
-    for entry in pairs.values():
-        entry.take("text_input", "text")
-        asked.setdefault(entry.take("file_name", "text"), []).append(entry)
+    phrases: dict[str, dict[PairId, str]] = {}
+    for pair, entry in pairs.items():
+        name, phrase = entry.take("file_name", "text"), entry.take("text_input", "text")
+        asked.setdefault(name, []).append(entry)
+        phrases.setdefault(name, {})[pair] = phrase
     files = locate(asked, folders)
-    return tuple(
-        Picture(
-            name,
-            files[name],
-            _common_size(listed),
-            {one.take("id", "id"): one.take("text_input", "text") for one in listed},
-        )
-        for name, listed in asked.items()
-    )
+    return tuple(Picture(name, files[name], _common_size(listed), phrases[name]) for name, listed in asked.items())
 
 
 def locate(

@@ -35,6 +35,7 @@ NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 MAX_PHRASES = 100_000  # of one object: captions of a picture are five, but a small packed file may have millions
 NESTED: Any = object()  # stands for a list or an object that was passed over
 _IN_NAMES = tuple(name for name in STRONG_NAMES if name not in ("sent", "raw"))  # words of a longer name
+_SENSE = re.compile(r"\.[nvasr]\.\d\d$")
 _WORD = re.compile(r"[^\W_]+")
 _HUMP = re.compile(r"(?<=[a-z\d])(?=[A-Z])")  # between the words of promptText
 _PICTURE = r"[^\s].*\.(?:jpe?g|png|webp|gif|bmp|tiff?|heic|npy|mp4|avi|mov)"
@@ -344,8 +345,8 @@ def check_chosen(listed: Sequence[TextField], where: str) -> None:
 
 
 def category_name(name: str) -> str:
-    """A category's name as a phrase: LVIS and others write underscores for spaces."""
-    return name.replace("_", " ")
+    """A category's name as a phrase: LVIS and others write underscores for spaces, and some WordNet's ``cat.n.01``."""
+    return _SENSE.sub("", name).replace("_", " ")
 
 
 def checked_count(value: Any, where: object) -> int:
