@@ -214,7 +214,7 @@ def test_lists_of_phrases(
     assert asked == ["Red Car", "dog", "cat", *(f"name {n}" for n in range(20)), "a leash"]
     assert run([*found(host_folder, str(photos), *listed), "--threshold", "0.999"]) == 0
     told = capsys.readouterr()
-    assert "nothing found (24 phrases): dog, cat" in told.out
+    assert "nothing found (24): dog, cat" in told.out
     assert "nothing was saved" in told.err
     for phrase in ("names.txt", "@names.txt"):
         assert "--prompts names.txt" in failure(capsys, *found(host_folder, str(photos), "-p", phrase))

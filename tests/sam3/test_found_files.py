@@ -80,7 +80,7 @@ def test_the_sheet_says_what_is_seen(tmp_path: Path) -> None:
     found = [json.loads(unescape(text)) for text in re.findall(r'data-found="([^"]*)"', page)]
     assert [list(one) for one in found] == [["1", "2"], ["1", "2"]]
     assert page.count('loading="lazy"') == 2
-    assert "1 images were not segmented" in page
+    assert "1 image not segmented" in page
     assert "<cat>" not in page
     assert "bad <b>" not in page
     assert "https:" not in page

@@ -115,7 +115,7 @@ def test_of_many_phrases_those_that_were_found_are_listed(folder: Path, capsys: 
     *table, missing = capsys.readouterr().out.splitlines()
     assert sum("0.75" in line for line in table) == 51
     assert "nothing" not in "".join(table)
-    assert missing.endswith("(1 phrases): nothing")
+    assert missing.endswith("(1): nothing")
 
 
 def test_names_do_not_collide() -> None:

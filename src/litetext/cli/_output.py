@@ -128,7 +128,7 @@ def print_table(
 def print_missing(phrases: Sequence[str]) -> None:
     """Name phrases that found nothing, in a line."""
     if phrases:
-        echo(f"nothing found ({len(phrases):,} phrases): {shortened(', '.join(phrases))}")
+        echo(f"nothing found ({len(phrases):,}): {shortened(', '.join(phrases))}")
 
 
 def print_scores(scores: "CgF1") -> None:

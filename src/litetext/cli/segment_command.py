@@ -98,7 +98,8 @@ def print_found(data: Mapping[str, Any]) -> None:
         return
     phrases = {category["id"]: category["name"] for category in data["categories"]}
     times = [image["milliseconds"] for image in images if image.get("milliseconds") is not None]
-    caption = f"{len(images):,} images, {len(phrases):,} phrases" + (f", {median(times):.0f} ms each" if times else "")
+    caption = f"images: {len(images):,}, phrases: {len(phrases):,}"
+    caption += f", {median(times):.0f} ms per image" if times else ""
     if len(images) * len(phrases) <= MOST_ROWS:
         asked = [(image, number) for image in images for number in phrases]
         found = [scores[image["id"], number] for image, number in asked]

@@ -67,15 +67,16 @@ def write_found(
     The picture is read where it is needed and not given.
     """
     source, stem = Path(record["file_name"]), PurePath(record["overlay"]).stem
-    codes, size = [one["segmentation"] for one in record["annotations"]], (record["height"], record["width"])
+    listed, size = record["annotations"], (record["height"], record["width"])
     thumbnail, label = folder / THUMBNAILS / f"{stem}.jpg", folder / LABELS / f"{stem}.txt"
     if not thumbnail.exists():
         with atomic_file(thumbnail) as file:
             _draw_thumbnail(record, picture or read_image(source)).save(file, "JPEG", quality=_QUALITY)
-    for name, code in zip(mask_names(record, phrases), codes, strict=True) if masks else ():
+    for name, one in zip(mask_names(record, phrases), listed, strict=True) if masks else ():
         if not (folder / name).exists():
+            (mask,) = decode_masks([one["segmentation"]], size)
             with atomic_file(folder / name) as file:
-                Image.fromarray(decode_masks([code], size)[0].astype(np.uint8) * np.uint8(255)).save(file, "PNG")
+                Image.fromarray(mask).convert("L").save(file, "PNG")
     if not yolo:
         return
     copied = source.suffix.lower() in _YOLO_READS
@@ -88,11 +89,8 @@ def write_found(
             else:
                 (picture or read_image(source)).save(file, "PNG")
     if not label.exists():
-        rows = (
-            _yolo_row(one["category_id"] - 1, decode_masks([one["segmentation"]], size)[0])
-            for one in record["annotations"]
-        )
-        write_text(label, "".join(rows))
+        codes = ((one["category_id"] - 1, decode_masks([one["segmentation"]], size)[0]) for one in listed)
+        write_text(label, "".join(_yolo_row(number, mask) for number, mask in codes))
 
 
 def write_page(folder: Path, data: Mapping[str, Any], *, yolo: bool = False) -> None:
@@ -113,19 +111,16 @@ def write_page(folder: Path, data: Mapping[str, Any], *, yolo: bool = False) -> 
             scores[one["category_id"]].append(one["score"])
         cards.append((image, scores, _urls(image["overlay"])))
     masks = Counter(one["category_id"] for one in data["annotations"])
-    html = (
-        page_environment("litetext.sam3", dated=False)
-        .get_template("sheet.html")
-        .render(
-            cards=cards,
-            phrases={category["id"]: category["name"] for category in data["categories"]},
-            masks=masks.most_common(),
-            missing=[category["name"] for category in data["categories"] if category["id"] not in masks],
-            colors=["#{:02x}{:02x}{:02x}".format(*color) for color in palette()],
-            made_by={name: value for name, value in data["info"][MARK].items() if name != "phrases"},
-            failures=data["failures"],
-            mark=MARK,
-        )
+    template = page_environment("litetext.sam3", dated=False).get_template("sheet.html")
+    html = template.render(
+        cards=cards,
+        phrases={category["id"]: category["name"] for category in data["categories"]},
+        masks=masks.most_common(),
+        missing=[category["name"] for category in data["categories"] if category["id"] not in masks],
+        colors=["#{:02x}{:02x}{:02x}".format(*color) for color in palette()],
+        made_by={name: value for name, value in data["info"][MARK].items() if name != "phrases"},
+        failures=data["failures"],
+        mark=MARK,
     )
     write_text(folder / PAGE, printable(html))
 
@@ -147,9 +142,13 @@ def outline(mask: npt.NDArray[np.bool_]) -> Points:
     Parts and holes are joined to the first part by lines that go there and back: filled by the even-odd rule, as YOLO's
     training and most programs do, the line gives the mask.
     """
-    rings = [_simplified(ring) for ring in _rings(mask)]
-    first = [ring[:1] for ring in rings[:1]]
-    return np.concatenate([part for ring in rings for part in (ring, *first)]) if rings else np.empty((0, 2))
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return np.empty((0, 2))
+    cut = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    rings = [_simplified(ring) for ring in _rings(cut)]
+    line = np.concatenate([part for ring in rings for part in (ring, rings[0][:1])]) + (columns[0] + 1j * rows[0])
+    return np.stack([line.real, line.imag], axis=1)
 
 
 def _places(folder: Path, overlay: str) -> list[Path]:
@@ -181,49 +180,38 @@ def _yolo_row(number: int, mask: npt.NDArray[np.bool_]) -> str:
     return f"{number} {' '.join(f'{value:.6g}' for value in points.ravel())}\n" if len(points) else ""
 
 
-def _rings(mask: npt.NDArray[np.bool_]) -> Iterator[Points]:
-    """Closed lines [P, 2] through the middles of all edges between a pixel of a mask and one that is not."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return
-    corner_of_all = (columns[0], rows[0])
-    padded = np.pad(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1).astype(np.int8)
-    below, right = np.diff(padded, axis=0)[:, 1:-1], np.diff(padded, axis=1)[1:-1]
-    across, along = np.argwhere(below)[:, ::-1], np.argwhere(right)[:, ::-1]
-    # With the mask on the right: to the right above it, to the left below it, up on its left, down on its right.
-    is_above, is_left = below[across[:, 1], across[:, 0]] > 0, right[along[:, 1], along[:, 0]] > 0
-    starts = np.concatenate([across + np.outer(~is_above, (1, 0)), along + np.outer(is_left, (0, 1))])
-    ends = np.concatenate([across + np.outer(is_above, (1, 0)), along + np.outer(~is_left, (0, 1))])
-    next_corners = defaultdict[tuple[int, int], list[tuple[int, int]]](list)
-    for start, end in zip(map(tuple, starts.tolist()), map(tuple, ends.tolist()), strict=True):
-        next_corners[start].append(end)
-    while next_corners:
-        corner, ring = next(iter(next_corners)), []
-        while corner in next_corners:
-            ring.append(corner)
-            following = next_corners[corner].pop()
-            if not next_corners[corner]:
-                del next_corners[corner]
-            corner = following
-        corners = np.array(ring, dtype=np.float64) + corner_of_all
-        middles = (corners + np.roll(corners, -1, axis=0)) / 2
-        yield np.concatenate([middles, middles[:1]])
+def _rings(mask: npt.NDArray[np.bool_]) -> Iterator[npt.NDArray[np.complex128]]:
+    """Closed lines [P] through the middles of all edges between a pixel of a mask and one that is not, as x + iy."""
+    following = defaultdict[complex, list[complex]](list)  # corner -> corners, with the mask on the right
+    for axis, step in ((0, 1), (1, 1j)):
+        change = np.diff(mask.astype(np.int8), axis=axis, prepend=0, append=0)
+        rows, columns = np.nonzero(change)
+        one = columns + 1j * rows
+        is_forward = (change[rows, columns] > 0) == (axis == 0)
+        ends = np.where(is_forward, one, one + step), np.where(is_forward, one + step, one)
+        for start, end in zip(*(corners.tolist() for corners in ends), strict=True):
+            following[start].append(end)
+    while following:
+        ring = [next(iter(following))]
+        while ring[-1] in following:
+            ahead = following[ring[-1]]
+            if len(ahead) == 1:
+                del following[ring[-1]]
+            ring.append(ahead.pop())
+        middles = (np.array(ring[1:]) + np.array(ring[:-1])) / 2
+        yield np.append(middles, middles[0])
 
 
-def _simplified(ring: Points) -> Points:
+def _simplified(ring: npt.NDArray[np.complex128]) -> npt.NDArray[np.complex128]:
     """The points of a closed line without which it would go wrong by more than the tolerance (Douglas and Peucker)."""
-    kept = np.zeros(len(ring), dtype=np.bool_)
-    far = int(np.argmax(np.hypot(*(ring - ring[0]).T)))
-    kept[[0, far, -1]] = True
-    parts = [(0, far), (far, len(ring) - 1)]
+    far = int(np.argmax(np.abs(ring - ring[0])))
+    kept, parts = {0, far, len(ring) - 1}, [(0, far), (far, len(ring) - 1)]
     while parts:
         first, last = parts.pop()
-        if last - first < 2:
-            continue
         chord, offsets = ring[last] - ring[first], ring[first + 1 : last] - ring[first]
-        distances = np.abs(chord[0] * offsets[:, 1] - chord[1] * offsets[:, 0]) / max(float(np.hypot(*chord)), 1e-9)
-        worst = first + 1 + int(np.argmax(distances))
-        if distances[worst - first - 1] > _TOLERANCE:
-            kept[worst] = True
+        distances = np.abs((offsets * np.conj(chord)).imag) / max(abs(chord), 1e-9)
+        if len(distances) and distances.max() > _TOLERANCE:
+            worst = first + 1 + int(distances.argmax())
+            kept.add(worst)
             parts += [(first, worst), (worst, last)]
-    return ring[kept]
+    return ring[sorted(kept)]
