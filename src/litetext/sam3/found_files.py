@@ -22,7 +22,7 @@ from litetext.errors import OutputError, printable
 from litetext.sam3.drawing import draw_masks, palette
 from litetext.sam3.images import read_image
 from litetext.sam3.masks import decode_masks
-from litetext.storage import atomic_file, check_output, write_text
+from litetext.storage import atomic_file, write_text
 
 PAGE, DATA = "index.html", "yolo/data.yaml"
 THUMBNAILS, MASKS, LABELS, PICTURES = "thumbnails", "masks", "yolo/labels", "yolo/images"
@@ -37,13 +37,9 @@ Points = npt.NDArray[np.float64]  # [P, 2], x and y in pixels
 
 def check_found(folder: Path, overlays: Iterable[str], hint: str) -> None:
     """Refuse to replace what is not ours: an `OutputError`. ``overlays`` are those of images without a record."""
-    for path in (folder / PAGE, folder / DATA):
-        check_output(path)
-        if path.exists() and MARK.encode() not in path.read_bytes()[:_HEAD]:
-            raise OutputError("a file would be replaced", where=str(path), hint=hint)
-    for path in (path for overlay in overlays for path in _places(folder, overlay)):
-        if path.exists():
-            raise OutputError("a file would be replaced", where=str(path), hint=hint)
+    for path in (folder / PAGE, folder / DATA, *(place for name in overlays for place in _places(folder, name))):
+        if path.exists() and (path.is_dir() or MARK.encode() not in path.read_bytes()[:_HEAD]):
+            raise OutputError("it would be replaced, and is not ours", where=str(path), hint=hint)
 
 
 def remove_found(folder: Path, overlay: str) -> None:

@@ -25,7 +25,6 @@ from litetext.sam3.found_files import (
     PICTURES,
     THUMBNAILS,
     check_found,
-    mask_names,
     remove_found,
     write_found,
     write_page,
@@ -185,10 +184,7 @@ class SegmentRun:
         for image_id, record in enumerate(records, 1):
             images.append({"id": image_id, **_without(record, "annotations")})
             numbered = enumerate(record["annotations"], len(annotations) + 1)
-            listed = [{"id": number, "image_id": image_id, **annotation} for number, annotation in numbered]
-            for annotation, name in zip(listed, mask_names(record, self.phrases), strict=True) if self.masks else ():
-                annotation["mask"] = name
-            annotations += listed
+            annotations += [{"id": number, "image_id": image_id, **annotation} for number, annotation in numbered]
         return {
             "info": {"description": "masks of phrases in images", TOOL: self.settings},
             "images": images,
@@ -289,7 +285,7 @@ def _read_annotations(data: bytes) -> tuple[dict[str, Any], list[Record]]:
     settings = dict(document["info"][TOOL])
     by_image: defaultdict[int, list[Record]] = defaultdict(list)
     for annotation in document["annotations"]:
-        by_image[annotation["image_id"]].append(_without(annotation, "id", "image_id", "mask"))
+        by_image[annotation["image_id"]].append(_without(annotation, "id", "image_id"))
     images = ({**image, "annotations": by_image[image["id"]]} for image in document["images"])
     return settings, [_checked(_without(image, "id")) for image in images]
 
