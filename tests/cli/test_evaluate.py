@@ -130,3 +130,36 @@ def test_without_a_command_usage_is_one_line(capsys: pytest.CaptureFixture[str])
 def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["evaluate", "gold", "--help"]) == 0
     assert "litetext evaluate gold --gt a.json b.json c.json --pred found.json" in capsys.readouterr().out
+
+
+def test_plain_coco(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    size = {"height": 10, "width": 10}
+    document = {
+        "images": [{"id": 3, "file_name": "a.jpg", **size}, {"id": 4, "file_name": "b.jpg", **size}],
+        "categories": [{"id": 1, "name": "stop_sign"}, {"id": 2, "name": "dog"}],
+        "annotations": [
+            {"id": 1, "image_id": 3, "category_id": 1, "segmentation": A},
+            {"id": 2, "image_id": 4, "category_id": 2, "segmentation": [[0, 0, 10, 0, 10, 5, 0, 5]]},
+        ],
+    }
+    (tmp_path / "gt.json").write_text(json.dumps(document), encoding="utf-8")
+    found = [{**one, "image_id": one["image_id"] - 2, "score": 0.9} for one in document["annotations"]]
+    # As `litetext segment` writes it: pictures and phrases by their names, whatever their numbers.
+    images = [{"id": 1, "file_name": "photos/a.jpg"}, {"id": 2, "file_name": "photos/b.jpg"}]
+    categories = [{"id": 1, "name": "stop sign"}, {"id": 2, "name": "dog"}]
+    ours = {"images": images, "categories": categories, "annotations": found}
+    results = [{**one, "image_id": one["image_id"] + 2} for one in found]
+    for name, predictions in (("annotations.json", ours), ("results.json", results)):
+        (tmp_path / name).write_text(json.dumps(predictions), encoding="utf-8")
+        typed = ["evaluate", "gold", "--gt", str(tmp_path / "gt.json"), "--pred", str(tmp_path / name), "--json"]
+        assert run(typed) == 0
+        captured = capsys.readouterr()
+        scores = json.loads(captured.out)
+        assert scores["pairs"] | {"all": 4, "true_positive": 2, "true_negative": 2} == scores["pairs"]
+        assert scores["cgf1"] == pytest.approx(100, abs=0.02)
+        assert "4 pairs of 2 pictures" in captured.err
+        assert run([*typed, "--no-exhaustive"]) == 0
+        captured = capsys.readouterr()
+        assert json.loads(captured.out)["pairs"]["all"] == 2
+        assert "warning" in captured.err
+    assert "--exhaustive" in failure(capsys, "evaluate", "gold", "--gt", str(tmp_path), "--pred", "x", "--exhaustive")

@@ -11,7 +11,8 @@ import pytest
 import zstandard
 
 pytest.importorskip("pycocotools")
-from litetext.errors import EvaluationError
+from litetext.errors import EvaluationError, OptionError
+from litetext.evaluation.cgf1 import choose_pairs
 from litetext.evaluation.coco import read_annotations, read_predictions
 from litetext.evaluation.rle import encode
 from litetext.sam3.masks import mask_ious
@@ -177,3 +178,81 @@ def test_no_such_file(tmp_path: Path) -> None:
         read_annotations(tmp_path / "nowhere.json")
     with pytest.raises(EvaluationError, match="a folder"):
         read_predictions(tmp_path, 0.5)
+
+
+# Plain COCO: two pictures and three categories, the last of which is nowhere.
+PICTURES = [
+    {"id": 7, "file_name": "a.jpg", "height": 20, "width": 30},
+    {"id": "b", "file_name": "b.jpg", "height": 20, "width": 30},
+]
+CATEGORIES = [{"id": 1, "name": "fire_hydrant"}, {"id": 2, "name": "dog.n.01"}, {"id": 5, "name": "unused"}]
+PLAIN = {
+    "images": PICTURES,
+    "categories": CATEGORIES,
+    "annotations": [
+        {"id": 1, "image_id": 7, "category_id": 1, "segmentation": POLYGON, "iscrowd": 0},
+        {"id": 2, "image_id": 7, "category_id": 1, "segmentation": rle(MASK), "iscrowd": 0},
+        {"id": 3, "image_id": 7, "category_id": 2, "segmentation": rle(MASK)},
+        {"id": 4, "image_id": 7, "category_id": 2, "segmentation": runs(MASK), "iscrowd": 1},
+        {"id": 5, "image_id": "b", "category_id": 2, "segmentation": runs(MASK), "iscrowd": 0},
+    ],
+}
+
+
+class TestPlainCoco:
+    """A picture and a category make a pair."""
+
+    def test_every_annotated_category_is_a_pair_of_every_picture(self, tmp_path: Path) -> None:
+        found = read_annotations(write(tmp_path / "a.json", PLAIN))
+        assert set(found.pairs) == {(7, 1), (7, 2), ("b", 1), ("b", 2)}
+        assert found.exhaustive == {(7, 1), ("b", 1), ("b", 2)}  # in the other is a crowd
+        assert [found.pairs[7, number].fields["text_input"] for number in (1, 2)] == ["fire hydrant", "dog"]
+        assert mask_ious(found.codes((7, 1)), [rle(MASK)]).tolist() == [[1.0], [1.0]]
+        assert (len(found.crowd_codes((7, 2))), found.codes(("b", 1))) == (1, [])
+        assert read_annotations(found) is found
+
+    @pytest.mark.parametrize(("exhaustive", "more"), [(True, {(7, 5), ("b", 5)}), (False, set())])
+    def test_the_user_says_what_was_looked_for(self, tmp_path: Path, exhaustive: bool, more: set[Any]) -> None:
+        found = read_annotations(write(tmp_path / "a.json", PLAIN), exhaustive)
+        assert set(found.pairs) == {(7, 1), (7, 2), ("b", 2), *({("b", 1)} if exhaustive else ()), *more}
+        for other in (
+            {**PLAIN, "images": [{**PICTURES[0], "neg_category_ids": []}, PICTURES[1]]},
+            {"images": [IMAGE], "annotations": [], **TWO},
+        ):
+            with pytest.raises(OptionError, match="exhaustive"):
+                read_annotations(write(tmp_path / "b.json", other), exhaustive)
+
+    def test_lvis_says_it_itself(self, tmp_path: Path) -> None:
+        url = {key: value for key, value in PICTURES[0].items() if key != "file_name"}
+        url |= {"coco_url": "http://images.cocodataset.org/val2017/a.jpg", "neg_category_ids": [5]}
+        lists = {"neg_category_ids": [1], "not_exhaustive_category_ids": [2]}
+        found = read_annotations(write(tmp_path / "a.json", {**PLAIN, "images": [url, {**PICTURES[1], **lists}]}))
+        assert set(found.pairs) == {(7, 1), (7, 2), (7, 5), ("b", 1), ("b", 2)}
+        assert found.exhaustive == {(7, 1), (7, 5), ("b", 1)}
+        assert found.pairs[7, 5].fields["file_name"] == "val2017/a.jpg"
+
+    def test_results_are_by_picture_and_category(self, tmp_path: Path) -> None:
+        truth = read_annotations(write(tmp_path / "a.json", PLAIN), exhaustive=False)
+        listed = [{"image_id": image, "category_id": number, "segmentation": rle(MASK), "score": 0.9}
+                  for image, number in ((7, 1), ("b", 2), ("b", 1))]  # fmt: skip
+        found = read_predictions(write(tmp_path / "p.json", listed), 0.5, truth)
+        assert set(found.masks) == {(7, 1), ("b", 2)}  # nobody looked for the last
+        for wrong, said in (({"image_id": 3}, "no picture has the id 3"), ({"category_id": "x"}, "give an integer")):
+            with pytest.raises(EvaluationError, match=said):
+                read_predictions(write(tmp_path / "p.json", [{**listed[0], **wrong}]), 0.5, truth)
+        unknown = read_predictions(write(tmp_path / "p.json", [{**listed[0], "category_id": 9}]), 0.5, truth)
+        with pytest.raises(EvaluationError, match="unknown pairs"):
+            choose_pairs([truth], unknown)
+
+    @pytest.mark.parametrize(
+        ("changed", "message"),
+        [
+            ({"annotations": [{**MASKED, "image_id": 7}]}, "no 'category_id'"),
+            ({"annotations": [{**MASKED, "image_id": 7, "category_id": 3}]}, "no category has that"),
+            ({"images": [{**PICTURES[0], "neg_category_ids": [3]}], "annotations": []}, "'neg_category_ids' is"),
+            ({"categories": [{"id": 1}], "annotations": []}, "no 'name'"),
+        ],
+    )
+    def test_mistakes(self, tmp_path: Path, changed: dict[str, Any], message: str) -> None:
+        with pytest.raises(EvaluationError, match=message):
+            read_annotations(write(tmp_path / "a.json", {**PLAIN, **changed}))

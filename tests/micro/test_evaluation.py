@@ -14,6 +14,7 @@ pytest.importorskip("pycocotools")
 
 from litetext.evaluation.cgf1 import evaluate_gold
 from litetext.evaluation.comparison import compare
+from litetext.evaluation.gold import evaluate
 from litetext.micro.evaluation import evaluate_pairs, known_pairs, overlaps
 from litetext.micro.phrases import Pair, make_pairs
 from litetext.micro.saco import ANNOTATIONS, write_saco
@@ -82,6 +83,73 @@ def test_the_same_numbers_as_from_files(tmp_path: Path) -> None:
     assert scores.overall.presence == pytest.approx(other.presence)
     for name, curve in scores.overall.masks.items():
         assert curve == pytest.approx(other.masks[name]), name
+
+
+def as_coco(gold: dict[str, Any], found: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Gold and results for it as LVIS has them: pictures, categories, and which are absent from a picture."""
+    names = list(dict.fromkeys(pair["file_name"] for pair in gold["images"]))
+    phrases = list(dict.fromkeys(pair["text_input"] for pair in gold["images"]))
+    of = {pair["id"]: (names.index(pair["file_name"]), phrases.index(pair["text_input"])) for pair in gold["images"]}
+    moved = [
+        [{**one, **dict(zip(("image_id", "category_id"), of[one["image_id"]], strict=True))} for one in listed]
+        for listed in (gold["annotations"], found)
+    ]
+    there = {(one["image_id"], one["category_id"]) for one in moved[0]}
+    size = {"height": 64, "width": 64, "not_exhaustive_category_ids": []}
+    images = [
+        {
+            "id": number,
+            "file_name": name,
+            "neg_category_ids": [c for p, c in of.values() if p == number and (p, c) not in there],
+        }
+        | size
+        for number, name in enumerate(names)
+    ]
+    categories = [{"id": number, "name": phrase.replace(" ", "_")} for number, phrase in enumerate(phrases)]
+    return {"images": images, "categories": categories, "annotations": moved[0]}, moved[1]
+
+
+def test_the_same_numbers_as_plain_coco(tmp_path: Path) -> None:
+    oracle = Oracle(PAIRS, 0.6)
+    evaluate_pairs(oracle, PAIRS)  # type: ignore[arg-type]
+    write_saco(PAIRS, tmp_path)
+    found = [one for number, masks in enumerate(oracle.answers, start=1) for one in masks.to_coco(number, 1)]
+    gold = json.loads((tmp_path / ANNOTATIONS).read_bytes())
+
+    def scores(name: str, truth: Any, results: Any, exhaustive: bool | None = None) -> Any:
+        for path, value in ((tmp_path / f"{name}.json", truth), (tmp_path / "found.json", results)):
+            path.write_text(json.dumps(value), encoding="utf-8")
+        return evaluate(tmp_path / "found.json", tmp_path / f"{name}.json", exhaustive=exhaustive).to_json()
+
+    lvis, results = as_coco(gold, found)
+    of_gold = scores("gold", gold, found)
+    assert 5 < of_gold["cgf1"] < 95
+    assert scores("lvis", lvis, results) == of_gold
+    # Every category is looked for in every picture: in Gold's format that is a pair for each.
+    coco = {
+        **lvis,
+        "images": [{key: image[key] for key in ("id", "file_name", "height", "width")} for image in lvis["images"]],
+    }
+    count = len(coco["categories"])
+    pairs = [
+        {
+            **image,
+            "id": image["id"] * count + category["id"],
+            "text_input": category["name"],
+            "is_instance_exhaustive": 1,
+        }
+        for image in coco["images"]
+        for category in coco["categories"]
+    ]
+    there, predicted = (
+        [{**one, "image_id": one["image_id"] * count + one["category_id"], "category_id": 1} for one in listed]
+        for listed in (coco["annotations"], results)
+    )
+    every = scores("every", {"images": pairs, "annotations": there, "categories": [{"id": 1}]}, predicted)
+    assert every["pairs"]["all"] == count * len(coco["images"]) > 60
+    assert scores("coco", coco, results, exhaustive=True) == every
+    only = scores("coco", coco, results, exhaustive=False)
+    assert (only["pmf1"], only["il_mcc"]) == (pytest.approx(of_gold["pmf1"]), pytest.approx(0, abs=1e-3))
 
 
 def test_the_same_numbers_as_a_comparison() -> None:

@@ -87,8 +87,8 @@ def _without_gc() -> Iterator[None]:
 def read_annotations(source: Truth, exhaustive: bool | None = None) -> Annotations:
     """Read the ground truth of one annotator, or a plain COCO or LVIS file; what was read already stays as it is.
 
-    ``exhaustive`` says of plain COCO whether every category was looked for in every picture; None: it was, except in
-    LVIS, which lists what was looked for.
+    ``exhaustive`` says of plain COCO whether every category was looked for in every picture; None: each that is
+    annotated anywhere was, except in LVIS, which lists what was looked for.
     """
     if isinstance(source, Annotations):
         return source
@@ -150,9 +150,10 @@ def _category_pairs(
     for (image, category), entry in of_pairs:
         found[image][category] = found[image].get(category, False) or _is_crowd(entry)
     pairs, judged = dict[PairId, Entry](), set[PairId]()
+    used = dict.fromkeys(number for numbers in found.values() for number in numbers)
+    everywhere: Collection[Any] = {None: used or phrases, True: phrases, False: ()}[exhaustive]
     for image, entry in images.items():
-        absent: Collection[PairId] = phrases if exhaustive in (None, True) else ()
-        absent = _category_ids(entry, "neg_category_ids", phrases) if is_lvis else absent
+        absent = _category_ids(entry, "neg_category_ids", phrases) if is_lvis else everywhere
         partial = _category_ids(entry, "not_exhaustive_category_ids", phrases)
         fields = {key: entry.fields[key] for key in ("id", "file_name", "height", "width") if key in entry.fields}
         if "file_name" not in fields and "coco_url" in entry.fields:  # LVIS: val2017/000000397133.jpg
@@ -163,15 +164,13 @@ def _category_pairs(
             if category not in partial and not found[image].get(category):
                 judged.add(pair)
     positive = sum(map(len, found.values()))
-    rule = (
-        f"COCO: {len(pairs):,} (picture, category) pairs of {len(images):,} pictures, {positive:,} with annotations; "
-    )
+    rule = f"COCO: {len(pairs):,} pairs of {len(images):,} pictures and their categories, {positive:,} are annotated; "
     if is_lvis:
         rule += "the others are those of neg_category_ids"
-    elif exhaustive is not False:
-        rule += "what is not annotated counts as absent (else: --no-exhaustive)"
-    else:
+    elif exhaustive is False:
         rule += "no others are asked"
+    else:
+        rule += f"the others of the {len(everywhere):,} categories count as absent (--no-exhaustive: are not asked)"
     left_out = len(pairs) - len(judged)
     return (
         pairs,
