@@ -21,6 +21,7 @@ from litetext.sam3.segment_files import SegmentRun
 
 MAKER = {"model": "fake", "threshold": "0.5"}
 PHRASES = ("dog", "white dog")
+KINDS = ("masks", "yolo")
 
 
 class FakeSegmenter:
@@ -53,8 +54,8 @@ def write_pictures(folder: Path, count: int = 4) -> list[Path]:
 
 def run(files: Sequence[Path], output: Path, segmenter: Any = None, **changes: Any) -> tuple[SegmentRun, Any]:
     """Segment into a folder, and resume where an earlier run stopped: the run and its COCO data."""
-    kinds = {kind: changes.get(kind, False) for kind in ("masks", "yolo")}
-    job = SegmentRun(files, changes.get("phrases", PHRASES), changes.get("maker", MAKER), output, **kinds)
+    phrases, maker, kinds = (changes.get(*given) for given in (("phrases", PHRASES), ("maker", MAKER), ("kinds", ())))
+    job = SegmentRun(files, phrases, maker, output, kinds)
     with job.locked():
         return job, job.segment(segmenter or FakeSegmenter())
 
@@ -83,4 +84,4 @@ def die_before(step: int) -> None:
 if __name__ == "__main__":
     place = Path(sys.argv[1])
     die_before(int(sys.argv[2]))
-    run(sorted((place / "in").glob("*.png")), place / "out", masks=True, yolo=True)
+    run(sorted((place / "in").glob("*.png")), place / "out", kinds=KINDS)

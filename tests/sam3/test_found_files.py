@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from litetext.sam3.found_files import mask_names, outline
 from litetext.sam3.masks import decode_masks
-from tests.sam3.segmenting import run, write_pictures
+from tests.sam3.segmenting import KINDS, run, write_pictures
 
 
 def shapes() -> dict[str, npt.NDArray[np.bool_]]:
@@ -46,7 +46,7 @@ def test_outlines_have_few_points() -> None:
 
 def test_mask_files_and_labels(tmp_path: Path) -> None:
     files, out = write_pictures(tmp_path / "in"), tmp_path / "out"
-    _, data = run(files, out, phrases=["Dog/cat", "dog, cat"], masks=True, yolo=True)
+    _, data = run(files, out, phrases=["Dog/cat", "dog, cat"], kinds=KINDS)
     assert data == json.loads((out / "annotations.json").read_bytes())
     assert len(data["annotations"]) == 8
     for one in data["annotations"]:

@@ -21,7 +21,7 @@ from litetext.sam3.images import find_images
 from litetext.sam3.segment_files import ANNOTATIONS, LOG, overlays_of
 from litetext.storage import only_writer
 from tests.sam3 import segmenting
-from tests.sam3.segmenting import FakeSegmenter, contents, run, write_pictures
+from tests.sam3.segmenting import KINDS, FakeSegmenter, contents, run, write_pictures
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,12 +84,12 @@ STEPS = [pytest.param(step, marks=[] if step in (1, 2, 9, 15) else pytest.mark.s
 def test_killed_before_each_step_it_goes_on(step: int, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
     files = write_pictures(tmp_path / "in", 2)
-    run(files, tmp_path / "whole", masks=True, yolo=True)
+    run(files, tmp_path / "whole", kinds=KINDS)
     command = [sys.executable, "-m", segmenting.__name__, str(tmp_path), str(step)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     rest = FakeSegmenter()
-    job, _ = run(files, tmp_path / "out", rest, masks=True, yolo=True)
+    job, _ = run(files, tmp_path / "out", rest, kinds=KINDS)
     finished = min(step // 7 + (step % 7 >= 2), len(files))
     assert (job.resumed, rest.seen) == (finished, len(files) - finished)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
@@ -220,16 +220,16 @@ def test_a_second_run_is_refused_at_once(files: list[Path], tmp_path: Path) -> N
 
 
 def test_more_kinds_of_files_may_be_asked_for_later(files: list[Path], tmp_path: Path) -> None:
-    run(files, tmp_path / "whole", masks=True, yolo=True)
+    run(files, tmp_path / "whole", kinds=KINDS)
     run(files, tmp_path / "out")
     again = FakeSegmenter()
-    run(files, tmp_path / "out", again, masks=True, yolo=True)
+    run(files, tmp_path / "out", again, kinds=KINDS)
     assert again.seen == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     (tmp_path / "out" / "masks" / "0" / "dog-9.png").touch()  # as of an image with more masks
     write_pictures(tmp_path / "other")[3].rename(files[0])
-    run(files, tmp_path / "out", masks=True, yolo=True)
-    run(files, tmp_path / "fresh", masks=True, yolo=True)
+    run(files, tmp_path / "out", kinds=KINDS)
+    run(files, tmp_path / "fresh", kinds=KINDS)
     assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
 
 
@@ -237,7 +237,7 @@ def test_overlays_within_the_folder_of_the_images_are_not_images(files: list[Pat
     source, out = tmp_path / "in", tmp_path / "in" / "found"
     assert overlays_of(out) == []
     with pytest.raises(StopError):
-        run(find_images([str(source)]), out, FakeSegmenter(2, stop), masks=True, yolo=True)
+        run(find_images([str(source)]), out, FakeSegmenter(2, stop), kinds=KINDS)
     for pattern in (str(source), str(source / "**" / "*.png")):
         assert find_images([pattern], overlays_of(out)) == files
     assert run(find_images([str(source)], overlays_of(out)), out)[0].resumed == 2

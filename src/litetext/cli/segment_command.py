@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -49,13 +50,14 @@ def segment(
     from litetext.sam3.segment_files import SegmentRun, check_failures, overlays_of
     from litetext.sam3.segmenter import SegmentOptions
 
-    if output is None and (masks or yolo):
-        raise OptionError("files without a place", where="--masks" if masks else "--yolo", hint="give -o DIR")
+    kinds = [kind for kind, is_asked in (("masks", masks), ("yolo", yolo)) if is_asked]
+    if output is None and kinds:
+        raise OptionError("files without a place", where=f"--{kinds[0]}", hint="give -o DIR")
     options = SegmentOptions(threshold=threshold)
     choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback, engine, threads)
     asked = choose_phrases(phrases, prompts, model, text_encoder)
     files = find_images(images, () if output is None else overlays_of(output))
-    run = SegmentRun(files, asked, choice.describe() | {"threshold": str(threshold)}, output, masks=masks, yolo=yolo)
+    run = SegmentRun(files, asked, choice.describe() | {"threshold": str(threshold)}, output, kinds)
     with run.locked():
         segmenter = choice.load(options, run.phrases)
         warn_of_long(run.phrases, segmenter.encoder)
@@ -90,30 +92,30 @@ def segment(
 
 def print_found(data: Mapping[str, Any]) -> None:
     """A line for each image and phrase; where these are many, for each phrase that was found, the most found first."""
-    scores: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
-    for annotation in data["annotations"]:
-        scores[annotation["image_id"], annotation["category_id"]].append(annotation["score"])
-    images = data["images"]
-    if not images:
+    if not data["images"]:
         return
-    phrases = {category["id"]: category["name"] for category in data["categories"]}
+    images, categories = data["images"], data["categories"]
+    found: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
+    for one in data["annotations"]:
+        found[one["image_id"], one["category_id"]].append(one["score"])
     times = [image["milliseconds"] for image in images if image.get("milliseconds") is not None]
-    caption = f"images: {len(images):,}, phrases: {len(phrases):,}"
+    caption = f"images: {len(images):,}, phrases: {len(categories):,}"
     caption += f", {median(times):.0f} ms per image" if times else ""
-    if len(images) * len(phrases) <= MOST_ROWS:
-        asked = [(image, number) for image in images for number in phrases]
-        found = [scores[image["id"], number] for image, number in asked]
-        rows = [
-            (image["file_name"], phrases[number], str(len(some)), f"{max(some):.2f}" if some else "-")
-            for (image, number), some in zip(asked, found, strict=True)
-        ]
+    rows, missing = list[tuple[str, str, str, str]](), []
+    if len(images) * len(categories) <= MOST_ROWS:
+        for image, category in product(images, categories):
+            scores = found[image["id"], category["id"]]
+            best = f"{max(scores):.2f}" if scores else "-"
+            rows.append((image["file_name"], category["name"], str(len(scores)), best))
         print_table(("image", "phrase", "masks", "best score"), rows, caption, texts=2)
         return
-    by_phrase = {number: [some for image in images if (some := scores[image["id"], number])] for number in phrases}
-    order = sorted((number for number in phrases if by_phrase[number]), key=lambda n: -sum(map(len, by_phrase[n])))
-    rows = [
-        (phrases[n], str(sum(map(len, by_phrase[n]))), str(len(by_phrase[n])), f"{max(map(max, by_phrase[n])):.2f}")
-        for n in order
-    ]
+    for category in categories:
+        seen = [scores for image in images if (scores := found[image["id"], category["id"]])]
+        if seen:
+            figures = str(sum(map(len, seen))), str(len(seen)), f"{max(map(max, seen)):.2f}"
+            rows.append((category["name"], *figures))
+        else:
+            missing.append(category["name"])
+    rows.sort(key=lambda row: -int(row[1]))
     print_table(("phrase", "masks", "images", "best score"), rows, caption)
-    print_missing([phrases[number] for number in phrases if not by_phrase[number]])
+    print_missing(missing)

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
@@ -26,6 +26,7 @@ from litetext.storage import atomic_file, write_text
 
 PAGE, DATA = "index.html", "yolo/data.yaml"
 THUMBNAILS, MASKS, LABELS, PICTURES = "thumbnails", "masks", "yolo/labels", "yolo/images"
+OF_PICTURES = (THUMBNAILS, MASKS, PICTURES)  # which are not to be segmented
 MARK = "litetext segment"  # in the first kilobyte of PAGE and DATA: they are ours
 _HEAD = 1024
 _SIDE, _QUALITY = 480, 85  # of a thumbnail
@@ -50,15 +51,9 @@ def remove_found(folder: Path, overlay: str) -> None:
 
 
 def write_found(
-    folder: Path,
-    record: Mapping[str, Any],
-    phrases: Sequence[str],
-    picture: Image.Image | None = None,
-    *,
-    masks: bool = False,
-    yolo: bool = False,
+    folder: Path, record: Mapping[str, Any], phrases: Sequence[str], kinds: Collection[str], picture: Image.Image | None
 ) -> None:
-    """Write what is missing of an image: its thumbnail and, as asked, its masks and its part of the YOLO data set.
+    """Write what is missing of an image: its thumbnail, and its part of the other kinds of files: masks, yolo.
 
     The picture is read where it is needed and not given.
     """
@@ -68,12 +63,12 @@ def write_found(
     if not thumbnail.exists():
         with atomic_file(thumbnail) as file:
             _draw_thumbnail(record, picture or read_image(source)).save(file, "JPEG", quality=_QUALITY)
-    for name, one in zip(mask_names(record, phrases), listed, strict=True) if masks else ():
+    for name, one in zip(mask_names(record, phrases), listed, strict=True) if "masks" in kinds else ():
         if not (folder / name).exists():
             (mask,) = decode_masks([one["segmentation"]], size)
             with atomic_file(folder / name) as file:
                 Image.fromarray(mask).convert("L").save(file, "PNG")
-    if not yolo:
+    if "yolo" not in kinds:
         return
     copied = source.suffix.lower() in _YOLO_READS
     image = folder / PICTURES / f"{stem}{source.suffix.lower() if copied else '.png'}"
@@ -89,9 +84,9 @@ def write_found(
         write_text(label, "".join(_yolo_row(number, mask) for number, mask in codes))
 
 
-def write_page(folder: Path, data: Mapping[str, Any], *, yolo: bool = False) -> None:
+def write_page(folder: Path, data: Mapping[str, Any], kinds: Collection[str]) -> None:
     """Write the contact sheet of a COCO data set of `SegmentRun`, and the names of YOLO's classes."""
-    if yolo:
+    if "yolo" in kinds:
         names = [json.dumps(category["name"], ensure_ascii=False) for category in data["categories"]]
         listed = "".join(f"  {number}: {printable(name)}\n" for number, name in enumerate(names))
         write_text(folder / DATA, f"# {MARK}\ntrain: images\nval: images\nnames:\n{listed}")

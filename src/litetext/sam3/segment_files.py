@@ -7,7 +7,7 @@ same: COCO data with the run under ``info``. The same command resumes from eithe
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
@@ -20,15 +20,7 @@ from litetext.errors import ImageError, OutputError
 from litetext.features.store import distinct_phrases
 from litetext.records import parse_json
 from litetext.resume_log import ResumeLog
-from litetext.sam3.found_files import (
-    MASKS,
-    PICTURES,
-    THUMBNAILS,
-    check_found,
-    remove_found,
-    write_found,
-    write_page,
-)
+from litetext.sam3 import found_files
 from litetext.sam3.images import read_image
 from litetext.sam3.masks import Masks, draw_all
 from litetext.sam3.segmenter import Segmenter, check_prompts
@@ -55,8 +47,7 @@ class SegmentRun:
         made_by: what else the results depend on, name by name: model, text encoder, threshold.
         folder: where to write ``NAME.png`` (the image with its masks) of each image, ``annotations.json`` and what
             `found_files` makes of them; None: nowhere.
-        masks: write a PNG of each mask too.
-        yolo: write a data set for YOLO too.
+        kinds: of more files to write: "masks", a PNG of each; "yolo", a data set to train on.
     """
 
     def __init__(
@@ -65,13 +56,11 @@ class SegmentRun:
         prompts: str | Iterable[str],
         made_by: Mapping[str, Any],
         folder: Path | None = None,
-        *,
-        masks: bool = False,
-        yolo: bool = False,
+        kinds: Collection[str] = (),
     ) -> None:
         self.phrases = list(distinct_phrases(check_prompts(prompts)).values())
         self.settings = {"phrases": self.phrases, **made_by}
-        self.folder, self.masks, self.yolo = folder, masks, yolo
+        self.folder, self.kinds = folder, kinds
         self.overlays = overlay_names(files)
         self.records: dict[str, Record] = {}
         self.milliseconds: dict[str, float] = {}  # of each image of this run, from its pixels to masks
@@ -124,7 +113,7 @@ class SegmentRun:
             if self.folder is not None:
                 write_text(self.folder / ANNOTATIONS, to_json(data))
                 self._log.path.unlink(missing_ok=True)
-                write_page(self.folder, data, yolo=self.yolo)
+                found_files.write_page(self.folder, data, self.kinds)
         progress("segmenting", 1.0)
         return data
 
@@ -144,12 +133,11 @@ class SegmentRun:
         record = self.records.pop(str(file), None)
         if record is not None and self.folder is not None and record["overlay"] == self.overlays[file]:
             (self.folder / record["overlay"]).unlink(missing_ok=True)
-            remove_found(self.folder, record["overlay"])
+            found_files.remove_found(self.folder, record["overlay"])
 
     def _write_found(self, file: Path, picture: Image.Image | None = None) -> None:
         if self.folder is not None:
-            record = self.records[str(file)]
-            write_found(self.folder, record, self.phrases, picture, masks=self.masks, yolo=self.yolo)
+            found_files.write_found(self.folder, self.records[str(file)], self.phrases, self.kinds, picture)
 
     def _keep(self, file: Path, picture: Image.Image, results: Sequence[Masks]) -> None:
         """Log a finished image, then write its overlay.
@@ -167,7 +155,7 @@ class SegmentRun:
             path = self.folder / self.overlays[file]
             record |= {"overlay": path.name, "blake2b": checksum(file.parent, [file.name])}
             path.unlink(missing_ok=True)  # of an image whose name it was
-            remove_found(self.folder, path.name)
+            found_files.remove_found(self.folder, path.name)
             self._log.append(record)
         self.records[str(file)] = record
         if self.folder is not None:
@@ -221,7 +209,7 @@ class SegmentRun:
             raise OutputError(message, where=str(folder), hint=_HINT)
         inputs = {_inode(file) for file in self.overlays if file.exists()}
         ours = {record["overlay"] for record in self.records.values()}
-        check_found(folder, (name for name in self.overlays.values() if name not in ours), _HINT)
+        found_files.check_found(folder, (name for name in self.overlays.values() if name not in ours), _HINT)
         for overlay in self.overlays.values():
             path = folder / overlay
             check_output(path)
@@ -264,7 +252,7 @@ def overlays_of(folder: Path) -> list[Path]:
         records += map(_checked, ResumeLog(folder / LOG, TOOL, {}, _HINT).items())
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         pass  # `SegmentRun.locked` reports it
-    folders = [folder / name for name in (THUMBNAILS, MASKS, PICTURES)] if records else []
+    folders = [folder / name for name in found_files.OF_PICTURES] if records else []
     return [*folders, *(folder / record["overlay"] for record in records)]
 
 
