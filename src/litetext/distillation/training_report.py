@@ -2,6 +2,7 @@
 
 import csv
 import io
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -63,6 +64,20 @@ class DistillReport:
             return f"{figure} was still improving after the last epoch ({last:g}): more epochs may help."
         end = ", which ended the training" if self.stopped_early else ""
         return f"{figure} stopped improving after epoch {until:g} of {last:g}{end}."
+
+    def __repr__(self) -> str:
+        """One line."""
+        return f"DistillReport('{self.path}': {self.parameters / 1e6:.2f} M parameters; {self.growth})"
+
+    def _repr_html_(self) -> str:
+        from litetext.pages import html_table
+
+        figures = [(label, self.best[name]) for name, label in _LABELS.items() if name in self.best]
+        table = html_table(self.growth, ("figure", f"epoch {self.best['epoch']:g}"), figures)
+        curve = self.path / PICTURE
+        if not curve.is_file():
+            return table
+        return f'{table}<img alt="curve" src="data:image/png;base64,{b64encode(curve.read_bytes()).decode()}">'
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -141,6 +156,21 @@ Of the weights of epoch {self.best["epoch"]:g}, the best by {recipe.monitor} on 
             for item in self.split.held_out
         )
         return f"Held out of training and validation, whatever their spelling or case:\n\n{lines}"
+
+
+def epoch_line(row: Row, epochs: int) -> str:
+    """What a validation found, in a line."""
+    figures = {
+        "loss": "loss",
+        "val_loss": "validation loss",
+        "cosine": "cosine",
+        "retrieval": "retrieval",
+        "cgf1": "cgF1",
+    }
+    shown = ", ".join(f"{label} {row[name]:.4f}" for name, label in figures.items() if name in row)
+    minutes = row["minutes"]
+    left = f", about {minutes / row['epoch'] * (epochs - row['epoch']):.1f} min left" if row["epoch"] else ""
+    return f"epoch {row['epoch']:g} of {epochs}: {shown} ({minutes:.1f} min{left})"
 
 
 def write_curve(rows: Sequence[Row], folder: Path) -> None:

@@ -160,6 +160,14 @@ class CgF1:
         """One line."""
         return f"CgF1({', '.join(f'{name} {value:.4g}' for name, value in self.headline.items())})"
 
+    def _repr_html_(self) -> str:
+        from litetext.pages import html_table
+
+        levels = (self.mean, self.at(0.5), self.at(0.75))
+        rows = [(name, *(100 * level[name] for level in levels)) for name in ("cgf1", "pmf1", "precision", "recall")]
+        caption = f"{self.tally.present.sum():,} (image, phrase) pairs; IL_MCC {self.il_mcc:.4f}"
+        return html_table(caption, ("score", "IoU 0.50:0.95", "0.50", "0.75"), rows)
+
     @property
     def mean(self) -> dict[str, float]:
         """Scores of masks averaged over the IoU thresholds 0.50:0.05:0.95."""

@@ -81,6 +81,15 @@ class CompressionReport:
         steps = " -> ".join(f"{step.name} {step.bytes / 1e6:.2f} MB" for step in self.steps)
         return f"CompressionReport('{self.source}': {steps})"
 
+    def _repr_html_(self) -> str:
+        from litetext.pages import html_table
+
+        columns = ("step", "M parameters", "MB", "mean cosine", "1st percentile", "least")
+        sizes = [(step.name, step.parameters / 1e6, step.bytes / 1e6, step.fidelity) for step in self.steps]
+        return html_table(
+            self.source, columns, [(*row, one.mean, one.p1, one.min) if one else row for *row, one in sizes]
+        )
+
     def lines(self) -> list[str]:
         """For people."""
         counts = f"compared on {self.fidelity.tokens:,} tokens of {self.fidelity.phrases:,} phrases"

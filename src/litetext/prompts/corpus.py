@@ -82,6 +82,11 @@ class PromptCorpus:
             counts[source, list(table)] = list(table.values())
         return cls(tuple(texts), counts, tuple(tables), dict(read_as or {}), dict(warnings or {}))
 
+    def __repr__(self) -> str:
+        """One line."""
+        first = ", ".join(f"'{text[:40]}'" for text in self.texts[:3]) + ", ..." * (len(self) > 3)
+        return f"PromptCorpus({len(self):,} phrases, {self.total:,} times, {len(self.sources)} sources: {first})"
+
     def __len__(self) -> int:
         """The number of distinct prompts."""
         return len(self.texts)

@@ -100,8 +100,16 @@ def find_images(sources: Sequence[str], leave_out: Collection[Path] = ()) -> lis
                 raise ImageError("no file matches", where=source, hint="check the pattern")
         found.update(dict.fromkeys(files))
     if found and not any(path.is_file() for path in found):
-        raise ImageError("no such file", where=str(next(iter(found))), hint="check the path")
+        raise _not_a_file(next(iter(found)))
     return list(found)
+
+
+def _not_a_file(path: Path) -> ImageError:
+    if path.parts[:1] in (("http:",), ("https:",)):
+        address = str(path).replace(":/", "://", 1)
+        return ImageError("a web address, not a file", where=address, hint="download it, and give the path of the file")
+    what = "a folder, not an image" if path.is_dir() else "no such file"
+    return ImageError(what, where=str(path), hint="check the path")
 
 
 def _is_image_name(file: Path) -> bool:
@@ -133,8 +141,7 @@ def _read_file(path: Path) -> Image.Image:
 def opened(path: Path) -> Iterator[Image.Image]:
     """An image file as Pillow opens it; what is wrong with it, in the block too, becomes an `ImageError`."""
     if not path.is_file():
-        what = "a folder, not an image" if path.is_dir() else "no such file"
-        raise ImageError(what, where=str(path), hint="check the path")
+        raise _not_a_file(path)
     if path.suffix.lower() in _RAW:
         raise ImageError("a raw photograph", where=str(path), hint=_CONVERT)
     try:
