@@ -1,13 +1,15 @@
 """`litetext distill`: what a user types, what is written and printed, what fails and how."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("torch")
 from litetext.checkpoints.load import load_encoder
-from litetext.cli import run
+from litetext.cli import distill_command, run
+from litetext.encoders.config import PRESETS
 from tests.cli.helpers import failure
 from tests.distillation.runs import make_cache
 from tests.sam3.hosts import WIDTH
@@ -37,7 +39,9 @@ def test_from_a_recipe_and_flags_to_a_student(
     command += ["--hold-out", "gold.txt", "--model", str(host_folder)]
     assert run([*command, "--json"]) == 0
     captured = capsys.readouterr()
-    assert captured.err == ""
+    lines = captured.err.splitlines()
+    assert [line.split(":")[0] for line in lines[-2:]] == ["epoch 0 of 1", "epoch 1 of 1"]
+    assert [line for line in lines if re.match(r"warning: \d+ phrases are few", line)]
     found = json.loads(captured.out)
     assert found["recipe"]["epochs"] == 1
     assert found["held_out"] == [{"name": "gold.txt", "phrases": 1, "removed": 1}]
@@ -47,6 +51,39 @@ def test_from_a_recipe_and_flags_to_a_student(
     assert (found["student"], encoder.context_length, encoder.width) == ("host/student.safetensors", 6, WIDTH)
     assert run(command) == 0
     assert "Held out: gold.txt." in capsys.readouterr().out
+
+
+def test_from_phrases_and_a_teacher_to_a_student_in_one_command(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(distill_command, "KEPT_PAIRS", 6)
+    Path("names.csv").write_text("name,prompt\n" + "".join(f"{row},red car {row}\n" for row in range(40)))
+    command = ["distill", "names.csv", "--teacher", "micro", "-o", "small", "--epochs", "2", "--device", "cpu"]
+    assert run(command) == 0
+    captured = capsys.readouterr()
+    assert "preset micro-s" in captured.err
+    assert "batch_size 16" in captured.err
+    assert Path("small/curve.png").exists()
+    assert "small/curve.png" in captured.out
+    assert "% of micro's cgF1" in captured.out
+    following = captured.out.splitlines()[-1].removeprefix("Next: litetext ").split()
+    assert run(["micro", "scene", "-o", "scene.png"]) == 0
+    places = {"IMAGE": "scene.png", "PHRASE": "car"}
+    assert run([places.get(word, word) for word in following]) == 0
+    first = Path("small/student.safetensors").read_bytes()
+    assert run(command) == 0  # there already: nothing is trained again
+    assert Path("small/student.safetensors").read_bytes() == first
+    capsys.readouterr()
+    assert "2 recipes" in failure(capsys, "distill", "a.toml", "b.toml")
+    longer = ["--context-length", "40", "-o", "long"]
+    assert run([*command[:4], *longer]) == 1
+    assert "40 tokens for a teacher of 32" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_help_lists_every_preset() -> None:
+    for name, row in PRESETS.items():
+        assert row.kind == "teacher" or re.search(rf"\b{name}\b", distill_command.PRESET_HELP)
 
 
 def test_masks_are_validated_with(

@@ -1,34 +1,56 @@
 """`litetext distill`."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from litetext.checkpoints.tensors import STUDENT_FILE
 from litetext.cli._app import Result, command
-from litetext.cli._options import PATH_OR_HUB, ContextLength, Device, argument, option
-from litetext.cli._output import check_target, show_progress
+from litetext.cli._options import (
+    PATH_OR_HUB,
+    ContextLength,
+    Device,
+    argument,
+    open_encoder,
+    option,
+    read_corpus,
+)
+from litetext.cli._output import check_target, echo, show_progress
 from litetext.errors import OptionError
 
 if TYPE_CHECKING:
     from litetext.distillation.training_report import DistillReport
 
+PRESET_HELP = "Size: s0, s1, l, xs, xxs; micro-s, micro-xs (for micro); tiny (a test). Default: by the teacher."
+KEPT_PAIRS = 300  # of the micro world, at the end of a run
+
 
 @command(
     "Training",
+    "litetext distill prompts.txt --teacher micro -o small",
+    "litetext distill prompts.txt --teacher facebook/sam3 --preset xs -o xs",
     "litetext embed prompts.txt -o features --teacher sam3.pt",
     "litetext distill s0.toml -o s0 --features features --hold-out gold.json",
-    "litetext distill --features features --preset xs --epochs 40 -o xs --json",
-    "torchrun --nproc-per-node 2 -m litetext distill s0.toml -o s0\n"
+    "torchrun --nproc-per-node 2 -m litetext distill s0.toml -o s0",
     "\b\ns0.toml has what differs from the defaults:\n  preset = 's0'\n  init = 'mobileclip_s0.pt'\n"
     "  epochs = 40\n  dtype = 'bf16'\n  [losses]\n  consistency = 0.1",
 )
 def distill(
-    recipe: Annotated[Path | None, argument("None: the defaults.", metavar="RECIPE.toml")] = None,
+    sources: Annotated[
+        list[str] | None,
+        argument("A recipe (NAME.toml), phrases as `litetext audit` reads them, or both.", metavar="RECIPE|SOURCE"),
+    ] = None,
     output: Annotated[
         Path | None, option("Folder. Default: the recipe's name.", "-o", "--output", metavar="DIR")
     ] = None,
-    features: Annotated[str | None, option("Features of the teacher, from `litetext embed`.", metavar="CACHE")] = None,
-    preset: Annotated[str | None, option("Size of the student: s0, s1, l, xs, xxs.", metavar="NAME")] = None,
+    teacher: Annotated[
+        str | None, option("Encoder to learn from: embeds the phrases first.", metavar=PATH_OR_HUB)
+    ] = None,
+    features: Annotated[
+        str | None, option("Features of `litetext embed`; with --teacher: where they go.", metavar="CACHE")
+    ] = None,
+    preset: Annotated[str | None, option(PRESET_HELP, metavar="NAME")] = None,
     init: Annotated[str | None, option("Checkpoint to start from.", metavar=PATH_OR_HUB)] = None,
     context_length: ContextLength = None,
     model: Annotated[str | None, option("SAM3 for decoder losses and --gold.", metavar=PATH_OR_HUB)] = None,
@@ -42,17 +64,23 @@ def distill(
     seed: Annotated[int | None, option("Of weights, split, order and permutations.")] = None,
     device: Device = "auto",
 ) -> Result | None:
-    """Train a student on a teacher's features by a recipe.
+    """Train a student on a teacher's features.
 
     The folder gets the student, a checkpoint, the curve and a model card. An interrupted run resumes automatically.
+    Learning rate, batch size and epochs follow from the preset and the number of phrases unless they are given.
     """
     from litetext._face import open_host
     from litetext.device import choose_share
     from litetext.distillation.recipe import read_recipe
     from litetext.distillation.train import rank, train_student
 
+    recipe, prompts = _split(sources or [])
+    folder = _folder(recipe, output)
+    if teacher is not None and features is None:
+        features = str(folder / "features")
     changes = {
         "features": features,
+        "sources": (prompts or None) if teacher is None else (),
         "preset": preset,
         "init": init,
         "context_length": context_length,
@@ -67,13 +95,36 @@ def distill(
     }
     settings = read_recipe(recipe, changes)
     settings = replace(settings, hold_out=(*settings.hold_out, *(hold_out or ())))
-    folder = _folder(recipe, output)
-    read = (recipe, settings.features, settings.init, settings.model, *settings.gold, *settings.images)
-    check_target(folder, models=read, sources=settings.hold_out, folder=True)
+    read = (recipe, teacher, settings.init, settings.model, *settings.gold, *settings.images)
+    read = (*read, settings.features) if teacher is None else read
+    check_target(folder, models=read, sources=(*prompts, *settings.hold_out), folder=True)
     target = choose_share(device, rank(local=True))
     with show_progress() as progress:
-        report = train_student(settings, folder, open_host(settings, target), target, progress)
-    return Result(report.to_json(), _summary(report)) if rank() == 0 else None
+        if teacher is not None:
+            from litetext.features.embed import embed
+
+            if rank():
+                raise OptionError("--teacher under torchrun", hint="run litetext embed first, then give --features")
+            embed(
+                read_corpus(prompts),
+                open_encoder(teacher, "auto", None, device),
+                Path(settings.features),
+                progress=progress,
+            )
+        host = open_host(settings, target)
+        report = train_student(settings, folder, host, target, progress, log=partial(echo, err=True))
+    if rank():
+        return None
+    kept = _kept(report)
+    return Result(report.to_json() | {"kept": kept}, _summary(report, kept))
+
+
+def _split(sources: list[str]) -> tuple[Path | None, list[str]]:
+    """The recipe among what was given, if there is one, and the sources of phrases."""
+    recipes = [Path(source) for source in sources if source.endswith(".toml")]
+    if len(recipes) > 1:
+        raise OptionError(f"{len(recipes)} recipes", where=str(recipes[1]), hint="give one")
+    return next(iter(recipes), None), [source for source in sources if not source.endswith(".toml")]
 
 
 def _folder(recipe: Path | None, output: Path | None) -> Path:
@@ -82,12 +133,32 @@ def _folder(recipe: Path | None, output: Path | None) -> Path:
     return output or Path(recipe.stem if recipe else "")
 
 
-def _summary(report: "DistillReport") -> str:
+def _kept(report: "DistillReport") -> dict[str, Any] | None:
+    """What the student keeps of micro's cgF1; None for another teacher, whose pictures and truth are not at hand."""
+    from litetext.cli.evaluate_commands import retention
+
+    if report.teacher.name != "micro":
+        return None
+    result = retention("micro", str(report.path / STUDENT_FILE), pairs=KEPT_PAIRS)
+    return None if result is None else result.values["retention"]
+
+
+def _summary(report: "DistillReport", kept: dict[str, Any] | None) -> str:
     best = report.best
     names = ("cosine", "end_cosine", "retrieval", "order", "val_loss", "cgf1")
     figures = ", ".join(f"{name} {best[name]:.4f}" for name in names if name in best)
     held = ", ".join(str(item["name"]) for item in report.split.held_out) or "nothing"
-    return (
-        f"{report.path}: {report.parameters / 1e6:.2f} M parameters, best after epoch {best['epoch']:g}: {figures}\n"
-        f"{report.growth} Held out: {held}."
-    )
+    student, model = report.path / STUDENT_FILE, report.host or report.teacher.name
+    lines = [
+        f"{student}: {report.parameters / 1e6:.2f} M parameters, best after epoch {best['epoch']:g}: {figures}",
+        f"{report.growth} Held out: {held}. The curve: {report.path / 'curve.png'}",
+    ]
+    if kept is not None:
+        low, high = kept["interval"] or (kept["cgf1"], kept["cgf1"])
+        share = f"It keeps {kept['cgf1']:.1f} % of micro's cgF1 ({low:.1f} to {high:.1f}"
+        lines.append(f"{share}, {KEPT_PAIRS} pairs of the test split).")
+    else:
+        measure = f"litetext evaluate retention --model {model} --student {student} --gt FILE --images DIR"
+        lines.append(f"What masks lose by it: {measure}")
+    lines.append(f"Next: litetext segment IMAGE -p PHRASE --model {model} --text-encoder {student} -o found")
+    return "\n".join(lines)

@@ -23,7 +23,7 @@ from litetext.distillation.data import PhraseSplit, Rows, count_batches, epoch_b
 from litetext.distillation.losses import compute_losses
 from litetext.distillation.recipe import DistillRecipe
 from litetext.distillation.state import CHECKPOINT, TrainingState, prune_table, restore_table, start_student, writing
-from litetext.distillation.training_report import STUDENT, DistillReport, write_curve, write_events
+from litetext.distillation.training_report import STUDENT, DistillReport, epoch_line, write_curve, write_events
 from litetext.distillation.validation import Host, to_device, validate_student
 from litetext.encoders.encoder import prepare_rows
 from litetext.encoders.student import StudentEncoder, TextStudent
@@ -38,6 +38,7 @@ from litetext.tokenizer.bpe import TokenBatch
 from litetext.tokenizer.clean import clean
 
 StageProgress = Callable[[str, float], None]
+Log = Callable[[str], None]
 TIMEOUT = timedelta(hours=6)  # of one process for another: the first one may evaluate a host meanwhile
 _CPU = torch.device("cpu")
 _LOCATIONS = {"features", "sources", "hold_out", "model"}
@@ -69,6 +70,8 @@ def train_student(
     host: Host | None = None,
     device: torch.device = _CPU,
     progress: StageProgress = lambda *_: None,
+    *,
+    log: Log = lambda _: None,
 ) -> DistillReport:
     """Train a student by a recipe, or resume the run in this folder; the weights come out the same.
 
@@ -80,6 +83,8 @@ def train_student(
         host: for losses and figures of a segmenter.
         device: where to compute.
         progress: called with the stage and the share of it that is done, 0..1.
+        log: called with a line before the first step (what was chosen for the recipe, and whether the phrases are few)
+            and after each epoch.
 
     Raises:
         OptionError: the recipe needs a host, or a figure, that is not there; or too little data.
@@ -97,7 +102,7 @@ def train_student(
         stack.enter_context(process_group(device))
         if rank() == 0:
             stack.enter_context(only_writer(folder, "this run"))
-        trainer = Trainer(recipe, folder, cache, split, device=device, host=host, progress=progress)
+        trainer = Trainer(recipe, folder, cache, split, device=device, host=host, progress=progress, log=log)
         trainer.train()
         return trainer.report()
 
@@ -139,9 +144,12 @@ class Trainer:
         device: torch.device,
         host: Host | None = None,
         progress: StageProgress = lambda *_: None,
+        log: Log = lambda _: None,
     ) -> None:
+        left_open, recipe = recipe, recipe.fitted(cache.teacher, len(split.train))
         self.recipe, self.folder, self.cache, self.split = recipe, folder, cache, split
         self.device, self.host, self.progress = device, host, progress
+        self.log = log
         self.epoch_steps = count_batches(len(split.train), recipe.batch_size)
         self.steps = self.epoch_steps * recipe.epochs
         self.start = start_student(recipe, cache.width)
@@ -159,6 +167,8 @@ class Trainer:
         }
         if (folder / CHECKPOINT).exists():
             self.state.load(folder, self.identity)
+        for line in recipe.remarks(left_open, len(split.train)) if rank() == 0 else ():
+            log(line)
         if distributed.is_initialized():  # process 0 must not write a checkpoint before all have looked for one
             distributed.barrier()
 
@@ -321,6 +331,7 @@ class Trainer:
                     save_student(student, self.folder / STUDENT)
                 write_curve(progress.rows, self.folder)
                 write_events(row, self.folder)
+            self.log(epoch_line(row, recipe.epochs))
             self.save()
 
     def save(self) -> None:
