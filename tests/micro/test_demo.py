@@ -1,7 +1,9 @@
 """The demonstration on the shipped weights: a page that stands on its own, and says what was found."""
 
+import html
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from litetext.cli import run
 from litetext.evaluation.cgf1 import Tally, count_pair, score
 from litetext.micro.demo import Answer, Contestant, DemoOptions, DemoReport, run_demo
 from litetext.micro.evaluation import MicroScores
@@ -29,6 +32,13 @@ OPTIONS = DemoOptions(
 )
 
 
+def list_commands(page: Path) -> list[list[str]]:
+    """The commands of a page as words."""
+    blocks = re.findall(r"<pre>(.*?)</pre>", page.read_text("utf-8"), re.DOTALL)
+    lines = [line for block in blocks for line in html.unescape(block).splitlines()]
+    return [shlex.split(line) for line in lines if line.startswith("litetext ")]
+
+
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoReport, list[str]]:
     folder = tmp_path_factory.mktemp("demo")
@@ -45,6 +55,8 @@ def test_the_page_has_everything_that_it_names(shown: tuple[Path, DemoReport, li
     for link in links:
         assert not link.startswith("http")
         assert (folder / link).is_file(), link
+    assert f"{report.verdict}</p>" in page
+    assert "54.1" not in page[: page.index("What prompts use")]  # SAM3's cgF1, of other data, is not set beside it
     for file, answers in (shot for both in report.shots for shot in both):
         with Image.open(folder / file) as image:
             assert image.size == (200, 200)
@@ -55,7 +67,41 @@ def test_the_page_has_everything_that_it_names(shown: tuple[Path, DemoReport, li
     order = list(dict.fromkeys(stages))
     assert order[0] == "auditing"
     assert order.index("segmenting") < order.index("tracking") < order.index("scoring: its own text encoder")
-    assert order[-1] == "scoring: student of the package"
+    assert order[-1] == "scoring: student, pruned, int8"
+
+
+def test_pictures_say_what_is_in_them(shown: tuple[Path, DemoReport, list[str]]) -> None:
+    _, report, _ = shown
+    page = html.unescape(report.page.read_text("utf-8"))
+    texts = re.findall(r'<img src="[^"]+" alt="([^"]+)"', page)
+    assert len(texts) == len(set(texts)) == 2 * (len(report.shots) + len(report.clips))
+    sides = [one.name for one in report.followed]
+    for number, pair in enumerate(report.shots):
+        for side, (_, answers) in enumerate(pair):
+            said = "; ".join(f"{answer.phrase}: {answer.verdict}" for answer in answers)
+            assert texts[2 * number + side] == f"picture {number + 1}, {sides[side]}. {said}"
+
+
+@pytest.mark.slow
+def test_the_commands_on_the_page(
+    shown: tuple[Path, DemoReport, list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each works, and what they are asked to find is there."""
+    _, report, _ = shown
+    monkeypatch.chdir(tmp_path)
+    commands = list_commands(report.page)
+    assert len(commands) >= 6
+    found = {}
+    for words in commands:
+        assert run([*words[1:], "--json"]) == 0, words
+        found[words[1]] = json.loads(capsys.readouterr().out)
+    (car,) = [one for one in found["segment"]["annotations"] if one["score"] > 0.5]
+    assert car["area"] > 0
+    assert found["track"]["phrases"][0]["tracks"] > 0
+    assert found["evaluate"]["pairs"] == 200
 
 
 def test_the_scores_on_the_page_are_those_of_the_report(shown: tuple[Path, DemoReport, list[str]]) -> None:
@@ -64,18 +110,25 @@ def test_the_scores_on_the_page_are_those_of_the_report(shown: tuple[Path, DemoR
     assert written["cgf1"] == pytest.approx(report.scores.overall.cgf1)
     assert report.to_json()["cgf1"] == written["cgf1"]
     assert written["pairs"]["all"] == 12
-    assert [one["name"] for one in written["students"]] == ["student, distilled just now", "student of the package"]
+    assert [one["name"] for one in written["students"]] == [
+        "student, distilled just now", "student of the package", "student, pruned, int8",
+    ]  # fmt: skip
+    first, _, small = report.contestants[1:]
+    assert small.parameters < first.parameters
+    assert small.bytes < first.bytes / 2
     assert all(0 < one["parameters"] < 0.12 * written["parameters"] for one in written["students"])
     assert f"{report.scores.overall.cgf1:.1f}" in report.page.read_text("utf-8")
 
 
 def test_the_clips_are_followed_by_both(shown: tuple[Path, DemoReport, list[str]]) -> None:
     folder, report, _ = shown
-    (file,) = report.clips
-    assert file in report.page.read_text("utf-8")
-    with Image.open(folder / file) as animation:
-        assert animation.n_frames == 8
-        assert animation.width > 2 * animation.height
+    page = report.page.read_text("utf-8")
+    (files,) = report.clips
+    for file in files:
+        assert f'src="{file}"' in page
+        with Image.open(folder / file) as animation:
+            assert animation.n_frames == 8
+            assert animation.width == animation.height
     teacher, student = report.followed
     assert [one.phrase for one in teacher.answers[0]] == [one.phrase for one in student.answers[0]]
     row = teacher.to_json()
@@ -102,6 +155,6 @@ def test_verdicts() -> None:
 def test_what_is_kept() -> None:
     scores = MicroScores(score(Tally.of([count_pair(np.ones((1, 1)))])), (), {}, None)
     nothing = MicroScores(score(Tally.of([count_pair(np.zeros((1, 1)))])), (), {}, None)
-    teacher = Contestant("teacher", 100, scores)
-    assert Contestant("student", 10, nothing).kept(teacher) in {0, None}
-    assert teacher.kept(Contestant("nothing", 1, nothing)) is None
+    teacher = Contestant("teacher", 100, 400, scores)
+    assert Contestant("student", 10, 40, nothing).kept(teacher) in {0, None}
+    assert teacher.kept(Contestant("nothing", 1, 4, nothing)) is None

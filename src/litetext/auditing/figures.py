@@ -134,12 +134,12 @@ def draw_figure(name: str, title: str, caption: str, draw: Callable[[Axes], None
 
 
 def draw_sizes(encoders: Sequence[tuple[str, int, float]]) -> ReportFigure:
-    """The size of text encoders (name, parameters, cgF1) against what a segmenter finds with each."""
+    """The size of text encoders (name, bytes, cgF1) against what a segmenter finds with each."""
 
     def draw(axes: Axes) -> None:
-        for name, parameters, score in encoders:
-            axes.plot([parameters / 1e6], [score], "o", markersize=9, label=f"{_short(name, 32)}: {score:.1f}")
-        axes.set(xlabel="text parameters in millions", ylabel="cgF1", xscale="log")
+        for name, size, score in encoders:
+            axes.plot([size / 1e6], [score], "o", markersize=9, label=f"{_short(name, 32)}: {score:.1f}")
+        axes.set(xlabel="text encoder in MB", ylabel="cgF1", xscale="log")
         axes.set(xlim=(axes.get_xlim()[0] / 1.5, axes.get_xlim()[1] * 1.5))
         axes.set_ylim(0, max(1.0, *(1.15 * score for *_, score in encoders)))
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

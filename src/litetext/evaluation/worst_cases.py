@@ -82,7 +82,7 @@ def write_retention(report: Mapping[str, Any], worst: Sequence[Answers], folder:
                 shown=shown,
                 verdict=verdict(report),
                 rows=_score_rows(report),
-                sizes=draw_sizes([(one["name"], one["parameters"], one["cgf1"]) for one in both]),
+                sizes=draw_sizes([(one["name"], one["bytes"], one["cgf1"]) for one in both]),
             )
         )
         write_text(new / PAGE, printable(html))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import groupby, islice
 from pathlib import Path
+from shlex import quote
 from shutil import copyfile
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from litetext.auditing.figures import draw_figures
+from litetext.auditing.figures import draw_figures, draw_sizes
 from litetext.auditing.rendering import write_report
 from litetext.auditing.run import AuditReport, audit
 from litetext.checkpoints.hub import SHIPPED
@@ -31,7 +32,8 @@ from litetext.micro.phrases import Pair, make_pairs, sample_phrases
 from litetext.micro.scenes import SceneOptions
 from litetext.pages import page_environment
 from litetext.prompts.corpus import Prompt, PromptCorpus, bundled_corpus
-from litetext.sam3.masks import draw_all, encode_masks, mask_ious
+from litetext.sam3.drawing import draw_masks, palette
+from litetext.sam3.masks import encode_masks, mask_ious
 from litetext.sam3.segmenter import Segmenter
 from litetext.storage import atomic_file, to_json, write_text
 from litetext.video.methods import make_tracker
@@ -42,9 +44,9 @@ if TYPE_CHECKING:
     from litetext.distillation.training_report import DistillReport
 
 FIGURES = 2  # of the audit, on the page itself
+FEW = 600  # phrases that int8 is calibrated on
 FOUND = 0.5  # IoU from which a mask, or a masklet, counts as found
 FRAME_MS = 120  # that a frame of a clip is shown
-GAP = 6  # pixels between two clips that are shown side by side
 OWN, SHIPPED_STUDENT = "its own text encoder", "student of the package"
 Named = tuple[str, str, Segmenter]  # a segmenter with one of the text encoders: what to call that, and its spec
 
@@ -105,10 +107,11 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class Contestant:
-    """A text encoder, its number of parameters, token table included, and the model's scores with it."""
+    """A text encoder, its number of parameters, token table included, their bytes, and the model's scores with it."""
 
     name: str
     parameters: int
+    bytes: int
     scores: MicroScores
 
     def kept(self, teacher: "Contestant") -> float | None:
@@ -138,10 +141,10 @@ class DemoReport:
 
     Attributes:
         page: to open in a browser.
-        contestants: the model's own text encoder, the student distilled live, where PyTorch is installed, and the one
-            of the package, if it fits.
+        contestants: the model's own text encoder, the student distilled live, where PyTorch is installed, the one of
+            the package, if it fits, and the first of these pruned and in int8.
         shots: for each picture on the page, with the teacher and with the first student: its file and the answers.
-        clips: files of the animations on the page, the teacher at the left, the student at the right.
+        clips: for each clip on the page, the files of the animations with the teacher and with the first student.
         followed: what was found in these by the teacher and by the first student.
         distilled: how the student was trained; None without PyTorch.
         audit: of the bundled corpus.
@@ -150,7 +153,7 @@ class DemoReport:
     page: Path
     contestants: tuple[Contestant, ...]
     shots: tuple[tuple[tuple[str, list[Answer]], ...], ...]
-    clips: tuple[str, ...]
+    clips: tuple[tuple[str, ...], ...]
     followed: tuple[Followed, ...]
     distilled: "DistillReport | None"
     audit: AuditReport
@@ -159,6 +162,17 @@ class DemoReport:
     def scores(self) -> MicroScores:
         """Of the model with its own text encoder."""
         return self.contestants[0].scores
+
+    @property
+    def verdict(self) -> str:
+        """What the first student keeps, in a sentence."""
+        teacher, student, *_ = self.contestants
+        kept = student.kept(teacher)
+        quality = "something of cgF1, where the model's own had none" if kept is None else f"{kept:.1f} % of cgF1"
+        return (
+            f"A text encoder of {student.parameters / 1e6:.2f} M parameters in place of one of "
+            f"{teacher.parameters / 1e6:.2f} M keeps {quality} on {len(self.scores.counts)} pairs it was never shown."
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The scores, and where the page is."""
@@ -199,11 +213,36 @@ def run_demo(folder: Path, options: DemoOptions, progress: Progress) -> DemoRepo
     contestants = [_judge(name, spec, one, pairs, progress) for name, spec, one in named]
     demo = DemoReport(folder / "index.html", tuple(contestants), shots, clips, followed, distilled, report)
     write_text(folder / "scores.json", to_json(demo.to_json()))
-    template = page_environment("litetext.micro").get_template("demo.html")
-    figures = list(islice(draw_figures(report), FIGURES))
-    audit_page = audited.relative_to(folder).as_posix()
-    write_text(demo.page, template.render(demo=demo, audited=audit_page, figures=figures))
+    write_text(demo.page, _render(demo, audited.relative_to(folder).as_posix()))
     return demo
+
+
+def _render(demo: DemoReport, audited: str) -> str:
+    """The page; ``audited`` is the address of that of the audit."""
+    teacher = demo.contestants[0]
+    contestants = []
+    for one in demo.contestants:
+        kept = one.kept(teacher)
+        sizes = [f"{one.parameters / 1e6:.2f} M", f"{one.bytes / 1e6:.2f}"]
+        share = "–" if kept is None else f"{kept:.1f} %"
+        contestants.append([one.name, *sizes, f"{one.scores.overall.cgf1:.1f}", share])
+    followed = [
+        [row["name"], row["instances"], row["right"], row["masks"] - row["right"], f"{row['milliseconds_a_frame']:.0f}"]
+        for row in (one.to_json() for one in demo.followed)
+    ]
+    student = quote(str(demo.page.parent / "student/student.safetensors")) if demo.distilled else "micro-student"
+    template = page_environment("litetext.micro").get_template("demo.html")
+    return template.render(
+        demo=demo,
+        audited=audited,
+        figures=list(islice(draw_figures(demo.audit), FIGURES)),
+        sizes=draw_sizes([(one.name, one.bytes, one.scores.overall.cgf1) for one in demo.contestants]),
+        colors=["#{:02x}{:02x}{:02x}".format(*color) for color in palette()],
+        sides=[one.name for one in demo.followed],
+        contestants=contestants,
+        followed=followed,
+        student=student,
+    )
 
 
 def _open_shipped() -> tuple[list[Named], int]:
@@ -215,17 +254,25 @@ def _open_shipped() -> tuple[list[Named], int]:
 
 
 def _open_live(folder: Path, options: DemoOptions, progress: Progress) -> "tuple[list[Named], int, DistillReport]":
-    """The model in PyTorch with its own text encoder, with a student that is distilled, and with the package's."""
+    """The model in PyTorch with its own text encoder, a student that is distilled, the package's, and a small one."""
     from litetext.checkpoints.load import load_encoder
     from litetext.distillation.training_report import STUDENT
+    from litetext.export.compress import Student
 
     teacher, file = Segmenter.from_pretrained(options.model), folder / "student" / STUDENT
     distilled = _distill(file.parent, teacher, options, progress)
     named = [(OWN, options.model, teacher)]
     named += [("student, distilled just now", str(file), teacher.with_encoder(load_encoder(file)))]
     if options.model in SHIPPED:
-        student = f"{options.model}-student"
-        named += [(SHIPPED_STUDENT, student, teacher.with_encoder(load_encoder(student)))]
+        shipped = f"{options.model}-student"
+        named += [(SHIPPED_STUDENT, shipped, teacher.with_encoder(load_encoder(shipped)))]
+    phrases = sample_phrases(0, options.phrases, options.out_of_domain)
+    small, file = (
+        Student.of(named[1][2].encoder).prune(phrases).quantize("int8", phrases[:FEW]),
+        file.with_name("small.safetensors"),
+    )
+    small.save(file)
+    named += [("student, pruned, int8", str(file), teacher.with_encoder(small))]
     return named, teacher.processor.size["height"], distilled
 
 
@@ -267,7 +314,8 @@ def _distill(folder: Path, host: Segmenter, options: DemoOptions, progress: Prog
 def _judge(name: str, spec: str, segmenter: Segmenter, pairs: Sequence[Pair], progress: Progress) -> Contestant:
     """Score a text encoder on pairs."""
     scores = evaluate_pairs(segmenter, pairs, lambda _, done: progress(f"scoring: {name}", done / len(pairs)))
-    return Contestant(name, measure_encoder(spec, segmenter.encoder).parameters, scores)
+    size = measure_encoder(spec, segmenter.encoder)
+    return Contestant(name, size.parameters, size.bytes, scores)
 
 
 def _shots(
@@ -291,11 +339,13 @@ def _shots(
 
 
 def _segment(segmenter: Segmenter, pairs: Sequence[Pair], path: Path) -> list[Answer]:
-    """Segment one picture, and draw its masks."""
+    """Segment one picture, and draw its masks; the page says in words what they are of."""
     pixels = pairs[0].scene.pixels
     found = segmenter(pixels, [pair.phrase.text for pair in pairs])
     with atomic_file(path) as file:
-        draw_all(pixels, found).save(file, "PNG")
+        colors = [number for number, masks in enumerate(found) for _ in masks.masks]
+        drawn = draw_masks(Image.fromarray(pixels), [mask for masks in found for mask in masks.masks], colors)
+        drawn.save(file, "PNG")
     right = [int((match(overlaps(masks.masks, pair)) >= FOUND).sum()) for masks, pair in zip(found, pairs, strict=True)]
     return [
         Answer(pair.phrase.text, len(pair.phrase.indices), len(masks), count)
@@ -305,24 +355,22 @@ def _segment(segmenter: Segmenter, pairs: Sequence[Pair], path: Path) -> list[An
 
 def _follow_clips(
     named: Sequence[tuple[str, Segmenter]], folder: Path, options: DemoOptions, progress: Progress
-) -> tuple[tuple[str, ...], tuple[Followed, ...]]:
-    """Follow the phrases of each clip with each segmenter, and draw what they found side by side."""
+) -> tuple[tuple[tuple[str, ...], ...], tuple[Followed, ...]]:
+    """Follow the phrases of each clip with each segmenter, and draw what they found."""
     names, segmenters = zip(*named, strict=True)
-    files: list[str] = []
+    files: list[tuple[str, ...]] = []
     answers: list[list[list[Answer]]] = [[] for _ in segmenters]
     seconds, frames = [0.0] * len(segmenters), 0
     for plot in options.plots:
         clip = make_clip(options.seed, plot, size=options.size, length=options.frames, split="test")
-        sides = []
+        files.append((f"clips/{plot}.webp", f"clips/{plot}-student.webp"))
         for place, segmenter in enumerate(segmenters):
-            progress("tracking", (len(files) + place / len(segmenters)) / len(options.plots))
+            progress("tracking", (len(files) - 1 + place / len(segmenters)) / len(options.plots))
             drawn, answer, took = _follow(segmenter, clip)
-            sides.append(drawn)
+            _animate(drawn, folder / files[-1][place])
             answers[place].append(answer)
             seconds[place] += took
-        files.append(f"clips/{plot}.webp")
         frames += len(clip)
-        _animate(sides, folder / files[-1])
     progress("tracking", 1.0)
     rows = zip(names, answers, seconds, strict=True)
     return tuple(files), tuple(Followed(name, tuple(every), 1000 * took / frames) for name, every, took in rows)
@@ -355,16 +403,9 @@ def _volumes(frames: Sequence[Mapping[int, npt.NDArray[np.bool_]]]) -> npt.NDArr
     return np.array([np.concatenate([frame.get(thing, nothing) for frame in frames]) for thing in things])
 
 
-def _animate(sides: Sequence[Sequence[Image.Image]], path: Path) -> None:
-    """Write frames side by side as a WebP that repeats itself."""
-    pictures = []
-    for some in zip(*sides, strict=True):
-        width, height = some[0].size
-        picture = Image.new("RGB", (len(some) * (width + GAP) - GAP, height), "gray")
-        for place, one in enumerate(some):
-            picture.paste(one, (place * (width + GAP), 0))
-        pictures.append(picture)
+def _animate(frames: Sequence[Image.Image], path: Path) -> None:
+    """Write frames as a WebP that repeats itself."""
     with atomic_file(path) as file:
-        pictures[0].save(
-            file, "WEBP", save_all=True, append_images=pictures[1:], duration=FRAME_MS, loop=0, quality=70, method=2
+        frames[0].save(
+            file, "WEBP", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0, quality=70, method=2
         )
