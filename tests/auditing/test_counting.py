@@ -12,6 +12,7 @@ from litetext.auditing import counting
 from litetext.auditing.counting import (
     CorpusCounts,
     count_corpus,
+    list_truncated,
     quantile,
     smallest_context,
     summarize,
@@ -201,3 +202,18 @@ def test_json_is_plain() -> None:
     found = use_of_vocabulary(count_corpus(PromptCorpus.build([Prompt("white dog")]), (8,))).to_json()
     assert json.loads(json.dumps(found)) == found
     assert found["top"]["100"] == 1.0
+
+
+def test_truncated_prompts_with_what_is_left_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    once, twice = "the white dog left of a table", "a white dog on a big table"
+    corpus = PromptCorpus.build([Prompt("dog", 9), Prompt(once), Prompt(twice, 2), Prompt("white dog of a table")])
+    lengths = count_corpus(corpus, [8]).lengths
+    assert lengths.tolist() == [3, 9, 9, 7]
+    found = list_truncated(corpus, lengths, 6)
+    assert [one[0] for one in found.examples] == [twice, once, "white dog of a table"]  # by occurrence, then length
+    assert found.examples[0][1:] == ("a white dog on", 9, 2)
+    assert (found.context_length, found.distinct) == (6, 3)
+    monkeypatch.setattr(counting, "_EXAMPLES", 1)
+    shown = list_truncated(corpus, lengths, 6).to_json()
+    assert (shown["distinct"], [one["kept"] for one in shown["examples"]]) == (3, ["a white dog on"])
+    assert list_truncated(corpus, lengths, 9).to_json()["examples"] == []

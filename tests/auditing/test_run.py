@@ -27,7 +27,7 @@ def test_the_contract_of_the_json(corpus: PromptCorpus) -> None:
     found = audit(corpus).to_json()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert list(found) == [
-        "prompts", "tokens", "context", "by_distinct", "vocabulary", "geometry", "positions", "order",
+        "prompts", "tokens", "context", "by_distinct", "truncated", "vocabulary", "geometry", "positions", "order",
         "attenuation", "advice",
     ]  # fmt: skip
     assert found["prompts"]["total"] == sum(prompt.count for prompt in PROMPTS) + 1

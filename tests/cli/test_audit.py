@@ -98,6 +98,28 @@ def test_options_reach_the_audit(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert found["positions"]["rows"] == 6
 
 
+def test_what_was_read_and_what_is_truncated(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    sheet, lines = tmp_path / "a.csv", tmp_path / "b.txt"
+    long = "the dog that is left of a table"
+    sheet.write_text("Class,words\n" + "".join(f"{'ab'[row % 2]},red thing {row}\n" for row in range(50)))
+    lines.write_text(f"{long}\n")
+    assert run(["audit", f"{sheet}:column=WORDS", str(lines), "--limit", "0.1"]) == 0
+    captured = capsys.readouterr()
+    assert "warning" not in captured.err
+    assert "'words'" in captured.err
+    assert "the dog that" in " ".join(captured.out.split())
+    assert "`" not in captured.out
+    assert run(["audit", str(sheet), str(lines), "--limit", "0.1", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "warning: " in captured.err
+    found = json.loads(captured.out)
+    first, second = found["prompts"]["sources"]
+    assert "'words'" in first["warning"]
+    assert second["warning"] is None
+    assert found["truncated"]["context_length"] == found["advice"][0]["saves"]["context"]
+    assert [one["text"] for one in found["truncated"]["examples"]] == [long]
+
+
 @pytest.mark.torch
 def test_a_real_encoder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pytest.importorskip("torch")

@@ -17,6 +17,7 @@ Counts = npt.NDArray[np.int64]
 COUNTING = "start and end tokens are counted"
 TOP = (10, 100, 1000)
 _CHUNK = 16_384
+_EXAMPLES = 50  # of truncated prompts
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class CorpusCounts:
 
     occurrences: Counts  # int64 [M], histogram in which each occurrence counts
     distinct: Counts  # int64 [M], histogram in which each distinct prompt counts once
+    lengths: Counts  # int64 [N], tokens of each distinct prompt
     by_source: Mapping[str, tuple[Counts, Counts]]  # both histograms of each source
     tokens: Counts  # int64 [V], occurrences of each token id, weighted by occurrence of its prompt
     tokens_distinct: Counts  # int64 [V], the same with each distinct prompt counted once
@@ -63,7 +65,7 @@ def count_corpus(
     by_source = {
         name: _histograms(lengths, counts, size) for name, counts in zip(corpus.sources, corpus.counts, strict=True)
     }
-    return CorpusCounts(occurrences, distinct_lengths, by_source, tokens, distinct, kept)
+    return CorpusCounts(occurrences, distinct_lengths, lengths, by_source, tokens, distinct, kept)
 
 
 def _survives_truncation(sequences: TokenSequences, context_length: int) -> npt.NDArray[np.bool_]:
@@ -81,6 +83,34 @@ def _histograms(lengths: Counts, weights: Counts, size: int) -> tuple[Counts, Co
 def _bincount(values: npt.NDArray[Any], weights: Counts, size: int) -> Counts:
     # bincount sums in float64, which is exact for whole numbers up to 2^53.
     return np.bincount(values, weights=weights, minlength=size).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class TruncatedPrompts:
+    """The prompts that a context length truncates."""
+
+    context_length: int
+    distinct: int  # how many there are
+    # those that are asked most often, the longest of equals first: text, what is left of it, tokens, occurrences
+    examples: Sequence[tuple[str, str, int, int]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        names = ("text", "kept", "tokens", "count")
+        return {**asdict(self), "examples": [dict(zip(names, one, strict=True)) for one in self.examples]}
+
+
+def list_truncated(corpus: PromptCorpus, lengths: Counts, context_length: int) -> TruncatedPrompts:
+    """The prompts of more tokens than that, from the tokens of each, int64 [N]."""
+    rows = np.flatnonzero(lengths > context_length)
+    chosen = rows[np.lexsort((-lengths[rows], -corpus.occurrences[rows]))][:_EXAMPLES]
+    sequences = clip_tokenizer().encode([corpus.texts[row] for row in chosen])
+    kept = [clip_tokenizer().decode(ids[: context_length - 1].tolist()) for ids in sequences]
+    examples = [
+        (corpus.texts[row], left, int(lengths[row]), int(corpus.occurrences[row]))
+        for row, left in zip(chosen, kept, strict=True)
+    ]
+    return TruncatedPrompts(context_length, len(rows), examples)
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,16 @@ from rich.table import Table
 from litetext.auditing import paper
 from litetext.auditing.advice import Advice, percent
 from litetext.auditing.attenuation import AttenuationStats
-from litetext.auditing.counting import VocabularyUse
+from litetext.auditing.counting import TruncatedPrompts, VocabularyUse
 from litetext.auditing.geometry import GeometryStats
 from litetext.auditing.run import AuditReport, SourceReport
 from litetext.checkpoints.schema import count_parameters
 from litetext.encoders.config import PRESETS
+from litetext.errors import shortened
 from litetext.storage import to_json, write_text
 
 _TERMINAL_SOURCES, _PAGE_SOURCES = 12, 100  # rows of the tables of sources
+_TERMINAL_CUT = 5  # truncated prompts
 GEOMETRY_ROWS = {
     "twonn": "intrinsic dimension, TwoNN",
     "mle": "intrinsic dimension, MLE",
@@ -75,6 +77,17 @@ def verdict(report: AuditReport) -> str:
         f"These prompts need a context of {length} tokens (SAM3 reads {teacher.context_length}; {percent(longer)} are "
         f"longer than {length}) and {report.vocabulary.closure:,} of {report.vocabulary.size:,} token rows: a student "
         f"of the size of S0, pruned for them, has {percent(fewer)} fewer parameters than SAM3's text encoder."
+    )
+
+
+def notebook_page(report: AuditReport) -> str:
+    """HTML of what a notebook shows: the verdict, the advice and the use of each context length."""
+    from litetext.pages import html_table
+
+    advice = [(one.topic, one.text.replace("`", ""), evidence(one)) for one in report.advice]
+    lengths = f"Context lengths L, of {report.whole.total:,} prompts, {report.whole.distinct:,} of them distinct"
+    return html_table(verdict(report), ("about", "advice", "rests on"), advice) + html_table(
+        lengths, _CONTEXT, _context_rows(report.whole)
     )
 
 
@@ -156,6 +169,14 @@ def _vocabulary_rows(use: VocabularyUse) -> list[list[str]]:
     ]
 
 
+def truncated_rows(truncated: TruncatedPrompts) -> list[list[str]]:
+    """What a table says of truncated prompts, the examples."""
+    return [
+        [escape(shortened(text, 60)), escape(shortened(kept, 60)), number(tokens), number(count)]
+        for text, kept, tokens, count in truncated.examples
+    ]
+
+
 def attenuation_rows(stats: AttenuationStats) -> list[list[str]]:
     """What a table says of each kind of error, after the name of a row."""
     paths = list(stats.errors.values())
@@ -183,6 +204,10 @@ def print_report(report: AuditReport, console: Console | None = None) -> None:
         f"median {whole.tokens.median:g}, p95 {whole.tokens.p95:g}, max {whole.tokens.max}"
     )
     console.print(_table(*_CONTEXT, rows=_context_rows(whole)))
+    cut = report.truncated
+    if cut.examples:
+        console.print(f"\nPrompts that the advised context of {cut.context_length} truncates: {cut.distinct:,}")
+        console.print(_table("prompt", "what is left", "tokens", "times", rows=truncated_rows(cut)[:_TERMINAL_CUT]))
     if len(report.sources) > 1:
         console.print(_terminal_sources(report.sources))
     console.print(
@@ -209,7 +234,8 @@ def print_report(report: AuditReport, console: Console | None = None) -> None:
         )
         console.print(_table("relative squared error", *stats.errors, rows=attenuation_rows(stats)))
     for advice in report.advice:
-        console.print(f"[bold]{advice.topic}[/]: ", advice.text, sep="", markup=True, soft_wrap=False)
+        text = advice.text.replace("`", "")  # marks of code, for pages
+        console.print(f"[bold]{advice.topic}[/]: ", text, sep="", markup=True, soft_wrap=False)
 
 
 def _table(*columns: str, rows: list[list[str]]) -> Table:

@@ -16,8 +16,11 @@ from litetext.auditing.counting import (
     CorpusCounts,
     Counts,
     LengthSummary,
+    TruncatedPrompts,
     VocabularyUse,
     count_corpus,
+    list_truncated,
+    smallest_context,
     summarize,
     use_of_context,
     use_of_vocabulary,
@@ -67,12 +70,24 @@ class AuditReport:
     sources: tuple[SourceReport, ...]  # each source, weighted by occurrence
     passed_over: Mapping[str, str]  # files of folders that were not read, in words, by the folder's name
     fingerprint: str  # of the corpus
+    truncated: TruncatedPrompts  # at the context length that is advised
     vocabulary: VocabularyUse
     geometry: GeometryStats | None
     positions: PositionStats | None
     order: OrderStats | None
     attenuation: AttenuationStats | None
     advice: tuple[Advice, ...]
+
+    def __repr__(self) -> str:
+        """What it comes to, in a line."""
+        from litetext.auditing.rendering import verdict
+
+        return f"AuditReport({self.whole.total:,} prompts, {self.whole.distinct:,} distinct. {verdict(self)})"
+
+    def _repr_html_(self) -> str:
+        from litetext.auditing.rendering import notebook_page
+
+        return notebook_page(self)
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object; shares are between 0 and 1, lengths count start and end tokens."""
@@ -89,6 +104,7 @@ class AuditReport:
             "tokens": whole["tokens"],
             "context": whole["context"],
             "by_distinct": {"tokens": distinct["tokens"], "context": distinct["context"]},
+            "truncated": self.truncated.to_json(),
             "vocabulary": self.vocabulary.to_json(),
             **{name: None if stats is None else stats.to_json() for name, stats in measured.items()},
             "advice": [advice.to_json() for advice in self.advice],
@@ -183,6 +199,7 @@ def _report(corpus: PromptCorpus, counts: CorpusCounts, limit: float, measured: 
         sources=tuple(_source(name, *found, lengths, corpus) for name, found in counts.by_source.items()),
         passed_over={name: how for name, how in corpus.read_as.items() if name not in corpus.sources},
         fingerprint=corpus.fingerprint,
+        truncated=list_truncated(corpus, counts.lengths, smallest_context(counts.occurrences, limit)),
         vocabulary=vocabulary,
         geometry=geometry,
         positions=measured.get("positions"),
