@@ -148,7 +148,9 @@ def test_names_of_encoders_and_models(scene: Path, tmp_path: Path) -> None:
     )
     assert report.order is not None
     assert report.attenuation is not None
-    bank = lt.make_bank(tmp_path / "b.safetensors", PHRASES, "micro")
+    with pytest.raises(lt.LiteTextError, match=r"TextEncoder.from_pretrained\('micro'\)"):
+        lt.make_bank(tmp_path / "b.safetensors", PHRASES, "micro")  # type: ignore[arg-type]
+    bank = lt.make_bank(tmp_path / "b.safetensors", PHRASES, lt.TextEncoder.from_pretrained("micro"))
     assert repr(bank) == f"PromptBank('{bank.path}': 120 phrases, 480 tokens, 0.1 MB; fp16 features of 'micro')"
     host = lt.load_host("micro", device="cpu")
     with lt.swap_text_encoder(host, tmp_path / "b.safetensors"):

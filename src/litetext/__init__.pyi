@@ -7,7 +7,6 @@ from litetext._face import audit as audit
 from litetext._face import compare as compare
 from litetext._face import distill as distill
 from litetext._face import embed as embed
-from litetext._face import make_bank as make_bank
 from litetext._face import swap_text_encoder as swap_text_encoder
 from litetext.auditing.run import AuditReport as AuditReport
 from litetext.errors import LiteTextError as LiteTextError
@@ -15,6 +14,7 @@ from litetext.evaluation.gold import evaluate as evaluate
 from litetext.export.compress import Student as Student
 from litetext.export.runtime import TextRuntime as TextRuntime
 from litetext.features.bank import PromptBank as PromptBank
+from litetext.features.bank import make_bank as make_bank
 from litetext.features.compare import Fidelity as Fidelity
 from litetext.features.protocol import TextFeatures as TextFeatures
 from litetext.features.store import FeatureStore as FeatureStore

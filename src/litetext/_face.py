@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from litetext.distillation.recipe import DistillRecipe
     from litetext.distillation.validation import Host
     from litetext.export.compress import Student
-    from litetext.features.bank import PromptBank
     from litetext.features.compare import Fidelity
     from litetext.features.encode import Encoder
     from litetext.features.store import FeatureStore
@@ -346,26 +345,6 @@ def open_host(recipe: "DistillRecipe", device: "torch.device") -> "Host | None":
     projections = TextProjections(segmenter.detector) if recipe.losses.kinds else None
     figures = None if pairs is None else lambda encoder: score_encoder(segmenter, encoder, pairs).headline
     return Host(name, projections, figures)
-
-
-def make_bank(
-    path: str | Path,
-    phrases: "PromptCorpus | str | Path | Iterable[Prompt | Path | str] | None",
-    source: "protocol.TextEncoder | FeatureStore | str | Path",
-    dtype: str = "fp16",
-) -> "PromptBank":
-    """Write a prompt bank, read it back, and compare it with the features as they were computed.
-
-    Args:
-        path: the file, replaced in one step.
-        phrases: as `embed` takes them; None for all that a store has.
-        source: of the features: a store, an encoder, or what `TextEncoder.from_pretrained` takes.
-        dtype: what they are stored in: "fp16", "bf16" or "int8".
-    """
-    from litetext.features.bank import make_bank as write_bank
-    from litetext.prompts.readers import as_corpus
-
-    return write_bank(path, None if phrases is None else as_corpus(phrases).texts, _encoder(source), dtype)
 
 
 def swap_text_encoder(model: "PreTrainedModel", encoder: "protocol.TextEncoder | str | Path") -> "Swap":

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import is_dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,9 @@ _IDLE = {"architectures", "dtype", "torch_dtype", "transformers_version"}
 
 def identify(encoder: TextEncoder) -> Teacher:
     """What tells an encoder from others; its weights are read once."""
+    if isinstance(encoder, str | Path):
+        hint = f"give TextEncoder.from_pretrained('{encoder}')"
+        raise EncoderError("a name where an encoder is needed", where=str(encoder), hint=hint)
     marks = fingerprint_encoder(encoder), fingerprint_tokenizer(encoder)
     return Teacher(encoder.name, *marks, encoder.context_length, encoder.width)
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from litetext.auditing.attenuation import AttenuationStats
     from litetext.sam3.host_engine import HostEngine
 
+Prompts = str | Iterable[str]
+Several = list[Any] | tuple[Any, ...]  # images
 MAX_CACHED_PHRASES = 4096  # 256 numbers a token, some 8 tokens: 32 MB in float32
 
 
@@ -231,27 +233,17 @@ class Segmenter:
     def __call__(
         self,
         image: ImageSource,
-        prompts: str | Iterable[str],
+        prompts: Prompts,
         exemplars: Exemplars | None = None,
         *,
         threshold: float | None = None,
     ) -> ImageMasks: ...
     @overload
     def __call__(
-        self,
-        image: list[Any] | tuple[Any, ...],
-        prompts: str | Iterable[str],
-        exemplars: Exemplars | None = None,
-        *,
-        threshold: float | None = None,
+        self, image: Several, prompts: Prompts, exemplars: Exemplars | None = None, *, threshold: float | None = None
     ) -> list[ImageMasks]: ...
     def __call__(
-        self,
-        image: ImageSource | list[Any] | tuple[Any, ...],
-        prompts: str | Iterable[str],
-        exemplars: Exemplars | None = None,
-        *,
-        threshold: float | None = None,
+        self, image: Any, prompts: Prompts, exemplars: Exemplars | None = None, *, threshold: float | None = None
     ) -> ImageMasks | list[ImageMasks]:
         """Every instance of each phrase in an image, or in each of several.
 
@@ -309,7 +301,7 @@ class Segmenter:
         return rows
 
 
-def check_prompts(prompts: str | Iterable[str]) -> list[str]:
+def check_prompts(prompts: Prompts) -> list[str]:
     """A phrase or several as a list; an `OptionError` for anything but strings, or a phrase without a letter."""
     if isinstance(prompts, str):
         prompts = [prompts]

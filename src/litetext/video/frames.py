@@ -64,10 +64,6 @@ class Clip:
         self._reason = ""  # why the first broken frame is broken
         self._running: Generator[Picture, None, None] | None = None
 
-    def __repr__(self) -> str:
-        """One line."""
-        return f"Clip('{self.name}', {'some' if self.count is None else self.count} frames)"
-
     def __enter__(self) -> Self:
         return self
 
