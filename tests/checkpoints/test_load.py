@@ -297,12 +297,43 @@ def test_a_path_that_is_not_there_is_not_asked_of_the_hub(name: str) -> None:
         load_encoder(name)
 
 
-@pytest.mark.parametrize("name", ["vil-uob/sam3-litetext-s0", "no-such-model", "not a name"])
-def test_a_hub_name_out_of_reach_is_one_line(name: str) -> None:
-    with pytest.raises(EncoderError, match="could not be downloaded") as caught:
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("vil-uob/sam3-litetext-s0", "hub was not reached.*micro"),
+        ("facebook/sam3", r"not reached.*license at https://huggingface\.co/facebook/sam3.*'hf auth login'"),
+        ("facebook/sam33", "did you mean 'facebook/sam3'"),
+        ("mirco", "did you mean 'micro'"),
+        ("no-such-model", "not reached"),
+        ("not a name", "nor a model on the Hugging Face hub"),
+    ],
+)
+def test_a_hub_name_out_of_reach_is_one_line(name: str, message: str) -> None:
+    with pytest.raises(EncoderError, match=message) as caught:
         load_encoder(name)
     assert "\n" not in str(caught.value)
     assert name in str(caught.value)
+
+
+def test_what_the_hub_answers_is_told_at_its_first_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub as hub
+    from huggingface_hub import errors
+
+    asked = []
+
+    def answer(url: str, timeout: float) -> None:
+        asked.append(url)
+        kind = errors.GatedRepoError if "gated" in url else errors.RepositoryNotFoundError
+        raise kind.__new__(kind)
+
+    monkeypatch.setattr(hub, "get_hf_file_metadata", answer)
+    with pytest.raises(
+        EncoderError, match=r"gated, x/gated-model; accept the license at https://huggingface\.co/x/gated"
+    ):
+        load_encoder("x/gated-model")
+    with pytest.raises(EncoderError, match="nor a model on the Hugging Face hub, x/none"):
+        load_encoder("x/none")
+    assert len(asked) == 2
 
 
 def test_a_name_in_the_hubs_cache_needs_no_network(

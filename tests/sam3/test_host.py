@@ -184,14 +184,16 @@ def test_places_that_are_no_folder(tmp_path: Path, host_folder: Path) -> None:
 
 
 def test_a_gated_model_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
     from huggingface_hub.errors import GatedRepoError
 
     def refuse(*_: Any, **__: Any) -> None:
         # The exception wants a response of the hub's HTTP client, whichever that is; nothing reads it here.
         raise OSError("You are trying to access a gated repo.") from GatedRepoError.__new__(GatedRepoError)
 
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda *_, **__: None)  # it is there
     monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", refuse)
-    with pytest.raises(EncoderError, match=r"the model is gated, facebook/sam3; accept the licence .* 'hf auth login'"):
+    with pytest.raises(EncoderError, match=r"the model is gated, facebook/sam3; accept the license .* 'hf auth login'"):
         load_host("facebook/sam3", device="cpu")
 
 

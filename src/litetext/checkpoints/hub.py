@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,13 @@ from litetext.storage import checksum
 FILE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 NEEDED = "give a file, a folder with safetensors, or a model's name on the Hugging Face hub"
 NOT_FOUND = "not found locally and could not be downloaded from the Hub"
-GATED = "accept the licence on the model's page with your account, then run 'hf auth login'"
+GATED = "accept the license at https://huggingface.co/{} with your account, then run 'hf auth login'"
+WITHOUT_WEIGHTS = "the model micro needs no download"
 # Models that come with the package, folders in `FOLDER`. A folder of the user's that is called so is given as ./NAME.
 SHIPPED = ("micro", "micro-student", "micro-student-xs")
+# Names that a misspelled one is compared with.
+KNOWN = (*SHIPPED, "facebook/sam3", *(f"vil-uob/sam3-litetext-{size}" for size in ("s0", "s1", "l")))
+TIMEOUT = 10.0  # seconds for the hub's first answer
 LITE_TEXT = "sam3_lite_text"
 SAM3_KINDS = ("sam3", "sam3_video", LITE_TEXT)  # models that segment, by their ``model_type``
 FOLDER = Path(__file__).parents[1] / "weights"
@@ -100,7 +106,7 @@ def one_line_errors(where: str | Path, needed: str, what: str = "cannot load the
         ValueError,
     ) as error:  # fmt: skip
         if isinstance(error, GatedRepoError) or isinstance(error.__cause__, GatedRepoError):
-            raise EncoderError("the model is gated", where=str(where), hint=GATED) from error
+            raise EncoderError("the model is gated", where=str(where), hint=GATED.format(where)) from error
         first = first_line(error).rstrip(" .:")
         raise EncoderError(f"{what} ({first})", where=str(where), hint=needed) from error
 
@@ -129,4 +135,32 @@ def _path_or_hub_name(path_or_id: str | Path, needed: str) -> Path:
     looks_like_path = path.is_absolute() or name.startswith((".", "~")) or path.suffix in FILE_SUFFIXES
     if not path.exists() and (looks_like_path or len(path.parts) not in (1, 2)):
         raise EncoderError("no such file or folder", where=name, hint=needed)
+    if not path.exists():
+        _ask_hub(name, needed)
     return path
+
+
+@cache
+def _ask_hub(name: str, needed: str) -> None:
+    """Refuse a name that the hub does not give, at its first answer: its clients would try again for half a minute."""
+    near = get_close_matches(name, KNOWN, 1, 0.7)
+    meant = f"did you mean '{near[0]}'? " if near and near[0] != name else ""
+    if near and "/" not in name:
+        raise EncoderError("no such file, folder or model", where=name, hint=meant.strip())
+    with one_line_errors(name, needed):
+        import huggingface_hub as hub
+        from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RepositoryNotFoundError
+    try:
+        if not isinstance(hub.try_to_load_from_cache(name, CONFIG), str):
+            hub.get_hf_file_metadata(hub.hf_hub_url(name, CONFIG), timeout=TIMEOUT)
+    except hub.errors.GatedRepoError as error:
+        raise EncoderError("the model is gated", where=name, hint=GATED.format(name)) from error
+    except EntryNotFoundError:  # a model without a configuration, which whoever needs one refuses
+        return
+    except (HFValidationError, RepositoryNotFoundError) as error:
+        what = "neither a file or folder nor a model on the Hugging Face hub"
+        raise EncoderError(what, where=name, hint=f"{meant}{needed}; {WITHOUT_WEIGHTS}") from error
+    except Exception as error:  # of the connection, in whichever package the hub's client uses for it
+        what = "not on this machine, and the Hugging Face hub was not reached"
+        get = GATED.format(name) if name.startswith("facebook/") else "check the name and the connection"
+        raise EncoderError(what, where=name, hint=f"{meant}{get}; {WITHOUT_WEIGHTS}") from error
