@@ -42,7 +42,7 @@ test: setup ## the tests (no network, no GPU, about 4 minutes on 2 cores)
 slow: setup ## the slow tests
 	$(PYTEST) -m slow
 
-browser: setup ## what the tests of the page in examples/browser need: Chromium (apt-get, as root) and onnxruntime-web (npm)
+browser: setup ## what the tests of pages in a browser need: Chromium (apt-get, as root), onnxruntime-web and axe-core (npm)
 	command -v chromium > /dev/null || { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium > /dev/null; }
 	cd examples/browser && npm ci --silent --ignore-scripts
 

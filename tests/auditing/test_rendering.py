@@ -1,36 +1,23 @@
 import json
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 from rich.console import Console
 
-from litetext.auditing.advice import Advice, recommend
+from litetext.auditing.advice import Advice
 from litetext.auditing.figures import draw_figures
 from litetext.auditing.rendering import evidence, factor, number, print_report, write_report
 from litetext.auditing.run import AuditReport, audit
 from litetext.prompts.corpus import Prompt, PromptCorpus
-from tests.auditing.fakes import FakeEncoder
-from tests.auditing.injected import some_attenuation
-
-SOURCE = "<script>alert(1)</script>[bold]犬.txt"
+from tests.auditing.injected import some_report
 
 
 @pytest.fixture(scope="module")
 def report() -> AuditReport:
-    texts = [
-        f"{a} {b} beside the {c}" for a in ("red", "white") for b in ("dog", "car", "cup") for c in ("hill", "lamp")
-    ]
-    prompts = [Prompt(text, 1 + index, SOURCE if index % 3 else "b.txt") for index, text in enumerate(texts)]
-    encoder = FakeEncoder(whole=True, width=48)
-    report = audit(PromptCorpus.build(prompts), encoder=encoder, positions=np.eye(16, dtype=np.float32), sample=12)
-    stats = some_attenuation(student_name=SOURCE)
-    advice = recommend(report.whole.histogram, 0.01, report.vocabulary, geometry=report.geometry, attenuation=stats)
-    return replace(report, attenuation=stats, advice=(*report.advice, *advice[-2:-1]))
+    return some_report()
 
 
 @pytest.fixture(scope="module")

@@ -139,6 +139,16 @@ def _page_tables(report: AuditReport) -> Mapping[str, tuple[str, Sequence[str], 
             [[*row, *more] for row, more in zip(_source_rows(sources), cut, strict=True)],
         ),
     }
+    if report.truncated.examples:
+        tables["truncated"] = (
+            f"The most frequent of {number(report.truncated.distinct)} prompts longer than "
+            f"{report.truncated.context_length} tokens",
+            ["prompt", "what is left", "tokens", "times"],
+            [
+                [shortened(text, 200), shortened(left, 200), number(tokens), number(times)]
+                for text, left, tokens, times in report.truncated.examples
+            ],
+        )
     if report.geometry is not None:
         named = zip(GEOMETRY_ROWS, _geometry_rows(report.geometry), strict=True)
         rows = [[*row, noted.get(name, "–")] for name, row in named]

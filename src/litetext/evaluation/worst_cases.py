@@ -110,9 +110,10 @@ def _score_rows(report: Mapping[str, Any]) -> list[list[str]]:
             share = kept.get(name)
             both = [form.format(report[one][name]) for one in ("teacher", "student")]
             rows.append([label, *both, "undefined" if share is None else f"{share:.1f} %"])
-    for name in ("parameters", "bytes"):
+    for name, unit in (("parameters", "M"), ("bytes", "MB")):
         size = report[name]
-        rows.append([name, f"{size['teacher']:,}", f"{size['student']:,}", f"{100 - size['reduction']:.1f} %"])
+        both = [f"{size[one] / 1e6:,.2f} {unit}" for one in ("teacher", "student")]
+        rows.append([name, *both, f"{100 - size['reduction']:.1f} %"])
     return rows
 
 
