@@ -15,8 +15,10 @@ from PIL import Image
 
 import litetext as lt
 from litetext.pages import html_table
+from litetext.sam3.images import read_image
 
 NOTEBOOK = Path(__file__).parents[1] / "examples" / "notebook.ipynb"
+TUTORIAL = NOTEBOOK.parents[1] / "docs" / "tutorials" / "notebook.md"
 COLORS = ("red", "blue", "green", "white", "black", "yellow", "brown", "grey", "pink", "orange")
 THINGS = ("circle", "square", "dog", "star", "apple", "tree", "cup", "car", "cat", "fish", "bird", "house")
 PHRASES = [f"{color} {thing}" for color in COLORS for thing in THINGS]
@@ -75,31 +77,22 @@ def scene(tmp_path: Path) -> Path:
     return tmp_path / "scene.png"
 
 
-SIX_LINES = """\
-import litetext as lt
-
-sam = lt.Segmenter.from_pretrained("micro")
-masks = sam("scene.png", ["red car", "white dog"])
-masks
-for found in masks:
-    print(found.prompt, found.scores, found.boxes)
-"""
-
-
-def test_masks_in_six_lines(scene: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(SIX_LINES.replace("\n\n", "\n").splitlines()) == 6
-    page = (NOTEBOOK.parents[1] / "docs" / "tutorials" / "notebook.md").read_text(encoding="utf-8")
-    assert SIX_LINES in page
+def test_the_tutorial_runs(scene: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", TUTORIAL.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(blocks[0].replace("\n\n", "\n").splitlines()) == 6  # from the import to the masks
     monkeypatch.chdir(scene.parent)
     names: dict[str, Any] = {}
-    exec(SIX_LINES, names)
+    for block in blocks:
+        exec(block, names)
     assert "red car [0.99" in capsys.readouterr().out
-    car, dog = names["masks"]
+    with Image.open("found.png") as saved:
+        assert saved.width == 160
+    car, dog = masks = names["masks"]
     assert (repr(car), len(dog)) == ("Masks('red car': 1 found, best score 1.00, 160 x 160 pixels)", 0)
-    shown = Image.open(io.BytesIO(names["masks"]._repr_png_()))
-    assert shown.tobytes() == names["masks"].draw(scene).tobytes()
+    shown, before = Image.open(io.BytesIO(masks._repr_png_())), np.asarray(read_image(scene))
+    assert shown.tobytes() == masks.draw(scene).tobytes()
     left, top, right, bottom = car.boxes[0].astype(int)
-    changed = np.asarray(shown)[:160, :160] != np.asarray(Image.open(scene))[..., :3]
+    changed = np.asarray(shown)[:160, :160] != before
     assert changed[top:bottom, left:right].mean() > 0.3
     scene.unlink()
     assert car._repr_png_() is None  # the notebook shows the text then
