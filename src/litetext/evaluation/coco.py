@@ -108,14 +108,15 @@ def read_annotations(source: Truth, exhaustive: bool | None = None) -> Annotatio
         if has_category and entry.take("category_id", "integer") not in categories:
             raise EvaluationError("no category has that category_id", where=entry.place, hint="fix it")
         of_pairs.append(((image, entry.fields["category_id"]) if is_plain else image, entry))
-    rule = ""
+    is_lvis = any("neg_category_ids" in entry.fields for entry in images.values())
+    if exhaustive is not None and (is_lvis or not is_plain):
+        what = "a file that says itself which phrases were looked for in a picture"
+        raise OptionError(what, where=str(path), hint="leave out --exhaustive and --no-exhaustive")
     if is_plain:
-        pairs, judged, rule = _category_pairs(path, images, listed, of_pairs, exhaustive)
+        pairs, judged, rule = _category_pairs(images, listed, of_pairs, exhaustive, is_lvis=is_lvis)
     else:
-        pairs, judged = images, {pair for pair, one in images.items() if one.take("is_instance_exhaustive", "flag")}
-        if exhaustive is not None:
-            what = "a file that says of each pair whether it is exhaustive"
-            raise OptionError(what, where=str(path), hint="leave out --exhaustive and --no-exhaustive")
+        judged = {pair for pair, one in images.items() if one.take("is_instance_exhaustive", "flag")}
+        pairs, rule = images, ""
     sizes = {pair: entry.size for pair, entry in pairs.items()}
     masks: defaultdict[PairId, list[Segmentation]] = defaultdict(list)
     crowds: defaultdict[PairId, list[Segmentation]] = defaultdict(list)
@@ -134,18 +135,15 @@ def _is_crowd(entry: Entry) -> bool:
 
 
 def _category_pairs(
-    path: Path,
     images: Mapping[PairId, Entry],
     categories: Mapping[PairId, Entry],
     of_pairs: Iterable[tuple[Any, Entry]],
     exhaustive: bool | None,
+    *,
+    is_lvis: bool,
 ) -> tuple[dict[PairId, Entry], set[PairId], str]:
     """The pairs of a plain COCO file, those in which every instance is annotated by itself, and the rule in words."""
     phrases = {number: category_name(entry.take("name", "text")) for number, entry in categories.items()}
-    is_lvis = any("neg_category_ids" in entry.fields for entry in images.values())
-    if is_lvis and exhaustive is not None:
-        what = "a file that lists the categories that were looked for (neg_category_ids)"
-        raise OptionError(what, where=str(path), hint="leave out --exhaustive and --no-exhaustive")
     found: defaultdict[Any, dict[Any, bool]] = defaultdict(dict)  # by picture and category, whether there is a crowd
     for (image, category), entry in of_pairs:
         found[image][category] = found[image].get(category, False) or _is_crowd(entry)
@@ -165,18 +163,12 @@ def _category_pairs(
                 judged.add(pair)
     positive = sum(map(len, found.values()))
     rule = f"COCO: {len(pairs):,} pairs of {len(images):,} pictures and their categories, {positive:,} are annotated; "
-    if is_lvis:
-        rule += "the others are those of neg_category_ids"
-    elif exhaustive is False:
-        rule += "no others are asked"
-    else:
-        rule += f"the others of the {len(everywhere):,} categories count as absent (--no-exhaustive: are not asked)"
-    left_out = len(pairs) - len(judged)
-    return (
-        pairs,
-        judged,
-        rule + (f"; not scored, as some instances are not annotated singly: {left_out:,}" * (left_out > 0)),
-    )
+    others = f"the others of the {len(everywhere):,} categories count as absent (--no-exhaustive: are not asked)"
+    others = "no others are asked" if exhaustive is False else others
+    rule += "the others are those of neg_category_ids" if is_lvis else others
+    if partial_pairs := len(pairs) - len(judged):
+        rule += f"; not scored, as some instances are not annotated singly: {partial_pairs:,}"
+    return pairs, judged, rule
 
 
 def _category_ids(entry: Entry, key: str, known: Mapping[PairId, str]) -> list[PairId]:

@@ -16,8 +16,8 @@ from PIL import Image
 
 from litetext.errors import EvaluationError, ImageError, OptionError, OutputError
 from litetext.evaluation.cgf1 import SCORE_THRESHOLD, Progress
-from litetext.evaluation.coco import Truth
-from litetext.evaluation.coco_json import Entry, PairId, by_id, entries, read_annotator
+from litetext.evaluation.coco import Truth, read_annotations
+from litetext.evaluation.coco_json import Entry, PairId
 from litetext.records import parse_json
 from litetext.resume_log import ResumeLog
 from litetext.sam3.images import read_image
@@ -73,10 +73,8 @@ def options_for(threshold: float) -> SegmentOptions:
 
 
 def read_pictures(truth: Truth, images: Sequence[Path]) -> tuple[Picture, ...]:
-    """The pictures of an annotator's file, or of what was read of one."""
-    if not isinstance(truth, Path):
-        return find_pictures(truth.pairs, images)
-    return find_pictures(by_id(entries(read_annotator(truth), "images", truth)), images)
+    """The pictures of an annotator's ground truth."""
+    return find_pictures(read_annotations(truth).pairs, images)
 
 
 def plan_predictions(

@@ -10,9 +10,9 @@ from litetext.errors import PromptError, first_line
 from litetext.prompts.fields import (
     COUNT_NAMES,
     MAX_COUNT,
+    asked_columns,
     best_known,
     best_text,
-    find_column,
     holds_words,
     ignored_counts,
     plain_name,
@@ -75,15 +75,10 @@ def _scan(kind: str, path: Path) -> Scan:
 def _columns(scan: Scan, options: ReadOptions, where: str, notes: list[str]) -> tuple[str, str | None, list[str]]:
     """The columns of text and count, as asked for or guessed, and others that hold words."""
     schema = scan(()).collect_schema()
-    found: list[str | None] = []
-    for wanted, kind in ((options.column, "text"), (options.count_column, "whole numbers")):
-        name = None if wanted is None else find_column(wanted, list(schema), where)
-        if wanted is not None and name is None:
-            raise wrong_column(wanted, list(schema), where)
+    text, count = asked_columns(options, list(schema), where)
+    for name, kind in ((text, "text"), (count, "whole numbers")):
         if name is not None and not (_is_text(schema[name]) if kind == "text" else _is_whole(scan, schema, name)):
             raise PromptError(f"column '{name}' holds {schema[name]}, not {kind}", where=where, hint="name another")
-        found.append(name)
-    text, count = found
     heads = {name: _head(scan, name) for name, kind in schema.items() if _is_text(kind)}
     if text is None:
         if not heads:

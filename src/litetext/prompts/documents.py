@@ -58,13 +58,9 @@ def read_jsonl(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]
     """The phrases of JSON lines: each a string or an object with a text field."""
     place = Place(opened.where)
     fields = TextField(TEXT_NAMES, options, place, is_table=True)
-
-    def rows() -> Iterator[tuple[str, int]]:
-        for place.line, line in enumerate(text_lines(opened), 1):
-            if not line.isspace():
-                yield from fields.phrases(_parsed(line, place))
-
-    yield from watched(rows(), opened.notes, fields.chosen)
+    lines = (line for place.line, line in enumerate(text_lines(opened), 1) if not line.isspace())
+    rows = (row for line in lines for row in fields.phrases(_parsed(line, place)))
+    yield from watched(rows, opened.notes, fields.chosen)
     check_chosen([fields], opened.where)
     opened.notes.extend(fields.guesses())
 
@@ -87,12 +83,9 @@ def read_json(opened: Opened, options: ReadOptions) -> Iterator[tuple[str, int]]
     event, value = next(events)
     if event == "start_array":
         fields = TextField(TEXT_NAMES, options, place, is_table=True)
-
-        def rows() -> Iterator[tuple[str, int]]:
-            for place.item, item in enumerate(_items(events, options), 1):
-                yield from fields.phrases(item)
-
-        yield from watched(rows(), opened.notes, fields.chosen)
+        items = (item for place.item, item in enumerate(_items(events, options), 1))
+        rows = (row for item in items for row in fields.phrases(item))
+        yield from watched(rows, opened.notes, fields.chosen)
         check_chosen([fields], opened.where)
         opened.notes.extend(fields.guesses())
     elif event == "start_map":

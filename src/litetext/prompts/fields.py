@@ -75,6 +75,16 @@ def find_column(wanted: str, names: Sequence[str], where: str) -> str | None:
     return None
 
 
+def asked_columns(options: ReadOptions, names: Sequence[str], where: str) -> list[str | None]:
+    """The columns of text and count that the user asks for; None: none is. A `PromptError` if one is not there."""
+    asked = (options.column, options.count_column)
+    found = [None if wanted is None else find_column(wanted, names, where) for wanted in asked]
+    for wanted, name in zip(asked, found, strict=True):
+        if wanted is not None and name is None:
+            raise wrong_column(wanted, names, where)
+    return found
+
+
 def strength(name: str) -> tuple[int, int] | None:
     """How well a name says that prompts stand below it, the lowest first; None: it does not.
 
@@ -140,13 +150,11 @@ def watched(
             distinct.add(text)
         total += count
         yield text, count
-    if not head:
-        return
-    name, others, is_counted = chosen()
+    name, others, is_counted = chosen() if head else ("", (), False)
     what = ""
     if others and not is_counted and has_few(total, len(distinct)):
         what = f"only {len(distinct)} distinct texts in {total:,} rows"
-    elif not holds_words(head):
+    elif head and not holds_words(head):
         what = "hardly any words, but numbers, ids, paths or addresses"
     if what:
         more = f"; other columns: {quoted(others)} (to read one: FILE:column=NAME)" if others else ""
@@ -171,17 +179,14 @@ def best_text(names: Sequence[str], columns: Sequence[Sequence[str]], count: int
     at ``count`` holds counts.
     """
     filled = [[cell for cell in column if cell] for column in columns]
-
-    def may_hold_one(index: int) -> bool:
-        return not has_few(len(filled[index]), len(set(filled[index])))
-
+    many = [not has_few(len(cells), len(set(cells))) for cells in filled]
     texts = [[cell for cell in column if not NUMBER.fullmatch(cell)] for column in filled]
     references = [2 * sum(map(looks_like_reference, cells)) > len(cells) for cells in texts]
     rest = [index for index in range(len(names)) if index != count]
     for wanted in (False, True):
         fitting = [index for index in rest if references[index] is wanted]
         named = {index for index in fitting if texts[index] or not columns[index]}
-        known = best_known(names, TEXT_NAMES, named.__contains__, may_hold_one)
+        known = best_known(names, TEXT_NAMES, named.__contains__, many.__getitem__)
         mostly = (index for index in fitting if 2 * len(texts[index]) > len(filled[index]))
         found = next(mostly, None) if known is None else known
         if found is not None:

@@ -10,10 +10,10 @@ from litetext.prompts.fields import (
     COUNT_NAMES,
     NUMBER,
     TEXT_NAMES,
+    asked_columns,
     bad_count,
     best_known,
     best_text,
-    find_column,
     holds_words,
     ignored_counts,
     is_index,
@@ -146,9 +146,9 @@ def _layout(
     else:
         opened.notes.append("no header")
     where = opened.where if header else f"{opened.where} (no header)"
-    text, count = (_named(wanted, names, where) for wanted in (options.column, options.count_column))
-    count = _count_column(names, columns, header) if options.count_column is None else count
-    text = best_text(names, columns, count) if options.column is None else text
+    text, count = (None if name is None else names.index(name) for name in asked_columns(options, names, where))
+    count = _count_column(names, columns, header) if count is None else count
+    text = best_text(names, columns, count) if text is None else text
     if text is None:
         raise wrong_column("", names, opened.where)
     count = None if text == count else count
@@ -159,16 +159,6 @@ def _layout(
         ignored = [name for name in names if name != names[text] and plain_name(name) in COUNT_NAMES]
         opened.notes.extend(map(ignored_counts, ignored) if count is None else [f"counts in column '{names[count]}'"])
     return header, text, count, (names[text], others)
-
-
-def _named(wanted: str | None, names: Sequence[str], where: str) -> int | None:
-    """The place of a column that the user names."""
-    if wanted is None:
-        return None
-    found = find_column(wanted, names, where)
-    if found is None:
-        raise wrong_column(wanted, names, where)
-    return names.index(found)
 
 
 def _has_header(columns: Sequence[Sequence[str]], options: ReadOptions) -> bool:
