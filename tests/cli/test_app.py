@@ -9,7 +9,7 @@ import pytest
 
 from litetext import cli
 from litetext.cli import run
-from litetext.cli._app import CHATTY, STAGES
+from litetext.cli._app import CHATTY, COMMANDS, STAGES, app
 from litetext.cli._options import ComputeDtype, PositionTable, Split, TrackMethod
 from tests.cli.helpers import failure
 
@@ -133,3 +133,29 @@ def test_text_that_the_terminal_does_not_have_is_escaped(tmp_path: Path) -> None
         done = subprocess.run(command, capture_output=True, env=environment, check=False)
         assert b"\\u0442.txt" in done.stdout or b"\\u0441.txt" in done.stderr
         assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["predict"], "'segment'"),
+        (["quantise", "x"], "'compress --quantize'"),
+        (["segmnt"], "'segment'"),
+        (["segment", "x", "--conf", "0.3"], "'--threshold'"),
+        (["export", "micro", "--format", "onnx"], "'--to'"),
+        (["segment", "x", "--encoder", "y"], "'--text-encoder'"),
+        (["embed", "x", "--teachr", "y"], "'--teacher'"),
+        (["segment", "--source", "x"], "an argument"),
+    ],
+)
+def test_a_word_of_another_tool_or_a_misspelled_one_is_answered_with_ours(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], meant: str
+) -> None:
+    assert meant in failure(capsys, *arguments, status=2)
+
+
+def test_every_word_of_other_tools_leads_to_a_command_or_an_option() -> None:
+    commands = {one.name or one.callback.__name__: one for one in app.registered_commands if one.callback}
+    groups = {group.name for group in app.registered_groups}
+    assert {name.split()[0] for name in COMMANDS.values() if not name.startswith("--")} <= commands.keys() | groups
+    assert not COMMANDS.keys() & (commands.keys() | groups)

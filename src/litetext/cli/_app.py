@@ -3,8 +3,10 @@
 import inspect
 import io
 import logging
+import re
 import sys
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from functools import wraps
 from typing import Annotated, Any, NamedTuple
 
@@ -23,6 +25,52 @@ _INTERRUPTED = 130  # 128 and the number of the signal, as a shell says it
 CHATTY = ("huggingface_hub.utils._http", "torch.utils._pytree")
 
 STAGES = ("Prompts", "Encoders", "Training", "Segmenting", "Evaluation", "Device", "Micro world")  # of the pipeline
+
+# Words of other tools, and what they are called here; of several the first that the command has.
+COMMANDS = {
+    "predict": "segment",
+    "detect": "segment",
+    "infer": "segment",
+    "video": "track",
+    "train": "distill",
+    "shrink": "compress",
+    "prune": "compress --prune",
+    "fold": "compress --fold",
+    "quantize": "compress --quantize",
+    "quantise": "compress --quantize",
+    "lowrank": "compress --low-rank",
+    "info": "inspect",
+    "show": "inspect",
+    "val": "evaluate",
+    "eval": "evaluate",
+    "benchmark": "bench",
+    "help": "--help",
+    "version": "--version",
+}
+OPTIONS = {
+    "--conf": "--threshold",
+    "--confidence": "--threshold",
+    "--classes": "--prompts -p",
+    "--text": "--text-encoder --prompt",
+    "--encoder": "--text-encoder",
+    "--student": "--text-encoder",
+    "--bank": "--text-encoder",
+    "--teacher": "--text-encoder --model",
+    "--weights": "--model --init",
+    "--checkpoint": "--model --init",
+    "--format": "--to",
+    "--target": "--to",
+    "--bits": "--quantize",
+    "--save": "--output",
+    "--out": "--output",
+    "--project": "--output",
+    "--rate": "--lr",
+    "--learning-rate": "--lr",
+    "--batch": "--batch-size --batches",
+    "--input": "",
+    "--source": "",
+    "--name": "",
+}
 
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -123,7 +171,9 @@ def run(arguments: list[str]) -> int:
         # Typer makes this status of Ctrl-C, and says nothing.
         return _fail("interrupted", status) if status == _INTERRUPTED else status
     except _USAGE_ERROR as error:
-        return _fail(f"{_usage_message(error)}; see 'litetext --help' or 'litetext COMMAND --help'", 2)
+        message = _usage_message(error)
+        see = " See" if message.endswith("?") else "; see"
+        return _fail(f"{message}{see} 'litetext --help' or 'litetext COMMAND --help'", 2)
     except (LiteTextError, OSError, MemoryError) as error:
         if "--debug" in arguments:
             raise
@@ -147,8 +197,19 @@ def _root(
 
 
 def _usage_message(error: Any) -> str:
-    """What is wrong with the command line, in click's words."""
-    return str(error.format_message()).rstrip(".")
+    """What is wrong with the command line, and what may have been meant: in words of other tools, or misspelled."""
+    option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+    if option is None or context is None:
+        message = str(error.format_message()).rstrip(".")
+        name = (re.findall(r"^No such command '(.*?)'", message) or [""])[0]
+        return f"no command is called '{name}'; did you mean '{COMMANDS[name]}'?" if name in COMMANDS else message
+    known = [name for parameter in context.command.params for name in parameter.opts]
+    if option in OPTIONS and not OPTIONS[option]:
+        return f"no such option: {option}; what is read is an argument, without a name"
+    meant = [name for name in OPTIONS.get(option, "").split() if name in known] or get_close_matches(
+        option, known, 1, 0.7
+    )
+    return f"no such option: {option}" + (f"; did you mean '{meant[0]}'?" if meant else "")
 
 
 def _error_message(error: LiteTextError | OSError | MemoryError) -> str:

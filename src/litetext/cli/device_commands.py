@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from litetext.export.graphs.graph_layers import Attention
 
 STAGE = "Device"
+BATCHES = "1,8,32,128"
+FEW_PHRASES = 100  # to calibrate on
 
 
 @command(
@@ -57,6 +59,8 @@ def compress(
         prune, fold, quantize = True, True, "int8"
     module = load_stored_student(student, positions=positions, context_length=context_length)
     before = Student(module, student)
+    if quantize in ("int8", "int4") and (count := min(calibrate, len(corpus.texts))) < FEW_PHRASES:
+        echo(f"warning: {count} phrases are few to choose the ranges of activations on; give {FEW_PHRASES}", err=True)
     with show_progress() as progress:
         after = compress_student(
             before,
@@ -74,7 +78,8 @@ def compress(
     result = after.report
     if not result.is_close:
         least = " or ".join(f"{name} below {value}" for name, value in CLOSE.items())
-        echo(f"warning: cosines of {least}: litetext evaluate retention measures what they cost", err=True)
+        measure = f"litetext evaluate retention --model MODEL --student {output}"
+        echo(f"warning: cosines of {least}; what the masks lose by it: {measure}", err=True)
     size = output.stat().st_size
     values = result.to_json() | {"target": str(output), "bytes": size} | ({} if lost is None else {"report": lost})
     lines = [*result.lines(), f"{output}: {size / 1e6:.2f} MB", *([] if lost is None else _coverage_lines(lost))]
@@ -107,12 +112,12 @@ def _coverage_lines(coverage: dict[str, Any]) -> list[str]:
 )
 def export(
     model: Annotated[str, argument("A SAM3 model, or a student.", metavar="MODEL|STUDENT")],
-    target: Annotated[
-        Literal["onnx", "openvino", "executorch", "coreml"],
-        option("executorch and coreml (experimental): students only.", "--to"),
-    ],
     output: opt.OutputFolder,
     sources: opt.Sources = None,
+    target: Annotated[
+        Literal["onnx", "openvino", "executorch", "coreml"],
+        option("What runs it; executorch and coreml (experimental): students only.", "--to"),
+    ] = "onnx",
     text_encoder: opt.TextEncoderOption = None,
     text_only: Annotated[bool, option("Of a SAM3 model its text encoder alone.", "--text-only")] = False,
     dtype: Annotated[
@@ -240,7 +245,10 @@ def bench(
     baseline: Annotated[str | None, option("Row to compare with.", metavar="ROW")] = None,
     prompts: Annotated[list[str] | None, option("Phrases to encode; may be repeated.", metavar="SOURCE")] = None,
     output: Annotated[Path | None, option("Write bench.json and bench.md.", "-o", "--output", metavar="DIR")] = None,
-    batches: Annotated[str, option("Phrases of a call, by commas.", metavar="SIZES")] = "1,8,32,128",
+    batches: Annotated[
+        str | None,
+        option(f"Phrases of a call, by commas. Default: {BATCHES}, as far as there are phrases.", metavar="SIZES"),
+    ] = None,
     rounds: Annotated[int, option("Passes over all rows; medians are reported.")] = 3,
     seconds: Annotated[float, option("To spend on each batch size of a row in a round.")] = 1.0,
     phrases: Annotated[int, option("Phrases whose features are compared with fp32 PyTorch.")] = 1000,
@@ -275,11 +283,16 @@ def bench(
     else:
         from litetext.export.benchmark import BACKENDS, BenchOptions, run_benchmark, to_markdown
 
+        texts = read_corpus(prompts).texts
+        sizes = integers(batches or BATCHES, "--batches")
+        if batches is None and len(texts) < max(sizes):
+            sizes = tuple(size for size in sizes if size <= len(texts)) or (1,)
+            echo(f"{len(texts)} phrases: batches of {', '.join(map(str, sizes))} only", err=True)
         options = BenchOptions(
             names or BACKENDS,
             teacher,
             baseline,
-            integers(batches, "--batches"),
+            sizes,
             rounds,
             seconds,
             phrases,
@@ -288,7 +301,7 @@ def bench(
             context_length,
         )
         with show_progress() as progress:
-            report = run_benchmark(students or [], read_corpus(prompts).texts, options, progress)
+            report = run_benchmark(students or [], texts, options, progress)
         text = to_markdown(report)
     if output is not None:
         for file, content in (("bench.json", to_json(report) + "\n"), ("bench.md", text)):
