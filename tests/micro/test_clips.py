@@ -82,7 +82,10 @@ def test_training_says_no_held_out_noun() -> None:
     assert not said & held_out_nouns()
 
 
-@pytest.mark.parametrize("wrong", [{"plot": "chase"}, {"size": 20}, {"length": 2}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"plot": "chase"}, {"size": 20}, {"length": 2}, {"seed": -1}, {"plot": "returning", "length": 8, "size": 48}],
+)
 def test_wrong_arguments(wrong: dict[str, int | str]) -> None:
     with pytest.raises(OptionError):
         make_clip(**{"seed": 0, "plot": "ordinary", **wrong})  # type: ignore[arg-type]

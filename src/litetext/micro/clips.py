@@ -148,7 +148,7 @@ def make_clip(seed: int, plot: Plot, *, size: int = 160, length: int | None = No
         split: training leaves the held-out nouns alone.
 
     Raises:
-        OptionError: no such plot, or a number out of its range.
+        OptionError: no such plot, a number out of its range, or too few frames for what happens.
     """
     check_plot(plot)
     frames = LENGTHS[plot] if length is None else length
@@ -156,10 +156,12 @@ def make_clip(seed: int, plot: Plot, *, size: int = 160, length: int | None = No
         if not least <= value <= most:
             raise OptionError(f"{name} {value} of a clip", hint=f"give {least} to {most}")
     rng = generator(seed, split, CLIP_STREAM, PLOTS.index(plot))
-    while True:
+    for _ in range(_TRIES):
         clip = _try_clip(rng, plot, size, frames, split)
         if clip is not None:
             return clip
+    what = f"no clip of '{plot}' with {frames} frames in {_TRIES} tries"
+    raise OptionError(what, hint=f"give more frames, or none: {LENGTHS[plot]}")
 
 
 def check_plot(name: str) -> Plot:
