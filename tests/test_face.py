@@ -133,20 +133,27 @@ def test_names_where_objects_are_needed() -> None:
     assert Own().name == "own"
 
 
+@pytest.mark.slow
 @pytest.mark.torch
-def test_names_of_encoders_and_models(scene: Path, tmp_path: Path) -> None:
+def test_an_audit_takes_names(scene: Path) -> None:
     pytest.importorskip("transformers")
-    report = lt.audit(
-        PHRASES[:20], text_encoder="micro-student", student="micro-student", model="micro", images=scene, pairs=4
-    )
+    names = {"text_encoder": "micro-student", "student": "micro-student", "model": "micro"}
+    report = lt.audit(PHRASES[:20], images=scene, pairs=4, **names)
     assert report.order is not None
     assert report.attenuation is not None
+
+
+@pytest.mark.torch
+def test_encoders_in_a_line(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
     with pytest.raises(lt.LiteTextError, match=r"TextEncoder.from_pretrained\('micro'\)"):
         lt.make_bank(tmp_path / "b.safetensors", PHRASES, "micro")  # type: ignore[arg-type]
     bank = lt.make_bank(tmp_path / "b.safetensors", PHRASES, lt.TextEncoder.from_pretrained("micro"))
     assert repr(bank) == f"PromptBank('{bank.path}': 120 phrases, 480 tokens, 0.1 MB; fp16 features of 'micro')"
     host = lt.load_host("micro", device="cpu")
-    with lt.swap_text_encoder(host, tmp_path / "b.safetensors"):
+    with pytest.raises(lt.LiteTextError, match=r"TextEncoder.from_pretrained\('micro'\)"):
+        lt.swap_text_encoder(host, "micro")  # type: ignore[arg-type]
+    with lt.swap_text_encoder(host, lt.TextEncoder.from_pretrained(tmp_path / "b.safetensors")):
         encoder = lt.Segmenter(host).encoder
     assert repr(encoder) == repr(bank)
     texts = lt.TextEncoder.from_pretrained("micro-student")

@@ -7,7 +7,6 @@ from litetext._face import audit as audit
 from litetext._face import compare as compare
 from litetext._face import distill as distill
 from litetext._face import embed as embed
-from litetext._face import swap_text_encoder as swap_text_encoder
 from litetext.auditing.run import AuditReport as AuditReport
 from litetext.errors import LiteTextError as LiteTextError
 from litetext.evaluation.gold import evaluate as evaluate
@@ -22,6 +21,7 @@ from litetext.prompts.corpus import Prompt as Prompt
 from litetext.prompts.corpus import PromptCorpus as PromptCorpus
 from litetext.prompts.corpus import bundled_corpus as bundled_corpus
 from litetext.prompts.readers import read_prompts as read_prompts
+from litetext.sam3.adapters import swap_text_encoder as swap_text_encoder
 from litetext.sam3.host import load_host as load_host
 from litetext.sam3.masks import ImageMasks as ImageMasks
 from litetext.sam3.masks import Masks as Masks

@@ -14,7 +14,6 @@ from litetext.sam3.segmenter import SegmentOptions
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
 
     from litetext.auditing.run import AuditReport
     from litetext.checkpoints.load import Positions
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from litetext.features.encode import Encoder
     from litetext.features.store import FeatureStore
     from litetext.prompts.corpus import Prompt, PromptCorpus
-    from litetext.sam3.adapters import Swap
     from litetext.video.methods import Tracking
 
 Progress = Callable[[str, float], None]
@@ -345,23 +343,6 @@ def open_host(recipe: "DistillRecipe", device: "torch.device") -> "Host | None":
     projections = TextProjections(segmenter.detector) if recipe.losses.kinds else None
     figures = None if pairs is None else lambda encoder: score_encoder(segmenter, encoder, pairs).headline
     return Host(name, projections, figures)
-
-
-def swap_text_encoder(model: "PreTrainedModel", encoder: "protocol.TextEncoder | str | Path") -> "Swap":
-    """Let a live model of `transformers` read its text with another encoder; nothing else of it changes.
-
-    Its processor and calls work on as before. Undone by ``undo``, or at the end of a ``with`` block.
-
-    Args:
-        model: a `Sam3Model`, `Sam3LiteTextModel` or `Sam3VideoModel`, with or without its own text tower.
-        encoder: what reads the text: an encoder, or what `TextEncoder.from_pretrained` takes.
-
-    Raises:
-        EncoderError: not such a model, or features of another width than it reads.
-    """
-    from litetext.sam3.adapters import swap_text_encoder as swap
-
-    return swap(model, _encoder(encoder))
 
 
 def compare(reference: "Encoder | str | Path", other: "Encoder | str | Path", prompts: Any = None) -> "Fidelity":

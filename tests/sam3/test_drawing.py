@@ -11,7 +11,7 @@ from PIL import Image
 from litetext.errors import ImageError
 from litetext.sam3 import drawing
 from litetext.sam3.drawing import _place, draw_instances, draw_masks, ink_on, palette
-from litetext.sam3.masks import Masks, draw_all
+from litetext.sam3.masks import ImageMasks, Masks
 
 
 def square(left: int, top: int, side: int, shape: tuple[int, int] = (200, 300), prompt: str = "box") -> Masks:
@@ -42,7 +42,7 @@ def test_a_small_picture_stays_free_of_text() -> None:
     shape = (120, 160)
     results = [square(5, 5, 0, shape), square(40, 60, 20, shape), square(90, 10, 30, shape), square(5, 90, 9, shape)]
     results[0] = Masks(np.zeros((0, *shape), np.bool_), np.zeros((0, 4), np.float32), np.zeros(0, np.float32), "none")
-    drawn = np.asarray(draw_all(grey, results))
+    drawn = np.asarray(ImageMasks(results).draw(grey))
     masks = np.concatenate([one.masks for one in results]).any(axis=0)
     assert ((drawn[:120] != 90).any(axis=2) == masks).all()
     strip = drawn[120:]
@@ -55,7 +55,7 @@ def test_a_small_picture_stays_free_of_text() -> None:
         dark = (row < 128).all(axis=2).any(axis=0)
         assert dark[:80].any()  # the phrase
         assert dark[120:].any()  # the count and the best score
-    assert draw_all(grey, results[:1]).size == grey.size
+    assert ImageMasks(results[:1]).draw(grey).size == grey.size
 
 
 @pytest.mark.parametrize("size", [(160, 120), (640, 480)])
@@ -70,12 +70,12 @@ def test_a_color_for_each_phrase(size: tuple[int, int]) -> None:
     edges = [(49, 35), (49, 85)]
 
     def colors(results: list[Masks]) -> list[list[int]]:
-        return [np.asarray(draw_all(grey, results))[edge].tolist() for edge in edges]
+        return [np.asarray(ImageMasks(results).draw(grey))[edge].tolist() for edge in edges]
 
     assert colors([both]) == [list(palette()[0])] * 2
     assert colors([none, both]) == [list(palette()[1])] * 2
     assert colors([first, second]) == [list(palette()[0]), list(palette()[1])]
-    assert draw_all(grey, [first, second]).tobytes() == draw_all(grey, [first, second]).tobytes()
+    assert ImageMasks([first, second]).draw(grey).tobytes() == ImageMasks([first, second]).draw(grey).tobytes()
 
 
 def test_the_color_of_a_thing_is_still_seen() -> None:
@@ -178,6 +178,6 @@ def test_real_photographs_with_their_own_masks(coco: dict[str, Any], data_folder
                 mask = rle.decode(code).astype(bool)[None]
                 results.append(Masks(mask, box, np.ones(1, np.float32), names[one["category_id"]]))
         file = data_folder / "coco33" / "images" / image["file_name"]
-        drawn = draw_all(file, results)
+        drawn = ImageMasks(results).draw(file)
         with Image.open(file) as original:
             assert drawn.size == original.size or max(original.size) < drawing.LABELED

@@ -54,13 +54,6 @@ class SubsetScores:
         """One line."""
         return f"SubsetScores({', '.join(f'{name}: cgf1 {one.cgf1:.4g}' for name, one in self.scores.items())})"
 
-    def _repr_html_(self) -> str:
-        from litetext.pages import html_table
-
-        rows = [*((SUBSETS[name][0], one.headline) for name, one in self.scores.items()), ("average", self.headline)]
-        caption = f"{len(self.scores)} of {len(SUBSETS)} subsets of SA-Co Gold"
-        return html_table(caption, ("subset", *self.headline), [(name, *scores.values()) for name, scores in rows])
-
     @property
     def headline(self) -> dict[str, float]:
         """The three official scores by name."""

@@ -5,14 +5,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import is_dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from litetext.errors import EncoderError
-from litetext.features.protocol import TextEncoder
+from litetext.features.protocol import TextEncoder, check_loaded
 from litetext.features.store import Teacher
 from litetext.storage import fingerprint
 
@@ -22,9 +21,7 @@ _IDLE = {"architectures", "dtype", "torch_dtype", "transformers_version"}
 
 def identify(encoder: TextEncoder) -> Teacher:
     """What tells an encoder from others; its weights are read once."""
-    if isinstance(encoder, str | Path):
-        hint = f"give TextEncoder.from_pretrained('{encoder}')"
-        raise EncoderError("a name where an encoder is needed", where=str(encoder), hint=hint)
+    check_loaded(encoder)
     marks = fingerprint_encoder(encoder), fingerprint_tokenizer(encoder)
     return Teacher(encoder.name, *marks, encoder.context_length, encoder.width)
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -81,6 +82,13 @@ class EncoderInfo(Protocol):
     @property
     def width(self) -> int:
         """D, the size of a feature vector."""
+
+
+def check_loaded(encoder: Any) -> None:
+    """Refuse a name where an encoder is needed: an `EncoderError`."""
+    if isinstance(encoder, str | Path):
+        hint = f"give TextEncoder.from_pretrained('{encoder}')"
+        raise EncoderError("a name where an encoder is needed", where=str(encoder), hint=hint)
 
 
 def describe(encoder: EncoderInfo) -> str:

@@ -121,10 +121,18 @@ class ImageMasks(list[Masks]):
 
     def draw(self, image: "ImageSource | None" = None) -> "Image.Image":
         """The image with all masks drawn over it in a color for each phrase; None takes the one that was segmented."""
+        from litetext.sam3.drawing import draw_instances
+        from litetext.sam3.images import read_image
+
         known = [masks.image for masks in self if masks.image is not None]
         if image is None and not known:
             raise ImageError("masks of an image that is not known", hint="give the image that was segmented")
-        return draw_all(known[0] if image is None else image, self)
+        picture = read_image(known[0] if image is None else image)
+        for height, width in (masks.size for masks in self):
+            if (height, width) != (picture.height, picture.width):
+                message = f"masks of {width} x {height} pixels on an image of {picture.width} x {picture.height}"
+                raise ImageError(message, hint="give the image that was segmented")
+        return draw_instances(picture, self)
 
     def _repr_png_(self) -> bytes | None:
         """The picture; None, so that the text is shown, where the image is not known or not there any more."""
@@ -135,19 +143,6 @@ class ImageMasks(list[Masks]):
         picture.thumbnail((SHOWN, SHOWN))
         picture.save(file := io.BytesIO(), "PNG")
         return file.getvalue()
-
-
-def draw_all(image: "ImageSource", results: Sequence[Masks]) -> "Image.Image":
-    """The image with the masks of several phrases, a color for each phrase; a small one stands above a legend."""
-    from litetext.sam3.drawing import draw_instances
-    from litetext.sam3.images import read_image
-
-    picture = read_image(image)
-    for height, width in (result.size for result in results):
-        if (height, width) != (picture.height, picture.width):
-            message = f"masks of {width} x {height} pixels on an image of {picture.width} x {picture.height}"
-            raise ImageError(message, hint="give the image that was segmented")
-    return draw_instances(picture, results)
 
 
 def encode_masks(masks: npt.NDArray[np.bool_]) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from litetext.records import parse_json
 from litetext.resume_log import ResumeLog
 from litetext.sam3 import found_files
 from litetext.sam3.images import read_image
-from litetext.sam3.masks import Masks, draw_all
+from litetext.sam3.masks import ImageMasks, Masks
 from litetext.sam3.segmenter import Segmenter, check_prompts
 from litetext.storage import atomic_file, check_output, checksum, only_writer, to_json, write_text
 
@@ -258,7 +258,7 @@ def overlays_of(folder: Path) -> list[Path]:
 
 def _write_overlay(path: Path, picture: Image.Image, results: Sequence[Masks]) -> None:
     with atomic_file(path) as file:
-        draw_all(picture, results).save(file, "PNG")
+        ImageMasks(results).draw(picture).save(file, "PNG")
 
 
 def _inode(path: Path) -> tuple[int, int]:

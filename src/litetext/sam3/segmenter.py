@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from litetext.errors import EncoderError, OptionError
 from litetext.features.encode import valid_rows
-from litetext.features.protocol import TextEncoder
+from litetext.features.protocol import TextEncoder, check_loaded
 from litetext.sam3.images import ImageSource, read_image
 from litetext.sam3.masks import ImageMasks, Masks, RawMasks, to_masks
 
@@ -136,10 +136,9 @@ class Segmenter:
         processor: "Sam3ImageProcessor | None" = None,
         options: SegmentOptions = SegmentOptions(),
     ) -> None:
-        for name in (model, encoder):
-            if isinstance(name, str | Path):
-                hint = "give the names to Segmenter.from_pretrained(MODEL, TEXT_ENCODER)"
-                raise EncoderError("a name where what was loaded is needed", where=str(name), hint=hint)
+        if isinstance(model, str | Path):
+            hint = "give the names to Segmenter.from_pretrained(MODEL, TEXT_ENCODER)"
+            raise EncoderError("a name where a model is needed", where=str(model), hint=hint)
         if isinstance(model, Engine):
             self.engine = model
         else:
@@ -318,6 +317,7 @@ def check_prompts(prompts: Prompts) -> list[str]:
 
 def check_width(width: int, encoder: TextEncoder) -> None:
     """Refuse an encoder whose features a model of a width cannot read: an `EncoderError`."""
+    check_loaded(encoder)
     if encoder.width != width:
         message = f"features of width {encoder.width} where the model reads {width}"
         hint = "give the features after the projection to the decoder's width"
