@@ -210,10 +210,14 @@ def test_truncated_prompts_with_what_is_left_of_them(monkeypatch: pytest.MonkeyP
     lengths = count_corpus(corpus, [8]).lengths
     assert lengths.tolist() == [3, 9, 9, 7]
     found = list_truncated(corpus, lengths, 6)
-    assert [one[0] for one in found.examples] == [twice, once, "white dog of a table"]  # by occurrence, then length
-    assert found.examples[0][1:] == ("a white dog on", 9, 2)
-    assert (found.context_length, found.distinct) == (6, 3)
+    assert [one["text"] for one in found["examples"]] == [
+        twice,
+        once,
+        "white dog of a table",
+    ]  # by occurrence, then length
+    assert found["examples"][0] == {"text": twice, "kept": "a white dog on", "tokens": 9, "count": 2}
+    assert (found["context_length"], found["distinct"]) == (6, 3)
     monkeypatch.setattr(counting, "_EXAMPLES", 1)
-    shown = list_truncated(corpus, lengths, 6).to_json()
+    shown = list_truncated(corpus, lengths, 6)
     assert (shown["distinct"], [one["kept"] for one in shown["examples"]]) == (3, ["a white dog on"])
-    assert list_truncated(corpus, lengths, 9).to_json()["examples"] == []
+    assert list_truncated(corpus, lengths, 9)["examples"] == []

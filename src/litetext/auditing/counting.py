@@ -85,32 +85,22 @@ def _bincount(values: npt.NDArray[Any], weights: Counts, size: int) -> Counts:
     return np.bincount(values, weights=weights, minlength=size).astype(np.int64)
 
 
-@dataclass(frozen=True)
-class TruncatedPrompts:
-    """The prompts that a context length truncates."""
+def list_truncated(corpus: PromptCorpus, lengths: Counts, context_length: int) -> dict[str, Any]:
+    """The prompts of more tokens than that, from the tokens of each, int64 [N].
 
-    context_length: int
-    distinct: int  # how many there are
-    # those that are asked most often, the longest of equals first: text, what is left of it, tokens, occurrences
-    examples: Sequence[tuple[str, str, int, int]]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        names = ("text", "kept", "tokens", "count")
-        return {**asdict(self), "examples": [dict(zip(names, one, strict=True)) for one in self.examples]}
-
-
-def list_truncated(corpus: PromptCorpus, lengths: Counts, context_length: int) -> TruncatedPrompts:
-    """The prompts of more tokens than that, from the tokens of each, int64 [N]."""
+    Returns:
+        ``context_length``, ``distinct``, how many there are, and ``examples``, those that are asked most often, the
+        longest of equals first: ``text``, ``kept`` (what is left of it), ``tokens`` and ``count``.
+    """
     rows = np.flatnonzero(lengths > context_length)
     chosen = rows[np.lexsort((-lengths[rows], -corpus.occurrences[rows]))][:_EXAMPLES]
     sequences = clip_tokenizer().encode([corpus.texts[row] for row in chosen])
     kept = [clip_tokenizer().decode(ids[: context_length - 1].tolist()) for ids in sequences]
     examples = [
-        (corpus.texts[row], left, int(lengths[row]), int(corpus.occurrences[row]))
+        {"text": corpus.texts[row], "kept": left, "tokens": int(lengths[row]), "count": int(corpus.occurrences[row])}
         for row, left in zip(chosen, kept, strict=True)
     ]
-    return TruncatedPrompts(context_length, len(rows), examples)
+    return {"context_length": context_length, "distinct": len(rows), "examples": examples}
 
 
 @dataclass(frozen=True)

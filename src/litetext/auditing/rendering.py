@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,7 +11,7 @@ from rich.table import Table
 from litetext.auditing import paper
 from litetext.auditing.advice import Advice, percent
 from litetext.auditing.attenuation import AttenuationStats
-from litetext.auditing.counting import TruncatedPrompts, VocabularyUse
+from litetext.auditing.counting import VocabularyUse
 from litetext.auditing.geometry import GeometryStats
 from litetext.auditing.run import AuditReport, SourceReport
 from litetext.checkpoints.schema import count_parameters
@@ -30,6 +31,7 @@ GEOMETRY_ROWS = {
 }
 
 _CONTEXT = ("L", "density", "padding", "truncated", "lost tokens", "wasted attention")
+_TRUNCATED = ("prompt", "what is left", "tokens", "times")
 _SOURCES = ("source", "prompts", "distinct", "mean", "p95", "max")
 _WORDS = {
     "vocabulary.closure": "token rows to keep:",
@@ -139,16 +141,9 @@ def _page_tables(report: AuditReport) -> Mapping[str, tuple[str, Sequence[str], 
             [[*row, *more] for row, more in zip(_source_rows(sources), cut, strict=True)],
         ),
     }
-    if report.truncated.examples:
-        tables["truncated"] = (
-            f"The most frequent of {number(report.truncated.distinct)} prompts longer than "
-            f"{report.truncated.context_length} tokens",
-            ["prompt", "what is left", "tokens", "times"],
-            [
-                [shortened(text, 200), shortened(left, 200), number(tokens), number(times)]
-                for text, left, tokens, times in report.truncated.examples
-            ],
-        )
+    if (truncated := report.truncated)["examples"]:
+        caption = "The most frequent of {distinct:,} prompts longer than {context_length} tokens".format(**truncated)
+        tables["truncated"] = (caption, list(_TRUNCATED), truncated_rows(truncated, 200))
     if report.geometry is not None:
         named = zip(GEOMETRY_ROWS, _geometry_rows(report.geometry), strict=True)
         rows = [[*row, noted.get(name, "–")] for name, row in named]
@@ -179,11 +174,11 @@ def _vocabulary_rows(use: VocabularyUse) -> list[list[str]]:
     ]
 
 
-def truncated_rows(truncated: TruncatedPrompts) -> list[list[str]]:
-    """What a table says of truncated prompts, the examples."""
+def truncated_rows(truncated: Mapping[str, Any], longest: int) -> list[list[str]]:
+    """What a table says of truncated prompts, the examples; longer texts are shortened."""
     return [
-        [escape(shortened(text, 60)), escape(shortened(kept, 60)), number(tokens), number(count)]
-        for text, kept, tokens, count in truncated.examples
+        [*(shortened(one[key], longest) for key in ("text", "kept")), number(one["tokens"]), number(one["count"])]
+        for one in truncated["examples"]
     ]
 
 
@@ -214,10 +209,10 @@ def print_report(report: AuditReport, console: Console | None = None) -> None:
         f"median {whole.tokens.median:g}, p95 {whole.tokens.p95:g}, max {whole.tokens.max}"
     )
     console.print(_table(*_CONTEXT, rows=_context_rows(whole)))
-    cut = report.truncated
-    if cut.examples:
-        console.print(f"\nPrompts that the advised context of {cut.context_length} truncates: {cut.distinct:,}")
-        console.print(_table("prompt", "what is left", "tokens", "times", rows=truncated_rows(cut)[:_TERMINAL_CUT]))
+    if (cut := report.truncated)["examples"]:
+        console.print(f"\nPrompts that the advised context of {cut['context_length']} truncates: {cut['distinct']:,}")
+        rows = [list(map(escape, row)) for row in truncated_rows(cut, 60)[:_TERMINAL_CUT]]
+        console.print(_table(*_TRUNCATED, rows=rows))
     if len(report.sources) > 1:
         console.print(_terminal_sources(report.sources))
     console.print(

@@ -16,7 +16,6 @@ from litetext.auditing.counting import (
     CorpusCounts,
     Counts,
     LengthSummary,
-    TruncatedPrompts,
     VocabularyUse,
     count_corpus,
     list_truncated,
@@ -70,7 +69,7 @@ class AuditReport:
     sources: tuple[SourceReport, ...]  # each source, weighted by occurrence
     passed_over: Mapping[str, str]  # files of folders that were not read, in words, by the folder's name
     fingerprint: str  # of the corpus
-    truncated: TruncatedPrompts  # at the context length that is advised
+    truncated: Mapping[str, Any]  # prompts, at the context length that is advised: see `list_truncated`
     vocabulary: VocabularyUse
     geometry: GeometryStats | None
     positions: PositionStats | None
@@ -104,7 +103,7 @@ class AuditReport:
             "tokens": whole["tokens"],
             "context": whole["context"],
             "by_distinct": {"tokens": distinct["tokens"], "context": distinct["context"]},
-            "truncated": self.truncated.to_json(),
+            "truncated": dict(self.truncated),
             "vocabulary": self.vocabulary.to_json(),
             **{name: None if stats is None else stats.to_json() for name, stats in measured.items()},
             "advice": [advice.to_json() for advice in self.advice],
