@@ -84,13 +84,12 @@ def verdict(report: AuditReport) -> str:
 
 def notebook_page(report: AuditReport) -> str:
     """HTML of what a notebook shows: the verdict, the advice and the use of each context length."""
-    from litetext.pages import html_table
+    from litetext.pages import html_table, mark_code
 
-    advice = [(one.topic, one.text.replace("`", ""), evidence(one)) for one in report.advice]
+    advice = "".join(f"<p><b>{one.topic}</b>: {mark_code(one.text)}</p>" for one in report.advice)
     lengths = f"Context lengths L, of {report.whole.total:,} prompts, {report.whole.distinct:,} of them distinct"
-    return html_table(verdict(report), ("about", "advice", "rests on"), advice) + html_table(
-        lengths, _CONTEXT, _context_rows(report.whole)
-    )
+    table = html_table(lengths, _CONTEXT, _context_rows(report.whole))
+    return f"<p>{mark_code(verdict(report))}</p>{advice}{table}"
 
 
 def write_report(report: AuditReport, folder: Path) -> Path:
