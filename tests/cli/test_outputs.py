@@ -134,3 +134,11 @@ def test_a_second_writer_is_refused_at_once(capsys: pytest.CaptureFixture[str], 
     arguments = ["demo", "--model", "no/such-model"]
     with only_writer(tmp_path / "out", "it"):
         assert "another process" in failure(capsys, *arguments, "-o", str(tmp_path / "out"))
+
+
+def test_a_source_with_options_is_an_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text("id,what\n1,white dog\n")
+    typed = ("bank", f"{table}:column=what", "-o", str(table), "--text-encoder", "micro")
+    assert "the output is an input" in failure(capsys, *typed)
+    assert table.read_text().startswith("id")

@@ -292,7 +292,7 @@ def choose_pairs(annotators: Sequence[Annotations], predictions: Predictions) ->
     first, where = annotators[0], predictions.name
     if unknown := predictions.pairs - first.pairs.keys():
         message = f"predictions for unknown pairs: {len(unknown)}, one is {min(unknown, key=repr)!r}"
-        raise EvaluationError(message, where=where, hint=f"image_id is the id of a pair in {first.name}")
+        raise EvaluationError(message, where=where, hint=f"image_id is that of an image in {first.name}")
     if missing := [pair for pair in chosen if predictions.asked is not None and pair not in predictions.asked]:
         message = f"pairs whose picture or phrase is not in it: {len(missing)}, one is {missing[0]!r}"
         raise EvaluationError(message, where=where, hint=f"segment each picture of {first.name} with all its phrases")

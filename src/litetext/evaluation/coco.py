@@ -193,9 +193,12 @@ def read_predictions(path: Path, threshold: float, truth: Annotations | None = N
     categories: frozenset[int] = frozenset()
     if isinstance(document, list):
         listed = _by_category(entries({"predictions": document}, "predictions", path))
-        of_pairs: list[tuple[PairId, Entry]] = [(entry.take("image_id", "id"), entry) for entry in listed]
+        of_pairs: list[tuple[Any, Entry]] = [(entry.take("image_id", "id"), entry) for entry in listed]
         if truth is not None and truth.pictures is not None:
-            of_pairs = list(_of_categories(of_pairs, truth, truth.pictures))
+            named = [((image, entry.take("category_id", "integer")), entry) for image, entry in of_pairs]
+            unasked = {pair for pair, _ in named if pair[0] in truth.pictures and pair[1] in truth.categories}
+            unasked -= truth.pairs.keys()  # nobody looked for that category in that picture
+            of_pairs = [(pair, entry) for pair, entry in named if pair not in unasked]
         categories = frozenset(
             entry.take("category_id", "integer") for entry in listed if "category_id" in entry.fields
         )
@@ -210,19 +213,6 @@ def read_predictions(path: Path, threshold: float, truth: Annotations | None = N
         scores[pair].append(entry.fields["score"])
     pairs = frozenset(pair for pair, _ in of_pairs)
     return Predictions(str(path), dict(masks), dict(scores), pairs, categories, asked)
-
-
-def _of_categories(
-    of_images: Iterable[tuple[PairId, Entry]], truth: Annotations, pictures: Collection[PairId]
-) -> Iterator[tuple[PairId, Entry]]:
-    """The results for pairs of plain COCO, without those for categories that nobody looked for in the picture."""
-    for image, entry in of_images:
-        if image not in pictures:
-            what = f"no picture has the id {shown(image)}"
-            raise EvaluationError(what, where=entry.place, hint=f"give results for the pictures of {truth.name}")
-        pair: Any = (image, entry.take("category_id", "integer"))
-        if pair in truth.pairs or pair[1] not in truth.categories:
-            yield pair, entry
 
 
 def match_names(
