@@ -69,24 +69,22 @@ def ask(model: Any, processor: Any, image: Any, phrases: list[str]) -> list[dict
     return found
 
 
-@pytest.mark.parametrize("encoder", [None, "micro-student"])
+@pytest.mark.parametrize("encoder", [None, pytest.param("micro-student", marks=pytest.mark.slow)])
 def test_transformers_finds_the_same_masks_in_the_exported_folder(folder: Path, encoder: str | None) -> None:
     model: Any = transformers.Sam3Model.from_pretrained(folder)
     processor: Any = transformers.Sam3Processor.from_pretrained(folder)
     assert len(processor.tokenizer) == 49408
     if encoder is not None:
         lt.swap_text_encoder(model, lt.TextEncoder.from_pretrained(encoder, device="cpu"))  # type: ignore[arg-type]
-    sam, instances = lt.Segmenter.from_pretrained("micro", encoder), 0
-    for seed in (187, 3):
-        scene = make_scene(seed, SceneOptions(split="test"))
-        phrases = list(phrases_of(scene, generator(seed, "test", 2), "test"))[:4]
-        picture = Image.fromarray(scene.pixels).resize((200, 170))
-        for ours, theirs in zip(sam(picture, phrases), ask(model, processor, picture, phrases), strict=True):
-            order = theirs["scores"].argsort(descending=True)
-            assert theirs["scores"][order].tolist() == pytest.approx(ours.scores.tolist(), abs=1e-3)
-            assert (theirs["masks"][order].bool().numpy() != ours.masks).sum() <= 3
-            assert np.allclose(theirs["boxes"][order], ours.boxes, atol=0.1)
-            instances += len(ours)
+    sam, scene = lt.Segmenter.from_pretrained("micro", encoder), make_scene(187, SceneOptions(split="test"))
+    phrases = list(phrases_of(scene, generator(187, "test", 2), "test"))[:3]
+    picture, instances = Image.fromarray(scene.pixels).resize((200, 170)), 0
+    for ours, theirs in zip(sam(picture, phrases), ask(model, processor, picture, phrases), strict=True):
+        order = theirs["scores"].argsort(descending=True)
+        assert theirs["scores"][order].tolist() == pytest.approx(ours.scores.tolist(), abs=1e-3)
+        assert (theirs["masks"][order].bool().numpy() != ours.masks).sum() <= 3
+        assert np.allclose(theirs["boxes"][order], ours.boxes, atol=0.1)
+        instances += len(ours)
     assert instances > 5
 
 
