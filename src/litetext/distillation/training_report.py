@@ -176,26 +176,33 @@ def epoch_line(row: Row, epochs: int) -> str:
 def write_curve(rows: Sequence[Row], folder: Path) -> None:
     """Write ``curve.csv`` and ``curve.png``, of one row for each validation."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: f"{value:.8g}" for name, value in row.items()} for row in rows)
     write_text(folder / TABLE, text.getvalue())
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    panels = figure.subplots(1, 2)
-    for axes, lines, title in zip(panels, (_LOSSES, _SHARES), ("losses", "validation phrases, percent"), strict=True):
+    figure = Figure(figsize=(5, 6.6), layout="constrained")  # one above the other: legible on a screen of 390 pixels
+    panels = figure.subplots(2, 1)
+    is_log = all(row.get(name, 1.0) > 0 for row in rows for name, *_ in _LOSSES)
+    titles = ("loss (log scale)" if is_log else "loss", "validation phrases, percent")
+    for axes, lines, title in zip(panels, (_LOSSES, _SHARES), titles, strict=True):
         for column, label, scale in lines:
             points = [(row["epoch"], scale * row[column]) for row in rows if column in row]
             if points:
                 axes.plot(*zip(*points, strict=True), marker=".", label=label)
-        axes.set(title=title, xlabel="epoch")
+        axes.set(xlabel="epoch", ylabel=title)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        axes.legend()
-    if all(row.get(name, 1.0) > 0 for row in rows for name, *_ in _LOSSES):
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    if is_log:
         panels[0].set_yscale("log")
+        panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
+        panels[0].yaxis.set_major_formatter("{x:.3g}")
+        panels[0].yaxis.set_minor_formatter(NullFormatter())
     with atomic_file(folder / PICTURE) as file:
-        figure.savefig(file, format="png", dpi=110)
+        figure.savefig(file, format="png", dpi=150)
 
 
 def write_events(row: Row, folder: Path) -> bool:
