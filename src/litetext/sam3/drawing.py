@@ -104,13 +104,15 @@ def _instances(masks: Iterable[npt.NDArray[np.bool_]], labels: Iterable[str], co
 
 
 def _tinted(image: Image.Image, instances: Sequence[_Instance]) -> Image.Image:
-    """A copy of an image with a tint and an outline for each instance."""
-    pixels = np.array(image)
+    """A copy of an image with a tint and an outline for each instance; where several lie, with the last one's tint."""
+    untinted = np.asarray(image)
+    pixels = untinted.copy()
     line = max(1, round(max(image.size) / 250))
     for mask, (left, top), _, color in instances:
         height, width = mask.shape
         region = pixels[top : top + height, left : left + width]
-        region[mask] = ((1 - TINT) * region[mask] + TINT * np.array(color, dtype=np.float32)).astype(np.uint8)
+        own = untinted[top : top + height, left : left + width][mask]
+        region[mask] = ((1 - TINT) * own + TINT * np.array(color, dtype=np.float32)).astype(np.uint8)
         region[_outline(mask, line + line // 2)] = ink_on(color)  # a thing may have the color of its outline
         region[_outline(mask, line)] = color
     return Image.fromarray(pixels)
