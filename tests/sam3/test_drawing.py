@@ -82,8 +82,8 @@ def test_the_color_of_a_thing_is_still_seen() -> None:
     found = square(40, 60, 80)
     red, blue = (np.asarray(found.draw(Image.new("RGB", (300, 200), color)))[100, 80] for color in ("red", "blue"))
     assert np.abs(np.subtract(red.astype(int), blue)).max() > 180
-    many = draw_all(Image.new("RGB", (300, 200), "red"), [found, found, found])  # tints do not add up
-    only = draw_all(Image.new("RGB", (300, 200), "red"), [square(0, 0, 9), square(0, 0, 9), found])
+    many = draw_instances(Image.new("RGB", (300, 200), "red"), [found, found, found])  # tints do not add up
+    only = draw_instances(Image.new("RGB", (300, 200), "red"), [square(0, 0, 9), square(0, 0, 9), found])
     assert many.getpixel((80, 100)) == only.getpixel((80, 100))
 
 
