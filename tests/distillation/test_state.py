@@ -1,7 +1,10 @@
 """Where a training starts from, what its optimizer and average do, and that no row of the token table is lost."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -16,9 +19,13 @@ from litetext.distillation.state import (  # noqa: E402
     prune_table,
     restore_table,
     start_student,
+    start_tokens,
 )
+from litetext.encoders.encoder import prepare_rows  # noqa: E402
 from litetext.encoders.student import StudentEncoder  # noqa: E402
 from litetext.errors import EncoderError  # noqa: E402
+from litetext.features.protocol import TextFeatures  # noqa: E402
+from litetext.tokenizer.bpe import clip_tokenizer  # noqa: E402
 from tests.encoders.students import tiny_student  # noqa: E402
 from tests.encoders.synthetic import TINY, TINY_TEACHER, Student, Teacher, every_format  # noqa: E402
 
@@ -104,3 +111,38 @@ def test_what_decays() -> None:
         name for name in by_name if name.endswith(("bias", "norm.weight", "scale", "skip.weight"))
     } | {"token_table.weight", "token_table.up.weight", "positions"}
     assert by_name["blocks.0.mixer_conv.weight"] == by_name["blocks.1.qkv.weight"] == by_name["projector.weight"] == 0.1
+
+
+class Meanings:
+    """A teacher's features that say what each word means, and a little of how it is spelled."""
+
+    width = 8
+    words: ClassVar = {"dog": 0, "hound": 0, "cup": 1, "mug": 1, "red": 2}
+
+    def features(self, texts: Sequence[str]) -> TextFeatures:
+        tokens = prepare_rows(texts, DistillRecipe(preset="tiny").student_config(self.width))
+        values = np.broadcast_to(0.01 * np.sin(tokens.ids)[..., None], (*tokens.ids.shape, self.width)).copy()
+        for word, place in self.words.items():
+            values[tokens.ids == token_of(word), place] += 1
+        return TextFeatures(torch.from_numpy(values).float(), torch.from_numpy(tokens.mask))
+
+
+def token_of(word: str) -> int:
+    return int(clip_tokenizer().encode([word]).ids[1])
+
+
+def test_words_that_mean_the_same_to_the_teacher_begin_side_by_side() -> None:
+    student = start_student(DistillRecipe(preset="tiny", rank=3), 8)
+    unseen = student.token_table.weight[5000].clone()
+    start_tokens(student, Meanings(), ["dog", "hound", "cup", "mug", "red dog", "red cup"])  # type: ignore[arg-type]
+    table = student.token_table.weight.detach()
+    rows = {word: table[token_of(word)] for word in Meanings.words}
+
+    def alike(first: torch.Tensor, second: torch.Tensor) -> float:
+        return float(torch.cosine_similarity(first, second, dim=0))
+
+    assert min(alike(rows["dog"], rows["hound"]), alike(rows["cup"], rows["mug"])) > 0.99
+    assert max(alike(rows["dog"], rows["cup"]), alike(rows["dog"], rows["red"])) < 0.9
+    assert torch.equal(table[5000], unseen)  # random as before
+    seen = torch.stack(list(rows.values()))
+    assert 0.5 < float(seen.std() / table.std()) < 2

@@ -17,15 +17,18 @@ from torch.optim.swa_utils import AveragedModel
 from litetext.checkpoints.load import CHOICES, read_student_tensors, resize_positions
 from litetext.checkpoints.tensors import listed
 from litetext.distillation.recipe import DistillRecipe
+from litetext.encoders.encoder import prepare_rows
 from litetext.encoders.layers import factorize_table
 from litetext.encoders.student import TextStudent, build_student
 from litetext.errors import EncoderError, TrainingError
+from litetext.features.store import FeatureStore
 from litetext.records import record
 from litetext.storage import atomic_file
 from litetext.tokenizer.pruned import KeptTokens, kept_tokens
 
 CHECKPOINT = "last.ckpt"
 BETAS, EPSILON = (0.9, 0.98), 1e-8
+MOST_TEXTS, BATCH = 100_000, 512  # that the first rows of the token table are made from, and at once
 TABLE, UP, POSITIONS = "token_table.weight", "token_table.up.weight", "positions"
 _HINT = "remove it to begin again"
 
@@ -68,6 +71,34 @@ def _positions(table: Tensor, rows: int, recipe: DistillRecipe, *, is_mobileclip
         what = f"a position table of {len(table)} rows for a context of {rows}"
         raise EncoderError(what, where=recipe.init, hint=CHOICES)
     return resize_positions(table, rows, "slice")
+
+
+@torch.no_grad()
+def start_tokens(student: TextStudent, cache: FeatureStore, texts: Sequence[str]) -> None:
+    """Start each token of some texts from what the teacher makes of it: words that mean the same begin side by side.
+
+    A row of the token table is the mean of the teacher's features at its token, in their principal components, scaled
+    to the spread of random rows. Tokens that no text has keep their random rows.
+    """
+    width, table = cache.width, student.token_table.weight
+    sums = torch.zeros(len(table), width, dtype=torch.float64)
+    counts = torch.zeros(len(table), dtype=torch.float64)
+    some = texts[:: -(-len(texts) // MOST_TEXTS)]
+    for first in range(0, len(some), BATCH):
+        batch = list(some[first : first + BATCH])
+        tokens, features = prepare_rows(batch, student.config), cache.features(batch)
+        length = min(tokens.mask.shape[1], features.mask.shape[1])
+        both = torch.from_numpy(tokens.mask[:, :length]) & features.mask[:, :length]
+        ids, values = torch.from_numpy(tokens.ids[:, :length])[both], features.values[:, :length][both]
+        sums.index_add_(0, ids, values.double())
+        counts.index_add_(0, ids, torch.ones(len(ids), dtype=torch.float64))
+    (used,), spread = counts.nonzero(as_tuple=True), table.std()
+    means = sums[used] / counts[used, None]
+    means -= means.mean(dim=0)
+    columns = min(table.shape[1], *means.shape)
+    parts = means @ torch.linalg.svd(means, full_matrices=False).Vh[:columns].T
+    table[used] = 0
+    table[used, :columns] = (parts / parts.std().clamp_min(EPSILON) * spread).float()
 
 
 def prune_table(student: TextStudent, texts: Sequence[str]) -> TextStudent:

@@ -22,7 +22,15 @@ from litetext.device import DTYPES, collective_backend
 from litetext.distillation.data import PhraseSplit, Rows, count_batches, epoch_batches, split_phrases
 from litetext.distillation.losses import compute_losses
 from litetext.distillation.recipe import DistillRecipe
-from litetext.distillation.state import CHECKPOINT, TrainingState, prune_table, restore_table, start_student, writing
+from litetext.distillation.state import (
+    CHECKPOINT,
+    TrainingState,
+    prune_table,
+    restore_table,
+    start_student,
+    start_tokens,
+    writing,
+)
 from litetext.distillation.training_report import STUDENT, DistillReport, epoch_line, write_curve, write_events
 from litetext.distillation.validation import Host, to_device, validate_student
 from litetext.encoders.encoder import prepare_rows
@@ -153,17 +161,20 @@ class Trainer:
         self.epoch_steps = count_batches(len(split.train), recipe.batch_size)
         self.steps = self.epoch_steps * recipe.epochs
         self.start = start_student(recipe, cache.width)
+        origin = fingerprint_encoder(StudentEncoder(self.start, ""))
+        if not recipe.init:
+            start_tokens(self.start, cache, split.train)
         self.lengths = token_lengths(split.train, self.start.config.context_length)
         student = prune_table(self.start, split.train + split.validation).to(device)
         self.state = TrainingState.begin(student, recipe, lambda step: lr_ratio(step, self.steps, recipe))
         settings = {name: str(value) for name, value in asdict(recipe).items() if name not in _LOCATIONS}
         self.identity = settings | {
-            "version": "2",
+            "version": "3",
             "teacher": cache.teacher.fingerprint,
             "training phrases": fingerprint(split.train),
             "validation phrases": fingerprint(split.validation),
             "excluded phrases": fingerprint(sorted(split.excluded)),
-            "weights before the first step": fingerprint_encoder(StudentEncoder(self.start, "")),
+            "weights before the first step": origin,
         }
         if (folder / CHECKPOINT).exists():
             self.state.load(folder, self.identity)
