@@ -133,6 +133,13 @@ def test_names_where_objects_are_needed() -> None:
     assert Own().name == "own"
 
 
+def test_what_needs_pytorch_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("litetext._face.find_spec", lambda _name: None)
+    for work in (lambda: lt.embed(["dog"], "micro", tmp_path), lambda: lt.distill(tmp_path, output_dir=tmp_path)):
+        with pytest.raises(lt.LiteTextError, match=r"litetext.\w+ needs the extra 'sam3'"):
+            work()
+
+
 @pytest.mark.slow
 @pytest.mark.torch
 def test_an_audit_takes_names(scene: Path) -> None:
@@ -150,6 +157,7 @@ def test_encoders_in_a_line(tmp_path: Path) -> None:
         lt.make_bank(tmp_path / "b.safetensors", PHRASES, "micro")  # type: ignore[arg-type]
     bank = lt.make_bank(tmp_path / "b.safetensors", PHRASES, lt.TextEncoder.from_pretrained("micro"))
     assert repr(bank) == f"PromptBank('{bank.path}': 120 phrases, 480 tokens, 0.1 MB; fp16 features of 'micro')"
+    assert np.array_equal(bank.encode("red circle")[0], bank.encode(["red circle"])[0])
     host = lt.load_host("micro", device="cpu")
     with pytest.raises(lt.LiteTextError, match=r"TextEncoder.from_pretrained\('micro'\)"):
         lt.swap_text_encoder(host, "micro")  # type: ignore[arg-type]
@@ -198,6 +206,7 @@ def test_from_prompts_to_masks(world: Path) -> None:
 
     runtime = small.export(world / "onnx", target="onnx")
     assert isinstance(runtime, lt.TextRuntime)
+    assert np.array_equal(runtime.encode("white dog")[0], runtime.encode(["white dog"])[0])
     served = lt.compare(student, runtime, PHRASES)
     assert served.mean > 0.9
     assert lt.compare(student, world / "onnx", prompts).mean == pytest.approx(served.mean)

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from litetext.errors import EncoderError, OptionError, check_names
+from litetext.errors import EncoderError, MissingExtraError, OptionError, check_names
 from litetext.features import protocol
 from litetext.sam3 import segmenter
 from litetext.sam3.segmenter import SegmentOptions
@@ -283,6 +283,7 @@ def embed(
         progress: called with the stage and the share of it that is done, 0..1.
         options: ``dtype``, ``batch_tokens`` and ``shard_tokens``, as `litetext.features.embed.embed` has them.
     """
+    _need_torch("embed")
     from litetext.features.embed import embed as fill_store
     from litetext.prompts.readers import as_corpus
 
@@ -307,6 +308,7 @@ def distill(
         progress: called with the stage and the share of it that is done, 0..1.
         recipe: keys of a recipe that differ from the defaults: ``preset="s0"``, ``context_length=16``, ``epochs=20``.
     """
+    _need_torch("distill")
     from litetext.device import choose_device
     from litetext.distillation.recipe import DistillRecipe
     from litetext.distillation.train import distill as train
@@ -358,6 +360,11 @@ def compare(reference: "Encoder | str | Path", other: "Encoder | str | Path", pr
 
     texts = None if prompts is None else as_corpus(prompts).texts
     return compare_encoders(_encoder(reference), _encoder(other), texts)
+
+
+def _need_torch(function: str) -> None:
+    if find_spec("torch") is None:
+        raise MissingExtraError(f"litetext.{function}", "sam3")
 
 
 def _check_options(options: Iterable[str], *functions: Callable[..., Any]) -> None:

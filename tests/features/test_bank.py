@@ -46,7 +46,8 @@ def test_it_answers_as_its_store(bank: PromptBank, tmp_path: Path) -> None:
     assert "white dogs" not in bank
     check(bank, [*PHRASES, "CAFÉ AU LAIT"])
     assert np.array_equal(bank.encode(text for text in PHRASES)[0], bank.encode(PHRASES)[0])
-    for odd in ([], "tree", ["tree", 7], 3, iter(())):
+    assert np.array_equal(bank.encode("tree")[0], bank.encode(["tree"])[0])
+    for odd in ([], ["tree", 7], 3, iter(())):
         with pytest.raises(OptionError):
             bank.encode(odd)  # type: ignore[arg-type]
 

@@ -175,7 +175,7 @@ def test_no_texts_no_phrases_and_the_empty_phrase(tmp_path: Path) -> None:
     assert (len(store), list(store.phrases), "tree" in store) == (0, [], False)
     store.verify()
     check(FeatureStore.open(write_store(tmp_path / "empty", [[""]])), ["  "])
-    for odd in ([], [None], [3], 3, "tree"):
+    for odd in ([], [None], [3], 3):
         with pytest.raises(OptionError):
             FeatureStore.open(tmp_path / "empty").encode(odd)  # type: ignore[arg-type]
 

@@ -51,7 +51,7 @@ class HuggingFaceEncoder:
         import torch
 
         batch = self.tokenizer(
-            [texts] if isinstance(texts, str) else as_texts(texts),
+            as_texts(texts),
             padding=True,
             truncation=True,
             max_length=self.context_length,

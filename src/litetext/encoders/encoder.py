@@ -64,7 +64,7 @@ def prepare_rows(texts: str | Iterable[str] | TokenBatch, config: EncoderConfig)
         sequences = _unpadded(texts)
     else:
         tokenizer = clip_tokenizer() if kept is None else kept.tokenizer
-        sequences = tokenizer.encode([texts] if isinstance(texts, str) else as_texts(texts))
+        sequences = tokenizer.encode(as_texts(texts))
     if not len(sequences):
         raise OptionError("no texts to encode", hint="give at least one")
     if not sequences.lengths.all():

@@ -105,8 +105,8 @@ class TextRuntime:
             program(np.array([[START_ID, END_ID]], dtype=np.int64), np.ones((1, 2), dtype=np.bool_))
         return runtime
 
-    def encode(self, texts: Iterable[str]) -> Arrays:
-        """Features float32 [B, L, D] of B texts, zero at padding, and a mask bool [B, L], True at valid tokens.
+    def encode(self, texts: str | Iterable[str]) -> Arrays:
+        """Features float32 [B, L, D] of one or more texts, zero at padding, and mask bool [B, L], True at valid tokens.
 
         L is that of the longest text, at most the context. Both arrays are the caller's own.
         """

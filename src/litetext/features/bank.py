@@ -59,8 +59,8 @@ class PromptBank(FeatureStore):
         """The most tokens that are read of a phrase, start and end token counted."""
         return max(self.teacher.context_length, 0 if self.fallback is None else self.fallback.context_length)
 
-    def encode(self, texts: Iterable[str]) -> Arrays:
-        """Features float32 [B, L, D] of at least one phrase, zeros at padding, and mask bool [B, L], True at tokens.
+    def encode(self, texts: str | Iterable[str]) -> Arrays:
+        """Features float32 [B, L, D] of a phrase or several, zeros at padding, and mask bool [B, L], True at tokens.
 
         Raises:
             OptionError: no texts, or something that is not a string.

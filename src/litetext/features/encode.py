@@ -12,6 +12,7 @@ from litetext.errors import EncoderError, OptionError
 from litetext.features.protocol import ArrayEncoder, Arrays, Progress, TextEncoder, TextFeatures
 from litetext.features.ragged import pad, split
 from litetext.tokenizer.bpe import clip_tokenizer
+from litetext.tokenizer.clean import as_texts
 
 Encoder = TextEncoder | ArrayEncoder
 Rows = list[npt.NDArray[np.float32]]  # of each text the features of its valid tokens, [L_i, D]
@@ -162,7 +163,7 @@ class AsTextEncoder:
         """The same, as arrays where the source gives arrays."""
         if not self.one_by_one:
             return self.source.encode(texts)
-        values, mask = pad([row for text in texts for row in valid_rows(self.source, [text])])
+        values, mask = pad([row for text in as_texts(texts) for row in valid_rows(self.source, [text])])
         return (values, mask) if isinstance(values, np.ndarray) else TextFeatures(values, mask)
 
 

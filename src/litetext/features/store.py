@@ -202,7 +202,7 @@ class FeatureStore:
             raise damaged(self._files[number], f"the features of phrase {row} have another checksum")
         return widen(stored, scales)
 
-    def encode(self, texts: Iterable[str]) -> Arrays:
+    def encode(self, texts: str | Iterable[str]) -> Arrays:
         """Features float32 [B, L, D] of at least one phrase, zeros at padding, and mask bool [B, L], True at tokens.
 
         Raises:

@@ -33,9 +33,9 @@ def clean(text: str) -> str:
     return _WHITE_SPACE.sub(" ", text).strip().lower()
 
 
-def as_texts(texts: Iterable[str]) -> list[str]:
-    """The texts of a list, a generator, an array: at least one, or an `OptionError`."""
-    found = list(each_text(texts))
+def as_texts(texts: str | Iterable[str]) -> list[str]:
+    """A text, or those of a list, a generator, an array: at least one, or an `OptionError`."""
+    found = [texts] if isinstance(texts, str) else list(each_text(texts))
     if not found:
         raise OptionError("no texts to encode", hint="give at least one")
     return found
