@@ -107,7 +107,7 @@ def _tinted(image: Image.Image, instances: Sequence[_Instance]) -> Image.Image:
     """A copy of an image with a tint and an outline for each instance; where several lie, with the last one's tint."""
     untinted = np.asarray(image)
     pixels = untinted.copy()
-    line = max(1, round(max(image.size) / 250))
+    line = max(1, round(max(image.size) / 200))
     for mask, (left, top), _, color in instances:
         height, width = mask.shape
         region = pixels[top : top + height, left : left + width]
