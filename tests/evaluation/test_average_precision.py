@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 
 from litetext.errors import EvaluationError
 from litetext.evaluation.average_precision import evaluate_ap
-from litetext.evaluation.rle import encode
+from litetext.evaluation.coco_json import encode
 from litetext.micro.phrases import make_pairs
 from litetext.micro.saco import ANNOTATIONS, write_saco
 from litetext.micro.scenes import SceneOptions

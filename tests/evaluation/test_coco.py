@@ -14,7 +14,7 @@ pytest.importorskip("pycocotools")
 from litetext.errors import EvaluationError, OptionError
 from litetext.evaluation.cgf1 import choose_pairs
 from litetext.evaluation.coco import read_annotations, read_predictions
-from litetext.evaluation.rle import encode
+from litetext.evaluation.coco_json import encode
 from litetext.sam3.masks import mask_ious
 from tests.evaluation.files import stripe
 from tests.evaluation.synthetic import rectangle, rle, runs

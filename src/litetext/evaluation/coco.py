@@ -16,8 +16,17 @@ from reprlib import repr as shown
 from typing import Any
 
 from litetext.errors import EvaluationError, OptionError
-from litetext.evaluation.coco_json import Entry, PairId, by_id, entries, read_annotator, read_json
-from litetext.evaluation.rle import Segmentation, check_masks, encode
+from litetext.evaluation.coco_json import (
+    Entry,
+    PairId,
+    Segmentation,
+    by_id,
+    check_masks,
+    encode,
+    entries,
+    read_annotator,
+    read_json,
+)
 from litetext.prompts.fields import category_name
 from litetext.sam3.masks import Code
 

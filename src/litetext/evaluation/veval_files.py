@@ -18,8 +18,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from litetext.errors import EvaluationError
-from litetext.evaluation.coco_json import Entry, by_id, entries, read_json
-from litetext.evaluation.rle import check_masks
+from litetext.evaluation.coco_json import Entry, by_id, check_masks, entries, read_json
 from litetext.sam3.masks import Code
 
 _MOST = 2**24  # pixels of a coordinate: float32, in which the official evaluator computes with boxes, counts so far

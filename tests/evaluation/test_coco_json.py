@@ -11,8 +11,8 @@ pytest.importorskip("pycocotools")
 from pycocotools import mask as coco_mask
 
 from litetext.errors import EvaluationError
-from litetext.evaluation import rle as module
-from litetext.evaluation.rle import check_masks
+from litetext.evaluation import coco_json as module
+from litetext.evaluation.coco_json import check_masks
 from litetext.sam3.masks import mask_ious
 from tests.evaluation.files import stripe
 from tests.evaluation.synthetic import rle
