@@ -108,7 +108,8 @@ def test_segment_with_the_shipped_model(capsys: pytest.CaptureFixture[str], tmp_
     assert run(["segment", str(scene), "-p", phrase, "--model", "micro", "-o", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)
     with Image.open(out / "scene.png") as image:
-        assert image.size == (160, 160)
+        assert image.width == 160  # a strip below it says what the colors mean
+        assert image.height > 160
 
 
 def test_phrases_are_a_corpus(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
