@@ -1,4 +1,4 @@
-"""The scripts in runs/ and commands in docs: shell that parses, options that exist, recipes that are read."""
+"""Scripts in runs/, commands in docs and help: shell that parses, options that exist, recipes that are read."""
 
 import importlib.util
 import re
@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 import typer
 
-from litetext.cli import app
+from litetext.cli import app  # importing it adds the commands
+from litetext.cli._app import _USAGE_ERROR
 
 RUNS = Path(__file__).parents[1] / "runs"
 SCRIPTS = sorted(RUNS.glob("*.sh"))
 PAGES = [RUNS.parent / "README.md", *sorted((RUNS.parent / "docs").rglob("*.md"))]
 SHOWN = re.compile(r"^ *(?:[^`]*\| )?(litetext [a-z]+ .*)$", re.MULTILINE)  # alone on a line of a page, or after a pipe
+INLINE = re.compile(r"`(litetext [a-z]+ [^`]*)`")  # often in part, so that only the options are looked at
 SEPARATORS = re.compile(r"[|;&<>]+|\d?>&?\d?")
 PROGRAM = re.compile(r'(^|\s)(?:litetext|"\$LITETEXT")\s')
 APPENDED = re.compile(r"\+=\((--[a-z][a-z-]*)")
@@ -25,23 +27,27 @@ APPENDED = re.compile(r"\+=\((--[a-z][a-z-]*)")
 needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 
 
-def all_commands() -> dict[tuple[str, ...], set[str]]:
-    """The options of each command, by its words."""
-    found: dict[tuple[str, ...], set[str]] = {}
+def all_commands() -> dict[tuple[str, ...], Any]:
+    """Each command and group by its words."""
+    found: dict[tuple[str, ...], Any] = {}
 
     def walk(command: Any, words: tuple[str, ...]) -> None:
+        found[words] = command
         for name, child in getattr(command, "commands", {}).items():
             walk(child, (*words, name))
-        options = [name for one in command.params for name in (*one.opts, *one.secondary_opts)]
-        found[words] = {name for name in options if name.startswith("-")} | {"--help"}
-
-    import litetext.cli  # noqa: F401 - adds the commands
 
     walk(typer.main.get_command(app), ())
     return found
 
 
+def options_of(command: Any) -> set[str]:
+    names = [name for one in command.params for name in (*one.opts, *one.secondary_opts)]
+    return {name for name in names if name.startswith("-")} | {"--help"}
+
+
 COMMANDS = all_commands()
+OPTIONS = {words: options_of(command) for words, command in COMMANDS.items()}
+EXAMPLES = {words: command.epilog for words, command in COMMANDS.items() if not hasattr(command, "commands")}
 
 
 def calls(script: str) -> list[tuple[tuple[str, ...], list[str]]]:
@@ -60,20 +66,32 @@ def calls(script: str) -> list[tuple[tuple[str, ...], list[str]]]:
                     break
                 command = (*command, word)
             found.append((command, words[len(command) : end]))
+            words = words[end:]  # a word of a command may be litetext too
     return found
 
 
 def unknown(script: str) -> list[str]:
     """What of a script no command of ours knows."""
-    everything = set().union(*COMMANDS.values())
+    everything = set().union(*OPTIONS.values())
     faults = [name for name in APPENDED.findall(script) if name not in everything]
     for command, words in calls(script):
         said = " ".join(("litetext", *command))
-        if not command or any(len(other) > len(command) and other[: len(command)] == command for other in COMMANDS):
+        if hasattr(COMMANDS[command], "commands"):
             faults.append(f"{said} {words[:1]}")
             continue
         options = [word.partition("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)]
-        faults += [f"{said} {name}" for name in options if name not in COMMANDS[command]]
+        faults += [f"{said} {name}" for name in options if name not in OPTIONS[command]]
+    return faults
+
+
+def refused(script: str) -> list[str]:
+    """What of a script's commands is unknown, or a usage error: a missing argument, a word that is no choice."""
+    faults = unknown(script)
+    for command, words in [] if faults else calls(script):
+        try:
+            COMMANDS[command].make_context("litetext", list(words))
+        except _USAGE_ERROR as error:
+            faults.append(f"{' '.join(command)}: {error}")
     return faults
 
 
@@ -92,9 +110,16 @@ def test_every_command_and_option_exists(script: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
-def test_documented_commands_exist(page: Path) -> None:
+def test_documented_commands_parse(page: Path) -> None:
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-    assert unknown("\n".join(SHOWN.findall(text))) == []
+    assert refused("\n".join(SHOWN.findall(text))) == []
+    assert unknown("\n".join(INLINE.findall(text))) == []
+
+
+@pytest.mark.parametrize("command", EXAMPLES, ids=" ".join)
+def test_examples_of_the_help_parse(command: tuple[str, ...]) -> None:
+    assert command in [words for words, _ in calls(EXAMPLES[command])]
+    assert refused(EXAMPLES[command]) == []
 
 
 def test_commands_are_found() -> None:
@@ -120,6 +145,7 @@ def test_what_does_not_exist_is_found() -> None:
         "litetext evaluate ['--json']",
         "litetext inspect --colour",
     ]
+    assert len(refused("litetext segment -p dog\nlitetext track a -p b --every often\nlitetext export micro -o x")) == 2
 
 
 def test_each_is_listed_and_each_recipe_is_read() -> None:
