@@ -167,6 +167,16 @@ def test_phrases_from_a_file(tmp_path: Path) -> None:
         first.fold([])
 
 
+def test_pruned_again_it_keeps_the_tokens_that_it_gave() -> None:
+    once = compress(student(), PHRASES[:90], prune=True)
+    texts = [*PHRASES[:9], "zyzzyva"]  # in pieces, of which each student knows the single letters
+    twice = compress(once, texts, prune=True)
+    assert twice.report.fidelity.largest == 0
+    assert twice.module.config.vocabulary < once.module.config.vocabulary
+    assert "zyzzyva" not in PHRASES[:90]
+    torch.testing.assert_close(*(one.encode(texts).values for one in (once, twice)), rtol=0, atol=0, equal_nan=True)
+
+
 def test_refused() -> None:
     before, small = student(), compress(student(), PHRASES[:9], prune=True, quantize="int8")
     for options, fact in (
@@ -181,8 +191,6 @@ def test_refused() -> None:
             compress(before, PHRASES, **options)
     with pytest.raises(EncoderError, match="int8 weights"):
         compress(small, fold=True)
-    with pytest.raises(EncoderError, match="pruned already"):
-        compress(compress(before, PHRASES[:9], prune=True), prune=True)
     with pytest.raises(EncoderError, match="not a student"):
         compress(load_encoder("micro"), PHRASES, fold=True)  # type: ignore[arg-type]
     with torch.no_grad():

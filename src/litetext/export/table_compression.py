@@ -22,26 +22,27 @@ from litetext.prompts.corpus import PromptCorpus
 from litetext.tokenizer.bpe import clip_tokenizer
 from litetext.tokenizer.clean import clean
 from litetext.tokenizer.pruned import KeptTokens, kept_tokens
-from litetext.tokenizer.vocabulary import VOCABULARY_SIZE
 
 UNSEEN = 0.01  # occurrences that a token counts which does not occur: more than nothing, less than any that does
 
 
 def prune_table(student: TextStudent, texts: Sequence[str]) -> tuple[TextStudent, str]:
-    """A copy whose token table holds what texts need, and a note; every other tensor is the same."""
+    """A copy whose token table holds what texts need, and a note; every other tensor is the same.
+
+    A student that is pruned already loses more rows; texts have the tokens that it gives them.
+    """
     config = student.config
-    if config.vocabulary != VOCABULARY_SIZE:
-        raise EncoderError(
-            f"its token table is pruned already: {config.vocabulary:,} rows", hint="prune the whole student"
-        )
-    kept = KeptTokens.of_texts(texts)
-    whole, pruned = clip_tokenizer().encode(texts), kept.tokenizer.encode(texts)
+    own = None if config.kept is None else kept_tokens(config.kept)
+    tokenizer = clip_tokenizer() if own is None else own.tokenizer
+    kept = KeptTokens.of_texts(texts, tokenizer)
+    whole, pruned = tokenizer.encode(texts), kept.tokenizer.encode(texts)
     if not (np.array_equal(whole.lengths, pruned.lengths) and np.array_equal(whole.ids, pruned.ids)):
         raise EncoderError("the pruned tokenizer gives other tokens", hint="report this as a bug")
     smaller = copy.deepcopy(student).eval()
     smaller.config = replace(config, vocabulary=len(kept), kept=kept.to_text())
     table = smaller.token_table
-    table.weight = nn.Parameter(table.weight.detach()[list(kept.ids)].clone())
+    rows = list(kept.ids) if own is None else own.rows[list(kept.ids)].tolist()
+    table.weight = nn.Parameter(table.weight.detach()[rows].clone())
     table.num_embeddings = len(kept)
     return smaller, f"{len(kept):,} of {config.vocabulary:,} token rows; {len(texts):,} phrases keep their tokens"
 

@@ -56,9 +56,9 @@ class KeptTokens:
             raise OptionError(f"{missing} tokens are missing that others are made of", where=_WHERE)
 
     @classmethod
-    def of_texts(cls, texts: Iterable[str]) -> Self:
-        """Those that texts need: they keep their tokens."""
-        used = np.unique(clip_tokenizer().encode(texts).ids)
+    def of_texts(cls, texts: Iterable[str], tokenizer: ClipTokenizer | None = None) -> Self:
+        """Those that texts need to keep their tokens, which a tokenizer gives them; None: CLIP's."""
+        used = np.unique((tokenizer or clip_tokenizer()).encode(texts).ids)
         return cls(tuple(sorted(clip_vocabulary().closure(used.tolist()))))
 
     @classmethod
