@@ -66,6 +66,8 @@ class DistillRecipe:
     rank: int = -1  # rank of the token table, at most the width: 0 for a whole one, -1 for the preset's own
     # A file, folder or hub name of a LiteText student or a MobileCLIP to start from; "" for random weights.
     init: str = ""
+    # Whether each row of a random token table starts from the teacher's features of that token; see `start_tokens`.
+    start_tokens: bool = True
     # How its position table gets ``context_length`` rows, as `load_encoder` takes it; with "auto" the table of a
     # MobileCLIP is sliced, since each of its rows was trained for its own place.
     positions: Positions = "auto"

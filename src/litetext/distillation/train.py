@@ -162,7 +162,7 @@ class Trainer:
         self.steps = self.epoch_steps * recipe.epochs
         self.start = start_student(recipe, cache.width)
         origin = fingerprint_encoder(StudentEncoder(self.start, ""))
-        if not recipe.init:
+        if recipe.start_tokens and not recipe.init:
             start_tokens(self.start, cache, split.train)
         self.lengths = token_lengths(split.train, self.start.config.context_length)
         student = prune_table(self.start, split.train + split.validation).to(device)
