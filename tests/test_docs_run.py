@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from litetext.cli import distill_command, run
+from tests.test_base_install import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md"))]
@@ -44,13 +45,14 @@ GIVEN: dict[str, Callable[[], Any]] = {
 SETUP = ("make", "pip", "hf")  # set a machine up, and are not run
 PROGRAMS = ("litetext", "printf", "cat")  # in a line of bash; another one is not run unseen
 SKIPPED = {"litetext track --camera": "needs a camera"}
-# Where a page begins to need PyTorch (None: nowhere); what stands before runs without.
-PYTORCH = {
-    "README.md": "litetext bank",
-    "device.md": "litetext bank",
-    "notebook.md": None,
-    "research.md": "litetext audit --student",
-    "video.md": None,
+# What the extras that a page says to install bring, and from which step on it needs them ("": from the first).
+SAM3, ONNX, VIDEO = ("torch", "torchvision", "transformers", "huggingface_hub", "scipy"), ("onnx",), ("av", "trackeval")
+NEEDED = {
+    "README.md": ("litetext bank", SAM3 + ONNX),
+    "device.md": ("litetext bank", SAM3 + ONNX),
+    "notebook.md": ("", ()),
+    "research.md": ("litetext audit --student", SAM3),
+    "video.md": ("", (*VIDEO, "scipy", "cv2")),
 }
 # Phrases with a mask afterwards, by the folder of `segment -o`.
 FOUND = {
@@ -137,27 +139,27 @@ def run_shell(text: str) -> int:
 
 
 def follow(page: Path) -> None:
-    """Do what a page says, in the current folder; in a process of its own, since it takes PyTorch away."""
+    """Do what a page says, in the current folder; in a process of its own, since it takes packages away."""
     steps = [step for step in read_steps(page) if not is_skipped(step)]
     for name, give in GIVEN.items():
         if any(name in step.text for step in steps):
             give()
     distill_command.KEPT_PAIRS = 6
     names: dict[str, Any] = {}
-    needs, blocked = PYTORCH[page.name], ("torch", "transformers", "onnx")
-    sys.modules.update(dict.fromkeys(blocked))
+    start, packages = NEEDED[page.name]
+    sys.modules.update(dict.fromkeys(EXTRAS))  # none of them can be imported
     for step in steps:
-        if needs and step.text.startswith(needs):
-            for module in blocked:
-                sys.modules.pop(module, None)
-            needs = None
+        if packages and step.text.startswith(start):
+            for package in packages:
+                del sys.modules[package]
+            packages = ()
         if step.language == "shell":
             assert step.text.split()[0] in PROGRAMS, f"{step}: neither in PROGRAMS nor in SKIPPED"
             assert run_shell(replaced(step.text)) == 0, step
             continue
         assert step.language == "python", f"{step}: a block that this test does not run"
         exec(compile("\n" * (step.line - 1) + replaced(step.text), page, "exec"), names)
-    assert needs is None, f"{page}: no step that starts with '{needs}'"
+    assert packages == (), f"{page}: no step that starts with '{start}'"
 
 
 @pytest.mark.slow
