@@ -27,8 +27,8 @@ def test_the_contract_of_the_json(corpus: PromptCorpus) -> None:
     found = audit(corpus).to_json()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert list(found) == [
-        "prompts", "tokens", "context", "by_distinct", "truncated", "vocabulary", "geometry", "positions", "order",
-        "attenuation", "advice",
+        "prompts", "tokens", "context", "by_distinct", "truncated", "semantics", "vocabulary", "geometry", "positions",
+        "order", "attenuation", "advice",
     ]  # fmt: skip
     assert found["prompts"]["total"] == sum(prompt.count for prompt in PROMPTS) + 1
     assert found["prompts"]["distinct"] == len(PROMPTS)
@@ -63,7 +63,8 @@ def test_with_encoder_embeddings_and_positions(corpus: PromptCorpus) -> None:
     assert report.positions.effective_rank == pytest.approx(5)
     assert report.geometry is not None
     assert report.geometry.points == len(PROMPTS)
-    assert {advice.topic for advice in report.advice} == {"context", "vocabulary", "rank", "order", "student"}
+    topics = {advice.topic for advice in report.advice}
+    assert topics == {"context", "vocabulary", "semantics", "rank", "order", "student"}
     assert set(stages) == {"tokens", "features", "geometry", "word order"}
     assert set(stages.values()) == {1.0}
     assert json.loads(json.dumps(report.to_json(), allow_nan=False))

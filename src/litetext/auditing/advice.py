@@ -10,10 +10,12 @@ from litetext.auditing.geometry import GeometryStats
 from litetext.auditing.paper import GOLD_CGF1
 from litetext.checkpoints.schema import count_parameters
 from litetext.encoders.config import PRESETS, STUDENTS
+from litetext.errors import shortened
 
 RELEASED_CONTEXT = 16
 TEACHER_CONTEXT = PRESETS["teacher"].context_length
 LOW_SENSITIVITY, HIGH_SENSITIVITY = 0.25, 0.75  # to word order: below and above them the advice is clear
+NOTICED = 0.01  # a class of prompts that SAM3 hardly honors, with at least this share of them, is worth advice
 SIMILAR = 0.8  # of two factors of attenuation: below this, or above its inverse, they are called different
 
 
@@ -21,7 +23,7 @@ SIMILAR = 0.8  # of two factors of attenuation: below this, or above its inverse
 class Advice:
     """One recommendation."""
 
-    topic: str  # context, vocabulary, rank, order, attenuation or student
+    topic: str  # context, vocabulary, semantics, rank, order, attenuation or student
     text: str  # a sentence or two for people
     # the figures of the report that it rests on, by their path in the JSON (or a definition)
     figures: Mapping[str, float]
@@ -37,6 +39,7 @@ def recommend(
     limit: float,
     vocabulary: VocabularyUse,
     *,
+    semantics: Mapping[str, Any] | None = None,
     geometry: GeometryStats | None = None,
     sensitivity: float | None = None,
     attenuation: AttenuationStats | None = None,
@@ -44,9 +47,11 @@ def recommend(
     """All advice that the measurements support.
 
     ``lengths`` is a histogram, int64 [M]: prompts (by occurrence) of n tokens at index n. The share ``limit`` of them
-    may be truncated; ``sensitivity`` is that to word order.
+    may be truncated; ``semantics`` is as `measure_semantics` gives it, ``sensitivity`` that to word order.
     """
     found = [_context(lengths, limit), _vocabulary(vocabulary)]
+    if semantics is not None:
+        found += _semantics(semantics["classes"])
     if geometry is not None:
         found.append(_rank(geometry))
     if sensitivity is not None:
@@ -101,6 +106,20 @@ def _vocabulary(use: VocabularyUse) -> Advice:
     )
     figures = {"vocabulary.closure": use.closure, "vocabulary.used": use.used, "vocabulary.unseen": use.unseen}
     return Advice("vocabulary", text, figures, saved)
+
+
+def _semantics(classes: Mapping[str, Any]) -> Iterator[Advice]:
+    """What to do instead of the three most frequent classes of prompts that SAM3 hardly honors."""
+    noticed = [(name, found) for name, found in classes.items() if found["share"] >= NOTICED]
+    noticed.sort(key=lambda item: -item[1]["share"])
+    if noticed:
+        said = "; ".join(
+            f"{name} ({percent(found['share'])}, '{shortened(found['examples'][0], 60)}'): {found['instead']}"
+            for name, found in noticed[:3]
+        )
+        more = f" Other classes: {', '.join(name for name, _ in noticed[3:])}." if len(noticed) > 3 else ""
+        text = f"SAM3 finds what a simple noun phrase names and hardly honors more: {said}.{more}"
+        yield Advice("semantics", text, {f"semantics.classes.{name}.share": one["share"] for name, one in noticed}, {})
 
 
 def _rank(geometry: GeometryStats) -> Advice:

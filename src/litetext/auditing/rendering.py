@@ -14,6 +14,7 @@ from litetext.auditing.attenuation import AttenuationStats
 from litetext.auditing.counting import VocabularyUse
 from litetext.auditing.geometry import GeometryStats
 from litetext.auditing.run import AuditReport, SourceReport
+from litetext.auditing.semantics import load_rules
 from litetext.checkpoints.schema import count_parameters
 from litetext.encoders.config import PRESETS
 from litetext.errors import shortened
@@ -32,11 +33,13 @@ GEOMETRY_ROWS = {
 
 _CONTEXT = ("L", "density", "padding", "truncated", "lost tokens", "wasted attention")
 _TRUNCATED = ("prompt", "what is left", "tokens", "times")
+_SEMANTICS = ("class", "prompts", "share", "examples", "instead")
 _SOURCES = ("source", "prompts", "distinct", "mean", "p95", "max")
 _WORDS = {
     "vocabulary.closure": "token rows to keep:",
     "vocabulary.used": "token ids used:",
     "vocabulary.unseen": "tokens of further prompts that will be new:",
+    **{f"semantics.classes.{name}.share": f"{name}:" for name in load_rules().instead},
     "geometry.rank_99.value": "directions for 99 % of the variance:",
     "geometry.ambient": "directions in all:",
     "geometry.twonn.value": "intrinsic dimension (TwoNN):",
@@ -47,7 +50,13 @@ _WORDS = {
     "attenuation.errors.student.masks_factor": "from there to the mask logits:",
     "attenuation.errors.noise.masks_factor": "of noise:",
 }
-_SHARES = ("vocabulary.unseen", "order.sensitivity", "truncated", "padding")  # how the names of shares begin
+_SHARES = (
+    "vocabulary.unseen",
+    "order.sensitivity",
+    "truncated",
+    "padding",
+    "semantics",
+)  # how the names of shares begin
 
 
 def number(value: float) -> str:
@@ -143,6 +152,16 @@ def _page_tables(report: AuditReport) -> Mapping[str, tuple[str, Sequence[str], 
     if (truncated := report.truncated)["examples"]:
         caption = "The most frequent of {distinct:,} prompts longer than {context_length} tokens".format(**truncated)
         tables["truncated"] = (caption, list(_TRUNCATED), truncated_rows(truncated, 200))
+    if rows := semantics_rows(report.semantics):
+        caption = f"{percent(report.semantics['share'])} of the prompts are in a class; a prompt may be in several"
+        tables["semantics"] = (caption, list(_SEMANTICS), rows)
+        per_source = [[name, *map(number, counts.values())] for name, counts in report.semantics["sources"].items()]
+        kept = {source.name for source in sources}
+        tables["semantic_sources"] = (
+            "Prompts of each class, by source",
+            ["source", *report.semantics["classes"]],
+            [row for row in per_source if row[0] in kept],
+        )
     if report.geometry is not None:
         named = zip(GEOMETRY_ROWS, _geometry_rows(report.geometry), strict=True)
         rows = [[*row, noted.get(name, "–")] for name, row in named]
@@ -181,6 +200,22 @@ def truncated_rows(truncated: Mapping[str, Any], longest: int) -> list[list[str]
     ]
 
 
+def semantics_rows(semantics: Mapping[str, Any]) -> list[list[str]]:
+    """What a table says of the classes of prompts that were found, the largest first."""
+    found = sorted(semantics["classes"].items(), key=lambda item: -item[1]["count"])
+    return [
+        [
+            name,
+            number(one["count"]),
+            percent(one["share"]),
+            " | ".join(shortened(text, 60) for text in one["examples"]),
+            one["instead"],
+        ]
+        for name, one in found
+        if one["examples"]
+    ]
+
+
 def attenuation_rows(stats: AttenuationStats) -> list[list[str]]:
     """What a table says of each kind of error, after the name of a row."""
     paths = list(stats.errors.values())
@@ -212,6 +247,9 @@ def print_report(report: AuditReport, console: Console | None = None) -> None:
         console.print(f"\nPrompts that the advised context of {cut['context_length']} truncates: {cut['distinct']:,}")
         rows = [list(map(escape, row)) for row in truncated_rows(cut, 60)[:_TERMINAL_CUT]]
         console.print(_table(*_TRUNCATED, rows=rows))
+    if rows := semantics_rows(report.semantics):
+        console.print(f"\nPrompts that SAM3 hardly honors: {percent(report.semantics['share'])}")
+        console.print(_table(*_SEMANTICS[:-1], rows=[[*row[:3], escape(shortened(row[3], 80))] for row in rows]), "")
     if len(report.sources) > 1:
         console.print(_terminal_sources(report.sources))
     console.print(
@@ -238,7 +276,7 @@ def print_report(report: AuditReport, console: Console | None = None) -> None:
         )
         console.print(_table("relative squared error", *stats.errors, rows=attenuation_rows(stats)))
     for advice in report.advice:
-        text = advice.text.replace("`", "")  # marks of code, for pages
+        text = escape(advice.text.replace("`", ""))  # marks of code, for pages
         console.print(f"[bold]{advice.topic}[/]: ", text, sep="", markup=True, soft_wrap=False)
 
 

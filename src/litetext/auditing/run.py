@@ -27,6 +27,7 @@ from litetext.auditing.counting import (
 from litetext.auditing.geometry import GeometryStats, check_geometry_options, measure_geometry
 from litetext.auditing.order import OrderStats, measure_order
 from litetext.auditing.position_rank import PositionStats, load_positions, measure_positions
+from litetext.auditing.semantics import measure_semantics
 from litetext.errors import OptionError
 from litetext.features.encode import pooled_features
 from litetext.features.protocol import TextEncoder
@@ -70,6 +71,7 @@ class AuditReport:
     passed_over: Mapping[str, str]  # files of folders that were not read, in words, by the folder's name
     fingerprint: str  # of the corpus
     truncated: Mapping[str, Any]  # prompts, at the context length that is advised: see `list_truncated`
+    semantics: Mapping[str, Any]  # classes of prompts that SAM3 hardly honors: see `measure_semantics`
     vocabulary: VocabularyUse
     geometry: GeometryStats | None
     positions: PositionStats | None
@@ -104,6 +106,7 @@ class AuditReport:
             "context": whole["context"],
             "by_distinct": {"tokens": distinct["tokens"], "context": distinct["context"]},
             "truncated": dict(self.truncated),
+            "semantics": dict(self.semantics),
             "vocabulary": self.vocabulary.to_json(),
             **{name: None if stats is None else stats.to_json() for name, stats in measured.items()},
             "advice": [advice.to_json() for advice in self.advice],
@@ -152,6 +155,7 @@ def audit(
     corpus = as_corpus(source)
     measured: dict[str, Any] = {}
     counts = count_corpus(corpus, contexts, _stage(progress, "tokens"))
+    semantics = measure_semantics(corpus, seed)
     points = load_matrix(str(embeddings)) if isinstance(embeddings, str | Path) else embeddings
     if encoder is not None:
         points = _sampled_features(corpus, encoder, sample, seed, progress) if points is None else points
@@ -167,7 +171,7 @@ def audit(
         measured["attenuation"] = model.measure_attenuation(
             student, images, corpus.texts, pairs=pairs, seed=seed, progress=progress
         )
-    return _report(corpus, counts, limit, measured)
+    return _report(corpus, counts, limit, semantics, measured)
 
 
 def _check(limit: float, sample: int, injected: tuple[Any, Any, Any]) -> None:
@@ -187,7 +191,13 @@ def _sampled_features(
     return pooled_features(encoder, texts, progress=_stage(progress, "features"))
 
 
-def _report(corpus: PromptCorpus, counts: CorpusCounts, limit: float, measured: Mapping[str, Any]) -> AuditReport:
+def _report(
+    corpus: PromptCorpus,
+    counts: CorpusCounts,
+    limit: float,
+    semantics: Mapping[str, Any],
+    measured: Mapping[str, Any],
+) -> AuditReport:
     lengths = sorted(counts.kept)
     vocabulary = use_of_vocabulary(counts)
     geometry, order, attenuation = (measured.get(name) for name in ("geometry", "order", "attenuation"))
@@ -199,13 +209,20 @@ def _report(corpus: PromptCorpus, counts: CorpusCounts, limit: float, measured: 
         passed_over={name: how for name, how in corpus.read_as.items() if name not in corpus.sources},
         fingerprint=corpus.fingerprint,
         truncated=list_truncated(corpus, counts.lengths, smallest_context(counts.occurrences, limit)),
+        semantics=semantics,
         vocabulary=vocabulary,
         geometry=geometry,
         positions=measured.get("positions"),
         order=order,
         attenuation=attenuation,
         advice=recommend(
-            counts.occurrences, limit, vocabulary, geometry=geometry, sensitivity=sensitivity, attenuation=attenuation
+            counts.occurrences,
+            limit,
+            vocabulary,
+            semantics=semantics,
+            geometry=geometry,
+            sensitivity=sensitivity,
+            attenuation=attenuation,
         ),
     )
 
