@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import safe_open
 
 from litetext.checkpoints.hub import LITE_TEXT, SAM3_KINDS, locate, model_kind, shipped_folder
 from litetext.checkpoints.tensors import STUDENT_FILE
 from litetext.device import usable_cores
+from litetext.encoders.config import EncoderConfig
 from litetext.errors import EncoderError, OptionError
 from litetext.export.bundle import read_tokenizer
 from litetext.export.programs import ENGINES, Array, EngineName, Program, find_weights, open_program
@@ -38,7 +40,8 @@ from litetext.records import read_json
 from litetext.sam3.masks import RawMasks
 from litetext.sam3.pixels import to_pixels
 from litetext.sam3.segmenter import Engine, Exemplars, ImageEmbedding
-from litetext.tokenizer.bpe import clip_tokenizer
+from litetext.tokenizer.bpe import ClipTokenizer, clip_tokenizer
+from litetext.tokenizer.pruned import kept_tokens
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -89,8 +92,11 @@ class ProgramEngine(Engine):
             return AsTextEncoder(PromptBank.open(self.folder / BANK), bytes=self.bundle.files[BANK])
         return self.text_runtime(text, self._checkpoint)
 
-    def text_runtime(self, part: TextPart, checkpoint: Sequence[Path]) -> Any:
-        """A text encoder of the folder, with the weights that it takes by name from a checkpoint."""
+    def text_runtime(self, part: TextPart, checkpoint: Sequence[Path], tokenizer: ClipTokenizer | None = None) -> Any:
+        """A text encoder of the folder, with the weights that it takes by name from a checkpoint.
+
+        The tokenizer is the folder's, or CLIP's where it has none, unless one is given.
+        """
         program = self._open(part.file, TEXT, checkpoint)
 
         def run(ids: npt.NDArray[np.int64], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
@@ -98,7 +104,8 @@ class ProgramEngine(Engine):
             features: npt.NDArray[np.float32] = program(given)["text_features"]
             return features
 
-        tokenizer = clip_tokenizer() if self.bundle.tokenizer is None else read_tokenizer(self.folder)
+        if tokenizer is None:
+            tokenizer = clip_tokenizer() if self.bundle.tokenizer is None else read_tokenizer(self.folder)
         runtime = TextRuntime(part, tokenizer, run)
         if self.bundle.named:
             return runtime
@@ -226,7 +233,10 @@ def shipped_text(name: str, threads: int | None = None) -> Any:
     checkpoint = shipped_folder(name)
     if part is None or checkpoint is None:
         return None
-    return ProgramEngine(bundle, folder, "onnx", threads).text_runtime(part, [checkpoint / STUDENT_FILE])
+    with safe_open(checkpoint / STUDENT_FILE, "np") as file:
+        kept = EncoderConfig.from_json(file.metadata()["config"]).kept
+    tokenizer = None if kept is None else kept_tokens(kept).tokenizer
+    return ProgramEngine(bundle, folder, "onnx", threads).text_runtime(part, [checkpoint / STUDENT_FILE], tokenizer)
 
 
 def shipped_programs(model: str | Path) -> Path | None:
