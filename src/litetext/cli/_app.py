@@ -159,13 +159,17 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not where it is closed, or somebody else's
             stream.reconfigure(errors="backslashreplace")  # a phrase that the terminal's encoding does not have
-    for name in CHATTY:
-        logging.getLogger(name).addFilter(lambda record: record.levelno >= logging.ERROR)
     sys.exit(run(sys.argv[1:]))
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
 
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit status."""
+    for name in CHATTY:
+        logging.getLogger(name).addFilter(_is_error)
     try:
         status = int(app(arguments or ["--help"], prog_name="litetext", standalone_mode=False) or 0)
         # Typer makes this status of Ctrl-C, and says nothing.
