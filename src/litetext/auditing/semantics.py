@@ -37,7 +37,11 @@ def load_rules() -> _Rules:
     """The rules, compiled."""
     raw = tomllib.loads(files("litetext.auditing").joinpath("semantics.toml").read_text("utf-8"))
     given = {
-        "relations": ["_".join(words) for words in RELATIONS if words[0] not in ("inside", "outside")],
+        "relations": [
+            "_".join(words)
+            for words in RELATIONS
+            if words[0] not in ("inside", "outside", "front") and "side" not in words
+        ],
         "verbs": [verb for verb in TRANSITIVE_VERBS if not verb.startswith(("wear", "us"))],
         "digits": list(map(str, range(2, 100))),
     }
