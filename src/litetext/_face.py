@@ -1,8 +1,10 @@
 """Public names that join several stages; prompts, encoders and folders are taken as users have them."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from litetext.errors import EncoderError, MissingExtraError, OptionError, check_names
 from litetext.features import protocol
 from litetext.sam3 import segmenter
+from litetext.sam3.score_shift import find_calibration
 from litetext.sam3.segmenter import SegmentOptions
 
 if TYPE_CHECKING:
@@ -93,6 +96,7 @@ class Segmenter(segmenter.Segmenter):
         engine: str = "auto",
         video: bool = False,
         threads: int | None = None,
+        calibrated: bool = True,
         **options: Any,
     ) -> Self:
         """Load a SAM3 model; its own text tower only if no text encoder is given.
@@ -104,6 +108,8 @@ class Segmenter(segmenter.Segmenter):
             engine: "torch", "onnx" or "openvino"; "auto": see `choose_engine`.
             video: load the model's tracker too, for ``track(..., method="tracker")``; PyTorch only.
             threads: that "onnx" or "openvino" computes with; None: one for each core.
+            calibrated: shift scores as `litetext evaluate calibrate` found for this encoder, given by its path, in this
+                model; the answer's attribute ``calibration`` says how.
             options: ``device``, ``dtype`` (PyTorch only) and ``options``, as `litetext.sam3.segmenter.Segmenter` has
                 them; or what `SegmentOptions` has: ``threshold``, ``mask_threshold``, ``prompt_batch``.
 
@@ -116,15 +122,18 @@ class Segmenter(segmenter.Segmenter):
         changed = {name: options.pop(name) for name in own if name in options}
         options["options"] = replace(options.get("options") or SegmentOptions(), **changed)
         chosen = choose_engine(model, engine, video=video, device=options.get("device"), dtype=options.get("dtype"))
+        found = None
+        if calibrated and isinstance(text_encoder, str | Path | None):
+            found = find_calibration(model, text_encoder, partial(warnings.warn, stacklevel=3))
         if chosen != "torch":
             from litetext.export.segment_runtime import open_segmenter, shipped_text
 
             programs = open_segmenter(model, chosen, threads)
             reader = shipped_text(str(text_encoder), threads) if isinstance(text_encoder, str | Path) else None
-            return cls(programs, reader or _encoder(text_encoder), options=options["options"])
+            return cls(programs, reader or _encoder(text_encoder), None, options["options"], found)
         if threads is not None:
             raise OptionError("threads of PyTorch", hint='set OMP_NUM_THREADS, or give engine="onnx"')
-        encoder = _encoder(text_encoder)
+        encoder, options["calibration"] = _encoder(text_encoder), found
         if not video:
             return super().from_pretrained(model, encoder, **options)
         from litetext.micro.tracker_model import load_video_host

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from litetext.checkpoints.inspection import EncoderSize
     from litetext.features.protocol import TextEncoder
     from litetext.prompts.corpus import PromptCorpus
+    from litetext.sam3.score_shift import Calibration
     from litetext.sam3.segmenter import Segmenter, SegmentOptions
 
 PATH, PATH_OR_HUB = "PATH", "PATH|HF_ID"
@@ -78,6 +80,9 @@ Engine = Annotated[
     EngineChoice, option("What runs the model; auto: ONNX Runtime for exported models and micro, else PyTorch.")
 ]
 Seed = Annotated[int, option("The same seed gives the same result.")]
+NoCalibration = Annotated[
+    bool, option("Take scores as they are, whatever `litetext evaluate calibrate` found.", "--no-calibration")
+]
 Truths = Annotated[list[str] | None, option(TRUTHS_HELP, "--gt", metavar="FILE")]
 MoreTruths = Annotated[list[str] | None, argument("Ground truth of more annotators.", metavar="FILE")]
 Plots = Annotated[
@@ -264,6 +269,7 @@ class ModelChoice:
     fallback: str | None = None
     engine: str = "auto"
     threads: int | None = None
+    no_calibration: bool = False
 
     def __post_init__(self) -> None:
         """Check what belongs together."""
@@ -283,8 +289,24 @@ class ModelChoice:
         engine = choose_engine(self.model, self.engine, video=video, **placed)
         with _without_torchao():
             encoder = self._load_encoder(phrases, engine)
-            placed |= {"engine": engine, "video": video, "threads": self.threads}
-            return Segmenter.from_pretrained(self.model, encoder, options=options, **placed)
+            placed |= {"engine": engine, "video": video, "threads": self.threads, "calibrated": False}
+            segmenter = Segmenter.from_pretrained(self.model, encoder, options=options, **placed)
+        segmenter.calibration = self.calibration
+        return segmenter
+
+    @cached_property
+    def calibration(self) -> "Calibration | None":
+        """What shifts the scores of this encoder in this model, which is told; None where nothing does."""
+        from litetext.sam3.score_shift import find_calibration, threshold_of
+
+        if self.no_calibration:
+            return None
+        tell = partial(echo, err=True)
+        loaded = {"positions": self.positions, "context_length": self.context_length}
+        found = find_calibration(self.model, self.text_encoder, tell, **loaded)
+        if found is not None:
+            tell(f"scores are calibrated: {threshold_of(found.shift):.2f} becomes 0.5 (--no-calibration: as they are)")
+        return found
 
     def describe(self) -> dict[str, str]:
         """What predictions depend on, name by name; where they are computed is not among it."""
@@ -299,6 +321,8 @@ class ModelChoice:
             }
         if self.fallback is not None:
             described["fallback"] = name_source(self.fallback)
+        if self.calibration is not None:
+            described["shift"] = str(self.calibration.shift)
         return described
 
     def _load_encoder(self, phrases: Sequence[str], engine: str) -> "TextEncoder | None":

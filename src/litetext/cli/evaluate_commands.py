@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ import typer
 from litetext.cli import _options as opt
 from litetext.cli._app import Result, app, command, make_group
 from litetext.cli._options import measure, open_encoder, option, split_files
-from litetext.cli._output import echo, print_scores, print_subsets, print_table, show_progress
+from litetext.cli._output import check_target, echo, print_scores, print_subsets, print_table, show_progress
 from litetext.errors import EvaluationError, OptionError
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def gold(
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
     engine: opt.Engine = "auto",
+    no_calibration: opt.NoCalibration = False,
     ap: Annotated[bool, option("COCO's average precision of masks too.", "--ap")] = False,
 ) -> Result:
     """Score cgF1, pmF1 and IL_MCC on SA-Co Gold, COCO or LVIS.
@@ -73,9 +75,12 @@ def gold(
     predict first; interrupted predictions resume automatically.
     """
     if model is None:
-        if any((images, text_encoder, fallback, threshold, context_length)) or {positions, device, dtype, engine} != {
-            "auto"
-        }:
+        if any((images, text_encoder, fallback, threshold, context_length, no_calibration)) or {
+            positions,
+            device,
+            dtype,
+            engine,
+        } != {"auto"}:
             raise OptionError("options of a model without a model", hint="give --model, or leave them out")
         if predictions is None:
             raise typer.BadParameter("give predictions, or a --model that makes them", param_hint="--pred")
@@ -85,7 +90,8 @@ def gold(
         echo("warning: AP is too low without poor predictions: give --threshold 0.01, for example", err=True)
     sets = _find_sets(split_files([*truths, *(more or ())]), predictions, exhaustive)
     if model is not None:
-        choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback, engine)
+        loaded = (positions, context_length, device, dtype, fallback, engine, None, no_calibration)
+        choice = opt.ModelChoice(model, text_encoder, *loaded)
         _predict(choice, images or [], list(sets.values()), SCORE if threshold is None else threshold)
     return _score(sets, truths[0], with_ap=ap)
 
@@ -224,6 +230,7 @@ def retention(
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
     engine: opt.Engine = "auto",
+    no_calibration: opt.NoCalibration = False,
 ) -> Result:
     """Measure what of the model's cgF1 a student keeps.
 
@@ -248,12 +255,16 @@ def retention(
 
         check_page(output)
     chosen = student_name(student)
-    choice = opt.ModelChoice(model, teacher, device=device, dtype=dtype, engine=engine)
+    choice = opt.ModelChoice(model, teacher, device=device, dtype=dtype, engine=engine, no_calibration=no_calibration)
     reference = choice.load(options_for(SCORE), video=video and choose_method(method) == "tracker")
     encoder = open_encoder(chosen, positions, context_length, device, dtype, engine=reference.engine.name)
     sizes = measure(teacher or model, reference.encoder), measure(chosen, encoder)
+    swapped = reference.with_encoder(encoder)
+    swapped.calibration = opt.ModelChoice(
+        model, chosen, positions, context_length, no_calibration=no_calibration
+    ).calibration
     with show_progress() as progress:
-        both, told = (reference, reference.with_encoder(encoder)), partial(_tell_share, progress, total)
+        both, told = (reference, swapped), partial(_tell_share, progress, total)
         if video:
             makers = [partial(make_tracker, one, method=method) for one in share_embeddings(*both)]
             comparison = compare_clips(makers, films, worst, told)
@@ -337,3 +348,99 @@ def _print_retention(report: Mapping[str, Any]) -> None:
     ]
     caption = f"{report['pairs']} ({things.removesuffix('s')}, phrase) pairs of {report[things]} {things}"
     print_table(("", "teacher", "student", "kept"), rows, caption)
+
+
+@command(
+    None,
+    "litetext evaluate calibrate --model micro --text-encoder small.safetensors --pairs 3000",
+    "litetext evaluate calibrate --model facebook/sam3 --text-encoder s0.safetensors --gt a.json --images metaclip",
+    "litetext evaluate calibrate --model facebook/sam3 --text-encoder s0.safetensors --gt instances.json --images mine "
+    "--no-labels -o reliability.svg",
+    group=evaluate_group,
+)
+def calibrate(
+    model: opt.Model,
+    text_encoder: opt.TextEncoderOption = None,
+    pairs: Annotated[int | None, option(f"Pairs of the micro world; {PAIRS} unless --gt is given.")] = None,
+    seed: Annotated[int, option("Of what is drawn: pairs of the micro world, halves, resamples.", min=0)] = 0,
+    truths: opt.Truths = None,
+    more: opt.MoreTruths = None,
+    images: opt.PictureFolders = None,
+    no_labels: Annotated[
+        bool, option("What the model finds with its own encoder stands for the truth.", "--no-labels")
+    ] = False,
+    output: Annotated[
+        Path | None, option("Draw reliability before and after.", "-o", "--output", metavar="FILE.svg")
+    ] = None,
+    positions: opt.Positions = "auto",
+    context_length: opt.ContextLength = None,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
+    engine: opt.Engine = "auto",
+) -> Result:
+    """Find which score counts with a text encoder.
+
+    Fitted to the highest cgF1 on half of the pictures, and measured on the others. Kept beside the encoder in
+    NAME.calibration.json, which segment, track and evaluate read.
+    """
+    from litetext.evaluation.calibration import calibrate as fit
+    from litetext.evaluation.calibration import score_pairs
+    from litetext.evaluation.predict import options_for
+    from litetext.sam3.score_shift import Calibration, calibration_file
+
+    if no_labels and text_encoder is None:
+        raise OptionError("the model's own encoder as its own teacher", where="--no-labels", hint="give --text-encoder")
+    if output is not None:
+        if output.suffix != ".svg":
+            raise OptionError("a picture that is no SVG", where=f"-o {output}", hint="call it NAME.svg")
+        check_target(output, models=(model, text_encoder))
+    kept = calibration_file(model, text_encoder)
+    if kept is not None and kept.exists():
+        Calibration.read(kept)  # refuses what is not ours before the work
+    labeled, total = _choose_pairs(split_files([*(truths or ()), *(more or ())]), images or [], pairs, seed)
+    loaded = (positions, context_length, device, dtype, None, engine, None, True)
+    options = options_for(SCORE)
+    if no_labels:
+        teacher = opt.ModelChoice(model, None, "auto", None, *loaded[2:]).load(options)
+        encoder = open_encoder(text_encoder or "", *loaded[:4], engine=teacher.engine.name)
+        segmenter, reference = teacher.with_encoder(encoder), teacher
+    else:
+        segmenter, reference = opt.ModelChoice(model, text_encoder, *loaded).load(options), None
+    with show_progress() as progress:
+        scored = score_pairs(segmenter, labeled, reference, partial(_tell_share, progress, total))
+        report = fit(scored, seed)
+    found = Calibration.of(report["shift"], model, text_encoder, positions=positions, context_length=context_length)
+    report = {**asdict(found), **report, "truth": "teacher" if no_labels else "labels", "file": kept and str(kept)}
+    if kept is None:
+        name = text_encoder or model
+        echo(f"not kept: {name} has no file here (litetext convert {name} -o FILE makes one)", err=True)
+    else:
+        found.write(kept)
+        echo(f"Kept: {kept}", err=True)
+    if output is not None:
+        from litetext.evaluation.calibration import draw_reliability
+        from litetext.storage import write_text
+
+        write_text(output, draw_reliability(report).svg)
+    return Result(report, lambda: _print_calibration(report))
+
+
+def _print_calibration(report: Mapping[str, Any]) -> None:
+    """Scores before and after with intervals, then reliability by tenths of the score."""
+    both = (report["before"], report["after"])
+    ends = [*(one["interval"] for one in both), report["change"]["interval"]]
+    rows = [(label, *(format(one[name], form) for one in both), "") for name, label, form in SCORES]
+    rows[0] = (*rows[0][:3], f"{report['change']['cgf1']:+.2f}")
+    rows.append(("95 % interval", *(f"{low:.2f} to {high:.2f}" for low, high in ends)))
+    shift = f"shift {report['shift']:+.2f}: a score of {report['threshold']:.3f} becomes 0.5"
+    judge = "the model's own encoder" if report["truth"] == "teacher" else "the labels"
+    caption = f"{shift}; fitted on {report['pairs'][0]} pairs, measured on {report['pairs'][1]} others by {judge}"
+    print_table(("", "before", "after", "change"), rows, caption)
+    tenths = []
+    for row, other in zip(*report["reliability"].values(), strict=True):
+        cells = [
+            (str(one["candidates"]), "-" if one["right"] is None else f"{100 * one['right']:.1f} %")
+            for one in (row, other)
+        ]
+        tenths.append((f"{row['from']:.1f} to {row['from'] + 0.1:.1f}", *cells[0], *cells[1]))
+    print_table(("score", "masks before", "right", "masks after", "right"), tenths)

@@ -48,6 +48,7 @@ def veval(
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
     engine: opt.Engine = "auto",
+    no_calibration: opt.NoCalibration = False,
 ) -> Result:
     """Score video cgF1, pHOTA, TETA, mAP and phrase AP on SA-Co VEval.
 
@@ -60,7 +61,7 @@ def veval(
 
     if model is None:
         own = {positions, device, dtype, method, engine} != {"auto"}
-        if own or any((videos, text_encoder, fallback, context_length)):
+        if own or any((videos, text_encoder, fallback, context_length, no_calibration)):
             raise OptionError("options of a model without a model", hint="give --model, or leave them out")
     elif not videos:
         raise typer.BadParameter("a --model needs the folder of the videos", param_hint="--videos")
@@ -69,7 +70,8 @@ def veval(
     hota_metric()
     sets = find_veval_sets(truths, predictions) if truths.is_dir() else {"": (truths, predictions)}
     if model is not None:
-        choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback, engine)
+        loaded = (positions, context_length, device, dtype, fallback, engine, None, no_calibration)
+        choice = opt.ModelChoice(model, text_encoder, *loaded)
         _predict(choice, videos or [], {SETS.get(name, ""): files for name, files in sets.items()}, method)
     if not truths.is_dir():
         with show_progress() as progress:

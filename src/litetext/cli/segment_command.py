@@ -39,6 +39,7 @@ def segment(
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
     engine: opt.Engine = "auto",
+    no_calibration: opt.NoCalibration = False,
     threads: Annotated[int | None, option("To compute with, without PyTorch. Default: one for each core.")] = None,
 ) -> Result:
     """Find every instance of each phrase in images.
@@ -54,7 +55,8 @@ def segment(
     if output is None and kinds:
         raise OptionError("files without a place", where=f"--{kinds[0]}", hint="give -o DIR")
     options = SegmentOptions(threshold=threshold)
-    choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback, engine, threads)
+    loaded = (positions, context_length, device, dtype, fallback, engine, threads, no_calibration)
+    choice = opt.ModelChoice(model, text_encoder, *loaded)
     asked = choose_phrases(phrases, prompts, model, text_encoder)
     files = find_images(images, () if output is None else overlays_of(output))
     run = SegmentRun(files, asked, choice.describe() | {"threshold": str(threshold)}, output, kinds)

@@ -59,6 +59,7 @@ def track(
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
     engine: opt.Engine = "auto",
+    no_calibration: opt.NoCalibration = False,
 ) -> Result:
     """Follow every instance of each phrase through a video.
 
@@ -81,7 +82,8 @@ def track(
         raise OptionError("a video as the output", where=f"-o {output}", hint="name a folder; it gets the videos")
     clip = clips[0] if clips else None
     options = SegmentOptions() if threshold is None else SegmentOptions(threshold=threshold)
-    choice = opt.ModelChoice(model, text_encoder, positions, context_length, device, dtype, fallback, engine)
+    loaded = (positions, context_length, device, dtype, fallback, engine, None, no_calibration)
+    choice = opt.ModelChoice(model, text_encoder, *loaded)
     asked, way = choose_phrases(phrases, prompts, model, text_encoder), choose_method(method)
 
     def load() -> Tracker:

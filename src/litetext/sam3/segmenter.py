@@ -15,6 +15,7 @@ from litetext.features.encode import valid_rows
 from litetext.features.protocol import TextEncoder, check_loaded
 from litetext.sam3.images import ImageSource, read_image
 from litetext.sam3.masks import ImageMasks, Masks, RawMasks, to_masks
+from litetext.sam3.score_shift import Calibration, shift_scores
 
 if TYPE_CHECKING:
     import torch
@@ -124,6 +125,7 @@ class Segmenter:
         encoder: reads the phrases; None: what the model reads text with.
         processor: makes pixels of an image for a model of `transformers`; None: SAM3's own at the model's image size.
         options: thresholds and batch size.
+        calibration: shifts every score, as was found for this encoder in this model; None: scores are the model's.
 
     Raises:
         EncoderError: not a SAM3 host, an encoder of another width, or a processor of another image size.
@@ -135,6 +137,7 @@ class Segmenter:
         encoder: TextEncoder | None = None,
         processor: "Sam3ImageProcessor | None" = None,
         options: SegmentOptions = SegmentOptions(),
+        calibration: Calibration | None = None,
     ) -> None:
         if isinstance(model, str | Path):
             hint = "give the names to Segmenter.from_pretrained(MODEL, TEXT_ENCODER)"
@@ -147,7 +150,7 @@ class Segmenter:
             self.engine = HostEngine(model, processor)
         self.encoder = self.engine.own_encoder() if encoder is None else encoder
         check_width(self.engine.width, self.encoder)
-        self.options = options
+        self.options, self.calibration = options, calibration
         self._features: OrderedDict[str, Any] = OrderedDict()
 
     @classmethod
@@ -159,6 +162,7 @@ class Segmenter:
         device: "str | torch.device | None" = None,
         dtype: "str | torch.dtype | None" = None,
         options: SegmentOptions = SegmentOptions(),
+        calibration: Calibration | None = None,
     ) -> Self:
         """Load a SAM3 model and its image processor; its own text tower only if nothing stands in for it.
 
@@ -168,6 +172,7 @@ class Segmenter:
             device: as `choose_device` takes it.
             dtype: as `choose_dtype` takes it.
             options: thresholds and batch size.
+            calibration: as above.
 
         Raises:
             EncoderError: the model, its processor or the encoder cannot be loaded, or the encoder has another width.
@@ -179,7 +184,7 @@ class Segmenter:
 
             text_encoder = load_encoder(text_encoder, device=device, dtype=dtype)
         host = load_host(model, text_tower=text_encoder is None, device=device, dtype=dtype)
-        return cls(host, text_encoder, load_processor(model, host), options)
+        return cls(host, text_encoder, load_processor(model, host), options, calibration)
 
     @property
     def host_engine(self) -> "HostEngine":
@@ -209,12 +214,12 @@ class Segmenter:
         return self.host_engine.processor
 
     def with_encoder(self, encoder: TextEncoder) -> Self:
-        """The same model and options with another text encoder; this one keeps its own."""
+        """The same model and options with another text encoder, not calibrated; this one keeps its own."""
         return type(self)(self.engine, encoder, options=self.options)
 
     def with_options(self, options: SegmentOptions) -> Self:
         """The same model and text encoder with other options."""
-        return type(self)(self.engine, self.encoder, options=options)
+        return type(self)(self.engine, self.encoder, options=options, calibration=self.calibration)
 
     def measure_attenuation(
         self, student: TextEncoder, images: Sequence[Any], texts: Sequence[str] = (), **options: Any
@@ -226,7 +231,8 @@ class Segmenter:
 
     def __repr__(self) -> str:
         """One line."""
-        return f"{type(self).__name__}({self.engine.name}, text encoder {self.encoder!r})"
+        shifted = "" if self.calibration is None else f", scores shifted by {self.calibration.shift:+.1f} logits"
+        return f"{type(self).__name__}({self.engine.name}, text encoder {self.encoder!r}{shifted})"
 
     @overload
     def __call__(
@@ -284,8 +290,17 @@ class Segmenter:
         options = options or self.options
         for start in range(0, len(prompts), options.prompt_batch):
             batch = prompts[start : start + options.prompt_batch]
-            raw = self.engine.run(embedding, self.rows(batch), exemplars)
+            raw = self.run(embedding, self.rows(batch), exemplars)
             yield from to_masks(raw, batch, embedding.size, options.threshold, options.mask_threshold)
+
+    def run(self, embedding: ImageEmbedding, rows: Sequence[Any], exemplars: Exemplars | None = None) -> RawMasks:
+        """As the engine runs, with calibrated scores."""
+        raw = self.engine.run(embedding, rows, exemplars)
+        return replace(raw, scores=self.calibrate(raw.scores))
+
+    def calibrate(self, scores: Any) -> Any:
+        """Scores of the model, an array or tensor, as the calibration shifts them; without one as they are."""
+        return scores if self.calibration is None else shift_scores(scores, self.calibration.shift)
 
     def rows(self, prompts: Sequence[str]) -> list[Any]:
         """Features of the valid tokens of each phrase, [L_i, D], from the cache where they are in it."""

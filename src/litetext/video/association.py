@@ -170,7 +170,7 @@ class Associator:
         embedding = self.segmenter.embed(frame.pixels)
         step = self.segmenter.options.prompt_batch
         for batch in (prompts[start : start + step] for start in range(0, len(prompts), step)):
-            raw = self.segmenter.engine.run(embedding, [self._features[prompt] for prompt in batch])
+            raw = self.segmenter.run(embedding, [self._features[prompt] for prompt in batch])
             for row, prompt in enumerate(batch):
                 kept = np.flatnonzero(raw.scores[row] > self.options.go_on)
                 found[prompt] = Found(raw.scores[row, kept], raw.logits(row, kept).astype(np.float16))

@@ -208,7 +208,8 @@ class ModelTracker:
             batch = numbers[start : start + options.prompt_batch]
             text = TextFeatures(*pad([self._features[number] for number in batch], like=finest))
             outputs = self.segmenter.host_engine.run_features(embedding, text)
-            for number, logits, sure in zip(batch, outputs.pred_masks, detection_scores(outputs), strict=True):
+            certainty = self.segmenter.calibrate(detection_scores(outputs))
+            for number, logits, sure in zip(batch, outputs.pred_masks, certainty, strict=True):
                 keep = video.nms_masks(sure, logits, options.threshold, options.duplicate_iou)
                 masks.append(logits[keep])
                 scores.append(sure[keep])

@@ -1,0 +1,191 @@
+"""Calibration on pairs whose scores are known, its file, and what a segmenter makes of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pycocotools")
+pytest.importorskip("scipy")
+from litetext.cli import run
+from litetext.errors import EncoderError, EvaluationError
+from litetext.evaluation.calibration import ScoredPair, calibrate, draw_reliability, reliability, score_pairs
+from litetext.evaluation.cgf1 import THRESHOLDS, PairCounts
+from litetext.evaluation.labeled_pairs import LabeledPair
+from litetext.sam3.masks import RawMasks, encode_masks
+from litetext.sam3.score_shift import SUFFIX, Calibration, find_calibration, shift_scores, threshold_of
+from litetext.sam3.segmenter import Engine, Segmenter, SegmentOptions
+from tests.cli.helpers import failure
+
+ALL = len(THRESHOLDS)
+
+
+def world(shift: float, count: int = 100) -> list[ScoredPair]:
+    """Two pairs a picture with one candidate each, right in the first; logits 3 and -3 with noise, shifted."""
+    rng = np.random.default_rng(5)
+    pairs = []
+    for number in range(count):
+        for is_there in (1, 0):
+            logit = (6 * is_there - 3) + rng.normal() + shift
+            hits = np.full(ALL, is_there)
+            counts = [PairCounts(0 * hits, 0, is_there), PairCounts(hits, 1, is_there)]
+            pairs.append(ScoredPair(f"{number}", np.array([1 / (1 + np.exp(-logit))], np.float32), counts))
+    return pairs
+
+
+@pytest.mark.parametrize("shift", [-4.0, 3.0])
+def test_shifted_scores_come_back(shift: float) -> None:
+    whole, report = calibrate(world(0.0), seed=1), calibrate(world(shift), seed=1)
+    assert whole["shift"] == 0  # what needs none gets none
+    assert report["shift"] == pytest.approx(-shift, abs=1.0)
+    lost = whole["before"]["cgf1"] - report["before"]["cgf1"]
+    assert lost > 10
+    assert report["change"]["cgf1"] >= 0.9 * lost
+    low, high = report["change"]["interval"]
+    assert 0 < low < report["change"]["cgf1"] < high
+    assert report["pairs"] == [100, 100]
+
+
+def test_few_pictures_are_refused() -> None:
+    with pytest.raises(EvaluationError, match="19 pictures"):
+        calibrate(world(0.0, 19))
+
+
+def test_reliability_by_hand() -> None:
+    none, one = np.zeros(ALL, int), np.ones(ALL, int)
+    counts = [PairCounts(none, 0, 1), PairCounts(none, 1, 1), PairCounts(one, 2, 1), PairCounts(one, 3, 1)]
+    rows = reliability([ScoredPair("a", np.array([0.95, 0.93, 0.12], np.float32), counts)])
+    assert [row["candidates"] for row in rows] == [0, 1, 0, 0, 0, 0, 0, 0, 0, 2]
+    assert rows[9]["right"] == 0.5
+    assert rows[9]["score"] == pytest.approx(0.94)
+    assert (rows[1]["right"], rows[0]["right"]) == (0.0, None)
+
+
+def test_shifted_scores() -> None:
+    scores = np.array([0, 0.2, 0.5, 1], np.float32)
+    assert np.array_equal(shift_scores(scores, 0.0), scores)
+    shifted = shift_scores(scores, 1.5)
+    assert shifted.dtype == np.float32
+    assert shifted[[0, 3]].tolist() == [0, 1]
+    assert np.log(shifted[1] / (1 - shifted[1])) == pytest.approx(np.log(0.2 / 0.8) + 1.5, abs=1e-6)
+    assert shift_scores(threshold_of(1.5), 1.5) == pytest.approx(0.5)
+
+
+class TinyEngine(Engine):
+    """Two candidates for any phrase, the left and the right half of 4 x 8 pixels; features are their scores."""
+
+    name, width = "tiny", 2
+
+    def own_encoder(self) -> Any:
+        return Fixed([0.9, 0.1])
+
+    def embed(self, picture: Any) -> None:
+        return None
+
+    def run(self, embedding: Any, rows: Any, exemplars: Any = None) -> RawMasks:
+        halves = np.where(np.arange(8) < 4, 9.0, -9.0) * np.array([[1], [-1]])
+        masks = np.broadcast_to(halves[None, :, None], (len(rows), 2, 4, 8)).astype(np.float32)
+        return RawMasks(np.array([row[0] for row in rows]), np.zeros((len(rows), 2, 4), np.float32), masks)
+
+
+class Fixed:
+    """An encoder that says the same of every text."""
+
+    name, context_length, width = "fixed", 4, 2
+
+    def __init__(self, values: list[float]) -> None:
+        self.values = values
+
+    def encode(self, texts: Any) -> Any:
+        return np.array([[self.values]] * len(texts), np.float32), np.ones((len(texts), 1), bool)
+
+
+PIXELS = np.zeros((4, 8, 3), np.uint8)
+
+
+def test_a_segmenter_shifts_scores() -> None:
+    plain = Segmenter(TinyEngine(), Fixed([0.3, 0.05]))
+    assert len(plain(PIXELS, "dog")[0]) == 0
+    shifted = Segmenter(TinyEngine(), Fixed([0.3, 0.05]), calibration=Calibration(2.0, "m", "e"))
+    (found,) = shifted.with_options(SegmentOptions(threshold=0.5))(PIXELS, "dog")
+    assert found.scores.tolist() == pytest.approx([shift_scores(0.3, 2.0)])
+    assert "shifted by +2.0" in repr(shifted)
+    assert shifted.with_encoder(Fixed([0.3, 0.05])).calibration is None
+
+
+def test_pairs_are_scored_against_labels_or_the_teacher() -> None:
+    right = np.zeros((1, 4, 8), bool)
+    right[:, :, 4:] = True
+    pair = LabeledPair("a", PIXELS, "dog", (tuple(encode_masks(right)),))
+    student, teacher = Segmenter(TinyEngine(), Fixed([0.4, 0.02])), Segmenter(TinyEngine())
+    (labeled,) = score_pairs(student, [pair])
+    assert labeled.scores.tolist() == pytest.approx([0.4, 0.02])
+    assert labeled.right.tolist() == [False, True]
+    (taught,) = score_pairs(student, [pair], teacher)
+    assert taught.right.tolist() == [True, False]  # the teacher finds the left half only
+
+
+def test_a_calibration_is_of_one_encoder_in_one_model(tmp_path: Path) -> None:
+    student, model, told = tmp_path / "s.safetensors", tmp_path / "model", list[str]()
+    student.write_bytes(b"weights")
+    model.mkdir()
+    (model / "a").write_bytes(b"1")
+    Calibration.of(1.5, model, student, positions="slice", context_length=16).write(tmp_path / f"s.safetensors{SUFFIX}")
+
+    def find(encoder: Path, **loaded: Any) -> Calibration | None:
+        return find_calibration(model, encoder, told.append, **{"positions": "slice", "context_length": 16, **loaded})
+
+    found = find(student)
+    assert found is not None
+    assert (found.shift, told) == (1.5, [])
+    assert find(student, context_length=32) is None
+    (model / "a").write_bytes(b"2")
+    assert find(student) is None
+    assert len(told) == 2
+    assert "not used" in told[0]
+    assert find_calibration("micro", "micro-student", told.append) is None  # known by name: no place beside it
+    (tmp_path / f"s.safetensors{SUFFIX}").write_text('{"shift": "x"}')
+    with pytest.raises(EncoderError, match="not a calibration"):
+        find(student)
+
+
+def test_a_picture_of_reliability() -> None:
+    assert "share that is right" in draw_reliability({"reliability": {"before": reliability(world(2.0, 20))}}).svg
+
+
+@pytest.mark.torch
+def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    student = tmp_path / "s.safetensors"
+    student.write_bytes(b"weights")
+    (tmp_path / f"s.safetensors{SUFFIX}").write_text("mine")
+    command = ["evaluate", "calibrate", "--model", "micro"]
+    assert "--no-labels" in failure(capsys, *command, "--no-labels")
+    assert "SVG" in failure(capsys, *command, "-o", "x.png")
+    assert "not a calibration" in failure(capsys, *command, "--text-encoder", str(student))
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_from_calibrate_to_segment(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from litetext.checkpoints.hub import shipped_folder
+
+    student = tmp_path / "s.safetensors"
+    student.write_bytes((shipped_folder("micro-student") or tmp_path).joinpath("student.safetensors").read_bytes())
+    typed = ["--model", "micro", "--text-encoder", str(student), "--json"]
+    assert run(["evaluate", "calibrate", *typed, "--pairs", "120", "--no-labels"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["file"] == f"{student}{SUFFIX}"
+    kept = Calibration.read(Path(report["file"]))
+    Calibration(4.0, kept.model, kept.text_encoder).write(Path(report["file"]))
+    assert run(["micro", "scene", "-o", str(tmp_path / "a.png")]) == 0
+    capsys.readouterr()
+    counts = []
+    for more in ([], ["--no-calibration"]):
+        assert run(["segment", str(tmp_path / "a.png"), "-p", "thing", *typed, "--threshold", "0.05", *more]) == 0
+        captured = capsys.readouterr()
+        counts.append([one["score"] for one in json.loads(captured.out)["annotations"]])
+        assert ("0.02 becomes 0.5" in captured.err) == (not more)
+    assert len(counts[0]) >= len(counts[1])
