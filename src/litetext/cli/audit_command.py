@@ -60,10 +60,11 @@ def audit(
 ) -> Result:
     """Measure what prompts use of a text encoder.
 
-    And say what size is enough: context length, vocabulary, rank, and whether word order matters. --text-encoder, which
-    geometry and word order are measured with, is any that `inspect` knows, or another Hugging Face text model.
-    --student follows the error of a student's features through --model to the attention weights and the masks, on
-    --images that the prompts are asked of, or with --model micro on scenes of the micro world.
+    And say what size is enough: context length, vocabulary, rank, and whether word order matters; and which prompts
+    SAM3 hardly honors: negations, places, counts and more. --text-encoder, which geometry and word order are measured
+    with, is any that `inspect` knows, or another Hugging Face text model. --student follows the error of a student's
+    features through --model to the attention weights and the masks, on --images that the prompts are asked of, or with
+    --model micro on scenes of the micro world.
     """
     from litetext.auditing.run import audit as run_audit
 
