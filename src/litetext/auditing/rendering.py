@@ -207,7 +207,7 @@ def semantics_rows(semantics: Mapping[str, Any]) -> list[list[str]]:
         [
             name,
             number(one["count"]),
-            percent(one["share"]),
+            percent(one["share"]).replace(" ", "\u00a0"),  # not broken
             " | ".join(shortened(text, 60) for text in one["examples"]),
             one["instead"],
         ]
