@@ -29,6 +29,7 @@ FLOOR = 0.001  # lower scores are not looked at
 SHIFTS = np.arange(-28, 29) / 4  # as far as the floor
 RESAMPLES = 100  # of the pictures that a shift is fitted on
 LEAST = 20  # pictures
+NEAR = 2.0  # points of cgF1
 CHANCE = 0.02  # of the resamples in which a shift may be no better than none; docs/explanation/experiments.md
 BINS = 10
 Reals = npt.NDArray[np.float64]
@@ -104,12 +105,13 @@ def calibrate(pairs: Sequence[ScoredPair], seed: int = 0) -> dict[str, Any]:
 
 
 def fit_shift(pairs: Sequence[ScoredPair], seed: int = 0) -> float:
-    """The shift of the highest cgF1, averaged over resamples of the pictures; 0 unless it helps in nearly all of them.
+    """The middle of the shifts near the highest cgF1, over resamples of pictures; 0 unless it helps in nearly all.
 
     The curve is flat around its top and jumps with single pairs: the top of one sample would follow those.
     """
     _, draws = draw_scores(pairs, SHIFTS, seed, RESAMPLES)
-    best = float(SHIFTS[draws.argmax(axis=1)].mean())
+    is_near = draws >= draws.max(axis=1, keepdims=True) - NEAR
+    best = float(((is_near * SHIFTS).sum(axis=1) / is_near.sum(axis=1)).mean())
     place, middle = int(np.abs(SHIFTS - best).argmin()), len(SHIFTS) // 2
     is_sure = np.quantile(draws[:, place] - draws[:, middle], CHANCE) > 0
     return float(SHIFTS[place]) if is_sure else 0.0
