@@ -61,10 +61,10 @@ def test_the_page_says_figures_in_words(page: Path, report: AuditReport) -> None
     html = page.read_text(encoding="utf-8")
     assert "`" not in html
     assert "<code>litetext compress" in html
-    assert not re.search(r"(vocabulary|geometry|order|attenuation)\.\w+", html)
+    assert not re.search(r"(vocabulary|semantics|geometry|order|attenuation)\.\w+", html)
     assert f"token rows to keep: {report.vocabulary.closure:,}" in html
     assert re.search(r"need a context of \d+ tokens .* and [\d,]+ of 49,408 token rows", html)
-    assert html.count("<table") == html.count("<caption>") == 5
+    assert html.count("<table") == html.count("<caption>") == 7
     assert html.count("<th ") == html.count("<th scope=")
 
 

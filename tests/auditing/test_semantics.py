@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from litetext.auditing.rendering import print_report, write_report
 from litetext.auditing.run import audit
 from litetext.auditing.semantics import classify, load_rules, measure_semantics
 from litetext.prompts.corpus import Prompt, PromptCorpus
@@ -111,3 +113,13 @@ def test_advice_names_the_frequent_classes_and_what_to_do() -> None:
     assert "cat or dog" in advice["semantics"].text
     assert load_rules().instead["alternative"] in advice["semantics"].text
     assert "semantics" not in {one.topic for one in audit(texts[:198]).advice}
+
+
+def test_examples_are_shown_as_they_are(tmp_path: Path) -> None:
+    report = audit(["[bold]cat or dog", "<b>cat or dog", "dog"])
+    console = Console(record=True, width=200)
+    print_report(report, console)
+    assert "[bold]cat or dog | <b>cat or dog" in console.export_text()
+    html = write_report(report, tmp_path).read_text(encoding="utf-8")
+    assert "&lt;b&gt;cat or dog" in html
+    assert "<b>cat or" not in html
