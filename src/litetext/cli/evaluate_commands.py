@@ -395,8 +395,10 @@ def calibrate(
             raise OptionError("a picture that is no SVG", where=f"-o {output}", hint="call it NAME.svg")
         check_target(output, models=(model, text_encoder))
     kept = calibration_file(model, text_encoder)
-    if kept is not None and kept.exists():
-        Calibration.read(kept)  # refuses what is not ours before the work
+    if kept is not None:
+        check_target(kept)
+        if kept.exists():
+            Calibration.read(kept)  # refuses what is not ours before the work
     labeled, total = _choose_pairs(split_files([*(truths or ()), *(more or ())]), images or [], pairs, seed)
     loaded = (positions, context_length, device, dtype, None, engine, None, True)
     options = options_for(SCORE)
@@ -412,8 +414,7 @@ def calibrate(
     found = Calibration.of(report["shift"], model, text_encoder, positions=positions, context_length=context_length)
     report = {**asdict(found), **report, "truth": "teacher" if no_labels else "labels", "file": kept and str(kept)}
     if kept is None:
-        name = text_encoder or model
-        echo(f"not kept: {name} has no file here (litetext convert {name} -o FILE makes one)", err=True)
+        echo(f"not kept: {text_encoder or model} is no file or folder here", err=True)
     else:
         found.write(kept)
         echo(f"Kept: {kept}", err=True)
@@ -437,10 +438,9 @@ def _print_calibration(report: Mapping[str, Any]) -> None:
     caption = f"{shift}; fitted on {report['pairs'][0]} pairs, measured on {report['pairs'][1]} others by {judge}"
     print_table(("", "before", "after", "change"), rows, caption)
     tenths = []
-    for row, other in zip(*report["reliability"].values(), strict=True):
-        cells = [
-            (str(one["candidates"]), "-" if one["right"] is None else f"{100 * one['right']:.1f} %")
-            for one in (row, other)
-        ]
-        tenths.append((f"{row['from']:.1f} to {row['from'] + 0.1:.1f}", *cells[0], *cells[1]))
+    for pair in zip(*report["reliability"].values(), strict=True):
+        cells = [f"{pair[0]['from']:.1f} to {pair[0]['from'] + 0.1:.1f}"]
+        for one in pair:
+            cells += [str(one["candidates"]), "-" if one["right"] is None else f"{100 * one['right']:.1f} %"]
+        tenths.append(cells)
     print_table(("score", "masks before", "right", "masks after", "right"), tenths)
