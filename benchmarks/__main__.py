@@ -16,6 +16,7 @@ from benchmarks.machine import RESULTS, describe_machine
 BENCHMARKS = (
     "tokenizer",
     "audit",
+    "semantics",
     "geometry",
     "equality",
     "memory",

@@ -7,9 +7,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from benchmarks import __main__ as benchmarks
-from benchmarks import command
+from benchmarks import command, semantics
+
+from litetext.micro.glyphs import COLOURS
+from litetext.micro.phrases import Query, named
+from litetext.micro.scenes import Scene, SceneOptions, make_scene
 
 
 @pytest.fixture
@@ -90,3 +95,25 @@ def test_an_unknown_name_is_one_line() -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: no benchmark is called 'nothing'; give tokenizer, ")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_perfect_model_that_is_asked_as_the_audit_advises_finds_what_each_phrase_means() -> None:
+    seen, rng = set(), np.random.default_rng(0)
+    for turn in range(60):
+        scene = make_scene(turn, SceneOptions(size=96, split="test"))
+        for name, case in semantics.cases(scene, rng, turn):
+            answers = []
+            for text in case.asked:
+                first, _, rest = text.partition(" ")
+                query = Query(rest, colour=first) if first in COLOURS else Query(text)
+                answers.append(true_masks(scene, named(scene, query) or ()))
+            found = {mask.tobytes() for mask in case.instead(*answers)}
+            assert found == {mask.tobytes() for mask in true_masks(scene, case.truth)}, (name, case.phrase)
+            seen.add((name, bool(case.truth)))
+    everything = {(name, present) for name in semantics.CLASSES for present in (True, False)}
+    assert seen == everything - {("comparison", False)}
+
+
+def true_masks(scene: Scene, indices: tuple[int, ...]) -> semantics.Masks:
+    masks = [scene.instances[index].mask for index in indices]
+    return np.array(masks, dtype=np.bool_).reshape(-1, *scene.pixels.shape[:2])
