@@ -17,6 +17,8 @@ from litetext.evaluation.labeled_pairs import LabeledPair
 from litetext.sam3.masks import RawMasks, encode_masks
 from litetext.sam3.score_shift import SUFFIX, Calibration, find_calibration, shift_scores, threshold_of
 from litetext.sam3.segmenter import Engine, Segmenter, SegmentOptions
+from litetext.video.association import AssociationOptions, Associator
+from litetext.video.tracking import Frame
 from tests.cli.helpers import failure
 
 ALL = len(THRESHOLDS)
@@ -113,6 +115,16 @@ def test_a_segmenter_shifts_scores() -> None:
     assert found.scores.tolist() == pytest.approx([shift_scores(0.3, 2.0)])
     assert "shifted by +2.0" in repr(shifted)
     assert shifted.with_encoder(Fixed([0.3, 0.05])).calibration is None
+
+
+def test_tracks_begin_with_shifted_scores() -> None:
+    frame, options = Frame(0, 0.0, PIXELS), AssociationOptions(hits=1, delay=0)
+    found = []
+    for calibration in (None, Calibration(2.0, "m", "e")):
+        tracker = Associator(Segmenter(TinyEngine(), Fixed([0.3, 0.05]), calibration=calibration), "dog", options)
+        found.append([score for tracked in tracker.step(frame) for score in tracked.scores.tolist()])
+    assert found[0] == []
+    assert found[1] == pytest.approx([shift_scores(0.3, 2.0)])
 
 
 def test_pairs_are_scored_against_labels_or_the_teacher() -> None:
