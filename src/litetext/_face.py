@@ -118,7 +118,8 @@ class Segmenter(segmenter.Segmenter):
             OptionError: an unknown engine, one that has no other device or dtype, or an unknown option.
         """
         own = list(asdict(SegmentOptions()))
-        check_names(options, ["device", "dtype", "options", *own])
+        named = [name for name in inspect.signature(Segmenter.from_pretrained).parameters if name != "options"]
+        check_names(options, [*named, "device", "dtype", "options", *own])
         changed = {name: options.pop(name) for name in own if name in options}
         options["options"] = replace(options.get("options") or SegmentOptions(), **changed)
         chosen = choose_engine(model, engine, video=video, device=options.get("device"), dtype=options.get("dtype"))

@@ -30,7 +30,7 @@ _READING_LINES = 12
 # What people write between phrases: commas (not those in 1,000), semicolons, strokes, and full stops as Grounding DINO
 # has them (not those in "St. Bernard").
 _BETWEEN = re.compile(r"(?<!\d),|,(?!\d)|[;|/]|\s\.\s|\.\s+(?=.+\.\s*$)")
-_LONG_LINES = 3  # phrases beyond the context that are named
+_FAULT_LINES = 3  # phrases beyond the context that are named
 
 
 def option(help_text: str, *names: str, metavar: str | None = None, **more: Any) -> Any:
@@ -163,17 +163,29 @@ def hint_at_lists(prompts: Sequence[str]) -> None:
             echo(f"hint: '{shortened(prompt)}' is one phrase; for several: {shortened(listed)}", err=True)
 
 
-def warn_of_long(prompts: Sequence[str], encoder: "TextEncoder") -> None:
-    """Say on standard error of which phrases the encoder reads the beginning only."""
+def warn_of_phrases(prompts: Sequence[str], encoder: "TextEncoder") -> None:
+    """Say on standard error which phrases the encoder reads the beginning of only, or whose words it does not have."""
     from litetext.tokenizer.bpe import clip_tokenizer
 
-    context = encoder.context_length
-    lengths = clip_tokenizer().encode(prompts).lengths.tolist()
-    long = [(prompt, tokens) for prompt, tokens in zip(prompts, lengths, strict=True) if tokens > context]
-    for prompt, tokens in long[:_LONG_LINES]:
-        echo(f"warning: only {context} of {tokens} tokens are read of '{shortened(prompt)}'", err=True)
-    if len(long) > _LONG_LINES:
-        echo(f"warning: {len(long) - _LONG_LINES} other phrases have more than {context} tokens too", err=True)
+    encoder = getattr(encoder, "source", encoder)
+    context, tokenizers = (
+        encoder.context_length,
+        (clip_tokenizer(), getattr(encoder, "text_tokenizer", clip_tokenizer())),
+    )
+    whole, read = (tokenizer.encode(prompts).lengths.tolist() for tokenizer in tokenizers)
+    listed = list(zip(prompts, whole, read, strict=True))
+    faults = [
+        f"only {context} of {own} tokens are read of '{shortened(one)}'" for one, _, own in listed if own > context
+    ]
+    faults += [
+        f"words of '{shortened(one)}' are not among those of {encoder.name}, which is pruned: they are read in pieces"
+        for one, clip, own in listed
+        if own > clip
+    ]
+    for fault in faults[:_FAULT_LINES]:
+        echo(f"warning: {fault}", err=True)
+    if len(faults) > _FAULT_LINES:
+        echo(f"warning: {len(faults) - _FAULT_LINES} other phrases are too long or have such words", err=True)
 
 
 def split_files(specs: Sequence[str]) -> list[Path]:

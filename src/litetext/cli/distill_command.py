@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from litetext.distillation.training_report import DistillReport
 
 PRESET_HELP = "Size: s0, s1, l, xs, xxs; micro-s, micro-xs (for micro); tiny (a test). Default: by the teacher."
+FEW_KEPT = 80  # percent of cgF1
 KEPT_PAIRS = 300  # of the micro world, at the end of a run
 
 
@@ -57,9 +58,9 @@ def distill(
     hold_out: Annotated[list[str] | None, option("Prompts not to train on; may be repeated.", metavar="FILE")] = None,
     gold: Annotated[list[str] | None, option("Pairs to validate with, by cgF1.", metavar="FILE")] = None,
     images: Annotated[list[str] | None, option("Where the pictures of --gold are.", metavar="DIR")] = None,
-    epochs: Annotated[int | None, option("How often each phrase is seen.")] = None,
-    batch_size: Annotated[int | None, option("Phrases of a step, of all processes together.")] = None,
-    lr: Annotated[float | None, option("The highest learning rate.")] = None,
+    epochs: Annotated[int | None, option("How often each phrase is seen.", min=1)] = None,
+    batch_size: Annotated[int | None, option("Phrases of a step, of all processes together.", min=1)] = None,
+    lr: Annotated[float | None, option("The highest learning rate.", min=1e-12)] = None,
     dtype: Annotated[Literal["fp32", "bf16", "fp16"] | None, option("What to compute in.")] = None,
     seed: Annotated[int | None, option("Of weights, split, order and permutations.")] = None,
     device: Device = "auto",
@@ -150,13 +151,15 @@ def _summary(report: "DistillReport", kept: dict[str, Any] | None) -> str:
     held = ", ".join(str(item["name"]) for item in report.split.held_out) or "nothing"
     student, model = report.path / STUDENT_FILE, report.host or report.teacher.name
     lines = [
-        f"{student}: {report.parameters / 1e6:.2f} M parameters, best after epoch {best['epoch']:g}: {figures}",
+        f"{student}: {report.parameters / 1e6:.2f} M parameters, epoch {best['epoch']:g}: {figures}",
         f"{report.growth} Held out: {held}. The curve: {report.path / 'curve.png'}",
     ]
     if kept is not None:
         low, high = kept["interval"] or (kept["cgf1"], kept["cgf1"])
         share = f"It keeps {kept['cgf1']:.1f} % of micro's cgF1 ({low:.1f} to {high:.1f}"
         lines.append(f"{share}, {KEPT_PAIRS} pairs of the test split).")
+        if kept["cgf1"] < FEW_KEPT:
+            lines.append("That is little: give more phrases (litetext micro phrases --count 20000), or more --epochs.")
     else:
         measure = f"litetext evaluate retention --model {model} --student {student} --gt FILE --images DIR"
         lines.append(f"What masks lose by it: {measure}")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from litetext.cli import _options as opt
 from litetext.cli._app import Result, command
-from litetext.cli._options import argument, choose_phrases, option, warn_of_long
+from litetext.cli._options import argument, choose_phrases, option, warn_of_phrases
 from litetext.cli._output import MOST_ROWS, echo, print_missing, print_table, show_progress
 from litetext.errors import LiteTextError, OptionError
 
@@ -62,7 +62,7 @@ def segment(
     run = SegmentRun(files, asked, choice.describe() | {"threshold": str(threshold)}, output, kinds)
     with run.locked():
         segmenter = choice.load(options, run.phrases)
-        warn_of_long(run.phrases, segmenter.encoder)
+        warn_of_phrases(run.phrases, segmenter.encoder)
         try:
             with show_progress() as progress:
                 data = run.segment(segmenter, progress)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from litetext.cli import _options as opt
 from litetext.cli._app import Result, command
-from litetext.cli._options import argument, choose_phrases, option, warn_of_long
+from litetext.cli._options import argument, choose_phrases, option, warn_of_phrases
 from litetext.cli._output import MOST_ROWS, echo, print_missing, print_table, show_progress
 from litetext.errors import MissingExtraError, OptionError
 
@@ -88,7 +88,7 @@ def track(
 
     def load() -> Tracker:
         segmenter = choice.load(options, run.phrases, video=way == "tracker")
-        warn_of_long(run.phrases, segmenter.encoder)
+        warn_of_phrases(run.phrases, segmenter.encoder)
         return make_tracker(segmenter, run.phrases, way, threshold=threshold)
 
     with open_clip(clip, every=every, start=start, stop=stop, camera=camera) as frames:

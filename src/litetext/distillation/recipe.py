@@ -13,7 +13,7 @@ from litetext.encoders.config import PRESETS, EncoderConfig, Padding
 from litetext.errors import OptionError, check_names
 from litetext.features.store import Teacher
 
-Monitor = Literal["cosine", "end_cosine", "retrieval", "loss", "cgf1"]
+Monitor = Literal["last", "cosine", "end_cosine", "retrieval", "loss", "cgf1"]
 Dtype = Literal["fp32", "bf16", "fp16"]
 
 _RANGES: tuple[tuple[str, float, float], ...] = (  # keys, the least and the largest value
@@ -87,8 +87,9 @@ class DistillRecipe:
     save_steps: int = 500  # steps between two checkpoints; there is one after each epoch besides
     validation_fraction: float = 0.05  # share of the phrases to validate with
     validation_phrases: int = 2000  # at most so many of them are used
-    # The figure by which the best student is chosen: "cosine", "end_cosine", "retrieval", "loss", "cgf1".
-    monitor: Monitor = "cosine"
+    # Which student is kept: the "last", or the best by "cosine", "end_cosine", "retrieval", "loss" or "cgf1". Where
+    # phrases are few, the best by a figure of other phrases may find no masks at all (experiments, f).
+    monitor: Monitor = "last"
     # Epochs without improvement until early stopping; 0 to train to the end, where the learning rate is lowest.
     patience: int = 0
     min_delta: float = 1e-4  # what counts as an improvement
@@ -108,6 +109,9 @@ class DistillRecipe:
                 raise OptionError(f"{name} is '{getattr(self, name)}'", hint=f"give {', '.join(choices)}")
         if self.accumulation_steps > self.batch_size > 0:
             raise OptionError(f"accumulation_steps is {self.accumulation_steps}", hint="give at most batch_size")
+        if self.patience and self.monitor == "last":
+            hint = "give monitor: cosine, retrieval, loss or cgf1"
+            raise OptionError("early stopping without a figure that says when", hint=hint)
         if bool(self.gold) != bool(self.images):
             raise OptionError("gold and images come together", hint="give the annotations and where their pictures are")
         self.student_config(1)

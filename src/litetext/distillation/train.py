@@ -329,7 +329,8 @@ class Trainer:
             losses = {name: value / since for name, value in progress.sums.items()}
             lr = float(self.state.schedule.get_last_lr()[0])
             row |= {"minutes": progress.seconds / 60, "lr": lr, **losses, **figures}
-            scores = [-figures["val_loss"] if recipe.monitor == "loss" else figures[recipe.monitor]]
+            figures_by_name = figures | {"loss": -figures["val_loss"], "last": float(progress.step)}
+            scores = [figures_by_name[recipe.monitor]]
         if distributed.is_initialized():
             distributed.broadcast_object_list(scores, device=self.device)
         progress.rows.append(row)

@@ -59,6 +59,8 @@ class DistillReport:
     @property
     def growth(self) -> str:
         """When quality stopped growing, in one sentence."""
+        if self.recipe.monitor == "last":
+            return f"The student of the last epoch is kept ({self.rows[-1]['epoch']:g})."
         figure, last, until = self.recipe.monitor, self.rows[-1]["epoch"], self.last_improvement["epoch"]
         if until == last:
             return f"{figure} was still improving after the last epoch ({last:g}): more epochs may help."
@@ -131,7 +133,7 @@ class DistillReport:
 
 ## Figures
 
-Of the weights of epoch {self.best["epoch"]:g}, the best by {recipe.monitor} on \
+Of the weights of epoch {self.best["epoch"]:g}, chosen by {recipe.monitor}, on \
 {min(len(split.validation), recipe.validation_phrases):,} validation phrases. {self.growth}
 
 | figure | value |

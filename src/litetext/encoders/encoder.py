@@ -15,7 +15,7 @@ from litetext.encoders.config import EncoderConfig
 from litetext.errors import OptionError
 from litetext.features.protocol import TextFeatures, describe
 from litetext.storage import atomic_file
-from litetext.tokenizer.bpe import TokenBatch, TokenSequences, clip_tokenizer
+from litetext.tokenizer.bpe import ClipTokenizer, TokenBatch, TokenSequences, clip_tokenizer
 from litetext.tokenizer.clean import as_texts
 from litetext.tokenizer.pruned import kept_tokens
 
@@ -42,6 +42,12 @@ class ModuleEncoder:
     def width(self) -> int:
         """D, the size of a feature vector."""
         return self.module.config.output
+
+    @property
+    def text_tokenizer(self) -> ClipTokenizer:
+        """CLIP's, or what pruning left of it."""
+        kept = self.module.config.kept
+        return clip_tokenizer() if kept is None else kept_tokens(kept).tokenizer
 
     def encode(self, texts: str | Iterable[str] | TokenBatch) -> TextFeatures:
         """Features [B, L, D] of a text, of at least one text, or of their tokens, without a gradient.

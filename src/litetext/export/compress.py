@@ -130,10 +130,10 @@ class Student(StudentEncoder):
         """With smaller numbers, one of `KINDS`; see `compress`."""
         return compress(self, prompts, quantize=kind)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write a safetensors file in our own format, which names the original."""
         origin = self.origin()
-        save_student(self.module, path, notes={} if origin is None else {"origin": to_json(asdict(origin))})
+        save_student(self.module, Path(path), notes={} if origin is None else {"origin": to_json(asdict(origin))})
 
     def origin(self) -> Origin | None:
         """Which student it was made of; None for the original."""

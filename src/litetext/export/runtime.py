@@ -62,7 +62,7 @@ class TextRuntime:
         self.bundle: Any = bundle  # a `Bundle`, or what another manifest says of the encoder
         self.name = bundle.name
         self.context_length, self.width = bundle.context_length, bundle.width
-        self._tokenizer, self._engine = tokenizer, engine
+        self.text_tokenizer, self._engine = tokenizer, engine
         self._batch_size, self._cache_size, self._workers = batch_size, cache, workers
         self._cache: OrderedDict[bytes, Rows] = OrderedDict()
         self._lock = Lock()
@@ -111,7 +111,7 @@ class TextRuntime:
         L is that of the longest text, at most the context. Both arrays are the caller's own.
         """
         texts = as_texts(texts)
-        sequences = self._tokenizer.encode(texts)
+        sequences = self.text_tokenizer.encode(texts)
         batch = TokenBatch.of_sequences(sequences, min(self.context_length, int(sequences.lengths.max())))
         lengths = batch.mask.sum(axis=1)
         keys = [ids[:length].tobytes() for ids, length in zip(batch.ids, lengths, strict=True)]

@@ -340,15 +340,20 @@ Progress = Callable[[str, float], None]
 def sample_phrases(seed: int, count: int, strange: int | None = None, progress: Progress | None = None) -> list[str]:
     """Different phrases of the training split, in a random order.
 
-    Every noun is among them, phrases that name nothing of this world (at most ``strange``; None: all that there are),
-    and otherwise nouns with and without colours, sizes and places, as training asks them. No held-out noun is said. A
-    count below the nouns and strange phrases, or above what the world has to say, is an `OptionError`.
+    Phrases that name nothing of this world are among them (at most ``strange``; None: a fifth of the count), every
+    noun, or a quarter of the count where these are more, and otherwise nouns with and without colours, sizes and
+    places, as training asks them. No held-out noun is said. A count below 1, or above what the world has to say, is an
+    `OptionError`.
     """
     rng = generator(seed, "train", CORPUS_STREAM)
-    others = rng.permutation(np.array(out_of_domain("train"), dtype=object))[:strange].tolist()
-    found = dict.fromkeys((*spoken_nouns(), *others))
-    if count < len(found):
-        raise OptionError(f"{count} phrases of the micro world", hint=f"ask for {len(found)} or more")
+    if count < 1:
+        raise OptionError(f"{count} phrases of the micro world", hint="ask for 1 or more")
+    others = rng.permutation(np.array(out_of_domain("train"), dtype=object))
+    others = others[: count // 5 if strange is None else strange]
+    nouns = list(spoken_nouns())
+    if len(nouns) + len(others) > count:
+        nouns = [nouns[index] for index in rng.permutation(len(nouns))[: count // 4]]
+    found = dict.fromkeys((*nouns, *others.tolist()))
     stale = 0
     while len(found) < count:
         before = len(found)

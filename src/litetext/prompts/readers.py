@@ -130,7 +130,7 @@ def as_corpus(source: PromptCorpus | str | Path | Iterable[Prompt | Path | str])
     and `Prompt`s are prompts themselves.
 
     Raises:
-        OptionError: something else, or strings that all name files.
+        OptionError: something else, or a string that is the name of a file.
         PromptError: a source cannot be read, or there is no prompt.
     """
     if isinstance(source, PromptCorpus):
@@ -140,8 +140,9 @@ def as_corpus(source: PromptCorpus | str | Path | Iterable[Prompt | Path | str])
     if len(paths) == len(items):
         read_as, warnings = dict[str, str](), dict[str, str]()
         return PromptCorpus.build(read_prompts(paths, read_as=read_as, warnings=warnings), read_as, warnings)
-    if all(isinstance(item, str) and format_of_name(item) and Path(item).exists() for item in items):
-        raise OptionError("strings that name files where prompts are to be", hint="give pathlib.Path objects")
+    named = [item for item in items if isinstance(item, str) and " " not in item and format_of_name(item)]
+    if named:
+        raise OptionError("the name of a file among prompts", where=named[0], hint="give a pathlib.Path object")
     if paths:
         raise OptionError("prompts among paths", hint="give the ones or the others")
     return PromptCorpus.build(item for item in items if not isinstance(item, Path))

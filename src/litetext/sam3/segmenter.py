@@ -1,5 +1,6 @@
 """Phrases in, masks out: the image is embedded once, phrases go through the decoder in batches."""
 
+import os
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -327,6 +328,10 @@ def check_prompts(prompts: Prompts) -> list[str]:
             raise OptionError(f"{type(prompt).__name__} where a phrase is needed", hint="give strings")
         if not prompt.strip():
             raise OptionError("an empty phrase", hint="say what to look for")
+        # A thing may be called like a file without an ending; a phrase may be too long for the name of a file.
+        if os.path.splitext(prompt)[1] and os.path.isfile(prompt):  # noqa: PTH113, PTH122
+            hint = "give the phrases in it, or --prompts FILE"
+            raise OptionError("a file where a phrase is to be", where=prompt, hint=hint)
     return listed
 
 
