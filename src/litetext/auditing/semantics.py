@@ -13,7 +13,7 @@ import numpy.typing as npt
 from litetext.prompts.corpus import PromptCorpus
 from litetext.prompts.words import RELATIONS, TRANSITIVE_VERBS
 
-_READ = 30_000  # of larger sets that many distinct prompts are read, which takes about 0.4 s
+_READ = 30_000  # of larger sets that many distinct prompts are read, which takes about half a second
 _EXAMPLES = 3
 _LONGEST = 300  # letters of a prompt that are read: more than SAM3's 32 tokens hold, and patterns stay fast
 _SCRIPT = re.compile(  # letters that are not Latin
