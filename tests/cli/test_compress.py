@@ -1,4 +1,4 @@
-"""`litetext compress` on the student that ships, whose token table is of rank 8, and what of cgF1 is kept."""
+"""`litetext compress` on the student that ships, whose token table is of rank 32, and what of cgF1 is kept."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,12 @@ import pytest
 
 pytest.importorskip("torch")
 
+from litetext.checkpoints.writer import save_student
 from litetext.cli import run
+from litetext.encoders.config import EncoderConfig
+from litetext.encoders.student import build_student
 from tests.cli.helpers import failure
+from tests.encoders.students import generator
 
 pytestmark = pytest.mark.torch
 
@@ -28,7 +32,7 @@ def test_by_default_it_prunes_folds_and_quantizes_without_a_warning(
     assert captured.err == ""
     lines = captured.out.splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["input", "prune", "fold", "int8"]
-    assert "6,180 of 49,408 token rows" in lines[1]
+    assert "of 5,677 token rows" in lines[1]
     assert "1,000 phrases" in lines[4]
     assert lines[5] == f"{target}: {target.stat().st_size / 1e6:.2f} MB"
     assert run(["inspect", str(target)]) == 0
@@ -89,8 +93,10 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert "a teacher, not a student" in failure(capsys, "compress", "micro", "-o", target)
     assert "nowhere.txt" in failure(capsys, "compress", "micro-student", "nowhere.txt", "-o", target)
     assert "0 phrases" in failure(capsys, *command, "--check", "0")
-    assert "rank 8 already" in failure(capsys, *command, "--low-rank", "8")
+    assert "rank 32 already" in failure(capsys, *command, "--low-rank", "32")
     assert "a rank of 0" in failure(capsys, *command, "--low-rank", "0")
-    assert "not pruned" in failure(capsys, *command, "--fold", "--report", phrases)
+    whole = tmp_path / "whole.safetensors"
+    save_student(build_student(EncoderConfig.of("micro-xs", padding="masked"), generator()), whole)
+    assert "not pruned" in failure(capsys, "compress", str(whole), "-o", target, "--fold", "--report", phrases)
     assert "int7" in failure(capsys, *command, "--quantize", "int7", status=2)
     assert not Path(target).exists()

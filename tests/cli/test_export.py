@@ -36,7 +36,7 @@ def test_json_is_one_object(capsys: pytest.CaptureFixture[str], tmp_path: Path, 
     found = json.loads(capsys.readouterr().out)
     assert found["folder"] == target
     assert found["name"] == "micro-student"
-    assert found["parameters"] == 570_432  # of 571,328: folding takes the norms away
+    assert found["parameters"] == 569_568  # of 570,912: folding takes the norms away
     assert found["options"] == {"length": 16, "batch": 2, "precision": "fp16"}
     assert found["checked"]["min"] > 0.999
 
@@ -68,7 +68,7 @@ def test_inspect_knows_what_was_exported(capsys: pytest.CaptureFixture[str], tmp
     first, second, third = capsys.readouterr().out.splitlines()
     assert first.startswith("micro-student, exported for onnx: model.onnx (fp32), 2.")
     assert first.endswith(" MB, 0.57 M parameters")
-    assert second == "context 16, padding masked, 64 numbers a token, 49,408 tokens, length of 16"
+    assert second == "context 16, padding masked, 64 numbers a token, 5,677 tokens (pruned), length of 16"
     assert "16 valid tokens of 4 phrases" in third
     assert run(["inspect", str(served), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["options"]["length"] == 16
