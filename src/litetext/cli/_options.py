@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from litetext.cli._output import echo
-from litetext.errors import OptionError, shortened
+from litetext.errors import MissingExtraError, OptionError, shortened
 
 if TYPE_CHECKING:
     from litetext.checkpoints.inspection import EncoderSize
@@ -233,6 +233,8 @@ def open_encoder(
     if is_served(spec):
         _refuse_positions(spec, positions, context_length)
         return open_served(spec)
+    if find_spec("torch") is None:
+        raise MissingExtraError("a text encoder that is not exported", "sam3")
     from litetext.checkpoints.load import load_encoder
 
     return load_encoder(spec, positions=positions, context_length=context_length, dtype=dtype, device=device)

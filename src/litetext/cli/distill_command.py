@@ -76,6 +76,8 @@ def distill(
     from litetext.distillation.train import rank, train_student
 
     recipe, prompts = _split(sources or [])
+    if prompts and teacher is None and features is None and recipe is None:
+        raise OptionError("phrases without a teacher", hint="give --teacher MODEL, or --features of litetext embed")
     folder = _folder(recipe, output)
     if teacher is not None and features is None:
         features = str(folder / "features")
