@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "litetext"
 # 20,000 lines, 150 files and 170 classes were the limit before video: reading and writing clips, two ways of tracking,
 # resuming, VEval's evaluator, clips of the micro world and comparisons on them take 4,900 lines. The whole segmenter
 # without PyTorch takes 2,800: four graphs written node by node, their runtime and bundle, exact pixels, its benchmark.
-# The first hour takes 1,700 (lists, contact sheet, YOLO; tables and COCO; what notebooks show; legible pages), calibrated
+# The first hour takes 1,700 (lists, contact sheet, YOLO; tables and COCO; notebooks; legible pages), calibrated
 # scores and the classes of prompts 650.
 LIMITS = {"lines": 30_000, "files": 165, "classes": 210}
 FILES_IN_A_FOLDER = 14

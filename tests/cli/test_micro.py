@@ -117,4 +117,4 @@ def test_phrases_are_a_corpus(capsys: pytest.CaptureFixture[str], tmp_path: Path
     assert run(["micro", "phrases", "-o", str(file), "--count", "4000", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"file": str(file), "phrases": 4000}
     assert len(set(file.read_text("utf-8").splitlines())) == 4000
-    assert "10 phrases" in failure(capsys, "micro", "phrases", "-o", str(file), "--count", "10")
+    assert "0 phrases" in failure(capsys, "micro", "phrases", "-o", str(file), "--count", "0")

@@ -63,7 +63,7 @@ def test_features_of_pytorch(folders: dict[str, Path], name: str) -> None:
 @given(texts=st.lists(st.text(max_size=20), min_size=1, max_size=12), size=st.integers(1, 5), cache=st.integers(0, 5))
 def test_any_batch_and_cache(folders: dict[str, Path], texts: list[str], size: int, cache: int) -> None:
     single = opened(folders["masked"])
-    runtime = TextRuntime(single.bundle, single._tokenizer, single._engine, batch_size=size, cache=cache)
+    runtime = TextRuntime(single.bundle, single.text_tokenizer, single._engine, batch_size=size, cache=cache)
     for _ in range(2):
         features, mask = runtime.encode(texts)
         for row, text in enumerate(texts):
@@ -215,7 +215,7 @@ def test_a_foreign_graph_is_refused(folders: dict[str, Path], tmp_path: Path) ->
 
 def test_features_that_are_not_finite_are_refused(folders: dict[str, Path]) -> None:
     runtime = TextRuntime.open(folders["pruned"], cache=0)
-    runtime._tokenizer = read_tokenizer(folders["masked"])  # gives tokens that were pruned
+    runtime.text_tokenizer = read_tokenizer(folders["masked"])  # gives tokens that were pruned
     with pytest.raises(EncoderError, match="the features of 'locomotive' are not finite"):
         runtime.encode(["white dog", "locomotive"])
 

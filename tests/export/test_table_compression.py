@@ -94,7 +94,7 @@ def test_given_tokens_are_those_of_clip() -> None:
 
 def test_tokens_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = KeptTokens.of_texts([])
-    monkeypatch.setattr(table_compression.KeptTokens, "of_texts", lambda _: nothing)
+    monkeypatch.setattr(table_compression.KeptTokens, "of_texts", lambda *_: nothing)
     with pytest.raises(EncoderError, match="other tokens"):
         prune_table(student().module, ["dog"])
 

@@ -35,7 +35,7 @@ def test_the_page_shows_the_student_of_the_package(tmp_path: Path) -> None:
     assert "--student micro-student" in page
     assert report.distilled is None
     assert [one.name for one in report.contestants] == ["its own text encoder", "student of the package"]
-    assert [one.parameters for one in report.contestants] == [5_209_216, 571_328]
+    assert [one.parameters for one in report.contestants] == [5_209_216, 570_912]
     assert [one.name for one in report.followed] == ["its own text encoder", "student of the package"]
     assert json.loads((tmp_path / "scores.json").read_text("utf-8"))["students"][0]["name"] == "student of the package"
     with Image.open(tmp_path / report.clips[0][1]) as animation:
