@@ -81,7 +81,7 @@ Truth = Path | Annotations
 
 
 @contextmanager
-def _without_gc() -> Iterator[None]:
+def without_gc() -> Iterator[None]:
     """No garbage collection, which would look again and again through what is read, a sixth of the time."""
     collects = gc.isenabled()
     gc.disable()
@@ -92,7 +92,7 @@ def _without_gc() -> Iterator[None]:
             gc.enable()
 
 
-@_without_gc()
+@without_gc()
 def read_annotations(source: Truth, exhaustive: bool | None = None) -> Annotations:
     """Read the ground truth of one annotator, or a plain COCO or LVIS file; what was read already stays as it is.
 
@@ -188,7 +188,7 @@ def _category_ids(entry: Entry, key: str, known: Mapping[PairId, str]) -> list[P
     return listed
 
 
-@_without_gc()
+@without_gc()
 def read_predictions(path: Path, threshold: float, truth: Annotations | None = None) -> Predictions:
     """Read COCO results; a prediction without ``segmentation`` is the rectangle of its ``bbox``.
 

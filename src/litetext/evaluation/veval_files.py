@@ -3,10 +3,8 @@
 A masklet is a thing through a video: a mask, a box and an area for each frame, null where it is not seen.
 """
 
-import gc
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from litetext.errors import EvaluationError
+from litetext.evaluation.coco import without_gc
 from litetext.evaluation.coco_json import Entry, by_id, check_masks, entries, read_json
 from litetext.sam3.masks import Code
 
@@ -87,19 +86,7 @@ class VideoTruth:
     masklets: Masklets
 
 
-@contextmanager
-def _paused_collector() -> Iterator[None]:
-    """Without garbage collection, which would look again and again through what is read."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
-
-
-@_paused_collector()
+@without_gc()
 def read_video_truth(path: Path) -> VideoTruth:
     """Read ground truth: ``videos``, ``annotations``, ``categories`` and ``video_np_pairs``.
 
@@ -126,7 +113,7 @@ def read_video_truth(path: Path) -> VideoTruth:
     return VideoTruth(str(path), videos, categories, asked, _masklets(annotations, videos, categories))
 
 
-@_paused_collector()
+@without_gc()
 def read_masklets(path: Path, truth: VideoTruth) -> Masklets:
     """Read predictions: a list of {video_id, category_id, score, segmentations}, one for each masklet.
 
