@@ -131,8 +131,9 @@ def choose_phrases(
 ) -> list[str]:
     """What to look for: phrases as typed, then those of sources; without either all that a bank has, which is told."""
     if phrases or sources:
-        hint_at_lists(phrases or ())
-        return [*(phrases or ()), *(read_corpus(sources).texts if sources else ())]
+        chosen = [*(phrases or ()), *(read_corpus(sources).texts if sources else ())]
+        hint_at_lists(chosen)
+        return chosen
     from litetext.export.segment_bundle import BANK
     from litetext.features.bank import PromptBank
     from litetext.features.store import is_bank
@@ -149,6 +150,7 @@ def hint_at_lists(prompts: Sequence[str]) -> None:
     """Refuse a file that is given as a phrase; say on standard error where a phrase looks like several, or like one."""
     from litetext.prompts.readers import format_of_name
 
+    hints = []
     for prompt in prompts:
         name, parts = prompt.removeprefix("@"), [part.strip() for part in _BETWEEN.split(prompt) if part.strip(" .")]
         looks_like_a_file = name != prompt or format_of_name(name) is not None
@@ -157,10 +159,14 @@ def hint_at_lists(prompts: Sequence[str]) -> None:
             hint = f"for the phrases in it: --prompts {shortened(name)}"
             raise OptionError("a file where a phrase is to be", where=f"-p {prompt}", hint=hint)
         if looks_like_a_file:
-            echo(f"hint: '{shortened(prompt)}' is looked for as a phrase; for a file: --prompts FILE", err=True)
+            hints.append(f"'{shortened(prompt)}' is looked for as a phrase; for a file: --prompts FILE")
         elif len(parts) > 1:
             listed = " ".join(f"-p '{part}'" for part in parts)
-            echo(f"hint: '{shortened(prompt)}' is one phrase; for several: {shortened(listed)}", err=True)
+            hints.append(f"'{shortened(prompt)}' is one phrase; for several (or a line each): {shortened(listed)}")
+    for hint in hints[:_FAULT_LINES]:
+        echo(f"hint: {hint}", err=True)
+    if len(hints) > _FAULT_LINES:
+        echo(f"hint: {len(hints) - _FAULT_LINES} other phrases look like that", err=True)
 
 
 def warn_of_phrases(prompts: Sequence[str], encoder: "TextEncoder") -> None:

@@ -45,7 +45,9 @@ app.add_typer(evaluate_group, name="evaluate", rich_help_panel="Evaluation")
     group=evaluate_group,
 )
 def gold(
-    truths: Annotated[list[str], option(f"{opt.TRUTHS_HELP} Or Gold's folder.", "--gt", metavar="FILE|DIR")],
+    truths: Annotated[
+        list[str] | None, option(f"{opt.TRUTHS_HELP} Or Gold's folder.", "--gt", metavar="FILE|DIR")
+    ] = None,
     predictions: Annotated[Path | None, option("COCO results; with --model written.", "--pred", metavar="PATH")] = None,
     more: opt.MoreTruths = None,
     exhaustive: Annotated[
@@ -88,12 +90,15 @@ def gold(
         raise typer.BadParameter("a --model needs the folder of the pictures", param_hint="--images")
     elif ap and threshold is None:
         echo("warning: AP is too low without poor predictions: give --threshold 0.01, for example", err=True)
-    sets = _find_sets(split_files([*truths, *(more or ())]), predictions, exhaustive)
+    named = [*(truths or ()), *(more or ())]
+    if not named:
+        raise typer.BadParameter("give the ground truth", param_hint="--gt FILE")
+    sets = _find_sets(split_files(named), predictions, exhaustive)
     if model is not None:
         loaded = (positions, context_length, device, dtype, fallback, engine, None, no_calibration)
         choice = opt.ModelChoice(model, text_encoder, *loaded)
         _predict(choice, images or [], list(sets.values()), SCORE if threshold is None else threshold)
-    return _score(sets, truths[0], with_ap=ap)
+    return _score(sets, named[0], with_ap=ap)
 
 
 def _read_truths(files: Sequence[Path], exhaustive: bool | None = None) -> "tuple[Annotations, ...]":
