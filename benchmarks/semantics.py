@@ -17,7 +17,7 @@ comparison   "biggest car": of two or more the one of most visible pixels, 1.3 t
 sentence     "where is the red car?", "find the red car", "show me the red car", "is there a red car?": as "red car".
 language     "coche": as "car", 32 nouns in Spanish.
 
-Clothing cannot be measured: nobody in this world wears anything of a name of its own.
+Clothing cannot be measured: this world has no people in clothes.
 """
 
 import sys

@@ -213,3 +213,11 @@ def _exchange(first: Path, second: Path) -> bool:
     except (OSError, AttributeError):  # a C library before glibc 2.28
         return False
     return bool(rename(here, os.fsencode(first), here, os.fsencode(second), swap) == 0)
+
+
+def names_file(text: str) -> bool:
+    """Whether a text is the name of a file with an ending; a thing may be called like one without.
+
+    `Path` fails on a phrase that is too long for a name.
+    """
+    return bool(os.path.splitext(text)[1]) and os.path.isfile(text)  # noqa: PTH113, PTH122

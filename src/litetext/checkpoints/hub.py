@@ -151,7 +151,7 @@ def _ask_hub(name: str, needed: str) -> None:
         import huggingface_hub as hub
         from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RepositoryNotFoundError
     try:
-        if not isinstance(hub.try_to_load_from_cache(name, CONFIG), str):
+        if hub.try_to_load_from_cache(name, CONFIG) is None:  # neither there nor known to be missing
             hub.get_hf_file_metadata(hub.hf_hub_url(name, CONFIG), timeout=TIMEOUT)
     except hub.errors.GatedRepoError as error:
         raise EncoderError("the model is gated", where=name, hint=GATED.format(name)) from error

@@ -30,7 +30,7 @@ _READING_LINES = 12
 # What people write between phrases: commas (not those in 1,000), semicolons, strokes, and full stops as Grounding DINO
 # has them (not those in "St. Bernard").
 _BETWEEN = re.compile(r"(?<!\d),|,(?!\d)|[;|/]|\s\.\s|\.\s+(?=.+\.\s*$)")
-_FAULT_LINES = 3  # phrases beyond the context that are named
+_PHRASE_LINES = 3  # of hints and warnings about phrases
 
 
 def option(help_text: str, *names: str, metavar: str | None = None, **more: Any) -> Any:
@@ -149,13 +149,13 @@ def choose_phrases(
 def hint_at_lists(prompts: Sequence[str]) -> None:
     """Refuse a file that is given as a phrase; say on standard error where a phrase looks like several, or like one."""
     from litetext.prompts.readers import format_of_name
+    from litetext.storage import names_file
 
     hints = []
     for prompt in prompts:
         name, parts = prompt.removeprefix("@"), [part.strip() for part in _BETWEEN.split(prompt) if part.strip(" .")]
         looks_like_a_file = name != prompt or format_of_name(name) is not None
-        # `Path` fails on a phrase that is too long for a name. A thing may be called like a file without an ending.
-        if os.path.isfile(name) and (looks_like_a_file or Path(name).suffix):  # noqa: PTH113
+        if names_file(name) or (looks_like_a_file and os.path.isfile(name)):  # noqa: PTH113 - as in `names_file`
             hint = f"for the phrases in it: --prompts {shortened(name)}"
             raise OptionError("a file where a phrase is to be", where=f"-p {prompt}", hint=hint)
         if looks_like_a_file:
@@ -163,10 +163,7 @@ def hint_at_lists(prompts: Sequence[str]) -> None:
         elif len(parts) > 1:
             listed = " ".join(f"-p '{part}'" for part in parts)
             hints.append(f"'{shortened(prompt)}' is one phrase; for several (or a line each): {shortened(listed)}")
-    for hint in hints[:_FAULT_LINES]:
-        echo(f"hint: {hint}", err=True)
-    if len(hints) > _FAULT_LINES:
-        echo(f"hint: {len(hints) - _FAULT_LINES} other phrases look like that", err=True)
+    _tell_of_phrases("hint", hints, "look like that")
 
 
 def warn_of_phrases(prompts: Sequence[str], encoder: "TextEncoder") -> None:
@@ -174,11 +171,10 @@ def warn_of_phrases(prompts: Sequence[str], encoder: "TextEncoder") -> None:
     from litetext.tokenizer.bpe import clip_tokenizer
 
     encoder = getattr(encoder, "source", encoder)
-    context, tokenizers = (
-        encoder.context_length,
-        (clip_tokenizer(), getattr(encoder, "text_tokenizer", clip_tokenizer())),
-    )
-    whole, read = (tokenizer.encode(prompts).lengths.tolist() for tokenizer in tokenizers)
+    context, tokenizer = encoder.context_length, getattr(encoder, "text_tokenizer", clip_tokenizer())
+    read = whole = clip_tokenizer().encode(prompts).lengths.tolist()
+    if tokenizer is not clip_tokenizer():
+        read = tokenizer.encode(prompts).lengths.tolist()
     listed = list(zip(prompts, whole, read, strict=True))
     faults = [
         f"only {context} of {own} tokens are read of '{shortened(one)}'" for one, _, own in listed if own > context
@@ -188,10 +184,15 @@ def warn_of_phrases(prompts: Sequence[str], encoder: "TextEncoder") -> None:
         for one, clip, own in listed
         if own > clip
     ]
-    for fault in faults[:_FAULT_LINES]:
-        echo(f"warning: {fault}", err=True)
-    if len(faults) > _FAULT_LINES:
-        echo(f"warning: {len(faults) - _FAULT_LINES} other phrases are too long or have such words", err=True)
+    _tell_of_phrases("warning", faults, "are too long or have such words")
+
+
+def _tell_of_phrases(kind: str, lines: Sequence[str], others: str) -> None:
+    """The first lines on standard error, and how many other phrases are like them."""
+    for line in lines[:_PHRASE_LINES]:
+        echo(f"{kind}: {line}", err=True)
+    if len(lines) > _PHRASE_LINES:
+        echo(f"{kind}: {len(lines) - _PHRASE_LINES} other phrases {others}", err=True)
 
 
 def split_files(specs: Sequence[str]) -> list[Path]:

@@ -206,7 +206,7 @@ def read_predictions(path: Path, threshold: float, truth: Annotations | None = N
         if truth is not None and truth.pictures is not None:
             named = [((image, entry.take("category_id", "integer")), entry) for image, entry in of_pairs]
             unasked = {pair for pair, _ in named if pair[0] in truth.pictures and pair[1] in truth.categories}
-            unasked -= truth.pairs.keys()  # nobody looked for that category in that picture
+            unasked -= truth.pairs.keys()  # LVIS: the annotators did not look for that category
             of_pairs = [(pair, entry) for pair, entry in named if pair not in unasked]
         categories = frozenset(
             entry.take("category_id", "integer") for entry in listed if "category_id" in entry.fields

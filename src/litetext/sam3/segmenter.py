@@ -1,6 +1,5 @@
 """Phrases in, masks out: the image is embedded once, phrases go through the decoder in batches."""
 
-import os
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +16,7 @@ from litetext.features.protocol import TextEncoder, check_loaded
 from litetext.sam3.images import ImageSource, read_image
 from litetext.sam3.masks import ImageMasks, Masks, RawMasks, to_masks
 from litetext.sam3.score_shift import Calibration, shift_scores
+from litetext.storage import names_file
 
 if TYPE_CHECKING:
     import torch
@@ -328,8 +328,7 @@ def check_prompts(prompts: Prompts) -> list[str]:
             raise OptionError(f"{type(prompt).__name__} where a phrase is needed", hint="give strings")
         if not prompt.strip():
             raise OptionError("an empty phrase", hint="say what to look for")
-        # A thing may be called like a file without an ending; a phrase may be too long for the name of a file.
-        if os.path.splitext(prompt)[1] and os.path.isfile(prompt):  # noqa: PTH113, PTH122
+        if names_file(prompt):
             hint = "give the phrases in it, or --prompts FILE"
             raise OptionError("a file where a phrase is to be", where=prompt, hint=hint)
     return listed
