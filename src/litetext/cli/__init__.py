@@ -1,6 +1,7 @@
 """The command line: a thin function per command; heavy imports stand inside the functions."""
 
 from litetext.cli import (  # noqa: F401 - importing a file adds its commands
+    app_command,
     audit_command,
     device_commands,
     distill_command,

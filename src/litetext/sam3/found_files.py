@@ -133,13 +133,18 @@ def outline(mask: npt.NDArray[np.bool_]) -> Points:
     Parts and holes are joined to the first part by lines that go there and back: filled by the even-odd rule, as YOLO's
     training and most programs do, the line gives the mask.
     """
+    lines = outlines(mask)
+    return np.concatenate([part for line in lines for part in (line, lines[0][:1])]) if lines else np.empty((0, 2))
+
+
+def outlines(mask: npt.NDArray[np.bool_]) -> list[Points]:
+    """The closed lines around all parts and holes of a mask bool [H, W], each float64 [P, 2], to half a pixel."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
-        return np.empty((0, 2))
-    cut = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    rings = [_simplified(ring) for ring in _rings(cut)]
-    line = np.concatenate([part for ring in rings for part in (ring, rings[0][:1])]) + (columns[0] + 1j * rows[0])
-    return np.stack([line.real, line.imag], axis=1)
+        return []
+    cut, corner = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], columns[0] + 1j * rows[0]
+    moved = (_simplified(ring) + corner for ring in _rings(cut))
+    return [np.stack([line.real, line.imag], axis=1) for line in moved]
 
 
 def _places(folder: Path, overlay: str) -> list[Path]:
