@@ -29,6 +29,7 @@ BENCHMARKS = (
     "serving",
     "whole",
     "video",
+    "edges",
 )
 HELP = {"-h", "--help"}
 

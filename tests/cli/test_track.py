@@ -50,8 +50,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     class Segmenter:
         encoder = Encoder()
 
-    def make_tracker(segmenter: Any, prompts: list[str], method: str, *, threshold: float | None) -> FakeTracker:
-        made.append({"prompts": prompts, "method": method, "threshold": threshold})
+    def make_tracker(segmenter: Any, prompts: list[str], method: str, **options: Any) -> FakeTracker:
+        made.append({"prompts": prompts, "method": method, **options})
         return FakeTracker(prompts)
 
     monkeypatch.setattr(ModelChoice, "load", lambda *_, **__: Segmenter())
@@ -106,14 +106,14 @@ def test_the_evaluator_reads_masklets_as_truth_and_as_predictions(
 
 
 def test_a_table_without_a_folder(capsys: pytest.CaptureFixture[str], fake: Any, frames: str) -> None:
-    part = ["--every", "2", "--from", "1", "--to", "8", "--threshold", "0.6"]
+    part = ["--every", "2", "--from", "1", "--to", "8", "--threshold", "0.6", "--no-refine-edges"]
     arguments = ["track", f"{frames}/*.png", "-p", "dog", *part]
     assert run([*arguments, "--model", "micro", "--method", "association"]) == 0
     out, told = capsys.readouterr()
     assert "nothing was saved" in told
     assert "dog" in out
     assert "4 frames of 24 x 16 pixels" in out
-    assert fake == [{"prompts": ["dog"], "method": "association", "threshold": 0.6}]
+    assert fake == [{"prompts": ["dog"], "method": "association", "threshold": 0.6, "refine_edges": False}]
 
 
 def test_lists_of_phrases(capsys: pytest.CaptureFixture[str], fake: Any, frames: str, tmp_path: Path) -> None:

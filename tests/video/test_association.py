@@ -65,7 +65,8 @@ class Numbering:
 
 
 def make(script: Sequence[dict[str, Squares]], prompts: Iterable[str] = ("box",), **options: Any) -> Associator:
-    return Associator(FakeSegmenter(script), list(prompts), AssociationOptions(**options))  # type: ignore[arg-type]
+    chosen = AssociationOptions(refine_edges=False, **options)  # the pictures are flat
+    return Associator(FakeSegmenter(script), list(prompts), chosen)  # type: ignore[arg-type]
 
 
 def frame(index: int, color: int = 0, size: tuple[int, int] = (64, 64)) -> Frame:

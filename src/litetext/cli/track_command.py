@@ -51,6 +51,13 @@ def track(
     threshold: Annotated[
         float | None, option("Things are followed from a detection with a higher score on. Default: the method's.")
     ] = None,
+    refine_edges: Annotated[
+        bool | None,
+        option(
+            "Masks follow the edges of the picture. Default: if they are coarse, as the micro model's are.",
+            "--refine-edges/--no-refine-edges",
+        ),
+    ] = None,
     model: opt.Model = "facebook/sam3",
     text_encoder: opt.TextEncoderOption = None,
     fallback: opt.Fallback = None,
@@ -89,12 +96,13 @@ def track(
     def load() -> Tracker:
         segmenter = choice.load(options, run.phrases, video=way == "tracker")
         warn_of_phrases(run.phrases, segmenter.encoder)
-        return make_tracker(segmenter, run.phrases, way, threshold=threshold)
+        return make_tracker(segmenter, run.phrases, way, threshold=threshold, refine_edges=refine_edges)
 
     with open_clip(clip, every=every, start=start, stop=stop, camera=camera) as frames:
         settings = {
             "method": way,
             "threshold": str(threshold),
+            "refine_edges": str(refine_edges),
             "every": str(every),
             "from": str(start),
             "to": str(stop),

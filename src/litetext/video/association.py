@@ -15,8 +15,8 @@ import numpy.typing as npt
 from litetext.assignment import assign
 from litetext.errors import OptionError
 from litetext.features.encode import valid_rows
-from litetext.sam3.masks import resize_masks
 from litetext.sam3.segmenter import Segmenter, check_prompts
+from litetext.video.edges import pack_masks, unpack_masks
 from litetext.video.postprocess import suppress
 from litetext.video.tracking import Frame, TrackedFrame
 
@@ -42,6 +42,7 @@ class AssociationOptions:
     hits: int = 3  # detections that a track needs to be shown
     delay: int = 4  # frames that answers are held back, in which a track may get them
     patience: int = 30  # frames that a thing may be unseen before its track ends
+    refine_edges: bool | None = None  # masks follow the edges of the picture; None: if they are coarse (`make_masks`)
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -134,12 +135,12 @@ class Associator:
         for prompt, found in self._detect(frame).items():
             shown += self._follow(prompt, found)
         ids, scores, logits = zip(*shown, strict=True) if shown else ((), (), ())
-        size = list(frame.pixels.shape[:2])
-        masks = np.stack(logits) if shown else np.zeros((0, 1, 1), dtype=np.float16)
-        held = {"ids": list(ids), "scores": list(scores), "logits": masks}
+        options, size = self.options, list(frame.pixels.shape[:2])
+        masks = pack_masks(frame.pixels, logits, self.segmenter.options.mask_threshold, options.refine_edges)
+        held = {"ids": list(ids), "scores": list(scores), "masks": masks}
         self._held.append({"index": frame.index, "time": frame.time, "size": size, **held})
         self._count += 1
-        return self._release(self.options.delay)
+        return self._release(options.delay)
 
     def finish(self) -> Sequence[TrackedFrame]:
         """See `Tracker`."""
@@ -234,7 +235,7 @@ class Associator:
 
     def _settle(self, held: dict[str, Any]) -> TrackedFrame:
         kept = [place for place, number in enumerate(held["ids"]) if self._is_believed(self._tracks[number])]
-        masks = resize_masks(held["logits"][kept], tuple(held["size"]), self.segmenter.options.mask_threshold)
+        masks = unpack_masks([held["masks"][place] for place in kept], held["size"])
         seen = np.asarray(masks.any(axis=(1, 2)))
         places = [place for place, is_seen in zip(kept, seen, strict=True) if is_seen]
         ids = np.array([held["ids"][place] for place in places], dtype=np.int64)

@@ -1,6 +1,7 @@
 """The ways of tracking by name, and a clip that is tracked while one iterates over it."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,6 +29,7 @@ def make_tracker(
     method: str = "auto",
     *,
     threshold: float | None = None,
+    refine_edges: bool | None = None,
     options: Any = None,
 ) -> Tracker:
     """A tracker for one clip.
@@ -37,7 +39,8 @@ def make_tracker(
         prompts: phrases to begin with.
         method: "association" (detections of each frame are joined), "tracker" (SAM3's own) or "auto".
         threshold: things are followed from a detection with a higher score on; None: as the method has it.
-        options: `AssociationOptions` or `TrackerOptions`, instead of a threshold; None: their defaults.
+        refine_edges: masks follow the edges of the picture; None: if they are coarse, as `make_masks` has it.
+        options: `AssociationOptions` or `TrackerOptions`, instead of these two; None: their defaults.
 
     Raises:
         OptionError: an unknown method, a phrase without a letter, none at all, or a threshold beside options.
@@ -46,23 +49,23 @@ def make_tracker(
     name, phrases = choose_method(method), check_prompts(prompts)
     if not phrases:
         raise OptionError("no phrase", hint="say what to look for")
-    if threshold is not None and options is not None:
-        raise OptionError("a threshold beside options that have one", hint="give either")
+    if options is not None and (threshold, refine_edges) != (None, None):
+        raise OptionError("a threshold or edges beside options that have them", hint="give either")
     if threshold is not None and not 0 <= threshold < 1:
         raise OptionError(f"a threshold of {threshold}", hint="give at least 0 and less than 1")
     if name == "association":
         from litetext.video.association import AssociationOptions, Associator
 
-        chosen = AssociationOptions()
+        chosen = AssociationOptions(refine_edges=refine_edges)
         if threshold is not None:
             go_on, sure = min(threshold, chosen.go_on), min(threshold, chosen.sure)
-            chosen = AssociationOptions(begin=threshold, go_on=go_on, sure=sure)
+            chosen = replace(chosen, begin=threshold, go_on=go_on, sure=sure)
         return Associator(segmenter, phrases, options or chosen)
     from litetext.video.tracker import ModelTracker, TrackerOptions
 
-    confirming = TrackerOptions()
+    confirming = TrackerOptions(refine_edges=refine_edges)
     if threshold is not None:
-        confirming = TrackerOptions(new_threshold=threshold, threshold=min(threshold, confirming.threshold))
+        confirming = replace(confirming, new_threshold=threshold, threshold=min(threshold, confirming.threshold))
     return ModelTracker(segmenter, phrases, options or confirming)
 
 

@@ -24,8 +24,8 @@ from litetext.features.ragged import pad
 from litetext.sam3.host import NO_TRACKER, VIDEO_TYPE
 from litetext.sam3.host_engine import detection_scores
 from litetext.sam3.images import read_image
-from litetext.sam3.masks import resize_masks
 from litetext.sam3.segmenter import ImageEmbedding, Segmenter, check_prompts
+from litetext.video.edges import pack_masks, unpack_masks
 from litetext.video.postprocess import own_kernels, separate
 from litetext.video.tracking import Frame, TrackedFrame
 
@@ -58,6 +58,7 @@ class TrackerOptions:
     patience: int = 60  # frames that a thing is not shown before it is forgotten
     most_things: int = 100  # at once; those that are found last and worst are left out
     prompt_batch: int = 8  # phrases in the decoder at once
+    refine_edges: bool | None = None  # masks follow the edges of the picture; None: if they are coarse (`make_masks`)
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -159,7 +160,7 @@ class ModelTracker:
         return rows.to(self._model.device, self._model.dtype)
 
     def _look(self, frame: Frame) -> dict[str, Any]:
-        """What is in a frame before it is settled: N things, with their masks as the model gives them."""
+        """What is in a frame before it is settled: N things, with their masks."""
         session, model, number = self._session, self._model, self._number
         pixels = self.segmenter.processor(images=read_image(frame.pixels), return_tensors="pt")["pixel_values"]
         vision = model.detector_model.get_vision_features(pixel_values=pixels.to(model.device, model.dtype))
@@ -182,6 +183,7 @@ class ModelTracker:
         things = [thing for thing in masks_of if thing not in hidden and bool((masks_of[thing] > 0).any())]
         self._seen = {thing: number if thing in things else self._seen.get(thing, number) for thing in session.obj_ids}
         self._take_back(plan["obj_ids_newly_removed"])
+        shown = torch.cat([masks_of[thing] for thing in things] or [masks[:0]]).float().cpu().numpy()
         return {
             "index": frame.index,
             "time": frame.time,
@@ -190,7 +192,7 @@ class ModelTracker:
             "prompts": [self._prompts[session.obj_id_to_prompt_id[thing]] for thing in things],
             "scores": [scores[thing] for thing in things],
             "certainty": [certainty[thing] for thing in things],
-            "logits": torch.cat([masks_of[thing] for thing in things]) if things else masks[:0],
+            "masks": pack_masks(frame.pixels, shown, 0.5, self.options.refine_edges),
         }
 
     def _detect(self, vision: Any, size: tuple[int, int]) -> tuple[dict[str, Tensor], list[int]]:
@@ -250,7 +252,6 @@ class ModelTracker:
         for held in self._held if things else []:
             stay = [place for place, thing in enumerate(held["things"]) if thing not in things]
             held.update(_rows(held, stay))
-            held["logits"] = held["logits"][stay]
 
     def _forget(self) -> None:
         """Drop what no later frame reads, and what only this frame read of what is kept."""
@@ -285,7 +286,7 @@ class ModelTracker:
 
     def _settle(self, held: dict[str, Any]) -> TrackedFrame:
         """A frame at its size; no two things of a phrase share a pixel, and each thing has its number."""
-        masks = resize_masks(held["logits"].float().cpu().numpy(), tuple(held["size"]), 0.5)
+        masks = unpack_masks(held["masks"], held["size"])
         separate(masks, held["prompts"], held["certainty"])
         shown = np.flatnonzero(masks.any(axis=(1, 2))).tolist()
         rows = _rows(held, shown)
@@ -299,8 +300,9 @@ class ModelTracker:
 
 
 def _rows(held: dict[str, Any], places: Iterable[int]) -> dict[str, list[Any]]:
-    """What a frame that is held back says of the things at some places, their masks apart."""
-    return {name: [held[name][place] for place in places] for name in ("things", "prompts", "scores", "certainty")}
+    """What a frame that is held back says of the things at some places."""
+    names = ("things", "prompts", "scores", "certainty", "masks")
+    return {name: [held[name][place] for place in places] for name in names}
 
 
 def _plain(value: Any, device: torch.device | None = None) -> Any:
