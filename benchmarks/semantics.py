@@ -18,6 +18,10 @@ sentence     "where is the red car?", "find the red car", "show me the red car",
 language     "coche": as "car", 32 nouns in Spanish.
 
 Clothing cannot be measured: this world has no people in clothes.
+
+Then how right the rules are, on the prompts labeled by hand in tests/auditing/data: of each class how many were told,
+labeled, and both (right), in the half of the sample that they were not tuned on, in all of it, and, where
+../shared/data/prompts is, in the two draws of real prompts.
 """
 
 import sys
@@ -28,6 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from tests.auditing.labeled import judge_rules
 
 import litetext as lt
 from benchmarks.command import run
@@ -217,7 +222,7 @@ def measure(pairs: int = 300) -> dict[str, object]:
         | dict(zip(("plain", "phrase", "instead"), map(summarize, zip(*found, strict=True)), strict=True))
         for name, found in asked.items()
     }
-    return {"model": "micro", "scenes": turn, "classes": classes}
+    return {"model": "micro", "scenes": turn, "classes": classes, "rules": judge_rules()}
 
 
 if __name__ == "__main__":

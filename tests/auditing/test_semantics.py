@@ -1,5 +1,4 @@
 import time
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,35 +9,33 @@ from litetext.auditing.rendering import print_report, write_report
 from litetext.auditing.run import audit
 from litetext.auditing.semantics import classify, load_rules, measure_semantics
 from litetext.prompts.corpus import Prompt, PromptCorpus
-
-SAMPLE = Path(__file__).parent / "data" / "semantics_sample.tsv"
-# Measured before the rules were looked at again; see docs/how-to/audit.md for the two classes below 0.95.
-LEAST_PRECISION = {"alternative": 0.94, "comparison": 0.93}
+from tests.auditing.labeled import judge_rules, read_sample
 
 
 def sample() -> list[tuple[str, set[str]]]:
-    lines = SAMPLE.read_text(encoding="utf-8").splitlines()
-    rows = [line.split("\t") for line in lines if not line.startswith("#")][1:]
-    return [(prompt, set(labels.split())) for prompt, labels, _ in rows]
-
-
-def reported_half() -> list[tuple[str, set[str]]]:
-    """The prompts that the rules were not tuned on."""
-    return [(prompt, labels) for prompt, labels in sample() if zlib.crc32(prompt.lower().encode()) % 2]
+    return [(prompt, labels) for prompt, labels, _ in read_sample()]
 
 
 @pytest.mark.parametrize("name", load_rules().instead)
-def test_precision_and_recall_on_the_half_that_the_rules_were_not_tuned_on(name: str) -> None:
-    answers = [(name in labels, name in classify(prompt)) for prompt, labels in reported_half()]
-    both, labeled, told = sum(a and b for a, b in answers), sum(a for a, _ in answers), sum(b for _, b in answers)
-    assert labeled >= 15
-    assert both / told >= LEAST_PRECISION.get(name, 0.95)
-    assert both / labeled >= 0.85
+@pytest.mark.parametrize("part", ["half", "all"])
+def test_precision_and_recall(part: str, name: str) -> None:
+    judged = judge_rules(Path("none"))[f"sample, {part}"][name]
+    assert judged["labeled"] >= 15
+    assert judged["right"] / judged["told"] >= 0.95
+    assert judged["right"] / judged["labeled"] >= 0.85
+
+
+@pytest.mark.parametrize("name", ["alternative", "comparison"])
+def test_precision_and_recall_on_prompts_drawn_after_the_rules_stood(name: str, data_folder: Path) -> None:
+    judged = judge_rules(data_folder / "prompts")["draw 2"][name]
+    assert judged["labeled"] >= 70
+    assert judged["right"] / judged["told"] >= 0.95
+    assert judged["right"] / judged["labeled"] >= 0.85
 
 
 def test_the_sample_is_what_its_header_says() -> None:
     prompts = sample()
-    assert len(prompts) == len({prompt.lower() for prompt, _ in prompts}) == 800
+    assert len(prompts) == len({prompt.lower() for prompt, _ in prompts}) == 874
     assert set().union(*(labels for _, labels in prompts)) == set(load_rules().instead)
 
 
@@ -59,6 +56,16 @@ def test_no_pattern_is_missed_for_want_of_a_hint() -> None:
         ("Second dog from the LEFT", ("place", "comparison")),
         ("two kids without a helmet next to a bus", ("negation", "relation", "count", "clothing")),
         ("what is on the table?", ("relation", "sentence")),
+        ("fruit other than apples", ("negation",)),
+        ("person taller than the door", ("comparison",)),
+        ("most left hat", ("place", "comparison")),
+        ("third metacarpal bone", ()),
+        ("chairs, tables", ("alternative",)),
+        ("pepper, red", ()),  # a heading of a dictionary, as is "floor, right": no list of two
+        ("dry and dusty ground", ()),
+        ("glass and steel building", ()),
+        ("glass and steel", ("alternative",)),
+        ("guy in the left/middle chair", ()),
         ("perro rojo", ("language",)),
         ("猫", ("language",)),
         ("", ()),
