@@ -99,7 +99,7 @@ def test_a_full_disk_leaves_what_is_finished(
     files: list[Path], whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written, out = [], tmp_path / "out"
-    write = files_module._write_overlay
+    write = files_module.write_overlay
 
     def fill(path: Path, *others: Any) -> None:
         if len(written) == 2:
@@ -108,7 +108,7 @@ def test_a_full_disk_leaves_what_is_finished(
         write(path, *others)
 
     with monkeypatch.context() as patch:
-        patch.setattr(files_module, "_write_overlay", fill)
+        patch.setattr(files_module, "write_overlay", fill)
         with pytest.raises(OSError, match="No space"):
             run(files, out)
     assert len(read(out)["images"]) == 2

@@ -60,6 +60,13 @@ def count_corpus(
             kept[length] += _bincount(sequences.ids[survives], weights[survives], VOCABULARY_SIZE)
         if progress is not None:
             progress(min(1.0, (start + _CHUNK) / len(corpus)))
+    return sum_counts(corpus, lengths, tokens, distinct, kept)
+
+
+def sum_counts(
+    corpus: PromptCorpus, lengths: Counts, tokens: Counts, distinct: Counts, kept: Mapping[int, Counts]
+) -> CorpusCounts:
+    """The counts of a corpus, from the tokens of each prompt and those of each id (see `CorpusCounts`)."""
     size = int(lengths.max(initial=0)) + 1
     occurrences, distinct_lengths = _histograms(lengths, corpus.occurrences, size)
     by_source = {

@@ -129,6 +129,7 @@ def audit(
     discard: float = 0.1,
     neighbors: tuple[int, int] = (10, 20),
     seed: int = 0,
+    counts: CorpusCounts | None = None,
     progress: Progress | None = None,
 ) -> AuditReport:
     """Measure what prompts use of a text encoder, and what size is enough.
@@ -148,13 +149,14 @@ def audit(
         discard: share of the largest distance ratios that TwoNN leaves out.
         neighbors: range of neighbors that the maximum likelihood estimate averages over.
         seed: of draws and bootstraps.
+        counts: of the corpus, where they are counted already (`litetext.scale`); None: they are counted.
         progress: called with a stage's name and the share of it that is done.
     """
     _check(limit, sample, (student, model, images))
     check_geometry_options(discard, neighbors)
     corpus = as_corpus(source)
     measured: dict[str, Any] = {}
-    counts = count_corpus(corpus, contexts, _stage(progress, "tokens"))
+    counts = count_corpus(corpus, contexts, _stage(progress, "tokens")) if counts is None else counts
     semantics = measure_semantics(corpus, seed)
     points = load_matrix(str(embeddings)) if isinstance(embeddings, str | Path) else embeddings
     if encoder is not None:

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def embed(
     path = Path(cache_dir)
     with only_writer(path, "this cache"):
         teacher = identify(encoder)
-        store = FeatureStore(path, teacher, dtype, _begin(path, teacher, dtype))
+        store = FeatureStore(path, teacher, dtype, begin(path, teacher, dtype))
         store.verify()
         start = time.perf_counter()
         missing = {phrase: text for phrase, text in distinct_phrases(corpus.texts).items() if store.find(phrase) < 0}
@@ -117,8 +117,8 @@ def _add_shards(
         close_shard()
 
 
-def _begin(path: Path, teacher: Teacher, dtype: str) -> dict[str, str]:
-    """The shards that are there; what a killed run left half done is removed."""
+def begin(path: Path, teacher: Teacher, dtype: str, kept: Collection[str] = ()) -> dict[str, str]:
+    """The shards that are there; what a killed run left half done is removed, but for the names that are to be kept."""
     files = sorted(path.iterdir())
     leftovers = [file for file in files if _LEFTOVER.fullmatch(file.name)]
     shards: dict[str, str] = {}
@@ -130,13 +130,13 @@ def _begin(path: Path, teacher: Teacher, dtype: str) -> dict[str, str]:
         names = {file.name for file in files}
         # A shard that was deleted, because it was damaged, is computed anew.
         shards = {name: checksum for name, checksum in listed.items() if name in names}
-    elif len(leftovers) < len(files):
+    elif len(leftovers) < sum(file.name not in kept for file in files):
         raise CacheError("a folder with other files", where=str(path), hint="give a new or an empty folder")
     else:
         with _reporting(path / MANIFEST):
             write_manifest(path, teacher, dtype, shards)
     for file in files:
-        if file in leftovers or (SHARD_NAME.fullmatch(file.name) and file.name not in shards):
+        if file in leftovers or (SHARD_NAME.fullmatch(file.name) and file.name not in {*shards, *kept}):
             file.unlink(missing_ok=True)
     return shards
 

@@ -33,6 +33,17 @@ def encode(
     Yields places of texts, and the features float32 [L_i, D] of their valid tokens. A batch has ``batch_tokens`` tokens
     at most, padding counted, but at least one text.
     """
+    batches, lengths = plan_encoding(encoder, texts, batch_tokens)
+    done, total = 0, int(lengths.sum())
+    for places in batches:
+        yield places, array_rows(encoder, [texts[place] for place in places])
+        done += int(lengths[places].sum())
+        if progress is not None:
+            progress(done / total)
+
+
+def plan_encoding(encoder: Encoder, texts: Sequence[str], batch_tokens: int) -> tuple[list[list[int]], Lengths]:
+    """The batches of `encode`, each places of texts, and the tokens of each text, int64 [N]."""
     if batch_tokens < 1:
         raise OptionError(f"a batch of {batch_tokens} tokens", hint="give at least 1")
     lengths = token_lengths(texts, encoder.context_length)
@@ -40,13 +51,7 @@ def encode(
     costs = lengths[order]
     if order and _reads_padding(encoder, texts[order[-1]]):
         costs[:] = encoder.context_length
-    done, total = 0, int(costs.sum())
-    for batch in plan_batches(costs, batch_tokens):
-        places = order[batch]
-        yield places, array_rows(encoder, [texts[place] for place in places])
-        done += int(costs[batch].sum())
-        if progress is not None:
-            progress(done / total)
+    return [order[batch] for batch in plan_batches(costs, batch_tokens)], lengths
 
 
 def valid_rows(encoder: Encoder, texts: Sequence[str]) -> list[Any]:

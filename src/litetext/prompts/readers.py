@@ -112,7 +112,7 @@ def read_prompts(
     found = find_sources(sources, how)
     for source in found:
         empty, where, known = True, "stdin" if source.path is None else str(source.path), len(lacking)
-        for text, count in _read_one(source, options, how, warned, lacking):
+        for text, count in read_source(source, options, how, warned, lacking):
             empty = False
             yield Prompt(checked_text(text, where), count, source.name)
         if empty and len(lacking) > known:
@@ -148,7 +148,7 @@ def as_corpus(source: PromptCorpus | str | Path | Iterable[Prompt | Path | str])
     return PromptCorpus.build(item for item in items if not isinstance(item, Path))
 
 
-def _read_one(
+def read_source(
     source: Source,
     options: ReadOptions,
     read_as: dict[str, str],

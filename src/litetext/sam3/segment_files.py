@@ -109,12 +109,17 @@ class SegmentRun:
                 self._keep(file, picture, results)
                 self._write_found(file, picture)
         finally:
-            data = self._to_coco(failures)
-            if self.folder is not None:
-                write_text(self.folder / ANNOTATIONS, to_json(data))
-                self._log.path.unlink(missing_ok=True)
-                found_files.write_page(self.folder, data, self.kinds)
+            data = self.finish(failures)
         progress("segmenting", 1.0)
+        return data
+
+    def finish(self, failures: list[dict[str, str]]) -> dict[str, Any]:
+        """Write ``annotations.json`` and the page of what is finished; returned is what `segment` returns."""
+        data = self._to_coco(failures)
+        if self.folder is not None:
+            write_text(self.folder / ANNOTATIONS, to_json(data))
+            self._log.path.unlink(missing_ok=True)
+            found_files.write_page(self.folder, data, self.kinds)
         return data
 
     def _is_finished(self, file: Path) -> bool:
@@ -144,22 +149,14 @@ class SegmentRun:
 
         In this order a killed run leaves no overlay of unknown origin; a record without one is not finished.
         """
-        annotations = [
-            _without(annotation, "image_id")
-            for category_id, masks in enumerate(results, 1)
-            for annotation in masks.to_coco(0, category_id)
-        ]
-        size = {"width": picture.width, "height": picture.height}
-        record = {"file_name": str(file), **size, "annotations": annotations}
+        record = {"file_name": str(file), **describe_found(picture, results)}
         if self.folder is not None:
-            path = self.folder / self.overlays[file]
-            record |= {"overlay": path.name, "blake2b": checksum(file.parent, [file.name])}
-            path.unlink(missing_ok=True)  # of an image whose name it was
-            found_files.remove_found(self.folder, path.name)
+            record |= {"overlay": self.overlays[file], "blake2b": checksum(file.parent, [file.name])}
+            clear_place(self.folder, record)
             self._log.append(record)
         self.records[str(file)] = record
         if self.folder is not None:
-            _write_overlay(path, picture, results)
+            write_overlay(self.folder, record, picture, results)
 
     def _to_coco(self, failures: list[dict[str, str]]) -> dict[str, Any]:
         """Number the images and annotations that are finished; one whose overlay was not written is not."""
@@ -256,8 +253,25 @@ def overlays_of(folder: Path) -> list[Path]:
     return [*folders, *(folder / record["overlay"] for record in records)]
 
 
-def _write_overlay(path: Path, picture: Image.Image, results: Sequence[Masks]) -> None:
-    with atomic_file(path) as file:
+def describe_found(picture: Image.Image, results: Sequence[Masks]) -> Record:
+    """Of a `Record` the size of the image and the annotations, from the masks of each phrase."""
+    annotations = [
+        _without(annotation, "image_id")
+        for category_id, masks in enumerate(results, 1)
+        for annotation in masks.to_coco(0, category_id)
+    ]
+    return {"width": picture.width, "height": picture.height, "annotations": annotations}
+
+
+def clear_place(folder: Path, record: Record) -> None:
+    """Remove the files of an image whose name the overlay was."""
+    (folder / record["overlay"]).unlink(missing_ok=True)
+    found_files.remove_found(folder, record["overlay"])
+
+
+def write_overlay(folder: Path, record: Record, picture: Image.Image, results: Sequence[Masks]) -> None:
+    """Write the image with its masks."""
+    with atomic_file(folder / record["overlay"]) as file:
         ImageMasks(results).draw(picture).save(file, "PNG")
 
 
