@@ -227,7 +227,7 @@ def test_a_folder_changes_as_a_whole(student: Student, tmp_path: Path, monkeypat
     source, target = save_pt(student.upstream(), tmp_path / "x.pt"), tmp_path / "folder"
     convert_checkpoint(str(source), target, "huggingface")
     before = {path.name: path.read_bytes() for path in target.iterdir()}
-    monkeypatch.setattr("litetext.checkpoints.writer._transformers_config", lambda *_: {"bad": float("nan")})
+    monkeypatch.setattr("litetext.checkpoints.writer.transformers_config", lambda *_: {"bad": float("nan")})
     with pytest.raises(ValueError, match="JSON"):
         convert_checkpoint(str(source), target, "huggingface")
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before

@@ -1,5 +1,6 @@
 """What `litetext inspect` says of a checkpoint, from names and shapes alone: no weights are read."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,9 +9,36 @@ from typing import Any
 
 from litetext.checkpoints.hub import is_other_model, locate
 from litetext.checkpoints.load import PRETRAINED_ROWS
-from litetext.checkpoints.reader import open_checkpoint
+from litetext.checkpoints.reader import Checkpoint, open_checkpoint
 from litetext.checkpoints.schema import PACKED, PARTS, UNUSED, is_parameter, part_of
 from litetext.features.protocol import TextEncoder
+
+NECKS_OF_31 = (".interactive_convs.", ".propagation_convs.")  # of SAM 3.1's tracker
+NECK_OF_3 = (".sam2_convs.", "tracker_neck.")
+SAME_NAMES = "3 and 3.1 have the same names and sizes here"
+
+
+def sam_version(checkpoint: Checkpoint) -> tuple[str | None, bool]:
+    """Which SAM a text encoder belongs to, "3", "3.1" or None, and whether that is a guess by the name of the file.
+
+    The text sides of SAM 3 and 3.1 differ in their values only; the image side, if it is there, tells them apart.
+    """
+    names = tuple(checkpoint.source.entries)
+    for version, necks in (("3.1", NECKS_OF_31), ("3", NECK_OF_3)):
+        if any(neck in name for neck in necks for name in names):
+            return version, False
+    if written := checkpoint.source.metadata.get("sam"):
+        return written, False
+    named = any(re.search(r"sam_?3[._p-]1", part.lower()) for part in checkpoint.source.path.absolute().parts[-3:])
+    return ("3.1", True) if named else (None, False)
+
+
+def guessed_version(path_or_id: str | Path) -> str | None:
+    """A line on the version of SAM, where only the name of a file says it; None where nothing is guessed."""
+    if is_other_model(path_or_id):
+        return None
+    version, guessed = sam_version(open_checkpoint(locate(path_or_id)))
+    return f"SAM {version}, guessed from the name {path_or_id}: {SAME_NAMES}" if guessed else None
 
 
 def summarize_checkpoint(path_or_id: str | Path) -> dict[str, Any]:
@@ -18,7 +46,8 @@ def summarize_checkpoint(path_or_id: str | Path) -> dict[str, Any]:
 
     Returns:
         The names of the `format`, the `model` ("student" or "teacher") and its `variant` (preset); sizes; what of it is
-        `quantized`, in words; `parts` and `parameters` as the paper counts them, `used_parameters` without CLIP's
+        `quantized`, in words; `sam` is which SAM it belongs to, "3", "3.1" or None, `sam_guessed` whether only the name
+        of the file says so; `parts` and `parameters` as the paper counts them, `used_parameters` without CLIP's
         projection; `faults` in one line. `heads`, `output`, `padding` and `rank` are None where the file has none.
     """
     checkpoint = open_checkpoint(locate(path_or_id))
@@ -27,12 +56,15 @@ def summarize_checkpoint(path_or_id: str | Path) -> dict[str, Any]:
     for name, entry in entries:
         if is_parameter(name):
             parts[part_of(name)] += entry.size * (2 if entry.dtype == PACKED else 1)
+    version, guessed = sam_version(checkpoint)
     has_projector, rows = checkpoint.format.has_projector, layout.context_length
     return {
         "path": checkpoint.where,
         "file_bytes": checkpoint.source.size,
         "format": checkpoint.format.name,
         "title": checkpoint.format.title,
+        "sam": version,
+        "sam_guessed": guessed,
         "model": layout.kind,
         "variant": layout.name,
         "layout": layout.describe_blocks(),
@@ -58,7 +90,7 @@ def summarize_checkpoint(path_or_id: str | Path) -> dict[str, Any]:
 
 def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     """A summary for people: a name and a value on each line."""
-    model, variant = summary["model"], summary["variant"]
+    model, variant, sam = summary["model"], summary["variant"], summary["sam"]
     ambiguous = summary["rows"] == PRETRAINED_ROWS
     choice = " (load it with positions=slice or interpolate, and a context)" if ambiguous else ""
     pruned = ", pruned: it has its own tokenizer" if summary["is_pruned"] else ""
@@ -67,6 +99,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     rows = {
         "file": f"{summary['path']} ({_bytes(summary['file_bytes'])})",
         "format": f"{summary['format']}: {summary['title']}",
+        "SAM": f"SAM {sam}{', guessed from the name: ' + SAME_NAMES if summary['sam_guessed'] else ''}" if sam else "",
         "variant": f"{model if variant == model else f'{model} {variant}'}: {summary['layout']}, "
         f"{summary['heads'] or 'unknown'} heads",
         "position table": f"{summary['rows']} rows{choice}",

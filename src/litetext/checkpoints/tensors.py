@@ -4,6 +4,7 @@ Safetensors files (one, or a folder with shards and their index) are described w
 wrote needs it. The format is recognized by the first bytes, not by its name. No code in a file is ever run.
 """
 
+import json
 import re
 import warnings
 import zipfile
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from safetensors import SafetensorError, safe_open
 
@@ -108,6 +109,30 @@ def _open_safetensors(path: Path, files: Iterable[Path]) -> TensorSource:
         return tensor
 
     return TensorSource(path, size, entries, metadata, load)
+
+
+def write_tensors(
+    file: BinaryIO,
+    entries: Mapping[str, TensorEntry],
+    tensors: "Iterable[torch.Tensor]",
+    metadata: Mapping[str, str],
+) -> None:
+    """Write a safetensors file of which one tensor at a time is in memory: of each name the next one, as described."""
+    import torch
+
+    codes = {name: code for code, name in _DTYPES.items()}
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, entry in entries.items():
+        start, end = end, end + entry.bytes
+        header[name] = {"dtype": codes[entry.dtype], "shape": list(entry.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that the numbers begin where a processor can read them
+    file.write(len(text).to_bytes(8, "little") + text)
+    for (name, entry), tensor in zip(entries.items(), tensors, strict=True):
+        if (tuple(tensor.shape), str(tensor.dtype)) != (entry.shape, f"torch.{entry.dtype}"):
+            raise ValueError(f"'{name}' is {list(tensor.shape)} of {tensor.dtype}")
+        file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def listed(names: Iterable[str], most: int = 6) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from litetext.checkpoints.formats import FAMILIES, Format, writable
 from litetext.checkpoints.hub import locate
+from litetext.checkpoints.inspection import sam_version
 from litetext.checkpoints.reader import open_checkpoint
 from litetext.checkpoints.schema import UNUSED
 from litetext.checkpoints.tensors import CONFIG, SINGLE_FILE
@@ -68,7 +69,7 @@ def save_encoder(
         unused = ours[UNUSED].shape[1] if UNUSED in ours else None
         with atomic_folder(path, is_ours=_is_plain) as folder:
             save_tensors(theirs, folder / SINGLE_FILE, {"format": "pt"})
-            write_text(folder / CONFIG, to_json(_transformers_config(config, unused)) + "\n")
+            write_text(folder / CONFIG, to_json(transformers_config(config, unused)) + "\n")
 
 
 def convert_checkpoint(source: str, target: Path, family: str, *, heads: int | None = None) -> dict[str, Any]:
@@ -78,7 +79,8 @@ def convert_checkpoint(source: str, target: Path, family: str, *, heads: int | N
     that is the source is refused.
 
     Returns:
-        Paths and formats of both, the preset (`variant`), the number of `tensors` and the `rows` of the position table.
+        Paths and formats of both, the preset (`variant`), the number of `tensors`, the `rows` of the position table,
+        and which SAM it belongs to, as `sam_version` says.
     """
     if family not in FAMILIES:
         raise OptionError(f"no format is called '{family}'", where="--to", hint=f"give {', '.join(FAMILIES)}")
@@ -87,7 +89,8 @@ def convert_checkpoint(source: str, target: Path, family: str, *, heads: int | N
     checkpoint = open_checkpoint(path, heads=heads)
     config = checkpoint.config()
     tensors = dict(checkpoint.read())
-    save_encoder(config, tensors.items(), target, family)
+    version, guessed = sam_version(checkpoint)
+    save_encoder(config, tensors.items(), target, family, {"sam": version} if version and not guessed else None)
     return {
         "source": str(path),
         "target": str(target),
@@ -96,6 +99,8 @@ def convert_checkpoint(source: str, target: Path, family: str, *, heads: int | N
         "variant": config.name,
         "tensors": len(tensors),
         "rows": config.context_length,
+        "sam": version,
+        "sam_guessed": guessed,
     }
 
 
@@ -129,7 +134,7 @@ def _check_fits(config: EncoderConfig, row: Format) -> None:
             raise EncoderError(f"{reason}: {row.title} cannot hold that", hint=hint)
 
 
-def _transformers_config(config: EncoderConfig, projection: int | None) -> dict[str, Any]:
+def transformers_config(config: EncoderConfig, projection: int | None) -> dict[str, Any]:
     """The part of a `config.json` of `transformers` that concerns the text encoder."""
     text: dict[str, Any] = {
         "vocab_size": config.vocabulary,

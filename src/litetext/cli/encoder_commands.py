@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from litetext.cli import _options as opt
 from litetext.cli._app import Result, command
 from litetext.cli._options import argument, open_encoder, option, read_corpus
-from litetext.cli._output import check_target, show_progress
+from litetext.cli._output import check_target, echo, show_progress
 from litetext.errors import EncoderError, OptionError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def embed(
     check_target(output, models=[teacher], sources=sources, folder=True)
     corpus = read_corpus(sources, file_format, column)
     encoder = open_encoder(teacher, positions, context_length, device)
+    _tell_version(teacher)
     with show_progress() as progress:
         store = run_embed(
             corpus,
@@ -156,22 +157,51 @@ def inspect(
     STAGE,
     "litetext convert efficient_sam3_image_encoder_mobileclip_s0_ctx16.pt -o s0.safetensors --to litetext",
     "litetext convert s0.safetensors -o s0-transformers --to huggingface",
+    "litetext convert sam3.pt -o sam3 --host",
 )
 def convert(
     file: Annotated[str, argument("What `litetext inspect` takes.", metavar="FILE")],
     output: opt.OutputFile,
-    to: Annotated[Literal["litetext", "upstream", "huggingface"], option("Format.")],
+    to: Annotated[Literal["litetext", "upstream", "huggingface"] | None, option("Format.")] = None,
+    host: Annotated[bool, option("Instead: Meta's whole SAM3 as a folder of transformers.", "--host")] = False,
     heads: Annotated[int | None, option("Attention heads, where the sizes are of no released encoder.")] = None,
 ) -> Result:
-    """Write a text encoder in another format, bit for bit.
+    """Write a text encoder, or Meta's SAM3, in another format, bit for bit.
 
-    Its position table is not resized. For huggingface the output is a folder, or a file that ends in .safetensors.
+    The position table is not resized. For huggingface the output is a folder, or a file that ends in .safetensors.
+    With --host, sam3.pt of Meta becomes a folder for --model, its tracker included; of SAM 3.1 the detector.
     """
+    if host == (to is not None):
+        raise OptionError("what is to be written?", hint="give --to FORMAT for the text encoder, or --host")
+    if host:
+        return _convert_host(file, output, heads)
     from litetext.checkpoints.writer import convert_checkpoint
 
     check_target(output, models=[file], folder=to == "huggingface" and output.suffix != ".safetensors")
-    done = convert_checkpoint(file, output, to, heads=heads)
+    done = convert_checkpoint(file, output, str(to), heads=heads)
+    _tell_version(file)
     return Result(
         done,
-        "{target}: {target_format}, {variant}, {tensors} tensors, {rows} position rows".format_map(done),
+        "{target}: {target_format}, {variant}, {tensors} tensors, {rows} position rows".format_map(done)
+        + (f", of SAM {done['sam']}" if done["sam"] else ""),
     )
+
+
+def _convert_host(file: str, output: Path, heads: int | None) -> Result:
+    from litetext.checkpoints.meta_host import convert_host
+
+    check_target(output, models=[file], folder=True)
+    with show_progress() as progress:
+        done = convert_host(file, output, heads=heads, progress=lambda share: progress("writing", share))
+    lines = [f"{output}: {done['model']}, {done['tensors']:,} tensors, {done['parameters']:,} numbers, bit for bit"]
+    lines += [f"left out: {count} tensors ({reason})" for reason, count in done["left_out"].items()]
+    lines += [f"zeros: {done['zeros']} tensors of a level that is computed and not used"] if done["zeros"] else []
+    return Result(done, "\n".join([*lines, f"use it with --model {output}"]))
+
+
+def _tell_version(spec: str) -> None:
+    """Tell which SAM was guessed, if any: a student of one does not fit the other."""
+    from litetext.checkpoints.inspection import guessed_version
+
+    if line := guessed_version(spec):
+        echo(line, err=True)
