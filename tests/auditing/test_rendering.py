@@ -91,6 +91,14 @@ def test_names_of_files_cannot_inject_anything(page: Path) -> None:
     assert "&lt;script&gt;alert(1)" in html
 
 
+def test_what_hardly_is_prompts_is_said_on_the_page(tmp_path: Path) -> None:
+    prompts = [Prompt("a", 1, "x.csv"), Prompt("dog", 1, "y.csv")]
+    report = audit(PromptCorpus.build(prompts, warnings={"x.csv": "numbers <b> in column 'a'"}))
+    html = write_report(report, tmp_path).read_text(encoding="utf-8")
+    assert "x.csv: numbers &lt;b&gt; in column" in html
+    assert "y.csv:" not in html
+
+
 def test_ids_of_inline_figures_do_not_clash(page: Path) -> None:
     html = page.read_text(encoding="utf-8")
     clips = re.findall(r'<clipPath id="([^"]+)"', html)
