@@ -18,7 +18,7 @@ from litetext.features.encode import valid_rows
 from litetext.sam3.segmenter import Segmenter, check_prompts
 from litetext.video.edges import pack_masks, unpack_masks
 from litetext.video.postprocess import suppress
-from litetext.video.tracking import Frame, TrackedFrame
+from litetext.video.tracking import Frame, TrackedFrame, copy_state
 
 # Tuned on validation clips of the micro world (docs/explanation/video.md).
 OVERLAP = 0.1  # IoU of a mask, moved along, with a detection from which on they can be the same thing
@@ -150,12 +150,11 @@ class Associator:
         """See `Tracker`; what it holds is never changed later."""
         state: dict[str, Any] = {"prompts": list(self._features), "held": self._held, "thumbnail": self._thumbnail}
         state["tracks"] = [{"id": number, **vars(track)} for number, track in self._tracks.items()]
-        copied: dict[str, Any] = _copied({**state, "count": self._count, "last": self._last})
-        return copied
+        return dict(copy_state({**state, "count": self._count, "last": self._last}))
 
     def restore(self, state: dict[str, Any]) -> None:
         """See `Tracker`."""
-        state = _copied(state)
+        state = copy_state(state)
         self._features = {}
         self.add(state["prompts"])
         self._tracks = {track.pop("id"): _Track(**track) for track in state["tracks"]}
@@ -304,12 +303,3 @@ def _is_cut(before: npt.NDArray[np.uint8], now: npt.NDArray[np.uint8]) -> bool:
     pixels = np.abs(before.astype(np.float32) - now).mean() / 255
     counts = [np.bincount((image // 64 @ np.array([16, 4, 1])).ravel(), minlength=64) for image in (before, now)]
     return bool(pixels > CUT_PIXELS and np.abs(counts[0] - counts[1]).sum() / 2 > CUT_COLORS * THUMBNAIL**2)
-
-
-def _copied(value: Any) -> Any:
-    """The same in new dicts, lists and arrays."""
-    if isinstance(value, dict):
-        return {key: _copied(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_copied(one) for one in value]
-    return value.copy() if isinstance(value, np.ndarray) else value

@@ -27,7 +27,7 @@ from litetext.sam3.images import read_image
 from litetext.sam3.segmenter import ImageEmbedding, Segmenter, check_prompts
 from litetext.video.edges import pack_masks, unpack_masks
 from litetext.video.postprocess import own_kernels, separate
-from litetext.video.tracking import Frame, TrackedFrame
+from litetext.video.tracking import Frame, TrackedFrame, copy_state
 
 video: Any = modeling_sam3_video  # not typed
 memory: Any = modeling_sam3_tracker_video
@@ -140,11 +140,11 @@ class ModelTracker:
         """See `Tracker`; what it holds is never changed later."""
         session = vars(self._session)
         books = {name: session[name] for name in BOOKS} | {name: vars(self)[name] for name in OWN}
-        return dict(_plain({**books, PAIRS: [[*pair, frames] for pair, frames in session[PAIRS].items()]}))
+        return dict(copy_state({**books, PAIRS: [[*pair, frames] for pair, frames in session[PAIRS].items()]}))
 
     def restore(self, state: dict[str, Any]) -> None:
         """See `Tracker`."""
-        state = _plain(state, self._model.device)
+        state = copy_state(state, self._model.device)
         session = self._session = _Session(self._model)
         for name in BOOKS:
             setattr(session, name, state.pop(name))
@@ -210,8 +210,8 @@ class ModelTracker:
             batch = numbers[start : start + options.prompt_batch]
             text = TextFeatures(*pad([self._features[number] for number in batch], like=finest))
             outputs = self.segmenter.host_engine.run_features(embedding, text)
-            certainty = self.segmenter.calibrate(detection_scores(outputs))
-            for number, logits, sure in zip(batch, outputs.pred_masks, certainty, strict=True):
+            classes, presence = self.segmenter.calibrate(*detection_scores(outputs))
+            for number, logits, sure in zip(batch, outputs.pred_masks, classes * presence, strict=True):
                 keep = video.nms_masks(sure, logits, options.threshold, options.duplicate_iou)
                 masks.append(logits[keep])
                 scores.append(sure[keep])
@@ -303,15 +303,6 @@ def _rows(held: dict[str, Any], places: Iterable[int]) -> dict[str, list[Any]]:
     """What a frame that is held back says of the things at some places."""
     names = ("things", "prompts", "scores", "certainty", "masks")
     return {name: [held[name][place] for place in places] for name in names}
-
-
-def _plain(value: Any, device: torch.device | None = None) -> Any:
-    """The same in new dicts and lists; tensors are shared, or on a device."""
-    if isinstance(value, dict):
-        return {key: _plain(part, device) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part, device) for part in value]
-    return value.to(device) if device is not None and isinstance(value, Tensor) else value
 
 
 class _Session(video.Sam3VideoInferenceSession):  # type: ignore[misc]

@@ -108,3 +108,12 @@ def track_frames(tracker: Tracker, frames: Iterable[Frame]) -> Iterator[TrackedF
     for frame in frames:
         yield from tracker.step(frame)
     yield from tracker.finish()
+
+
+def copy_state(value: Any, device: Any = None) -> Any:
+    """A state in new dicts and lists; arrays and tensors, which nobody changes in place, are shared, or on a device."""
+    if isinstance(value, dict):
+        return {key: copy_state(part, device) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [copy_state(part, device) for part in value]
+    return value.to(device) if device is not None and hasattr(value, "to") else value
