@@ -24,6 +24,7 @@ RANKS = [
     {"export"},
     {"micro"},
     {"__init__", "_face"},
+    {"scale"},
     {"app"},
     {"cli"},
     {"__main__"},

@@ -149,8 +149,7 @@ def audit(
         discard: share of the largest distance ratios that TwoNN leaves out.
         neighbors: range of neighbors that the maximum likelihood estimate averages over.
         seed: of draws and bootstraps.
-        counts: of the corpus, where they are counted already (`litetext.scale`); None: they are counted.
-        progress: called with a stage's name and the share of it that is done.
+        counts: of the corpus, where they are counted already; progress: called with a stage and the share done.
     """
     _check(limit, sample, (student, model, images))
     check_geometry_options(discard, neighbors)

@@ -24,6 +24,8 @@ _INTERRUPTED = 130  # 128 and the number of the signal, as a shell says it
 # installed. Filtered, because their libraries set their levels when they are imported.
 CHATTY = ("huggingface_hub.utils._http", "torch.utils._pytree")
 
+_ADDRESS = re.compile(r"local|auto|(ray://)?[\w.\-\[\]:]+:\d+")  # of a Ray cluster
+
 STAGES = ("Prompts", "Encoders", "Training", "Segmenting", "Evaluation", "Device", "Micro world")  # of the pipeline
 
 # Words of other tools, and what they are called here; of several the first that the command has.
@@ -162,6 +164,11 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
+def _named(word: str, after: str) -> list[str]:
+    """An argument; `--ray` with an address, since its own is optional, which Typer does not know."""
+    return [word, "local"] if word == "--ray" and not _ADDRESS.fullmatch(after) else [word]
+
+
 def _is_error(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.ERROR
 
@@ -170,6 +177,9 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit status."""
     for name in CHATTY:
         logging.getLogger(name).addFilter(_is_error)
+    arguments = [
+        part for word, after in zip(arguments, [*arguments[1:], ""], strict=True) for part in _named(word, after)
+    ]
     try:
         status = int(app(arguments or ["--help"], prog_name="litetext", standalone_mode=False) or 0)
         # Typer makes this status of Ctrl-C, and says nothing.

@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -83,6 +83,15 @@ Seed = Annotated[int, option("The same seed gives the same result.")]
 NoCalibration = Annotated[
     bool, option("Take scores as they are, whatever `litetext evaluate calibrate` found.", "--no-calibration")
 ]
+Ray = Annotated[
+    str | None,
+    option(
+        "Work on a Ray cluster: HOST:PORT, auto (this machine's), or one that is started here.",
+        "--ray",
+        metavar="[ADDRESS]",
+    ),
+]
+Workers = Annotated[int | None, option("Actors of --ray. Default: one for each GPU, or CPU.", metavar="N")]
 Truths = Annotated[list[str] | None, option(TRUTHS_HELP, "--gt", metavar="FILE")]
 MoreTruths = Annotated[list[str] | None, argument("Ground truth of more annotators.", metavar="FILE")]
 Plots = Annotated[
@@ -106,14 +115,12 @@ def read_corpus(
         return bundled_corpus()
     read_as, warnings = dict[str, str](), dict[str, str]()
     corpus = PromptCorpus.build(read_prompts(sources, options, read_as, warnings), read_as, warnings)
-    _tell_guesses(read_as)
-    for name, warning in list(warnings.items())[:_READING_LINES]:
-        echo(f"warning: {name}: {warning}", err=True)
+    tell_reading(read_as, warnings)
     return corpus
 
 
-def _tell_guesses(read_as: Mapping[str, str]) -> None:
-    """One line for all sources that were read in one way, none where nothing was guessed."""
+def tell_reading(read_as: Mapping[str, str], warnings: Mapping[str, str]) -> None:
+    """One line for all sources that were read in one way, none where nothing was guessed; and the warnings."""
     from litetext.prompts.readers import FORMATS
 
     names: dict[str, list[str]] = {}
@@ -124,6 +131,8 @@ def _tell_guesses(read_as: Mapping[str, str]) -> None:
         echo(f"{first}{f' and {len(others)} more' if others else ''}: {reading}", err=True)
     if len(names) > _READING_LINES:
         echo(f"... and {len(names) - _READING_LINES} other ways to read sources (see litetext audit --json)", err=True)
+    for name, warning in list(warnings.items())[:_READING_LINES]:
+        echo(f"warning: {name}: {warning}", err=True)
 
 
 def choose_phrases(
@@ -255,6 +264,17 @@ def measure(spec: str, encoder: "TextEncoder") -> "EncoderSize":
     if isinstance(encoder, AsTextEncoder):
         return EncoderSize(spec, encoder.parameters, encoder.bytes)
     return measure_encoder(spec, encoder)
+
+
+def check_workers(ray: str | None, workers: int | None, output: object = True) -> bool:
+    """Whether a command is to run on a cluster; then its output has to be a folder that every node sees."""
+    if ray is None:
+        if workers is not None:
+            raise OptionError("workers without a cluster", where=f"--workers {workers}", hint="give --ray")
+        return False
+    if output is None:
+        raise OptionError("no place for the parts", where="--ray", hint="give -o DIR, on storage that all nodes see")
+    return True
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from litetext.errors import OutputError, printable, shortened
+from litetext.errors import LiteTextError, OutputError, printable, shortened
 
 if TYPE_CHECKING:
     from litetext.evaluation.cgf1 import CgF1
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 40  # of a table of phrases; of more only those that were found are listed
 _HEAD = 1024
+_FAILURES = 5  # that are named in an error
 _LABELS = {
     "cgf1": "cgF1",
     "pmf1": "pmF1",
@@ -104,6 +105,15 @@ def _paths(spec: str) -> Iterator[Path]:
         yield file
     elif glob.has_magic(spec):
         yield from map(Path, glob.iglob(spec, recursive=True))  # noqa: PTH207 - may be absolute
+
+
+def failed_rows(job: Mapping[str, Any]) -> LiteTextError | None:
+    """The error that names what a job on a cluster failed at, after its result; None where nothing failed."""
+    failures = job["failures"]
+    reasons = " | ".join(failure["reason"] for failure in failures[:_FAILURES])
+    return (
+        LiteTextError(f"{len(failures)} failed: {reasons}", hint="the same command tries again") if failures else None
+    )
 
 
 def print_table(

@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from litetext.cli import _options as opt
 from litetext.cli._app import Result, command
-from litetext.cli._options import argument, integers, open_encoder, option, read_corpus
-from litetext.cli._output import check_ours, check_target, echo, show_progress
+from litetext.cli._options import argument, integers, open_encoder, option, read_corpus, tell_reading
+from litetext.cli._output import check_ours, check_target, echo, failed_rows, show_progress
 from litetext.errors import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from litetext.auditing.counting import CorpusCounts
+    from litetext.prompts.corpus import PromptCorpus
     from litetext.sam3.segmenter import Segmenter
 
 MICRO = "micro"  # as a model; a folder of the user's that is called so is given as ./micro
@@ -57,6 +59,8 @@ def audit(
     neighbors: Annotated[str, option("Range of neighbors that the MLE averages over.", metavar="K,K")] = "10,20",
     seed: Annotated[int, option("Seed of samples and bootstraps.")] = 0,
     device: opt.Device = "auto",
+    ray: opt.Ray = None,
+    workers: opt.Workers = None,
 ) -> Result:
     """Measure what prompts use of a text encoder.
 
@@ -77,8 +81,13 @@ def audit(
         read = [*(sources or ()), *(images or ())]
         check_target(output, models=(text_encoder, student, model), sources=read, folder=True)
         check_ours(output / "report.html", "<title>LiteText audit")
-    corpus = read_corpus(sources, file_format, column, count_column)
     inputs: dict[str, Any] = {"embeddings": embeddings, "positions": position_table}
+    job: dict[str, Any] | None = None
+    if opt.check_workers(ray, workers, output):
+        asked = (sources, file_format, column, count_column, contexts)
+        corpus, inputs["counts"], job = _count_on_cluster(*asked, Path(output or ""), str(ray), workers)
+    else:
+        corpus = read_corpus(sources, file_format, column, count_column)
     if text_encoder is not None:
         inputs["encoder"] = open_encoder(text_encoder, positions, context_length, device)
     if student is not None and model is not None:
@@ -101,7 +110,35 @@ def audit(
 
     if output is not None:
         echo(f"Report: {write_report(report, output)}", err=True)
-    return Result(report.to_json(), lambda: print_report(report))
+    if job is None:
+        return Result(report.to_json(), lambda: print_report(report))
+    return Result({**report.to_json(), "ray": job}, lambda: print_report(report), failed_rows(job))
+
+
+def _count_on_cluster(
+    sources: list[str] | None,
+    file_format: str | None,
+    column: str | None,
+    count_column: str | None,
+    contexts: tuple[int, ...],
+    output: Path,
+    ray: str,
+    workers: int | None,
+) -> "tuple[PromptCorpus, CorpusCounts, dict[str, Any]]":
+    """The corpus and its counts, and what the job says of itself; the parts stand in a folder of the output."""
+    from litetext.prompts.readers import ReadOptions
+    from litetext.scale.jobs import connect
+    from litetext.scale.prompt_jobs import count_prompts
+
+    if not sources:
+        raise OptionError("no sources", where="--ray", hint="give files of prompts that every node sees")
+    options = ReadOptions(file_format, column, count_column)
+    with connect(ray, workers) as cluster, show_progress() as progress:
+        corpus, counts, job = count_prompts(
+            cluster, sources, options, contexts=contexts, folder=output / "counts", progress=progress
+        )
+        tell_reading(corpus.read_as, corpus.warnings)
+        return corpus, counts, job.report(cluster)
 
 
 def _open_model(

@@ -1,12 +1,13 @@
 """Encoders: `litetext embed`, `bank`, `inspect` and `convert`."""
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from litetext.cli import _options as opt
 from litetext.cli._app import Result, command
 from litetext.cli._options import argument, open_encoder, option, read_corpus
-from litetext.cli._output import check_target, echo, show_progress
+from litetext.cli._output import check_target, echo, failed_rows, show_progress
 from litetext.errors import EncoderError, OptionError
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def embed(
     batch_tokens: Annotated[int, option("The most tokens that the teacher reads at once.")] = 2048,
     shard_tokens: Annotated[int, option("Tokens of a shard; a crash costs at most one.")] = 16_384,
     device: opt.Device = "auto",
+    ray: opt.Ray = None,
+    workers: opt.Workers = None,
 ) -> Result:
     """Compute a teacher's features of prompts into a cache.
 
@@ -43,18 +46,20 @@ def embed(
 
     check_target(output, models=[teacher], sources=sources, folder=True)
     corpus = read_corpus(sources, file_format, column)
+    sizes: dict[str, Any] = {"dtype": store_dtype, "batch_tokens": batch_tokens, "shard_tokens": shard_tokens}
+    if opt.check_workers(ray, workers):
+        from litetext.scale.jobs import connect
+        from litetext.scale.prompt_jobs import embed_phrases
+
+        start = partial(open_encoder, teacher, positions, context_length, device)
+        with connect(str(ray), workers, device) as cluster, show_progress() as progress:
+            store, job = embed_phrases(cluster, corpus, start, output, **sizes, progress=progress)
+        done = job.report(cluster)
+        return Result({**store.to_json(), "ray": done}, _embedded(store), failed_rows(done))
     encoder = open_encoder(teacher, positions, context_length, device)
     _tell_version(teacher)
     with show_progress() as progress:
-        store = run_embed(
-            corpus,
-            encoder,
-            output,
-            dtype=store_dtype,
-            batch_tokens=batch_tokens,
-            shard_tokens=shard_tokens,
-            progress=progress,
-        )
+        store = run_embed(corpus, encoder, output, **sizes, progress=progress)
     return Result(store.to_json(), _embedded(store))
 
 

@@ -2,16 +2,21 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from litetext.cli import _options as opt
 from litetext.cli._app import Result, command
 from litetext.cli._options import argument, choose_phrases, option, warn_of_phrases
-from litetext.cli._output import MOST_ROWS, echo, print_missing, print_table, show_progress
+from litetext.cli._output import MOST_ROWS, echo, failed_rows, print_missing, print_table, show_progress
 from litetext.errors import LiteTextError, OptionError
+from litetext.storage import only_writer
+
+if TYPE_CHECKING:
+    from litetext.sam3.segmenter import SegmentOptions
 
 
 @command(
@@ -41,6 +46,8 @@ def segment(
     engine: opt.Engine = "auto",
     no_calibration: opt.NoCalibration = False,
     threads: Annotated[int | None, option("To compute with, without PyTorch. Default: one for each core.")] = None,
+    ray: opt.Ray = None,
+    workers: opt.Workers = None,
 ) -> Result:
     """Find every instance of each phrase in images.
 
@@ -57,9 +64,15 @@ def segment(
     options = SegmentOptions(threshold=threshold)
     loaded = (positions, context_length, device, dtype, fallback, engine, threads, no_calibration)
     choice = opt.ModelChoice(model, text_encoder, *loaded)
+    on_cluster = opt.check_workers(ray, workers, output)
     asked = choose_phrases(phrases, prompts, model, text_encoder)
     files = find_images(images, () if output is None else overlays_of(output))
-    run = SegmentRun(files, asked, choice.describe() | {"threshold": str(threshold)}, output, kinds)
+    settings = choice.describe() | {"threshold": str(threshold)}
+    if on_cluster:
+        return _segment_on_cluster(
+            choice, options, asked, files, settings, Path(output or ""), kinds, str(ray), workers
+        )
+    run = SegmentRun(files, asked, settings, output, kinds)
     with run.locked():
         segmenter = choice.load(options, run.phrases)
         warn_of_phrases(run.phrases, segmenter.encoder)
@@ -90,6 +103,38 @@ def segment(
             echo("nothing was saved; -o DIR writes a contact sheet, overlays and annotations.json", err=True)
 
     return Result(data, show, failure)
+
+
+def _segment_on_cluster(
+    choice: opt.ModelChoice,
+    options: "SegmentOptions",
+    asked: list[str],
+    files: list[Path],
+    settings: Mapping[str, Any],
+    output: Path,
+    kinds: list[str],
+    ray: str,
+    workers: int | None,
+) -> Result:
+    """The same folder by the actors of a cluster, with Parquet in it; NAME.parquet has the Parquet alone."""
+    from litetext.sam3.segment_files import SegmentRun
+    from litetext.scale.jobs import connect
+    from litetext.scale.picture_jobs import PARTS, segment_images
+
+    alone = output.suffix == ".parquet"
+    if alone and kinds:
+        raise OptionError("files in a folder of Parquet", where=f"--{kinds[0]}", hint="give -o DIR")
+    run = SegmentRun(files, asked, settings, None if alone else output, kinds)
+    start = partial(choice.on_an_actor().load, options, run.phrases)
+    held = only_writer(output, "to this folder") if alone else run.locked()
+    with held, connect(ray, workers, choice.device) as cluster, show_progress() as progress:
+        data, job = segment_images(cluster, run, start, output if alone else output / PARTS, progress)
+    if run.resumed:
+        echo(f"{run.resumed} of {len(files)} images were finished by an earlier run", err=True)
+    echo(f"{'parts' if alone else 'index.html, overlays, annotations.json, parts'}: {output}", err=True)
+    done = job.report(cluster)
+    text = f"{len(files)} images, {done['rows']} now" if alone else partial(print_found, data)
+    return Result({**data, "ray": done}, text, failed_rows(done))
 
 
 def print_found(data: Mapping[str, Any]) -> None:

@@ -1,0 +1,313 @@
+"""A job on a Ray cluster: parts in, files out, each part computed once, whatever is killed meanwhile.
+
+Ray schedules, retries and moves data. What is here: a part is a piece of the input that follows from the input alone,
+never from the number of workers; the actor that computes it writes its file in one step, and answers with a receipt,
+which has the checksum of that file. Receipts are kept in ``parts.journal``, a `ResumeLog`, and in the end become the
+manifest ``parts.json``. The next submission computes the parts that have no receipt, or whose file is not as it says.
+The folder has to be on storage that every node sees.
+"""
+
+import logging
+import os
+import pickle
+import re
+import socket
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from litetext.device import usable_cores
+from litetext.errors import LiteTextError, MissingExtraError, OptionError, OutputError, first_line
+from litetext.records import read_json
+from litetext.resume_log import ResumeLog
+from litetext.storage import checksum, fingerprint, to_json, write_text
+
+JOURNAL, MANIFEST = "parts.journal", "parts.json"
+LOCAL = "local"
+_HINT = "give another folder, or move its files away"
+_ADDRESS = re.compile(r"(?:ray://)?([\w.-]+|\[[\da-fA-F:]+\]):(\d+)")
+_WAIT = 5.0  # seconds for a cluster to answer; Ray itself would try for minutes
+_OBJECTS = 2**30  # bytes of shared memory of a local cluster: what is beyond it is spilled to disk
+
+Receipt = dict[str, Any]
+"""What an actor says of a part: ``part`` (its name), ``key``, ``rows``, ``failures`` (row and reason), ``checksum`` of
+its file, ``seconds``, ``worker``; and what else its work says, under ``note``."""
+Work = Callable[[Any, Path], Receipt]
+"""Computes a part from what it holds into a file; gives ``rows``, ``failures`` and, if there is one, a ``note``."""
+
+
+class Part(NamedTuple):
+    """A piece of the input."""
+
+    name: str  # of its file
+    key: str  # a fingerprint of what it is computed from
+    payload: Any  # what it is computed from, small
+
+
+@dataclass
+class Cluster:
+    """A connection to Ray, and how much of it a job may use."""
+
+    workers: int
+    gpus: float  # of each worker
+    start_seconds: float
+
+    def resources(self) -> dict[str, Any]:
+        """What `map_batches` is told of the actors; a CPU each, so that PyTorch takes one thread."""
+        import ray.data
+
+        compute = ray.data.ActorPoolStrategy(size=self.workers)
+        return {"compute": compute, "num_cpus": 1, **({"num_gpus": self.gpus} if self.gpus else {})}
+
+
+@contextmanager
+def connect(address: str, workers: int | None = None, device: str = "cpu") -> Iterator[Cluster]:
+    """Connect to a cluster, or start one on this machine; one that is connected to already is used and stays.
+
+    Args:
+        address: "local", "auto" (the cluster that this machine is part of), HOST:PORT, or ray://HOST:PORT.
+        workers: actors; None: as many as there are GPUs or, without any, CPUs.
+        device: "auto" and "cuda" give each actor a GPU where the cluster has any.
+
+    Raises:
+        OptionError: no cluster answers there, or a number below 1.
+        MissingExtraError: Ray is not installed.
+    """
+    if workers is not None and workers < 1:
+        raise OptionError(f"{workers} workers", where="--workers", hint="give 1 or more")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what Ray's core says goes to its own files
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import pyarrow  # noqa: F401 - Ray Data has it
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise MissingExtraError("--ray", "ray") from error
+    began, is_ours = time.perf_counter(), not ray.is_initialized()
+    if is_ours:
+        _start(address, workers)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    for name in ("ray.data", "ray"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        gpus = int(total.get("GPU", 0)) if device.startswith(("auto", "cuda")) else 0
+        count = workers or gpus or max(1, int(total.get("CPU", 1)))
+        yield Cluster(count, 1.0 if gpus else 0.0, time.perf_counter() - began)
+    except ray.exceptions.RayError as error:
+        reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
+        raise LiteTextError(f"the job failed on the cluster ({reason})", hint="the same command resumes") from error
+    finally:
+        if is_ours:
+            ray.shutdown()
+
+
+def _start(address: str, workers: int | None) -> None:
+    import ray
+
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
+    if address == LOCAL:
+        cores = max(workers or 0, usable_cores())
+        options |= {"num_cpus": cores, "include_dashboard": False, "object_store_memory": _OBJECTS}
+    else:
+        _check_address(address)
+    try:
+        ray.init(address=address, **options)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        hint = "give local, auto, or HOST:PORT of a running cluster (ray start --head)"
+        raise OptionError(f"no cluster ({first_line(error)})", where=f"--ray {address}", hint=hint) from error
+
+
+def _check_address(address: str) -> None:
+    """Refuse an address where nothing listens."""
+    found = _ADDRESS.fullmatch(address)
+    hint = "give local, auto, or HOST:PORT of a running cluster (ray start --head)"
+    if found is None:
+        if address != "auto":
+            raise OptionError("no address of a cluster", where=f"--ray {address}", hint=hint)
+        return
+    try:
+        socket.create_connection((found[1].strip("[]"), int(found[2])), _WAIT).close()
+    except (OSError, OverflowError) as error:
+        what = f"no cluster answers ({getattr(error, 'strerror', None) or error})"
+        raise OptionError(what.lower(), where=f"--ray {address}", hint=hint) from error
+
+
+class Job:
+    """Parts that become files of a folder. Whoever runs it keeps other processes off the folder (`only_writer`).
+
+    Args:
+        folder: for the files, which every node sees.
+        tool: what the job is, such as "litetext embed --ray".
+        settings: what the results depend on, name by name, beside the parts themselves.
+    """
+
+    def __init__(self, folder: Path, tool: str, settings: Mapping[str, Any]) -> None:
+        self.folder, self.tool, self.settings = folder, tool, dict(settings)
+        self.receipts: dict[str, Receipt] = {}
+        self.computed: list[Receipt] = []  # by this run
+        self.others: list[dict[str, str]] = []  # failures that belong to no part
+        self.seconds = self.start_seconds = 0.0  # of work, and before it: actors start and load the model
+        self._log = ResumeLog(folder / JOURNAL, tool, self.settings, _HINT)
+
+    def recover(self) -> None:
+        """Read the receipts of earlier runs; those of another job are an `OutputError`."""
+        path = self.folder / MANIFEST
+        listed: list[Receipt] = []
+        if path.exists():
+            try:
+                made = read_json(path)
+                run, listed = made[self.tool], [dict(one) for one in made["parts"]]
+            except (ValueError, LookupError, TypeError) as error:
+                raise OutputError(f"not of `{self.tool}`", where=str(path), hint=_HINT) from error
+            self._log.compare(run, path)
+        self.receipts = {receipt["part"]: receipt for receipt in listed}
+
+        def accept(item: Any) -> bool:
+            self.receipts[item["part"]] = item
+            return True
+
+        self._log.recover(accept)
+
+    def is_finished(self, part: Part) -> bool:
+        """Whether a part was computed from the same, without a failure, and its file is whole."""
+        receipt = self.receipts.get(part.name)
+        if receipt is None or receipt["key"] != part.key or receipt["failures"]:
+            return False
+        try:
+            return bool(receipt["checksum"] == checksum(self.folder, [part.name]))
+        except OSError:
+            return False
+
+    def run(
+        self,
+        cluster: Cluster,
+        parts: Sequence[Part],
+        start: Callable[[], Work],
+        progress: Callable[[str, float], None] = lambda _stage, _share: None,
+    ) -> list[Receipt]:
+        """Compute the parts that are not finished; the receipts of all, in their order.
+
+        ``start`` is called once in each actor, where it loads the model.
+        """
+        todo = [part for part in parts if not self.is_finished(part)]
+        self.receipts = {name: one for name, one in self.receipts.items() if name in {part.name for part in parts}}
+        began = time.perf_counter()
+        for receipt in (
+            run_parts(cluster, todo, Worker, (start, str(self.folder.absolute()), str(Path.cwd()))) if todo else ()
+        ):
+            if not self.computed:
+                self.start_seconds = time.perf_counter() - began - receipt["seconds"]
+            self.keep(receipt)
+            progress("parts", len(self.computed) / len(todo))
+        self.seconds = time.perf_counter() - began - self.start_seconds
+        return [self.receipts[part.name] for part in parts]
+
+    def keep(self, receipt: Receipt) -> None:
+        """Note a part that was computed."""
+        self._log.append(receipt)
+        self.receipts[receipt["part"]] = receipt
+        self.computed.append(receipt)
+
+    def finish(self, *, manifest: bool = True) -> None:
+        """Write the manifest, the last file of all, unless another file is it, and remove the journal."""
+        if not manifest:
+            (self.folder / MANIFEST).unlink(missing_ok=True)
+        else:
+            parts = [self.receipts[name] for name in sorted(self.receipts)]
+            write_text(self.folder / MANIFEST, to_json({self.tool: self.settings, "parts": parts}))
+        self._log.path.unlink(missing_ok=True)
+
+    @property
+    def failures(self) -> list[dict[str, str]]:
+        """Rows that failed, with the reason, in the order of the parts."""
+        found = (failure for name in sorted(self.receipts) for failure in self.receipts[name]["failures"])
+        return [*self.others, *found]
+
+    def report(self, cluster: Cluster) -> dict[str, Any]:
+        """What was done: rows, failures, seconds, and rows a second of each actor while it computed."""
+        busy: defaultdict[str, list[float]] = defaultdict(lambda: [0, 0.0])
+        for receipt in self.computed:
+            busy[receipt["worker"]][0] += receipt["rows"]
+            busy[receipt["worker"]][1] += receipt["seconds"]
+        rates = {worker: rows / max(seconds, 1e-9) for worker, (rows, seconds) in sorted(busy.items())}
+        rows = sum(receipt["rows"] for receipt in self.computed)
+        return {
+            "workers": cluster.workers,
+            "parts": len(self.receipts),
+            "computed_parts": len(self.computed),
+            "rows": rows,
+            "failures": self.failures,
+            "start_seconds": cluster.start_seconds + self.start_seconds,
+            "seconds": self.seconds,
+            "rows_per_second": rows / self.seconds if self.computed and self.seconds else None,
+            "rows_per_second_of_actor": rates,
+        }
+
+
+def run_parts(
+    cluster: Cluster, parts: Sequence[Part], worker: type, arguments: tuple[Any, ...], *, ordered: bool = False
+) -> Iterator[Any]:
+    """What a callable class makes of each part, as it comes or in the order of the parts."""
+    import ray.data
+    from ray.cloudpickle import dumps  # type: ignore[attr-defined]  # payloads may be closures
+
+    context = ray.data.DataContext.get_current().copy()
+    context.execution_options.preserve_order = ordered
+    with ray.data.DataContext.current(context):
+        rows = [{"part": part.name, "key": part.key, "payload": bytes(dumps(part.payload))} for part in parts]
+        dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            worker, batch_size=1, fn_constructor_args=arguments, **cluster.resources()
+        )
+        for row in dataset.iter_rows():
+            yield pickle.loads(row["answer"])  # noqa: S301 - what our own actor has just sent
+
+
+class Worker:
+    """An actor that computes parts into files."""
+
+    def __init__(self, start: Callable[[], Work], folder: str, place: str) -> None:
+        with suppress(OSError):
+            os.chdir(place)  # the names of files are as the user gave them
+        self.work, self.folder = start(), Path(folder)
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[bytes]]:
+        """The receipt of a part."""
+        name, payload = str(batch["part"][0]), pickle.loads(batch["payload"][0])  # noqa: S301 - of our own driver
+        receipt = timed(name, str(batch["key"][0]), self.folder, lambda path: self.work(payload, path))
+        return {"answer": [pickle.dumps(receipt)]}
+
+
+def timed(name: str, key: str, folder: Path, work: Callable[[Path], Receipt]) -> Receipt:
+    """Do the work on a part, and say how long it took and what the file is."""
+    began = time.perf_counter()
+    made = work(folder / name)
+    return {
+        "part": name,
+        "key": key,
+        **made,
+        "checksum": checksum(folder, [name]),
+        "seconds": time.perf_counter() - began,
+        "worker": f"{socket.gethostname()}:{os.getpid()}",
+    }
+
+
+def write_table(path: Path, table: Any) -> None:
+    """Write a Parquet file in one step."""
+    import pyarrow.parquet as pq
+
+    from litetext.storage import atomic_file
+
+    with atomic_file(path) as file:
+        pq.write_table(table, file)
+
+
+def key_of(parts: Iterable[str | bytes]) -> str:
+    """The fingerprint of what a part is computed from, short."""
+    return fingerprint(parts)[:32]

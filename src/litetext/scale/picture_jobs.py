@@ -1,0 +1,160 @@
+"""Jobs on pictures and clips: segment, track, predict for an evaluation; the same files as on one machine."""
+
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from litetext.errors import LiteTextError
+from litetext.evaluation.predict import PredictionPlan, finish_predictions
+from litetext.sam3.found_files import write_found
+from litetext.sam3.images import read_image
+from litetext.sam3.segment_files import SegmentRun, clear_place, describe_found, write_overlay
+from litetext.scale.jobs import Cluster, Job, Part, Receipt, key_of, run_parts, write_table
+from litetext.scale.workers import ANNOTATIONS, SegmentImages
+from litetext.storage import checksum
+
+if TYPE_CHECKING:
+    from litetext.sam3.segmenter import Segmenter
+
+Progress = Callable[[str, float], None]
+PARTS = "parts"  # the folder of them, in that of the overlays
+_IMAGES = 16  # of a part; what a kill can cost is the work on one
+_RECORDS = pa.schema(
+    [
+        ("file_name", pa.string()),
+        ("width", pa.int64()),
+        ("height", pa.int64()),
+        ("annotations", ANNOTATIONS),
+        ("overlay", pa.string()),
+        ("blake2b", pa.string()),
+        ("error", pa.string()),
+    ]
+)
+
+
+def segment_images(
+    cluster: Cluster, run: SegmentRun, start: "Callable[[], Segmenter]", folder: Path, progress: Progress
+) -> tuple[dict[str, Any], Job]:
+    """Segment the images of a run that is locked; the files in its folder are those of `SegmentRun.segment`.
+
+    Each part is a Parquet file of ``folder``, a row for each image; overlays are written by the actors. A run without
+    a folder has Parquet alone. Returned is what `SegmentRun.segment` returns; without a folder no ``annotations``.
+    """
+    files = [(str(file), overlay) for file, overlay in run.overlays.items()]
+    groups = [files[first : first + _IMAGES] for first in range(0, len(files), _IMAGES)]
+    keys = [key_of(text for file, name in group for text in (file, name, _mark(file))) for group in groups]
+    parts = [
+        Part(f"part-{number:05d}.parquet", key, group)
+        for number, (key, group) in enumerate(zip(keys, groups, strict=True))
+    ]
+    settings = {**run.settings, "phrases": key_of(run.phrases), "files": ",".join(run.kinds)}
+    job = Job(folder, "litetext segment --ray", settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    job.recover()
+    for part in parts if run.folder is not None else ():
+        if not all((run.folder / overlay).is_file() for _, overlay in part.payload):
+            job.receipts.pop(part.name, None)
+    receipts = job.run(cluster, parts, partial(_start_segmenting, start, run.phrases, run.folder, run.kinds), progress)
+    run.resumed = len(files) - sum(receipt["rows"] for receipt in job.computed)
+    failures = [failure for receipt in receipts for failure in receipt["failures"]]
+    if run.folder is None:
+        job.finish()
+        return {"images": sum(receipt["rows"] for receipt in receipts), "failures": failures}, job
+    for part in parts:
+        for record in pq.read_table(folder / part.name).to_pylist():
+            if record.pop("error") is None:
+                run.records[record["file_name"]] = record
+    data = run.finish(failures)
+    job.finish()
+    return data, job
+
+
+def _mark(file: str) -> str:
+    """What changes when a file changes; nothing of one that is gone, whose error is found later."""
+    with suppress(OSError):
+        stat = Path(file).stat()
+        return f"{stat.st_size} {stat.st_mtime_ns}"
+    return ""
+
+
+def _start_segmenting(
+    start: "Callable[[], Segmenter]", phrases: Sequence[str], folder: Path | None, kinds: Collection[str]
+) -> Callable[[list[tuple[str, str]], Path], Receipt]:
+    """Load the model; what is done with a part then."""
+    return partial(_segment_part, SegmentImages(start, phrases), folder, kinds)
+
+
+def _segment_part(
+    worker: SegmentImages, folder: Path | None, kinds: Collection[str], files: list[tuple[str, str]], path: Path
+) -> Receipt:
+    records: list[dict[str, Any]] = []
+    failures: list[dict[str, str]] = []
+    phrases = worker.phrases or ()
+    for name, overlay in files:
+        file, record = Path(name), {"file_name": name}
+        try:
+            picture = read_image(file)
+            found = worker.find(picture, phrases)
+            record |= describe_found(picture, found)
+            if folder is not None:
+                record |= {"overlay": overlay, "blake2b": checksum(file.parent, [file.name])}
+                clear_place(folder, record)
+                write_overlay(folder, record, picture, found)
+                write_found(folder, record, phrases, kinds, picture)
+        except LiteTextError as error:
+            record["error"] = str(error)
+            failures.append({"file": name, "reason": str(error)})
+        records.append(record)
+    write_table(path, pa.Table.from_pylist(records, schema=_RECORDS))
+    return {"rows": len(records), "failures": failures}
+
+
+def predict_plan(
+    cluster: Cluster,
+    plan: PredictionPlan,
+    start: "Callable[[], Segmenter]",
+    find: "Callable[[Segmenter, Any], list[dict[str, Any]]]",
+    progress: Progress,
+) -> dict[str, int]:
+    """Do what is left of a plan as `litetext.evaluation.predict.predict` does, into the same log and file.
+
+    Answers come in the order of the pictures. A picture that fails ends the job as on one machine, since a score of the
+    others would be another score; what was finished before it is in the log. Returns the pictures of each actor.
+    """
+    rest = plan.pictures[plan.finished :]
+    parts = [Part(picture.name, "", picture) for picture in rest]
+    actors: dict[str, int] = {}
+    for number, (found, error, actor) in enumerate(run_parts(cluster, parts, _Predictor, (start, find), ordered=True)):
+        if error is not None:
+            raise error
+        plan.log.append({"picture": rest[number].name, "predictions": found})
+        actors[actor] = actors.get(actor, 0) + 1
+        progress("predicting", (plan.finished + number + 1) / len(plan.pictures))
+    finish_predictions(plan)
+    return actors
+
+
+class _Predictor:
+    """An actor that predicts for pictures or clips of a plan."""
+
+    def __init__(
+        self, start: "Callable[[], Segmenter]", find: "Callable[[Segmenter, Any], list[dict[str, Any]]]"
+    ) -> None:
+        self.segmenter, self.find = start(), find
+
+    def __call__(self, batch: Any) -> dict[str, list[bytes]]:
+        """The predictions of a picture, or the error."""
+        import os
+        import pickle
+
+        picture, found, failed = pickle.loads(batch["payload"][0]), None, None  # noqa: S301 - of our own driver
+        try:
+            found = self.find(self.segmenter, picture)
+        except LiteTextError as error:
+            failed = LiteTextError(str(error))
+        return {"answer": [pickle.dumps((found, failed, str(os.getpid())))]}
