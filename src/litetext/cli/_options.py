@@ -338,7 +338,7 @@ class ModelChoice:
     @cached_property
     def calibration(self) -> "Calibration | None":
         """What shifts the scores of this encoder in this model, which is told; None where nothing does."""
-        from litetext.sam3.score_shift import find_calibration, threshold_of
+        from litetext.sam3.score_shift import find_calibration
 
         if self.no_calibration:
             return None
@@ -346,8 +346,15 @@ class ModelChoice:
         loaded = {"positions": self.positions, "context_length": self.context_length}
         found = find_calibration(self.model, self.text_encoder, tell, **loaded)
         if found is not None:
-            tell(f"scores are calibrated: {threshold_of(found.shift):.2f} becomes 0.5 (--no-calibration: as they are)")
+            tell(f"scores are calibrated: {found} (--no-calibration: as they are)")
         return found
+
+    def on_an_actor(self) -> "ModelChoice":
+        """The same for an actor of a cluster, which has one core unless threads are given."""
+        from litetext._face import choose_engine
+
+        engine = choose_engine(self.model, self.engine, device=self.device, dtype=self.dtype)
+        return self if engine == "torch" else replace(self, threads=self.threads or 1)
 
     def describe(self) -> dict[str, str]:
         """What predictions depend on, name by name; where they are computed is not among it."""
@@ -363,7 +370,7 @@ class ModelChoice:
         if self.fallback is not None:
             described["fallback"] = name_source(self.fallback)
         if self.calibration is not None:
-            described["shift"] = str(self.calibration.shift)
+            described["shift"] = str(self.calibration)
         return described
 
     def _load_encoder(self, phrases: Sequence[str], engine: str) -> "TextEncoder | None":

@@ -416,7 +416,8 @@ def calibrate(
     with show_progress() as progress:
         scored = score_pairs(segmenter, labeled, reference, partial(_tell_share, progress, total))
         report = fit(scored, seed)
-    found = Calibration.of(report["shift"], model, text_encoder, positions=positions, context_length=context_length)
+    placed = {"positions": positions, "context_length": context_length, "presence": report["presence"]}
+    found = Calibration.of(report["shift"], model, text_encoder, **placed)
     report = {**asdict(found), **report, "truth": "teacher" if no_labels else "labels", "file": kept and str(kept)}
     if kept is None:
         echo(f"not kept: {text_encoder or model} is no file or folder here", err=True)
@@ -438,7 +439,7 @@ def _print_calibration(report: Mapping[str, Any]) -> None:
     rows = [(label, *(format(one[name], form) for one in both), "") for name, label, form in SCORES]
     rows[0] = (*rows[0][:3], f"{report['change']['cgf1']:+.2f}")
     rows.append(("95 % interval", *(f"{low:.2f} to {high:.2f}" for low, high in ends)))
-    shift = f"shift {report['shift']:+.2f}: a score of {report['threshold']:.3f} becomes 0.5"
+    shift = f"shifted by class {report['shift']:+.2f}, presence {report['presence']:+.2f} logits"
     judge = "the model's own encoder" if report["truth"] == "teacher" else "the labels"
     caption = f"{shift}; fitted on {report['pairs'][0]} pairs, measured on {report['pairs'][1]} others by {judge}"
     print_table(("", "before", "after", "change"), rows, caption)

@@ -1,12 +1,12 @@
-"""Calibration of scores: a shift fitted on one half of the pictures, and judged on the other.
+"""Calibration of scores: two shifts fitted on one half of the pictures, and judged on the other.
 
-A small text encoder shifts what SAM3 says of a phrase, and then 0.5 no longer parts what is there from what is not. Of
-maps of the score that keep its ranks, cgF1 sees only which score becomes 0.5: so one number is fitted, added to the
-logit.
+A small text encoder shifts what SAM3 says of a phrase, and then 0.5 no longer parts what is there from what is not. A
+score is that of the class times that of presence, and either may be off: so two numbers are fitted, added to their
+logits. cgF1 sees only which candidates are found: a factor of the logits would move little more.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,10 +14,21 @@ import numpy as np
 import numpy.typing as npt
 
 from litetext.errors import EvaluationError
-from litetext.evaluation.cgf1 import CgF1, PairCounts, Tally, choose_best, count_pair, score
-from litetext.evaluation.labeled_pairs import LabeledPair, segment_pairs
-from litetext.sam3.masks import encode_masks, mask_ious
-from litetext.sam3.score_shift import shift_scores, threshold_of
+from litetext.evaluation.cgf1 import (
+    SCORE_THRESHOLD,
+    CgF1,
+    PairCounts,
+    Tally,
+    choose_best,
+    count_pair,
+    harmonic,
+    ratio,
+    score,
+)
+from litetext.evaluation.comparison import resample
+from litetext.evaluation.labeled_pairs import LabeledPair
+from litetext.sam3.masks import RawMasks, encode_masks, mask_ious, resize_masks
+from litetext.sam3.score_shift import shift_scores
 from litetext.sam3.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -25,26 +36,32 @@ if TYPE_CHECKING:
 
     from litetext.auditing.figures import ReportFigure
 
-FLOOR = 0.001  # lower scores are not looked at
-SHIFTS = np.arange(-28, 29) / 4  # as far as the floor
-RESAMPLES = 100  # of the pictures that a shift is fitted on
-LEAST = 20  # pictures
-NEAR = 2.0  # points of cgF1
-CHANCE = 0.02  # of the resamples in which a shift may be no better than none; docs/explanation/experiments.md
-BINS = 10
 Reals = npt.NDArray[np.float64]
+FLOOR = 0.001  # lower scores of the class are not looked at
+LOGITS = np.arange(-7.0, 8.0)  # as far as the floor
+SHIFTS = np.stack(np.meshgrid(LOGITS, LOGITS), axis=-1).reshape(-1, 2)  # of class and presence
+NONE = (0.0, 0.0)
+RESAMPLES = 100  # of the pictures that shifts are fitted on
+LEAST = 20  # pictures
+NEAR = 1.0  # point of cgF1
+CHANCE = 0.02  # of the resamples in which shifts may be no better than none; docs/explanation/experiments.md
+BINS = 10
 
 
 class ScoredPair(NamedTuple):
     """What a segmenter says of a pair: N candidates, the best first."""
 
     picture: str
-    scores: npt.NDArray[np.float32]  # [N], above the floor
+    classes: npt.NDArray[np.float32]  # [N], their scores of the class, above the floor
+    presence: float  # the score of the phrase's presence
     counts: Sequence[PairCounts]  # of the n best, n from 0 to N
 
-    def found(self, shift: float) -> PairCounts:
-        """The counts of the candidates that are found with a shift."""
-        return self.counts[int((self.scores >= threshold_of(shift)).sum())]
+    def scores(self, shifts: Any) -> Reals:
+        """The candidates' scores with each of K shifts of class and presence [K, 2], as [K, N]."""
+        by_class, by_presence = np.asarray(shifts, dtype=np.float64).reshape(-1, 2).T[:, :, None]
+        classes, presence = self.classes.astype(np.float64), np.float64(self.presence)
+        scores: Reals = shift_scores(classes, by_class) * shift_scores(presence, by_presence)
+        return scores
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
@@ -62,86 +79,117 @@ def score_pairs(
 
     With a teacher, another encoder in the same model, the masks that it finds stand for the truth.
     """
-    asked = [segmenter.with_options(replace(segmenter.options, threshold=FLOOR))]
-    asked += [] if teacher is None else [teacher]
-    scored = []
-    for pair, found in segment_pairs(asked, pairs):
-        codes = encode_masks(found[0].masks)
-        truths = pair.truths if teacher is None else (encode_masks(found[1].masks),)
-        ious = [mask_ious(codes, true) for true in truths]
-        counts = [choose_best([count_pair(one[:best]) for one in ious]) for best in range(len(codes) + 1)]
-        scored.append(ScoredPair(pair.picture, found[0].scores, counts))
-        progress("segmenting", float(len(scored)))
+    scored: list[ScoredPair] = []
+    for _, group in groupby(pairs, key=lambda pair: pair.picture):
+        listed = list(group)
+        embedding, phrases = segmenter.embed(listed[0].image), [pair.phrase for pair in listed]
+        taught = None if teacher is None else teacher.segment_embedding(embedding, phrases)
+        for place, pair in enumerate(listed):
+            if place % segmenter.options.prompt_batch == 0:
+                batch = phrases[place : place + segmenter.options.prompt_batch]
+                raw, row = segmenter.run(embedding, segmenter.rows(batch)), 0
+            truths = pair.truths if taught is None else (encode_masks(next(taught).masks),)
+            scored.append(_score_pair(pair.picture, raw, row, truths, embedding.size))
+            row += 1
+            progress("segmenting", float(len(scored)))
     return scored
 
 
+def _score_pair(
+    picture: str, raw: RawMasks, row: int, truths: Sequence[Sequence[Any]], size: tuple[int, int]
+) -> ScoredPair:
+    classes = raw.classes[row]
+    kept = np.argsort(-classes, kind="stable")[: int((classes > FLOOR).sum())]
+    ious = [np.zeros((len(kept), 0))]  # where nothing is there no mask is looked at
+    if any(truths):
+        codes = encode_masks(resize_masks(raw.logits(row, kept), size, 0.5))
+        ious = [mask_ious(codes, true) for true in truths]
+    counts = [choose_best([count_pair(one[:best]) for one in ious]) for best in range(len(kept) + 1)]
+    presence = np.broadcast_to(raw.presence, (len(raw.classes), 1))[row, 0]
+    return ScoredPair(picture, classes[kept], float(presence), counts)
+
+
 def calibrate(pairs: Sequence[ScoredPair], seed: int = 0) -> dict[str, Any]:
-    """Fit a shift on the pairs of one half of the pictures, which a seed draws, and judge it on the other.
+    """Fit shifts on the pairs of one half of the pictures, which a seed draws, and judge them on the other.
 
     Returns:
-        Plain values: ``shift`` and the ``threshold`` that becomes 0.5; ``before`` and ``after``, cgF1 and its parts on
+        Plain values: ``shift`` of the class and ``presence``; ``before`` and ``after``, cgF1 and its parts on
         the other half, each with an ``interval`` of cgF1, as has the ``change``; ``reliability`` of both.
     """
-    pictures = list(dict.fromkeys(pair.picture for pair in pairs))
-    if len(pictures) < LEAST:
-        raise EvaluationError(f"{len(pictures)} pictures to calibrate on", hint=f"give {LEAST} or more")
-    drawn = {pictures[place] for place in np.random.default_rng(seed).permutation(len(pictures))[::2]}
-    fitted, others = ([pair for pair in pairs if (pair.picture in drawn) is own] for own in (True, False))
-    shift = fit_shift(fitted, seed)
-    scores, draws = draw_scores(others, [0.0, shift], seed, 2000)
+    fitted, others = halve(pairs, seed)
+    shifts = fit_shifts(fitted, seed)
+    scores, draws = draw_scores(others, [NONE, shifts], seed, 2000)
     ends = np.quantile(np.column_stack([draws, draws[:, 1] - draws[:, 0]]), [0.025, 0.975], axis=0).T.tolist()
     before, after = ({**one.headline, "interval": own} for one, own in zip(scores, ends, strict=False))
     return {
-        "shift": shift,
-        "threshold": threshold_of(shift),
+        "shift": shifts[0],
+        "presence": shifts[1],
         "before": before,
         "after": after,
         "change": {"cgf1": after["cgf1"] - before["cgf1"], "interval": ends[2]},
-        "reliability": {name: reliability(others, own) for name, own in (("before", 0.0), ("after", shift))},
+        "reliability": {name: reliability(others, own) for name, own in (("before", NONE), ("after", shifts))},
         "pairs": [len(fitted), len(others)],
-        "pictures": len(pictures),
+        "pictures": len({pair.picture for pair in pairs}),
         "seed": seed,
     }
 
 
-def fit_shift(pairs: Sequence[ScoredPair], seed: int = 0) -> float:
-    """The middle of the shifts near the highest cgF1, over resamples of pictures; 0 unless it helps in nearly all.
+def halve(pairs: Sequence[ScoredPair], seed: int) -> list[list[ScoredPair]]:
+    """The pairs of one half of the pictures, which a seed draws, and those of the other."""
+    pictures = list(dict.fromkeys(pair.picture for pair in pairs))
+    if len(pictures) < LEAST:
+        raise EvaluationError(f"{len(pictures)} pictures to calibrate on", hint=f"give {LEAST} or more")
+    drawn = {pictures[place] for place in np.random.default_rng(seed).permutation(len(pictures))[::2]}
+    return [[pair for pair in pairs if (pair.picture in drawn) is own] for own in (True, False)]
 
-    The curve is flat around its top and jumps with single pairs: the top of one sample would follow those.
+
+def fit_shifts(pairs: Sequence[ScoredPair], seed: int = 0) -> tuple[float, float]:
+    """The middle of the shifts near the highest cgF1, over resamples of pictures; none unless they help in nearly all.
+
+    The surface is flat around its top and jumps with single pairs: the top of one sample would follow those.
     """
-    _, draws = draw_scores(pairs, SHIFTS, seed, RESAMPLES)
-    is_near = draws >= draws.max(axis=1, keepdims=True) - NEAR
-    best = float(((is_near * SHIFTS).sum(axis=1) / is_near.sum(axis=1)).mean())
-    place, middle = int(np.abs(SHIFTS - best).argmin()), len(SHIFTS) // 2
-    is_sure = np.quantile(draws[:, place] - draws[:, middle], CHANCE) > 0
-    return float(SHIFTS[place]) if is_sure else 0.0
+    best = np.array(NONE)
+    for grid in (SHIFTS, SHIFTS[np.abs(SHIFTS).max(axis=1) <= 4] / 2):
+        tried = best + grid
+        _, draws = draw_scores(pairs, tried, seed, RESAMPLES)
+        is_near = draws >= draws.max(axis=1, keepdims=True) - NEAR
+        best = (is_near @ tried / is_near.sum(axis=1, keepdims=True)).mean(axis=0).round(2)
+    _, draws = draw_scores(pairs, [NONE, best], seed, RESAMPLES)
+    is_sure = np.quantile(draws[:, 1] - draws[:, 0], CHANCE) > 0
+    return (float(best[0]), float(best[1])) if is_sure else NONE
 
 
-def draw_scores(
-    pairs: Sequence[ScoredPair], shifts: Sequence[float] | Reals, seed: int, resamples: int
-) -> tuple[list[CgF1], Reals]:
-    """The scores with each of K shifts, and their cgF1 in resamples of the pictures, [resamples, K]."""
-    tallies = [
-        [Tally.of(pair.found(shift) for pair in group) for shift in shifts]
-        for group in ([*group] for _, group in groupby(pairs, key=lambda pair: pair.picture))
-    ]
+def draw_scores(pairs: Sequence[ScoredPair], shifts: Any, seed: int, resamples: int) -> tuple[list[CgF1], Reals]:
+    """The scores with each of K shifts [K, 2], and their cgF1 in resamples of the pictures, [resamples, K]."""
+    tallies = []
+    for _, group in groupby(pairs, key=lambda pair: pair.picture):
+        listed = list(group)
+        found = np.stack([(pair.scores(shifts) >= SCORE_THRESHOLD).sum(axis=1) for pair in listed])  # [P, K]
+        distinct, places = np.unique(found, axis=1, return_inverse=True)  # most shifts find the same
+        own = [Tally.of(pair.counts[best] for pair, best in zip(listed, one, strict=True)) for one in distinct.T]
+        tallies.append([own[place] for place in places.reshape(-1)])
     names = [field.name for field in fields(Tally)]
     parts = [np.array([[getattr(tally, name) for tally in row] for row in tallies]) for name in names]  # [M, K, ...]
-
-    def score_all(times: npt.NDArray[np.int64]) -> list[CgF1]:
-        sums = [np.tensordot(times, part, 1) for part in parts]
-        return [score(Tally(*values)) for values in zip(*sums, strict=True)]
-
-    count, rng = len(tallies), np.random.default_rng(seed)
-    times = rng.multinomial(count, np.full(count, 1 / count), resamples)
-    draws = np.array([[one.cgf1 for one in score_all(drawn)] for drawn in times])
-    return score_all(np.ones(count, dtype=np.int64)), draws
+    scores = [score(Tally(*values)) for values in zip(*(part.sum(axis=0) for part in parts), strict=True)]
+    drawn = resample(len(tallies), resamples, seed)
+    return scores, np.array([count_cgf1(*(np.tensordot(times, part, 1) for part in parts)) for times in drawn])
 
 
-def reliability(pairs: Sequence[ScoredPair], shift: float = 0.0) -> list[dict[str, Any]]:
+def count_cgf1(
+    hits: Reals, _: Any, paired_false_alarms: Reals, misses: Reals, __: Any, present: Reals, ___: Any
+) -> Reals:
+    """The cgF1 that `score` gives, of K tallies at once: their fields as arrays [K, ...], in order."""
+    pmf1 = harmonic(ratio(hits, hits + paired_false_alarms), ratio(hits, hits + misses)).mean(axis=1)
+    both, predicted, neither, missed = present.astype(np.float64).T
+    spread = (both + predicted) * (both + missed) * (neither + predicted) * (neither + missed)
+    return np.asarray(100 * pmf1 * (both * neither - predicted * missed) / (spread**0.5 + 1e-6))
+
+
+def reliability(pairs: Sequence[ScoredPair], shifts: Any = NONE) -> list[dict[str, Any]]:
     """Of the candidates above the floor by tenths of their shifted score: how many, mean score, share that is right."""
-    scores = shift_scores(np.concatenate([pair.scores for pair in pairs]).astype(np.float64), shift)
+    scores = np.concatenate([pair.scores(shifts)[0] for pair in pairs])
     right = np.concatenate([pair.right for pair in pairs])
+    scores, right = scores[scores > FLOOR], right[scores > FLOOR]
     places = np.minimum((scores * BINS).astype(int), BINS - 1)
     rows = []
     for place in range(BINS):

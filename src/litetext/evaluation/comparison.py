@@ -241,13 +241,11 @@ def ratio_interval(
     pictures = len(parts)
     if pictures < 2:
         return None
-    rng, even = np.random.default_rng(seed), np.full(pictures, 1 / pictures)
     teacher, student = (
         [np.array(values) for values in zip(*listed, strict=True)] for listed in zip(*parts, strict=True)
     )
     ratios = np.full(resamples, np.nan)
-    for number in range(resamples):
-        times = rng.multinomial(pictures, even)
+    for number, times in enumerate(resample(pictures, resamples, seed)):
         whole = measure([np.tensordot(times, values, 1) for values in teacher])
         if whole > 0:
             ratios[number] = percent(measure([np.tensordot(times, values, 1) for values in student]), whole)
@@ -256,6 +254,12 @@ def ratio_interval(
     low = np.quantile(np.where(undefined, -np.inf, ratios), outside, method="lower")
     high = np.quantile(np.where(undefined, np.inf, ratios), 1 - outside, method="higher")
     return (float(low), float(high)) if np.isfinite([low, high]).all() else None
+
+
+def resample(count: int, resamples: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+    """How often each of ``count`` pictures is drawn, [count], in each resample of as many with replacement."""
+    rng = np.random.default_rng(seed)
+    return (rng.multinomial(count, np.full(count, 1 / count)) for _ in range(resamples))
 
 
 def _kept_hota(

@@ -121,8 +121,8 @@ class ProgramEngine(Engine):
     def run(self, embedding: ImageEmbedding, rows: Sequence[Any], exemplars: Exemplars | None = None) -> RawMasks:
         """See `Engine`."""
         outputs = self.decode(embedding, rows, exemplars)
-        scores = _sigmoid(outputs["pred_logits"]) * _sigmoid(outputs["presence_logits"])
-        return RawMasks(scores, outputs["pred_boxes"], outputs["pred_masks"])
+        classes, presence = (_sigmoid(outputs[name]) for name in ("pred_logits", "presence_logits"))
+        return RawMasks(classes, outputs["pred_boxes"], outputs["pred_masks"], presence)
 
     def decode(
         self, embedding: ImageEmbedding, rows: Sequence[Any], exemplars: Exemplars | None = None

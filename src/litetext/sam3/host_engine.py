@@ -90,15 +90,13 @@ class HostEngine(Engine):
 
 def to_raw(outputs: Any) -> RawMasks:
     """A host's own output as candidates."""
-    return RawMasks(
-        detection_scores(outputs).cpu().numpy(), outputs.pred_boxes.float().cpu().numpy(), outputs.pred_masks
-    )
+    classes, presence = (scores.cpu().numpy() for scores in detection_scores(outputs))
+    return RawMasks(classes, outputs.pred_boxes.float().cpu().numpy(), outputs.pred_masks, presence)
 
 
-def detection_scores(outputs: Any) -> torch.Tensor:
-    """Class times presence, float32 [B, Q]: how sure a host is of each query, given that the phrase is there at all."""
-    scores: torch.Tensor = outputs.pred_logits.float().sigmoid() * outputs.presence_logits.float().sigmoid()
-    return scores
+def detection_scores(outputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """How sure a host is of each query, if the phrase is there at all, float32 [B, Q]; and that it is, [B, 1]."""
+    return outputs.pred_logits.float().sigmoid(), outputs.presence_logits.float().sigmoid()
 
 
 def _check_finite(outputs: Any) -> None:

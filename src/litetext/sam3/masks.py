@@ -171,14 +171,21 @@ class RawMasks:
     """What a model says of B phrases on an image before any threshold, Q candidates for each.
 
     Attributes:
-        scores: float32 [B, Q], class times presence: how sure the model is of each.
+        classes: float32 [B, Q], how sure the model is of each, given that the phrase is there at all.
         boxes: float32 [B, Q, 4], left, top, right, bottom from 0 to 1.
         masks: logits [B, Q, h, w], an array or a tensor on any device.
+        presence: float32 [B, 1], how sure the model is that the phrase is there; 1 where the classes say that, too.
     """
 
-    scores: npt.NDArray[np.float32]
+    classes: npt.NDArray[np.float32]
     boxes: npt.NDArray[np.float32]
     masks: Any
+    presence: npt.NDArray[np.float32] | float = 1.0
+
+    @property
+    def scores(self) -> npt.NDArray[np.float32]:
+        """Class times presence, float32 [B, Q]."""
+        return self.classes * self.presence
 
     def logits(self, row: int, kept: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """The mask logits of some candidates of a phrase, float32 [N, h, w]; no others leave their device."""
@@ -201,8 +208,7 @@ def to_masks(
     height, width = size
     scale = np.array([width, height, width, height], dtype=np.float32)
     results = []
-    for row, prompt in enumerate(prompts):
-        scores = raw.scores[row]
+    for row, (prompt, scores) in enumerate(zip(prompts, raw.scores, strict=True)):
         kept = np.argsort(-scores, kind="stable")[: int((scores > threshold).sum())]
         masks = resize_masks(raw.logits(row, kept), size, mask_threshold)
         results.append(Masks(masks, raw.boxes[row, kept] * scale, scores[kept], prompt))

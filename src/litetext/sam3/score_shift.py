@@ -1,10 +1,15 @@
-"""Calibrations: by how much a model's scores are shifted with a text encoder, kept in a file beside that encoder."""
+"""Calibrations: by how much a model's scores are shifted with a text encoder, kept in a file beside that encoder.
+
+SAM3's score of a mask is that of its class times that of the presence of the phrase; either may be shifted.
+"""
 
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
+
+import numpy as np
 
 from litetext.checkpoints.hub import name_source
 from litetext.errors import EncoderError, LiteTextError
@@ -18,11 +23,24 @@ SUFFIX = ".calibration.json"
 class Calibration:
     """What `litetext evaluate calibrate` found for a text encoder in a model, both as `name_source` has them."""
 
-    shift: float  # added to the logit of every score: ranks stay
+    shift: float  # added to the logit of every class score: ranks within a phrase stay
     model: str
     text_encoder: str
     positions: str = "auto"  # how the encoder was loaded
     context_length: int | None = None
+    presence: float | None = None  # added to the logit of presence; None, in older files: the shift is of the product
+
+    def __str__(self) -> str:
+        """What is shifted, in words."""
+        if self.presence is None:
+            return f"scores {self.shift:+.2f} logits"
+        return f"class {self.shift:+.2f}, presence {self.presence:+.2f} logits"
+
+    def apply(self, classes: Any, presence: Any) -> tuple[Any, Any]:
+        """Scores of class and of presence, whose product is the score of a mask, shifted."""
+        if self.presence is None:
+            return shift_scores(classes * presence, self.shift), 1.0
+        return shift_scores(classes, self.shift), shift_scores(presence, self.presence)
 
     @classmethod
     def of(cls, shift: float, model: str | Path, text_encoder: str | Path | None, **loaded: Any) -> Self:
@@ -43,15 +61,12 @@ class Calibration:
             raise EncoderError(f"not a calibration ({error})", where=str(path), hint=hint) from error
 
 
-def threshold_of(shift: float) -> float:
-    """The score that a shift makes 0.5."""
-    return 1 / (1 + math.exp(shift))
-
-
-def shift_scores(scores: Any, shift: float) -> Any:
-    """Scores, from 0 to 1, with a shift added to their logits; an array or tensor, of the same dtype."""
-    factor = math.exp(shift)  # of the odds
-    return scores * factor / (1 - scores + scores * factor) if shift else scores
+def shift_scores(scores: Any, shift: Any) -> Any:
+    """Scores, from 0 to 1, with a shift added to their logits; an array or tensor, of the same dtype for one shift."""
+    if isinstance(shift, float) and not shift:
+        return scores
+    factor = math.exp(shift) if isinstance(shift, float) else np.exp(shift)  # of the odds
+    return scores * factor / (1 - scores + scores * factor)
 
 
 def calibration_file(model: str | Path, text_encoder: str | Path | None = None) -> Path | None:
@@ -71,7 +86,7 @@ def find_calibration(
     if path is None or not path.is_file():
         return None
     found = Calibration.read(path)
-    asked = Calibration.of(found.shift, model, text_encoder, **loaded)
+    asked = Calibration.of(found.shift, model, text_encoder, presence=found.presence, **loaded)
     if found == asked:
         return found
     here, there = (f"{one.text_encoder} in {one.model}" for one in (asked, found))

@@ -15,7 +15,7 @@ from litetext.features.encode import valid_rows
 from litetext.features.protocol import TextEncoder, check_loaded
 from litetext.sam3.images import ImageSource, read_image
 from litetext.sam3.masks import ImageMasks, Masks, RawMasks, to_masks
-from litetext.sam3.score_shift import Calibration, shift_scores
+from litetext.sam3.score_shift import Calibration
 from litetext.storage import names_file
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Segmenter:
         encoder: reads the phrases; None: what the model reads text with.
         processor: makes pixels of an image for a model of `transformers`; None: SAM3's own at the model's image size.
         options: thresholds and batch size.
-        calibration: shifts every score, as was found for this encoder in this model; None: scores are the model's.
+        calibration: shifts scores, as was found for this encoder in this model; None: scores are the model's.
 
     Raises:
         EncoderError: not a SAM3 host, an encoder of another width, or a processor of another image size.
@@ -232,7 +232,7 @@ class Segmenter:
 
     def __repr__(self) -> str:
         """One line."""
-        shifted = "" if self.calibration is None else f", scores shifted by {self.calibration.shift:+.1f} logits"
+        shifted = "" if self.calibration is None else f", calibrated: {self.calibration}"
         return f"{type(self).__name__}({self.engine.name}, text encoder {self.encoder!r}{shifted})"
 
     @overload
@@ -297,11 +297,12 @@ class Segmenter:
     def run(self, embedding: ImageEmbedding, rows: Sequence[Any], exemplars: Exemplars | None = None) -> RawMasks:
         """As the engine runs, with calibrated scores."""
         raw = self.engine.run(embedding, rows, exemplars)
-        return replace(raw, scores=self.calibrate(raw.scores))
+        classes, presence = self.calibrate(raw.classes, raw.presence)
+        return replace(raw, classes=classes, presence=presence)
 
-    def calibrate(self, scores: Any) -> Any:
-        """Scores of the model, an array or tensor, as the calibration shifts them; without one as they are."""
-        return scores if self.calibration is None else shift_scores(scores, self.calibration.shift)
+    def calibrate(self, classes: Any, presence: Any) -> tuple[Any, Any]:
+        """Scores of class and presence, arrays or tensors, as the calibration shifts them; without one as they are."""
+        return (classes, presence) if self.calibration is None else self.calibration.apply(classes, presence)
 
     def rows(self, prompts: Sequence[str]) -> list[Any]:
         """Features of the valid tokens of each phrase, [L_i, D], from the cache where they are in it."""
