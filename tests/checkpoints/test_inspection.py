@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from litetext.checkpoints.inspection import EncoderSize, measure_encoder, summarize_checkpoint, summary_lines
+from litetext.checkpoints.inspection import (
+    EncoderSize,
+    guessed_version,
+    measure_encoder,
+    summarize_checkpoint,
+    summary_lines,
+)
 from litetext.checkpoints.schema import parameters_by_part
 from litetext.encoders.config import PRESETS, EncoderConfig
 from litetext.errors import EncoderError
@@ -164,3 +170,47 @@ def test_a_model_of_another_kind_as_it_was_loaded(tmp_path: Path) -> None:
             self.model = torch.nn.Linear(3, 4, dtype=torch.float16)
 
     assert measure_encoder(str(tmp_path), Other()) == EncoderSize(str(tmp_path), 16, 32)  # type: ignore[arg-type]
+
+
+NECKS_31 = {"{}backbone.vision_backbone.interactive_convs.0.conv_1x1.bias": torch.zeros(2)}
+
+
+@pytest.mark.parametrize("root", ["detector.", "sam3_model.", "sam2_predictor.", "model.detector.", ""])
+@pytest.mark.parametrize("kind", ["sam3", "sam3-litetext-16", "sam3-litetext-32"])
+def test_sam_31_is_recognized_below_every_prefix(
+    student: Student, teacher: Teacher, tmp_path: Path, root: str, kind: str
+) -> None:
+    """The teacher, and students of 16 and 32 rows, with the necks that only SAM 3.1 has; they load strictly."""
+    text = teacher.upstream() if kind == "sam3" else student.upstream(int(kind[-2:]))
+    state = {root + name.removeprefix("detector."): value for name, value in text.items()}
+    state |= {name.format(root): value for name, value in NECKS_31.items()}
+    path = save_pt(state, tmp_path / "weights.pt")
+    found = summarize_checkpoint(path)
+    assert (found["sam"], found["sam_guessed"], found["faults"]) == ("3.1", False, "")
+    assert found["rows"] == (16 if kind.endswith("16") else 32)
+    assert "SAM 3.1" in "\n".join(summary_lines(found))
+    own = tmp_path / "own.safetensors"
+    done = convert_checkpoint(str(path), own, "litetext", heads=4)
+    assert done["sam"] == summarize_checkpoint(own)["sam"] == "3.1"  # the note goes along
+    assert load_encoder(own, device="cpu").context_length == found["rows"]
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "want"),
+    [
+        ("sam3.pt", {}, (None, False)),
+        ("sam3.1_multiplex.pt", {}, ("3.1", True)),
+        ("sam3p1_litetext/efficient_sam3p1_litetext_mobileclip_s0_ctx16.pt", {}, ("3.1", True)),
+        ("sam3.1/model.pt", {"detector.backbone.vision_backbone.sam2_convs.0.x": torch.zeros(1)}, ("3", False)),
+        ("sam31.pt", {}, (None, False)),
+    ],
+)
+def test_without_an_image_side_the_name_is_a_guess(
+    teacher: Teacher, tmp_path: Path, name: str, more: dict[str, torch.Tensor], want: tuple[str | None, bool]
+) -> None:
+    path = tmp_path / "files" / "of" / name
+    path.parent.mkdir(parents=True)
+    found = summarize_checkpoint(save_pt({**teacher.upstream(), **more}, path))
+    assert (found["sam"], found["sam_guessed"]) == want
+    assert (guessed_version(path) is not None) == want[1]
+    assert ("guessed" in "\n".join(summary_lines(found))) == want[1]

@@ -1,6 +1,7 @@
 """Meta's `sam3.pt` becomes a folder of transformers, tensor by tensor, or an error that names the tensor."""
 
 import errno
+import json
 import re
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from litetext.checkpoints.meta_names import Origin, origin_of  # noqa: E402
 from litetext.checkpoints.schema import tensor_shapes  # noqa: E402
 from litetext.checkpoints.tensors import open_tensors  # noqa: E402
 from litetext.checkpoints.writer import convert_checkpoint  # noqa: E402
+from litetext.cli import run  # noqa: E402
 from litetext.encoders.config import PRESETS  # noqa: E402
 from litetext.encoders.layers import meta_init  # noqa: E402
 from litetext.sam3.host import load_host, load_processor  # noqa: E402
@@ -130,6 +132,15 @@ def test_files_of_other_types_and_prefixes(original: State, tmp_path: Path, dtyp
     assert {value.dtype for value in got.values()} == {number}
     norm = "detector_model.detr_encoder.layers.0.layer_norm2.weight"
     assert torch.equal(got[norm], original[NORM].to(number))
+
+
+def test_the_command(original: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["convert", str(save_pt(original, tmp_path / "sam3.pt")), "--host", "--heads", "2", "-o"]
+    assert run([*command, str(tmp_path / "host")]) == 0
+    assert "left out: 2 tensors (rotary angles" in capsys.readouterr().out
+    assert run([*command, str(tmp_path / "again"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"] == "Sam3VideoModel"
+    assert run([*command, str(tmp_path)]) == 1
 
 
 def test_without_a_tracker_it_is_an_image_model(original: State, tmp_path: Path) -> None:
@@ -288,7 +299,7 @@ def test_a_large_file_is_never_in_memory(original: State, tmp_path: Path) -> Non
     little, large = save_pt(original, tmp_path / "sam3.pt"), save_pt(state, tmp_path / "large.pt")
     del state
     command = [sys.executable, "-c", CODE, str(little), str(large), str(tmp_path)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     assert large.stat().st_size > 1.3e9
-    assert int(run.stdout) < 0.35 * large.stat().st_size
+    assert int(done.stdout) < 0.35 * large.stat().st_size

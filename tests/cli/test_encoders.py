@@ -57,6 +57,21 @@ def test_convert_there_and_back(capsys: pytest.CaptureFixture[str], upstream: Pa
     assert features.mask.sum() == 4
 
 
+def test_a_guess_is_told(capsys: pytest.CaptureFixture[str], upstream: Path, tmp_path: Path) -> None:
+    """Which SAM it is of, told on standard error, where only the file's name says so."""
+    named = tmp_path / "efficient_sam3p1_litetext_s0.pt"
+    named.write_bytes(upstream.read_bytes())
+    assert run(["convert", str(named), "-o", str(tmp_path / "s0.safetensors"), "--to", "litetext", "--json"]) == 0
+    out = capsys.readouterr()
+    assert json.loads(out.out)["sam_guessed"]
+    assert "SAM 3.1, guessed" in out.err
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("white dog\n")
+    embed = ["embed", str(prompts), "-o", str(tmp_path / "features"), "--teacher", str(named)]
+    assert run([*embed, "--positions", "slice", "--context-length", "16", "--json"]) == 0
+    assert "SAM 3.1, guessed" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -65,6 +80,11 @@ def test_convert_there_and_back(capsys: pytest.CaptureFixture[str], upstream: Pa
         (["inspect", "{cut}"], "cut.pt"),
         (["convert", "{good}", "-o", "{good}", "--to", "litetext"], "the output is an input"),
         (["convert", "missing.pt", "-o", "{out}", "--to", "litetext"], "missing.pt"),
+        (["convert", "{good}", "-o", "{out}"], "--host"),
+        (["convert", "{good}", "-o", "{out}", "--to", "litetext", "--host"], "--to"),
+        (["convert", "{good}", "-o", "{out}", "--host"], "only Meta's SAM3 becomes a host"),
+        (["convert", "micro", "-o", "{out}", "--host"], "only Meta's SAM3 becomes a host"),
+        (["convert", "{cut}", "-o", "{out}", "--host"], "cut.pt"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -15,12 +15,15 @@ from litetext.storage import checksum
 FILE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 NEEDED = "give a file, a folder with safetensors, or a model's name on the Hugging Face hub"
 NOT_FOUND = "not found locally and could not be downloaded from the Hub"
-GATED = "accept the license at https://huggingface.co/{} with your account, then run 'hf auth login'"
+OPEN = "vil-uob/sam3-litetext-s0"  # a whole image model that is not gated
+GATED = (
+    f"accept the license at https://huggingface.co/{{}} with your account, then run 'hf auth login'; {OPEN} needs none"
+)
 WITHOUT_WEIGHTS = "the model micro needs no download"
 # Models that come with the package, folders in `FOLDER`. A folder of the user's that is called so is given as ./NAME.
 SHIPPED = ("micro", "micro-student", "micro-student-xs")
 # Names that a misspelled one is compared with.
-KNOWN = (*SHIPPED, "facebook/sam3", *(f"vil-uob/sam3-litetext-{size}" for size in ("s0", "s1", "l")))
+KNOWN = (*SHIPPED, *(f"vil-uob/sam3-litetext-{size}" for size in ("s0", "s1", "l")), "facebook/sam3")
 TIMEOUT = 10.0  # seconds for the hub's first answer
 LITE_TEXT = "sam3_lite_text"
 SAM3_KINDS = ("sam3", "sam3_video", LITE_TEXT)  # models that segment, by their ``model_type``

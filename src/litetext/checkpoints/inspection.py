@@ -29,7 +29,7 @@ def sam_version(checkpoint: Checkpoint) -> tuple[str | None, bool]:
             return version, False
     if written := checkpoint.source.metadata.get("sam"):
         return written, False
-    named = any(re.search(r"sam_?3[._p-]1", part.lower()) for part in checkpoint.source.path.absolute().parts[-3:])
+    named = any(re.search(r"sam_?3[.p]1(?!\d)", part.lower()) for part in checkpoint.source.path.absolute().parts[-3:])
     return ("3.1", True) if named else (None, False)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from litetext.checkpoints.hub import locate_folder, one_line_errors, quiet
+from litetext.checkpoints.hub import OPEN, locate_folder, one_line_errors, quiet
 from litetext.device import choose_device, choose_dtype
 from litetext.errors import EncoderError, MissingExtraError
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel, Sam3ImageProcessor
 
-NEEDED = "give a folder with config.json and model.safetensors, or a name on the Hugging Face hub such as facebook/sam3"
+NEEDED = (
+    "give a folder with config.json and model.safetensors (`litetext convert sam3.pt --host` makes one of Meta's file) "
+    f"or a name on the Hugging Face hub such as {OPEN} or facebook/sam3"
+)
 NO_TRACKER = "use --method association, or give a video model such as facebook/sam3"
 VIDEO_TYPE = "sam3_video"
 IMAGE_CLASSES = {"sam3": "Sam3Model", "sam3_lite_text": "Sam3LiteTextModel"}
@@ -136,7 +139,7 @@ def _choose_class(config: "PreTrainedConfig", where: str, *, video: bool) -> tup
         raise EncoderError("this model has no tracker", where=where, hint=NO_TRACKER)
     if config.model_type not in classes:
         message = f"a '{config.model_type}' model is not a SAM3 {'video ' if video else ''}host"
-        raise EncoderError(message, where=where, hint="give facebook/sam3")
+        raise EncoderError(message, where=where, hint=f"give {'' if video else f'{OPEN} or '}facebook/sam3")
     return getattr(transformers, classes[config.model_type]), config
 
 
