@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from litetext.checkpoints.formats import writable
 from litetext.checkpoints.hub import locate, one_line_errors, quiet
-from litetext.checkpoints.meta_config import TRACKER, TRUNK, host_config
+from litetext.checkpoints.meta_config import TRUNK, host_config
 from litetext.checkpoints.meta_names import Origin, origin_of
 from litetext.checkpoints.reader import FLOATING, Checkpoint, open_checkpoint
 from litetext.checkpoints.schema import UNUSED, Shape
@@ -40,10 +40,8 @@ LEFT_OUT = {
     "rotary angles, which transformers computes": rf"{re.escape(TRUNK)}blocks\.\d+\.attn\.freqs_cis",
     "clicks for the detector, which transformers does not take": r"detector\.geometry_encoder\.points_.*",
 }
-LEFT_OUT_OF_IMAGE_MODEL = LEFT_OUT | {"the neck of a tracker that is not there": rf"{NECKS}sam2_convs\..*"}
-LEFT_OUT_OF_MULTIPLEX = LEFT_OUT | {
-    "SAM 3.1's tracker, for which transformers has no class": rf"{MULTIPLEX}|tracker\..*"
-}
+WITHOUT_TRACKER = LEFT_OUT | {"the neck of a tracker that is not there": rf"{NECKS}sam2_convs\..*"}
+MULTIPLE = LEFT_OUT | {"SAM 3.1's tracker, for which transformers has no class": rf"{MULTIPLEX}|tracker\..*"}
 FILES = {CONFIG, SINGLE_FILE, "processor_config.json", "tokenizer.json", "tokenizer_config.json"}
 BLOCK = 2**28  # bytes to read before the file is opened anew: what was read of a mapped file stays in memory
 
@@ -108,18 +106,19 @@ def plan_host(path: Path, *, heads: int | None = None) -> HostPlan:
     """Check names, shapes and dtypes of Meta's file against those of `transformers`; arguments as above."""
     checkpoint = open_checkpoint(path, heads=heads)
     names = _meta_names(checkpoint)
-    model = _empty_model(checkpoint, names)
+    multiplex = any(re.fullmatch(MULTIPLEX, name) for name in names)
+    tracker = not multiplex and any(name.startswith("tracker.") for name in names)
+    model = _empty_model(checkpoint, names, tracker=tracker)
     text, tensors = _text_origins(checkpoint), model.state_dict()
     origins = {name: text.get(name.removeprefix("detector_model.")) or origin_of(name) for name in tensors}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    multiplex = any(re.fullmatch(MULTIPLEX, name) for name in names)
     zeros = {name for name, origin in origins.items() if multiplex and origin.names[0].startswith(LAST_LEVEL)}
     wanted = {
         meta: shape
         for name in origins.keys() - zeros
         for meta, shape in zip(origins[name].names, origins[name].shapes(shapes[name]), strict=True)
     }
-    left_out = _check(checkpoint, names, wanted, multiplex=multiplex)
+    left_out = _check(checkpoint, names, wanted, MULTIPLE if multiplex else LEFT_OUT if tracker else WITHOUT_TRACKER)
     found = checkpoint.source.entries
     usual = Counter(entry.dtype for entry in found.values()).most_common(1)[0][0]
     dtypes = {name: usual if name in zeros else found[names[origin.names[0]]].dtype for name, origin in origins.items()}
@@ -152,7 +151,7 @@ def _meta_names(checkpoint: Checkpoint) -> dict[str, str]:
     return {meta_name(name): name for name in entries}
 
 
-def _empty_model(checkpoint: Checkpoint, names: Mapping[str, str]) -> "PreTrainedModel":
+def _empty_model(checkpoint: Checkpoint, names: Mapping[str, str], *, tracker: bool) -> "PreTrainedModel":
     """The model of `transformers` with the file's sizes, without memory for its weights."""
     try:
         import transformers
@@ -163,8 +162,9 @@ def _empty_model(checkpoint: Checkpoint, names: Mapping[str, str]) -> "PreTraine
     shapes = {name: checkpoint.source.entries[theirs].shape for name, theirs in names.items()}
     projection = checkpoint.layout.projection or 1  # which is missing if it is 0, and is said to be, below
     text = transformers_config(checkpoint.config(), projection)["detector_config"]["text_config"]
-    config = host_config(shapes, text | {"model_type": "clip_text_model"}, checkpoint.where)
-    kind = "Sam3Video" if config["model_type"] == "sam3_video" else "Sam3"
+    text |= {"model_type": "clip_text_model"}
+    config = host_config(shapes, text, checkpoint.where, tracker=tracker)
+    kind = "Sam3Video" if tracker else "Sam3"
     with one_line_errors(checkpoint.where, AGAIN, "sizes that make no SAM3"), quiet(), meta_init():
         filled = getattr(transformers, f"{kind}Config")(**config)
         model: PreTrainedModel = getattr(transformers, f"{kind}Model")(filled)
@@ -184,11 +184,10 @@ def _text_origins(checkpoint: Checkpoint) -> dict[str, Origin]:
 
 
 def _check(
-    checkpoint: Checkpoint, names: Mapping[str, str], wanted: Mapping[str, Shape], *, multiplex: bool
+    checkpoint: Checkpoint, names: Mapping[str, str], wanted: Mapping[str, Shape], reasons: Mapping[str, str]
 ) -> dict[str, int]:
     """Refuse a file that does not fit tensor by tensor; how many of its tensors are left out for which reason."""
     entries = {name: checkpoint.source.entries[theirs] for name, theirs in names.items()}
-    reasons = LEFT_OUT if TRACKER in names else LEFT_OUT_OF_MULTIPLEX if multiplex else LEFT_OUT_OF_IMAGE_MODEL
     others = {
         name: next((reason for reason, rule in reasons.items() if re.fullmatch(rule, name)), "")
         for name in entries.keys() - wanted.keys()
