@@ -286,11 +286,11 @@ print(peak() - before)
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_large_file_is_never_in_memory(original: State, tmp_path: Path) -> None:
-    """1.3 GB, in 40 blocks of the image encoder."""
+    """0.8 GB, in 24 blocks of the image encoder."""
     wide = {name: value for name, value in original.items() if ".trunk.blocks." in name}
     state = without(f"{TRUNK}trunkx")(original)
     hidden = 2**17
-    for number in range(40):
+    for number in range(24):
         for name, value in wide.items():
             if ".blocks.1." in name:
                 state[name.replace(".blocks.1.", f".blocks.{number}.")] = value
@@ -302,5 +302,5 @@ def test_a_large_file_is_never_in_memory(original: State, tmp_path: Path) -> Non
     command = [sys.executable, "-c", CODE, str(little), str(large), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert large.stat().st_size > 1.3e9
-    assert int(done.stdout) < 0.35 * large.stat().st_size
+    assert large.stat().st_size > 0.75e9
+    assert int(done.stdout) < 0.55 * large.stat().st_size

@@ -1,7 +1,8 @@
 """The configuration of `transformers` for Meta's `sam3.pt`, from the shapes of its tensors."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from math import isqrt
 from typing import Any
 
@@ -73,63 +74,55 @@ def host_config(shapes: Mapping[str, Shape], text: Mapping[str, Any], where: str
         where: the file, for messages.
         tracker: whether SAM3's tracker is in it.
     """
-    sizes = _Sizes(shapes, where)
-    vision = {"model_type": "sam3_vision_model"} | sizes.fill(_VISION)
+    size = partial(_size, shapes, where)
+    vision = {"model_type": "sam3_vision_model"} | _fill(size, _VISION)
     backbone, patch = vision["backbone_config"], vision["backbone_config"]["patch_size"]
-    rows, half = sizes.angles(backbone["hidden_size"], backbone["num_hidden_layers"])
+    names = [f"{TRUNK}blocks.{number}.attn.freqs_cis" for number in range(backbone["num_hidden_layers"])]
+    angles = RELEASED_ANGLES  # which a copy of the released weights may do without
+    if (backbone["hidden_size"], len(names)) != (RELEASED_WIDTH, len(angles)) or any(name in shapes for name in names):
+        angles = [(size(name), size(name, 1)) for name in names]
+    rows = [positions for positions, _ in angles]
     grid, window = isqrt(max(rows)), isqrt(min(rows))
     backbone |= {
         "model_type": "sam3_vit_model",
-        "num_attention_heads": max(1, backbone["hidden_size"] // (2 * half)),
+        "num_attention_heads": max(1, backbone["hidden_size"] // (2 * angles[0][1])),
         "image_size": grid * patch,
         "window_size": window,
         "global_attn_indexes": [number for number, positions in enumerate(rows) if positions != min(rows)],
-        "pretrain_image_size": isqrt(sizes.of(f"{TRUNK}pos_embed", 1) - 1) * patch,
+        "pretrain_image_size": isqrt(size(f"{TRUNK}pos_embed", 1) - 1) * patch,
     }
     vision["backbone_feature_sizes"] = [[4 * grid] * 2, [2 * grid] * 2, [grid] * 2]
-    detector = {"model_type": "sam3", "text_config": text, "vision_config": vision} | sizes.fill(_DETECTOR)
+    detector = {"model_type": "sam3", "text_config": text, "vision_config": vision} | _fill(size, _DETECTOR)
     if not tracker:
         return detector
-    second = sizes.fill(_TRACKER) | {"model_type": "sam3_tracker_video", "vision_config": vision}
+    second = _fill(size, _TRACKER) | {"model_type": "sam3_tracker_video", "vision_config": vision}
     second |= {"image_size": grid * patch, "memory_attention_rope_feat_sizes": [grid, grid]}
     second["prompt_encoder_config"] |= {"image_size": grid * patch, "patch_size": patch}
-    narrow = sizes.of(f"{_MASKS}transformer.final_attn_token_to_image.q_proj.bias")
+    narrow = size(f"{_MASKS}transformer.final_attn_token_to_image.q_proj.bias")
     second["mask_decoder_config"] |= {
-        "num_multimask_outputs": sizes.of(f"{_MASKS}mask_tokens.weight") - 1,
+        "num_multimask_outputs": size(f"{_MASKS}mask_tokens.weight") - 1,
         "attention_downsample_rate": second["mask_decoder_config"]["hidden_size"] // narrow,
     }
     parts = {"detector_config": detector, "tracker_config": second}
     return {"model_type": "sam3_video", **parts, "low_res_mask_size": 4 * grid}
 
 
-class _Sizes:
-    """Sizes of the file's tensors by Meta's names; without a tensor nothing can be said."""
+def _size(shapes: Mapping[str, Shape], where: str, name: str, axis: int = 0) -> int:
+    """One size of a tensor, or `COUNT`; without the tensor nothing can be said."""
+    if axis == COUNT:
+        found = (re.match(rf"{re.escape(name)}(\d+)\.", other) for other in shapes)
+        return len({match[1] for match in found if match})
+    shape = shapes.get(name)
+    if shape is None or axis >= len(shape) or not shape[axis]:
+        what = f"missing: {name}" if shape is None else f"{name} is {list(shape)}"
+        raise EncoderError(f"not a whole SAM3 of Meta ({what})", where=where, hint=AGAIN)
+    return shape[axis]
 
-    def __init__(self, shapes: Mapping[str, Shape], where: str) -> None:
-        self.shapes, self.where = shapes, where
 
-    def of(self, name: str, axis: int = 0) -> int:
-        if axis == COUNT:
-            found = (re.match(rf"{re.escape(name)}(\d+)\.", other) for other in self.shapes)
-            return len({match[1] for match in found if match})
-        shape = self.shapes.get(name)
-        if shape is None or axis >= len(shape) or not shape[axis]:
-            what = f"missing: {name}" if shape is None else f"{name} is {list(shape)}"
-            raise EncoderError(f"not a whole SAM3 of Meta ({what})", where=self.where, hint=AGAIN)
-        return shape[axis]
-
-    def fill(self, places: Mapping[str, tuple[str, int]]) -> dict[str, Any]:
-        """A nested configuration; names of its parts are joined by dots."""
-        config: dict[str, Any] = {}
-        for path, place in places.items():
-            part, _, leaf = path.rpartition(".")
-            (config.setdefault(part, {}) if part else config)[leaf] = self.of(*place)
-        return config
-
-    def angles(self, width: int, depth: int) -> tuple[list[int], int]:
-        """Of the rotary angles: positions in each block, and half a head's width; a copy may do without them."""
-        names = [f"{TRUNK}blocks.{number}.attn.freqs_cis" for number in range(depth)]
-        angles = RELEASED_ANGLES
-        if (width, depth) != (RELEASED_WIDTH, len(angles)) or any(name in self.shapes for name in names):
-            angles = [(self.of(name), self.of(name, 1)) for name in names]
-        return [positions for positions, _ in angles], angles[0][1]
+def _fill(size: Callable[..., int], places: Mapping[str, tuple[str, int]]) -> dict[str, Any]:
+    """A nested configuration; the name of a part and that of an entry are joined by a dot."""
+    config: dict[str, Any] = {}
+    for path, place in places.items():
+        part, _, leaf = path.rpartition(".")
+        (config.setdefault(part, {}) if part else config)[leaf] = size(*place)
+    return config
