@@ -134,7 +134,9 @@ def _meta_names(checkpoint: Checkpoint) -> dict[str, str]:
     root, inner = checkpoint.root, next((key for key in TRACKER_ROOTS if checkpoint.root.endswith(key)), "")
     if checkpoint.format.name != "sam3":
         hint = "give sam3.pt of Meta"
-        if checkpoint.layout.kind == "student":
+        if checkpoint.format.family == "huggingface":
+            hint = "that is a model of transformers already"
+        elif checkpoint.layout.kind == "student":
             hint = "give a host such as vil-uob/sam3-litetext-s0, with --text-encoder for this file"
         what = f"{checkpoint.format.title}: only Meta's SAM3 becomes a host"
         raise EncoderError(what, where=checkpoint.where, hint=hint)
