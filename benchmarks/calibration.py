@@ -49,7 +49,7 @@ CHANGES: dict[str, Callable[[ScoredPair], ScoredPair]] = {
 def rows(pairs: int, seed: int, only: Collection[str]) -> Iterator[dict[str, Any]]:
     """Judged by labels on the half that was not fitted on; "lost" is against the student as it ships.
 
-    ``no_labels`` is what a fit on the teacher's masks makes of the same student, judged by labels as well.
+    ``no_labels``, of the first student, is what a fit on the teacher's masks makes of it, judged by labels as well.
     """
     student: Any = TextEncoder.from_pretrained("micro-student")
     encoders = {
@@ -64,37 +64,39 @@ def rows(pairs: int, seed: int, only: Collection[str]) -> Iterator[dict[str, Any
     for name, encoder in encoders.items():
         if only and name not in only:
             continue
-        scored, taught = (
+        scored, *taught = (
             score_pairs(
                 model.with_encoder(encoder),
                 known_pairs(make_pairs(seed, pairs, SceneOptions(size=SIZE, split="test"))),
                 one,
             )
-            for one in (None, model)
+            for one in (None, model)[: 1 + (encoder is student)]
         )
         for change, make in CHANGES.items() if encoder is student else [("", CHANGES[""])]:
             report = calibrate([make(pair) for pair in scored], seed)
-            found = calibrate([make(pair) for pair in taught], seed)
-            shifts = found["shift"], found["presence"]
-            (judged,), _ = draw_scores([make(pair) for pair in halve(scored, seed)[1]], [shifts], seed, 1)
             before = report["before"]["cgf1"]
             whole = before if whole is None else whole
-            yield {
+            row = {
                 "seed": seed,
                 "student": name + change,
                 "shift": [report["shift"], report["presence"]],
                 "before": before,
                 "after": report["after"]["cgf1"],
                 "change": report["change"],
-                "no_labels": {"shift": shifts, "after": judged.cgf1},
                 "lost": whole - before,
             }
+            for other in taught:
+                found = calibrate([make(pair) for pair in other], seed)
+                shifts = found["shift"], found["presence"]
+                (judged,), _ = draw_scores([make(pair) for pair in halve(scored, seed)[1]], [shifts], seed, 1)
+                row["no_labels"] = {"shift": shifts, "after": judged.cgf1}
+            yield row
 
 
 def main() -> None:
     """Measure and print JSON lines."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=6000)
+    parser.add_argument("--pairs", type=int, default=3000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[401, 402, 403])
     parser.add_argument("--only", nargs="+", default=[], help="students; the first is what the others have lost of")
     arguments = parser.parse_args()
