@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from litetext.sam3.segmenter import Segmenter
 
 SCORE = 0.5
-PAIRS = 1000
+PAIRS, CALIBRATION_PAIRS = 1000, 3000
 CLIPS = 10
 SCORES = (("cgf1", "cgF1", ".2f"), ("il_mcc", "IL_MCC", ".4f"), ("pmf1", "pmF1", ".2f"))
 VIDEO_SCORES = (("phota", "pHOTA", ".2f"), ("deta", "DetA", ".2f"), ("assa", "AssA", ".2f"))
@@ -301,7 +301,7 @@ def student_name(name: str) -> str:
 
 
 def _choose_pairs(
-    files: list[Path], images: list[Path], count: int | None, seed: int
+    files: list[Path], images: list[Path], count: int | None, seed: int, default: int = PAIRS
 ) -> tuple[Iterable["LabeledPair"], int]:
     """Pairs of files, or of the micro world without any, and how many there are."""
     if files:
@@ -320,7 +320,7 @@ def _choose_pairs(
     from litetext.micro.phrases import make_pairs
     from litetext.micro.scenes import SceneOptions
 
-    count = PAIRS if count is None else count
+    count = default if count is None else count
     if count < 1:
         raise OptionError(f"{count} pairs", where="--pairs", hint="ask for 1 or more")
     return known_pairs(make_pairs(seed, count, SceneOptions(size=SIZE, split="test"))), count
@@ -366,7 +366,7 @@ def _print_retention(report: Mapping[str, Any]) -> None:
 def calibrate(
     model: opt.Model,
     text_encoder: opt.TextEncoderOption = None,
-    pairs: Annotated[int | None, option(f"Pairs of the micro world; {PAIRS} unless --gt is given.")] = None,
+    pairs: Annotated[int | None, option(f"Pairs of the micro world; {CALIBRATION_PAIRS} unless --gt is given.")] = None,
     seed: Annotated[int, option("Of what is drawn: pairs of the micro world, halves, resamples.", min=0)] = 0,
     truths: opt.Truths = None,
     more: opt.MoreTruths = None,
@@ -383,10 +383,10 @@ def calibrate(
     dtype: opt.Dtype = "auto",
     engine: opt.Engine = "auto",
 ) -> Result:
-    """Find which score counts with a text encoder.
+    """Find by how much scores are off with a text encoder.
 
-    Fitted to the highest cgF1 on half of the pictures, and measured on the others. Kept beside the encoder in
-    NAME.calibration.json, which segment, track and evaluate read.
+    Shifts of class and presence are fitted to the highest cgF1 on half of the pictures, and measured on the others.
+    Kept beside the encoder in NAME.calibration.json, which segment, track and evaluate read.
     """
     from litetext.evaluation.calibration import calibrate as fit
     from litetext.evaluation.calibration import score_pairs
@@ -404,7 +404,8 @@ def calibrate(
         check_target(kept)
         if kept.exists():
             Calibration.read(kept)  # refuses what is not ours before the work
-    labeled, total = _choose_pairs(split_files([*(truths or ()), *(more or ())]), images or [], pairs, seed)
+    files = split_files([*(truths or ()), *(more or ())])
+    labeled, total = _choose_pairs(files, images or [], pairs, seed, CALIBRATION_PAIRS)
     loaded = (positions, context_length, device, dtype, None, engine, None, True)
     options = options_for(SCORE)
     if no_labels:
