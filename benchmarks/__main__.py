@@ -29,6 +29,7 @@ BENCHMARKS = (
     "serving",
     "whole",
     "video",
+    "app",
     "edges",
 )
 HELP = {"-h", "--help"}

@@ -25,8 +25,8 @@ from tests.test_page_layout import AXE, CHROMIUM
 pytestmark = pytest.mark.slow
 IMAGES = Path(__file__).parents[2] / "docs/images"  # written with LITETEXT_SCREENSHOTS=1
 EVIL = "<img src=x onerror=alert(1)>\n\x1b[31mred\n{{value}} ${alert(1)}\nred car"
-# Rules that markup of Gradio's own components breaks, which nobody can mend from outside; see docs/how-to/app.md.
-GRADIO_BREAKS: frozenset[str] = frozenset()
+# Where Gradio's own components break a rule, which nobody can mend from outside.
+GRADIO_BREAKS = 'aria-prohibited-attr: <div aria-label="Empty value"'
 RULES = """async () => (await axe.run({ runOnly: ["wcag2a", "wcag2aa"] })).violations.flatMap(
   found => found.nodes.map(node => `${found.id}: ${node.html.slice(0, 160)}`))"""
 
@@ -61,6 +61,7 @@ def opened(chromium: Any, address: str, width: int = 1300, scheme: str = "light"
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("dialog", lambda dialog: errors.append(f"a dialog: {dialog.message}"))
+    page.set_default_timeout(15_000)
     page.goto(address)
     page.get_by_role("button", name="Another scene").wait_for()
     yield page
@@ -71,7 +72,12 @@ def opened(chromium: Any, address: str, width: int = 1300, scheme: str = "light"
 
 
 def show(page: Any, tab: str) -> None:
-    page.get_by_role("tab", name=tab).click()
+    """Choose a tab; on a narrow screen the last ones are in a menu."""
+    there = page.locator(f"button[role=tab]:visible:text-is('{tab}')")
+    if not there.count():
+        page.locator(".overflow-menu > button").click()
+        there = page.locator(f".overflow-dropdown button:text-is('{tab}')")
+    there.first.click()
 
 
 def put(page: Any, scene: Path, phrases: str) -> None:
@@ -91,6 +97,7 @@ def refused(page: Any) -> str:
     toast.wait_for()
     text: str = toast.inner_text()
     page.get_by_role("button", name="Close").last.click()
+    page.wait_for_function("() => !document.querySelector('.toast-body')")
     return text
 
 
@@ -120,6 +127,7 @@ def test_segment(page: Any, scene: Path) -> None:
         assert page.locator(f".lt-side-{number} path").count() == sum(map(len, masks))
         said = page.locator(f".lt-side-{number} path title").all_text_contents()
         assert sorted(said) == sorted(f"{one.prompt} {score:.2f}" for one in masks for score in one.scores)
+    page.get_by_role("slider", name="How much of the picture").press("End")
     shape = page.locator(".lt-side-1 path").first
     before = shape.evaluate("one => getComputedStyle(one).fillOpacity")
     shape.hover(force=True)
@@ -172,7 +180,7 @@ def test_boxes_are_drawn_with_the_mouse(page: Any, scene: Path) -> None:
     assert page.locator(".lt-side-1 path").count() == len(found[0])
 
 
-def test_wrong_input_is_answered_with_a_message(page: Any, scene: Path, tmp_path: Path) -> None:
+def test_wrong_input_is_answered_with_a_message(page: Any, scene: Path) -> None:
     segment(page)
     assert "no phrase" in refused(page)
     put(page, scene, "")
@@ -186,20 +194,19 @@ def test_wrong_input_is_answered_with_a_message(page: Any, scene: Path, tmp_path
     segment(page)
     assert "<b>1</b>" in refused(page)
     page.get_by_label("Example boxes").fill("")
-    huge, text = tmp_path / "huge.png", tmp_path / "text.png"
-    Image.new("1", (10_000, 10_001)).save(huge)
-    text.write_text("no picture")
-    for file, fact in ((huge, "10,000 x 10,001 pixels"), (text, "not an image")):
-        page.reload()
-        page.get_by_label("Phrases, one a line").fill("red car")
-        page.locator("input[type=file]").first.set_input_files(file)
-        page.wait_for_timeout(1500)
-        segment(page)
-        message = refused(page)
-        assert fact in message
-        assert "Traceback" not in message
-        assert "/tmp" not in message
-    page.reload()
+
+
+@pytest.mark.parametrize(("name", "fact"), [("huge.png", "10,000 x 10,001 pixels"), ("text.png", "not an image")])
+def test_what_is_no_picture_is_refused(page: Any, tmp_path: Path, name: str, fact: str) -> None:
+    Image.new("1", (10_000, 10_001)).save(tmp_path / "huge.png")
+    (tmp_path / "text.png").write_text("no picture")
+    page.get_by_label("Phrases, one a line").fill("red car")
+    page.locator("input[type=file]").first.set_input_files(tmp_path / name)
+    page.wait_for_timeout(1500)
+    segment(page)
+    message = refused(page)
+    assert fact in message
+    assert not any(part in message for part in ("Traceback", "/tmp"))
     page.get_by_role("button", name="Another scene").click()
     page.locator(".lt-stage").wait_for()
 
@@ -310,7 +317,7 @@ def test_everybody_can_read_it(chromium: Any, address: str, width: int, scheme: 
             page.evaluate("() => document.querySelectorAll('details').forEach(one => { one.open = true; })")
             if tab == "Segment":
                 page.add_script_tag(content=AXE.read_text("utf-8"))
-            faults += [f"{tab}: {one}" for one in page.evaluate(RULES) if one.partition(":")[0] not in GRADIO_BREAKS]
+            faults += [f"{tab}: {one}" for one in page.evaluate(RULES) if not one.startswith(GRADIO_BREAKS)]
         assert faults == []
 
 

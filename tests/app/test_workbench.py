@@ -107,6 +107,11 @@ def test_folders_cannot_be_guessed(bench: Workbench) -> None:
 def test_errors_are_all_messages() -> None:
     import gradio
 
+    for fault in (MemoryError(), KeyError("/secret/path")):
+        with pytest.raises(gradio.Error) as caught, messages():
+            raise fault
+        assert "secret" not in caught.value.message
+
     for kind in LiteTextError.__subclasses__():
         if kind.__name__ != "MissingExtraError":
             with pytest.raises(gradio.Error), messages():

@@ -15,6 +15,7 @@ from litetext.prompts.corpus import Prompt, PromptCorpus
 from litetext.prompts.readers import read_prompts
 
 MAX_PROMPTS = 200_000
+FEWEST = 3  # distinct prompts whose geometry can be measured
 SAMPLE = 1000  # prompts whose features are computed: a report is to come in seconds
 NOTHING = "nothing"  # as a text encoder: geometry and word order are left out
 
@@ -42,7 +43,7 @@ def reports(
     """The audit as it comes: first what needs no encoder, then with geometry and word order."""
     reader = None if encoder == NOTHING else bench.reader(encoder)
     yield audit(corpus, progress=progress)
-    if reader is not None:
+    if reader is not None and len(corpus) >= FEWEST:
         yield audit(corpus, encoder=reader.segmenter.encoder, sample=SAMPLE, progress=progress)
 
 
@@ -77,7 +78,7 @@ def add_audit(bench: Workbench, guard: Any) -> None:
     students = [reader.name for reader in bench.readers if reader.spec is not None]
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
-            text = gr.Textbox(label="Prompts, one a line", lines=8, max_lines=16)
+            text = gr.Textbox(label="Prompts, one a line (thousands: as a file)", lines=10, max_lines=10)
             file = guard(gr.File(label="Or a file: txt, csv, json, COCO, ..."))
             encoder = gr.Dropdown([NOTHING, *names], value=names[-1], label="Measure geometry and word order of")
             start = gr.Button("Audit", variant="primary")

@@ -121,7 +121,7 @@ def add_encoders(bench: Workbench, guard: Any) -> None:  # noqa: ARG001 - as the
     import gradio as gr
 
     first = "red car\na red car on the left\nblue car\nwhite dog\ndog\na cat and a dog\na dog and a cat"
-    text = gr.Textbox(first, label="Phrases to compare, one a line", lines=7)
+    text = gr.Textbox(first, label="Phrases to compare, one a line", lines=8, max_lines=8)
     start = gr.Button("Compare", variant="primary")
     view, answer, api = gr.HTML(elem_id="compared"), gr.JSON(visible=False), gr.Button(visible=False)
 

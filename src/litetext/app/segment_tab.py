@@ -218,7 +218,7 @@ def _likely(raw: RawMasks) -> RawMasks:
     order = np.argsort(-raw.scores, axis=1, kind="stable")[:, :most]
     masks = np.stack([raw.logits(row, kept) for row, kept in enumerate(order)])
     boxes = np.take_along_axis(raw.boxes, order[..., None], axis=1)
-    return replace(raw, scores=np.take_along_axis(raw.scores, order, axis=1), boxes=boxes, masks=masks)
+    return RawMasks(np.take_along_axis(raw.scores, order, axis=1), boxes, masks)
 
 
 def _cut_outs(kept: Kept, masks: ImageMasks) -> Iterator[tuple[str, Image.Image]]:
@@ -264,11 +264,12 @@ def add_segment(bench: Workbench, guard: Any) -> None:
                 )
             )
             scene = gr.Button("Another scene")
-            phrases = gr.Textbox(label="Phrases, one a line", lines=4, placeholder="red car\nwhite dog")
+            phrases = gr.Textbox(label="Phrases, one a line", lines=5, max_lines=5, placeholder="red car\nwhite dog")
             boxes = gr.Textbox(
                 label="Example boxes (optional)",
                 info="Drag over the result, or write left, top, right, bottom; “not ” before what is not meant.",
                 lines=2,
+                max_lines=2,
                 elem_id="boxes",
             )
             start = gr.Button("Segment", variant="primary")

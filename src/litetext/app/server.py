@@ -62,22 +62,24 @@ class Limits:
 
 
 def guard(component: Any) -> Any:
-    """A component that takes files: only those that were uploaded, which are neither fetched nor decoded by Gradio."""
-    from litetext.errors import ImageError
+    """A component that takes files: uploads alone, which Gradio neither fetches from elsewhere nor decodes."""
+    import gradio
 
-    move = component.async_move_resource_to_block_cache
+    move, folder = component.async_move_resource_to_block_cache, Path(component.GRADIO_CACHE).resolve()
 
     async def only_files(path: Any) -> Any:
         if "://" in str(path):
-            raise ValueError("a web address, not an upload")
+            raise gradio.Error("not an upload", print_exception=False)
         return await move(path)
 
     def path_of(payload: Any) -> str | None:
         if payload is None:
             return None
-        if not payload.path:
-            raise ImageError("not an upload", hint="upload the file")
-        return str(payload.path)
+        # Gradio checks the path only where the caller says that it is one of a file.
+        path = Path(payload.path or "/").resolve()
+        if folder not in path.parents:
+            raise gradio.Error("not an upload", print_exception=False)
+        return str(path)
 
     component.async_move_resource_to_block_cache = only_files
     component.preprocess = path_of

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import io
-import tempfile
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,8 +81,10 @@ class Workbench:
         raise OptionError("no such text encoder on this page", hint=f"there are {known}")
 
     def new_folder(self) -> Path:
-        """A new folder for files that are given out; the server removes them after a while."""
-        return Path(tempfile.mkdtemp(dir=self.folder))
+        """A new folder that nobody can guess, for files that are given out; the server removes them after a while."""
+        folder = self.folder / secrets.token_hex(16)
+        folder.mkdir(mode=0o700)
+        return folder
 
 
 @contextmanager
@@ -96,6 +98,11 @@ def messages() -> Iterator[None]:
         where = Path(error.where).name if "/" in error.where else error.where
         text = escape(str(type(error)(error.what, where=where, hint=error.hint)))
         raise gradio.Error(text.replace("{", "&#123;"), print_exception=False) from None
+    except (gradio.Error, GeneratorExit):
+        raise
+    except Exception as error:
+        what = "not enough memory" if isinstance(error, MemoryError) else "a fault of the server; its log says which"
+        raise gradio.Error(what) from error
 
 
 def safe_html(html: str) -> str:

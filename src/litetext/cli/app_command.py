@@ -9,6 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from PIL import Image
+
 from litetext.cli import _options as opt
 from litetext.cli._app import Result, command
 from litetext.cli._options import measure, open_encoder, option
@@ -65,6 +67,7 @@ def app(
             if host != LOCAL and auth is None:
                 echo(f"warning: whoever reaches {host} can use the page; --auth asks for a password", err=True)
             echo(f"LiteText: {address} (Ctrl-C ends it)", err=True)
+            threading.Thread(target=_warm, args=(bench,), daemon=True).start()
             _wait()
     return None
 
@@ -114,6 +117,13 @@ def _measured(load: Callable[[], Any]) -> tuple[Any, int | None]:
         encoder.encode(["red car"])
     after = resident_bytes(trim=True)
     return encoder, None if before is None or after is None else max(0, after - before)
+
+
+def _warm(bench: "Workbench") -> None:
+    """Open the programs that would be opened for the first picture."""
+    segmenter = bench.readers[0].segmenter
+    if segmenter.engine.name != "torch":
+        segmenter.run(segmenter.embed(Image.new("RGB", (160, 160))), segmenter.rows(["red car"]))
 
 
 def _wait() -> None:
