@@ -219,6 +219,11 @@ def test_a_file_of_one_shift_is_read_as_it_was_meant(tmp_path: Path) -> None:
     assert (classes * presence).tolist() == [pytest.approx([shift_scores(0.3, 2.0)])]
     Calibration(2.0, "m", "e", presence=-1.0).write(tmp_path / "new.json")
     assert Calibration.read(tmp_path / "new.json").presence == -1.0
+    assert shift_scores(np.array([0.6], np.float32), 2).dtype == np.float32  # as JSON may have it
+    for wrong in ("1000", "NaN", '"x"'):
+        (tmp_path / "new.json").write_text(f'{{"shift": 2, "model": "m", "text_encoder": "e", "presence": {wrong}}}')
+        with pytest.raises(EncoderError, match="not a calibration"):
+            Calibration.read(tmp_path / "new.json")
 
 
 def test_a_picture_of_reliability() -> None:

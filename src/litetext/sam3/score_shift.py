@@ -17,6 +17,7 @@ from litetext.records import read_json, record
 from litetext.storage import to_json, write_text
 
 SUFFIX = ".calibration.json"
+MOST = 50  # logits
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class Calibration:
     positions: str = "auto"  # how the encoder was loaded
     context_length: int | None = None
     presence: float | None = None  # added to the logit of presence; None, in older files: the shift is of the product
+
+    def __post_init__(self) -> None:
+        """Refuse what no float32 holds as a factor of odds."""
+        if max(abs(self.shift), abs(self.presence or 0)) > MOST:
+            raise EncoderError(f"a shift of {self}", hint=f"{MOST} logits are the most")
 
     def __str__(self) -> str:
         """What is shifted, in words."""
@@ -63,9 +69,12 @@ class Calibration:
 
 def shift_scores(scores: Any, shift: Any) -> Any:
     """Scores, from 0 to 1, with a shift added to their logits; an array or tensor, of the same dtype for one shift."""
-    if isinstance(shift, float) and not shift:
+    if isinstance(shift, np.ndarray):
+        factor: Any = np.exp(shift)  # of the odds
+    elif shift:
+        factor = math.exp(shift)
+    else:
         return scores
-    factor = math.exp(shift) if isinstance(shift, float) else np.exp(shift)  # of the odds
     return scores * factor / (1 - scores + scores * factor)
 
 
