@@ -266,14 +266,20 @@ def measure(spec: str, encoder: "TextEncoder") -> "EncoderSize":
     return measure_encoder(spec, encoder)
 
 
-def check_workers(ray: str | None, workers: int | None, output: object = True) -> bool:
-    """Whether a command is to run on a cluster; then its output has to be a folder that every node sees."""
+def check_workers(
+    ray: str | None,
+    workers: int | None,
+    needed: object = True,
+    lacking: str = "no place for the parts",
+    hint: str = "give -o DIR, on storage that all nodes see",
+) -> bool:
+    """Whether a command is to run on a cluster; then what is needed there must not be None."""
     if ray is None:
         if workers is not None:
             raise OptionError("workers without a cluster", where=f"--workers {workers}", hint="give --ray")
         return False
-    if output is None:
-        raise OptionError("no place for the parts", where="--ray", hint="give -o DIR, on storage that all nodes see")
+    if needed is None:
+        raise OptionError(lacking, where="--ray", hint=hint)
     return True
 
 
@@ -349,11 +355,11 @@ class ModelChoice:
             tell(f"scores are calibrated: {found} (--no-calibration: as they are)")
         return found
 
-    def on_an_actor(self) -> "ModelChoice":
+    def on_an_actor(self, *, video: bool = False) -> "ModelChoice":
         """The same for an actor of a cluster, which has one core unless threads are given."""
         from litetext._face import choose_engine
 
-        engine = choose_engine(self.model, self.engine, device=self.device, dtype=self.dtype)
+        engine = choose_engine(self.model, self.engine, video=video, device=self.device, dtype=self.dtype)
         return self if engine == "torch" else replace(self, threads=self.threads or 1)
 
     def describe(self) -> dict[str, str]:

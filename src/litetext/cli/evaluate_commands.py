@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from litetext.evaluation.predict import PredictionPlan
     from litetext.sam3.segmenter import Segmenter
 
+Place = tuple[str | None, int | None]
 SCORE = 0.5
 PAIRS, CALIBRATION_PAIRS = 1000, 3000
 CLIPS = 10
@@ -69,6 +70,8 @@ def gold(
     engine: opt.Engine = "auto",
     no_calibration: opt.NoCalibration = False,
     ap: Annotated[bool, option("COCO's average precision of masks too.", "--ap")] = False,
+    ray: opt.Ray = None,
+    workers: opt.Workers = None,
 ) -> Result:
     """Score cgF1, pmF1 and IL_MCC on SA-Co Gold, COCO or LVIS.
 
@@ -76,6 +79,7 @@ def gold(
     is a folder with SUBSET.json then. Of a plain COCO file each picture makes a pair with each category. With --model,
     predict first; interrupted predictions resume automatically.
     """
+    opt.check_workers(ray, workers, model, "no model to predict with", "give --model")
     if model is None:
         if any((images, text_encoder, fallback, threshold, context_length, no_calibration)) or {
             positions,
@@ -94,11 +98,14 @@ def gold(
     if not named:
         raise typer.BadParameter("give the ground truth", param_hint="--gt FILE")
     sets = _find_sets(split_files(named), predictions, exhaustive)
+    job = None
     if model is not None:
         loaded = (positions, context_length, device, dtype, fallback, engine, None, no_calibration)
         choice = opt.ModelChoice(model, text_encoder, *loaded)
-        _predict(choice, images or [], list(sets.values()), SCORE if threshold is None else threshold)
-    return _score(sets, named[0], with_ap=ap)
+        lowest = SCORE if threshold is None else threshold
+        job = _predict(choice, images or [], list(sets.values()), lowest, (ray, workers))
+    result = _score(sets, named[0], with_ap=ap)
+    return result if job is None else result._replace(values={**result.values, "ray": job})
 
 
 def _read_truths(files: Sequence[Path], exhaustive: bool | None = None) -> "tuple[Annotations, ...]":
@@ -160,15 +167,18 @@ def _score(sets: "dict[str, GoldSet]", folder: str, *, with_ap: bool) -> Result:
     return Result(table.to_json(), lambda: print_subsets(table))
 
 
-def _predict(choice: opt.ModelChoice, images: Sequence[Path], sets: Sequence["GoldSet"], threshold: float) -> None:
-    """Predict what is not predicted yet."""
+def _predict(
+    choice: opt.ModelChoice, images: Sequence[Path], sets: Sequence["GoldSet"], threshold: float, place: Place
+) -> dict[str, Any] | None:
+    """Predict what is not predicted yet; what a cluster says of it."""
     from litetext.evaluation.predict import options_for, plan_predictions
 
     options = options_for(threshold)
     made_by = {**choice.describe(), "threshold": str(threshold)}
     with ExitStack() as held:
         plans = {one.title: plan_predictions(one.truths[0], images, one.predictions, made_by, held) for one in sets}
-        predict_plans(plans, lambda phrases: choice.load(options, phrases))
+        chosen = choice if place[0] is None else choice.on_an_actor()
+        return predict_plans(plans, lambda phrases: chosen.load(options, phrases), place=place)
 
 
 def predict_plans(
@@ -176,27 +186,49 @@ def predict_plans(
     load: "Callable[[list[str]], Segmenter]",
     find: "Callable[[Segmenter, Any], list[dict[str, Any]]] | None" = None,
     things: str = "pictures",
-) -> None:
+    place: Place = (None, None),
+) -> dict[str, Any] | None:
     """Do what is left of plans by their titles; says on standard error where the predictions go.
 
     All files were looked at before the model is loaded, which is not loaded where nothing is left to do. While the
-    plans are held no other process can make the same predictions.
+    plans are held no other process can make the same predictions. The place is a cluster (None: this process) and the
+    number of its workers; what it says of the job is returned.
     """
     from litetext.evaluation.predict import predict
-    from litetext.features.encode import AsTextEncoder
 
     for plan in plans.values():
         state = f" (resuming after {plan.finished} of {len(plan.pictures)} {things})" if plan.finished else ""
         state = " (complete already)" if plan.is_complete else state
         echo(f"Predictions: {plan.output}{state}", err=True)
     if all(plan.is_complete for plan in plans.values()):
-        return
+        return None
     phrases = (phrase for plan in plans.values() for one in plan.pictures for phrase in one.phrases.values())
-    segmenter = load(list(dict.fromkeys(phrases)))
-    segmenter.encoder = AsTextEncoder(segmenter.encoder, one_by_one=True)
+    start = partial(_load_alone, load, list(dict.fromkeys(phrases)))
+    if place[0] is not None:
+        from litetext.scale.jobs import connect
+        from litetext.scale.picture_jobs import predict_plan
+
+        with connect(place[0], place[1], "auto") as cluster, show_progress() as progress:
+            jobs = {
+                title: predict_plan(cluster, plan, start, find, named_stage(progress, title))
+                for title, plan in plans.items()
+                if not plan.is_complete
+            }
+        return jobs if len(plans) > 1 else next(iter(jobs.values()))
+    segmenter = start()
     with show_progress() as progress:
         for title, plan in plans.items():
             predict(plan, segmenter, named_stage(progress, title), find)
+    return None
+
+
+def _load_alone(load: "Callable[[list[str]], Segmenter]", phrases: list[str]) -> "Segmenter":
+    """A segmenter that reads each phrase alone, so that what it finds does not depend on where a run was stopped."""
+    from litetext.features.encode import AsTextEncoder
+
+    segmenter = load(phrases)
+    segmenter.encoder = AsTextEncoder(segmenter.encoder, one_by_one=True)
+    return segmenter
 
 
 def named_stage(progress: Callable[[str, float], None], title: str) -> Callable[[str, float], None]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +12,7 @@ from litetext.cli import _options as opt
 from litetext.cli._app import Result, command
 from litetext.cli._options import option
 from litetext.cli._output import echo, print_table, show_progress
-from litetext.cli.evaluate_commands import CLIPS, SCORE, SCORES, evaluate_group, named_stage, predict_plans
+from litetext.cli.evaluate_commands import CLIPS, SCORE, SCORES, Place, evaluate_group, named_stage, predict_plans
 from litetext.errors import EvaluationError, OptionError
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ def veval(
     dtype: opt.Dtype = "auto",
     engine: opt.Engine = "auto",
     no_calibration: opt.NoCalibration = False,
+    ray: opt.Ray = None,
+    workers: opt.Workers = None,
 ) -> Result:
     """Score video cgF1, pHOTA, TETA, mAP and phrase AP on SA-Co VEval.
 
@@ -59,6 +61,8 @@ def veval(
     from litetext.evaluation.hota import hota_metric
     from litetext.evaluation.veval import SETS, evaluate_veval, find_veval_sets
 
+    opt.check_workers(ray, workers, model, "no model to predict with", "give --model")
+    job = None
     if model is None:
         own = {positions, device, dtype, method, engine} != {"auto"}
         if own or any((videos, text_encoder, fallback, context_length, no_calibration)):
@@ -72,11 +76,13 @@ def veval(
     if model is not None:
         loaded = (positions, context_length, device, dtype, fallback, engine, None, no_calibration)
         choice = opt.ModelChoice(model, text_encoder, *loaded)
-        _predict(choice, videos or [], {SETS.get(name, ""): files for name, files in sets.items()}, method)
+        named = {SETS.get(name, ""): files for name, files in sets.items()}
+        job = _predict(choice, videos or [], named, method, (ray, workers))
+    told = {} if job is None else {"ray": job}
     if not truths.is_dir():
         with show_progress() as progress:
             report = evaluate_veval(truths, predictions, progress)
-        return Result(report.to_json(), lambda: _print_video_scores(report))
+        return Result({**report.to_json(), **told}, lambda: _print_video_scores(report))
     predicted = {name: files for name, files in sets.items() if files[1].is_file()}
     for name in sets.keys() - predicted.keys():
         echo(f"warning: not in the table: {SETS[name]} has no predictions ({sets[name][1]})", err=True)
@@ -88,6 +94,7 @@ def veval(
     result = {
         "sets": {name: report.to_json() for name, report in reports.items()},
         "missing": [name for name in SETS if name not in reports],
+        **told,
     }
     rows = [(SETS[name], *_video_row(report.headline)) for name, report in reports.items()]
     caption = f"{len(rows)} of {len(SETS)} sets of SA-Co VEval"
@@ -95,8 +102,12 @@ def veval(
 
 
 def _predict(
-    choice: opt.ModelChoice, videos: list[Path], sets: Mapping[str, tuple[Path, Path]], method: opt.TrackMethod
-) -> None:
+    choice: opt.ModelChoice,
+    videos: list[Path],
+    sets: Mapping[str, tuple[Path, Path]],
+    method: opt.TrackMethod,
+    place: Place,
+) -> dict[str, Any] | None:
     """Predict what is not predicted yet, of sets (ground truth and predictions) by their titles."""
     from litetext.evaluation.labeled_pairs import find_masklets, read_clips
     from litetext.evaluation.predict import options_for, plan_predictions
@@ -104,13 +115,14 @@ def _predict(
 
     way = choose_method(method)
     made_by = {**choice.describe(), "method": way}
-    load = partial(choice.load, options_for(SCORE), video=way == "tracker")
+    chosen = choice if place[0] is None else choice.on_an_actor(video=way == "tracker")
+    load = partial(chosen.load, options_for(SCORE), video=way == "tracker")
     with ExitStack() as held:
         plans = {
             title: plan_predictions(truth, videos, output, made_by, held, read=read_clips)
             for title, (truth, output) in sets.items()
         }
-        predict_plans(plans, load, partial(find_masklets, method=way), "videos")
+        return predict_plans(plans, load, partial(find_masklets, method=way), "videos", place)
 
 
 def choose_clips(

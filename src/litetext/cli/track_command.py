@@ -1,6 +1,7 @@
 """`litetext track`."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from litetext.cli import _options as opt
 from litetext.cli._app import Result, command
 from litetext.cli._options import argument, choose_phrases, option, warn_of_phrases
-from litetext.cli._output import MOST_ROWS, echo, print_missing, print_table, show_progress
+from litetext.cli._output import MOST_ROWS, echo, failed_rows, print_missing, print_table, show_progress
 from litetext.errors import MissingExtraError, OptionError
+from litetext.storage import only_writer
 
 if TYPE_CHECKING:
+    from litetext.scale.picture_jobs import TrackJob
     from litetext.video.frames import Clip
     from litetext.video.track_files import TrackRun
     from litetext.video.tracking import Tracker
@@ -67,6 +70,8 @@ def track(
     dtype: opt.Dtype = "auto",
     engine: opt.Engine = "auto",
     no_calibration: opt.NoCalibration = False,
+    ray: opt.Ray = None,
+    workers: opt.Workers = None,
 ) -> Result:
     """Follow every instance of each phrase through a video.
 
@@ -82,7 +87,8 @@ def track(
 
     if overlay and output is None:
         raise OptionError("an overlay without a place", where=f"--overlay {overlay[0]}", hint="give -o DIR")
-    if clips and len(clips) > 1:
+    on_cluster = opt.check_workers(ray, workers, output)
+    if clips and len(clips) > 1 and not on_cluster:
         hint = "give one; of frames their folder, or a glob in quotes"
         raise OptionError(f"{len(clips)} clips at once", where=f"{clips[0]}, ...", hint=hint)
     if output is not None and output.suffix.lower() in FORMATS:
@@ -92,6 +98,25 @@ def track(
     loaded = (positions, context_length, device, dtype, fallback, engine, None, no_calibration)
     choice = opt.ModelChoice(model, text_encoder, *loaded)
     asked, way = choose_phrases(phrases, prompts, model, text_encoder), choose_method(method)
+    follow = {"method": way, "threshold": threshold, "refine_edges": refine_edges}
+    settings = {name: str(value) for name, value in follow.items()}
+    settings |= {"every": str(every), "from": str(start), "to": str(stop)}
+    kinds = [kind for kind in overlay or _default_overlays(output) if kind != "none"]
+    if on_cluster:
+        if camera is not None or not clips or "-" in clips:
+            raise OptionError("a stream on a cluster", where="--ray", hint="give clips that every node can read")
+        from litetext.scale.picture_jobs import TrackJob
+
+        chosen = choice.on_an_actor(video=way == "tracker")
+        job = TrackJob(
+            load=partial(chosen.load, options, asked, video=way == "tracker"),
+            phrases=asked,
+            made_by=choice.describe() | settings,
+            overlays=kinds,
+            read={"every": every, "start": start, "stop": stop},
+            follow=follow,
+        )
+        return _track_on_cluster(job, clips, Path(output or ""), str(ray), workers, device)
 
     def load() -> Tracker:
         segmenter = choice.load(options, run.phrases, video=way == "tracker")
@@ -99,15 +124,6 @@ def track(
         return make_tracker(segmenter, run.phrases, way, threshold=threshold, refine_edges=refine_edges)
 
     with open_clip(clip, every=every, start=start, stop=stop, camera=camera) as frames:
-        settings = {
-            "method": way,
-            "threshold": str(threshold),
-            "refine_edges": str(refine_edges),
-            "every": str(every),
-            "from": str(start),
-            "to": str(stop),
-        }
-        kinds = [kind for kind in overlay or _default_overlays(output) if kind != "none"]
         source = clip if frames.replayable else None
         run = TrackRun(source, asked, choice.describe() | settings, output, overlays=kinds)
         with run.locked():
@@ -122,6 +138,26 @@ def track(
             echo("nothing was saved; -o DIR writes overlay videos, masklets and boxes", err=True)
 
     return Result({**summary, "output": output and str(output)}, show)
+
+
+def _track_on_cluster(
+    job: "TrackJob", clips: list[str], output: Path, ray: str, workers: int | None, device: str
+) -> Result:
+    """Each clip by an actor of a cluster, into a folder of its own."""
+    from litetext.scale.jobs import connect
+    from litetext.scale.picture_jobs import track_clips
+
+    with only_writer(output, "to this folder"), connect(ray, workers, device) as cluster, show_progress() as progress:
+        summaries, done = track_clips(cluster, job, clips, output, progress)
+        report = done.report(cluster)
+    echo(f"a folder for each clip: {output}", err=True)
+
+    def show() -> None:
+        for summary in summaries:
+            echo(summary["clip"])
+            print_tracks(summary)
+
+    return Result({"clips": summaries, "output": str(output), "ray": report}, show, failed_rows(report))
 
 
 def _default_overlays(output: Path | None) -> tuple[str, ...]:

@@ -2,8 +2,8 @@
 
 Ray schedules, retries and moves data. What is here: a part is a piece of the input that follows from the input alone,
 never from the number of workers; the actor that computes it writes its file in one step, and answers with a receipt,
-which has the checksum of that file. Receipts are kept in ``parts.journal``, a `ResumeLog`, and in the end become the
-manifest ``parts.json``. The next submission computes the parts that have no receipt, or whose file is not as it says.
+which has the checksum of that file. Receipts are kept in ``_parts.journal``, a `ResumeLog`, and in the end become the
+manifest ``_parts.json``. The next submission computes the parts that have no receipt, or whose file is not as it says.
 The folder has to be on storage that every node sees.
 """
 
@@ -26,7 +26,8 @@ from litetext.records import read_json
 from litetext.resume_log import ResumeLog
 from litetext.storage import checksum, fingerprint, to_json, write_text
 
-JOURNAL, MANIFEST = "parts.journal", "parts.json"
+# Readers of a folder of Parquet pass over what begins so.
+JOURNAL, MANIFEST = "_parts.journal", "_parts.json"
 LOCAL = "local"
 _HINT = "give another folder, or move its files away"
 _ADDRESS = re.compile(r"(?:ray://)?([\w.-]+|\[[\da-fA-F:]+\]):(\d+)")
@@ -71,7 +72,7 @@ def connect(address: str, workers: int | None = None, device: str = "cpu") -> It
     Args:
         address: "local", "auto" (the cluster that this machine is part of), HOST:PORT, or ray://HOST:PORT.
         workers: actors; None: as many as there are GPUs or, without any, CPUs.
-        device: "auto" and "cuda" give each actor a GPU where the cluster has any.
+        device: with any but "cpu" each actor gets a GPU, where the cluster has some.
 
     Raises:
         OptionError: no cluster answers there, or a number below 1.
@@ -97,7 +98,7 @@ def connect(address: str, workers: int | None = None, device: str = "cpu") -> It
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        gpus = int(total.get("GPU", 0)) if device.startswith(("auto", "cuda")) else 0
+        gpus = 0 if device == "cpu" else int(total.get("GPU", 0))
         count = workers or gpus or max(1, int(total.get("CPU", 1)))
         yield Cluster(count, 1.0 if gpus else 0.0, time.perf_counter() - began)
     except ray.exceptions.RayError as error:
@@ -256,12 +257,13 @@ def run_parts(
 ) -> Iterator[Any]:
     """What a callable class makes of each part, as it comes or in the order of the parts."""
     import ray.data
-    from ray.cloudpickle import dumps  # type: ignore[attr-defined]  # payloads may be closures
+    from ray.cloudpickle import dumps  # payloads may be closures
 
     context = ray.data.DataContext.get_current().copy()
     context.execution_options.preserve_order = ordered
     with ray.data.DataContext.current(context):
-        rows = [{"part": part.name, "key": part.key, "payload": bytes(dumps(part.payload))} for part in parts]
+        sent = [bytes(dumps(part.payload)) for part in parts]  # type: ignore[no-untyped-call]
+        rows = [{"part": part.name, "key": part.key, "payload": data} for part, data in zip(parts, sent, strict=True)]
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             worker, batch_size=1, fn_constructor_args=arguments, **cluster.resources()
         )
@@ -292,10 +294,15 @@ def timed(name: str, key: str, folder: Path, work: Callable[[Path], Receipt]) ->
         "part": name,
         "key": key,
         **made,
-        "checksum": checksum(folder, [name]),
+        "checksum": checksum(folder, [name]) if (folder / name).exists() else "",
         "seconds": time.perf_counter() - began,
-        "worker": f"{socket.gethostname()}:{os.getpid()}",
+        "worker": worker_name(),
     }
+
+
+def worker_name() -> str:
+    """What reports call this process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def write_table(path: Path, table: Any) -> None:

@@ -1,7 +1,10 @@
 """Jobs on pictures and clips: segment, track, predict for an evaluation; the same files as on one machine."""
 
-from collections.abc import Callable, Collection, Sequence
+import pickle
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from litetext.errors import LiteTextError
-from litetext.evaluation.predict import PredictionPlan, finish_predictions
+from litetext.evaluation.predict import PredictionPlan, find_instances, finish_predictions
 from litetext.sam3.found_files import write_found
 from litetext.sam3.images import read_image
-from litetext.sam3.segment_files import SegmentRun, clear_place, describe_found, write_overlay
-from litetext.scale.jobs import Cluster, Job, Part, Receipt, key_of, run_parts, write_table
+from litetext.sam3.segment_files import SegmentRun, clear_place, describe_found, overlay_names, write_overlay
+from litetext.scale.jobs import Cluster, Job, Part, Receipt, key_of, run_parts, worker_name, write_table
 from litetext.scale.workers import ANNOTATIONS, SegmentImages
 from litetext.storage import checksum
+from litetext.video.track_files import MASKLETS
 
 if TYPE_CHECKING:
     from litetext.sam3.segmenter import Segmenter
@@ -114,29 +118,77 @@ def _segment_part(
     return {"rows": len(records), "failures": failures}
 
 
+@dataclass(frozen=True)
+class TrackJob:
+    """What is done with every clip."""
+
+    load: "Callable[[], Segmenter]"
+    phrases: Sequence[str]
+    made_by: Mapping[str, str]  # as `TrackRun` takes it
+    overlays: Sequence[str]
+    read: Mapping[str, Any]  # options of `open_clip`
+    follow: Mapping[str, Any]  # options of `make_tracker`
+
+    def start(self) -> Callable[[str, Path], Receipt]:
+        """Load the model; what is done with a clip then."""
+        return partial(self._track, self.load())
+
+    def _track(self, segmenter: "Segmenter", clip: str, path: Path) -> Receipt:
+        from litetext.video.frames import open_clip
+        from litetext.video.methods import make_tracker
+        from litetext.video.track_files import TrackRun
+
+        try:
+            with open_clip(clip, **self.read) as frames:
+                run = TrackRun(clip, self.phrases, self.made_by, path.parent, overlays=self.overlays)
+                with run.locked():
+                    made = run.track(frames, lambda: make_tracker(segmenter, run.phrases, **self.follow))
+        except LiteTextError as error:
+            return {"rows": 1, "failures": [{"file": clip, "reason": str(error)}]}
+        return {"rows": 1, "failures": [], "note": made}
+
+
+def track_clips(
+    cluster: Cluster, job: TrackJob, clips: Sequence[str], folder: Path, progress: Progress
+) -> tuple[list[dict[str, Any]], Job]:
+    """Track clips, each into the folder of its name as `TrackRun` does; the summaries of those that did not fail."""
+    names = (Path(name).stem for name in overlay_names(map(Path, clips)).values())
+    parts = [
+        Part(f"{name}/{MASKLETS}", key_of([clip, _mark(clip)]), clip) for name, clip in zip(names, clips, strict=True)
+    ]
+    settings = {**job.made_by, "phrases": key_of(job.phrases), "overlays": ",".join(job.overlays)}
+    made = Job(folder, "litetext track --ray", settings)
+    made.recover()
+    receipts = made.run(cluster, parts, job.start, progress)
+    made.finish()
+    return [receipt["note"] for receipt in receipts if not receipt["failures"]], made
+
+
 def predict_plan(
     cluster: Cluster,
     plan: PredictionPlan,
     start: "Callable[[], Segmenter]",
-    find: "Callable[[Segmenter, Any], list[dict[str, Any]]]",
+    find: "Callable[[Segmenter, Any], list[dict[str, Any]]] | None",
     progress: Progress,
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Do what is left of a plan as `litetext.evaluation.predict.predict` does, into the same log and file.
 
     Answers come in the order of the pictures. A picture that fails ends the job as on one machine, since a score of the
-    others would be another score; what was finished before it is in the log. Returns the pictures of each actor.
+    others would be another score; what was finished before it is in the log. Returns what `Job.report` does.
     """
     rest = plan.pictures[plan.finished :]
     parts = [Part(picture.name, "", picture) for picture in rest]
-    actors: dict[str, int] = {}
-    for number, (found, error, actor) in enumerate(run_parts(cluster, parts, _Predictor, (start, find), ordered=True)):
+    job, began = Job(plan.output.parent, plan.log.tool, plan.log.run), time.perf_counter()
+    answers = run_parts(cluster, parts, _Predictor, (start, find or find_instances), ordered=True)
+    for picture, (found, error, receipt) in zip(rest, answers, strict=True):
         if error is not None:
             raise error
-        plan.log.append({"picture": rest[number].name, "predictions": found})
-        actors[actor] = actors.get(actor, 0) + 1
-        progress("predicting", (plan.finished + number + 1) / len(plan.pictures))
+        plan.log.append({"picture": picture.name, "predictions": found})
+        job.computed.append(receipt)
+        progress("predicting", (plan.finished + len(job.computed)) / len(plan.pictures))
+    job.seconds = time.perf_counter() - began
     finish_predictions(plan)
-    return actors
+    return job.report(cluster)
 
 
 class _Predictor:
@@ -149,12 +201,11 @@ class _Predictor:
 
     def __call__(self, batch: Any) -> dict[str, list[bytes]]:
         """The predictions of a picture, or the error."""
-        import os
-        import pickle
-
+        began = time.perf_counter()
         picture, found, failed = pickle.loads(batch["payload"][0]), None, None  # noqa: S301 - of our own driver
         try:
             found = self.find(self.segmenter, picture)
         except LiteTextError as error:
             failed = LiteTextError(str(error))
-        return {"answer": [pickle.dumps((found, failed, str(os.getpid())))]}
+        done = {"rows": 1, "seconds": time.perf_counter() - began, "worker": worker_name()}
+        return {"answer": [pickle.dumps((found, failed, done))]}

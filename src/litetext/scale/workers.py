@@ -89,7 +89,7 @@ def merge_counts(
 ) -> tuple[PromptCorpus, CorpusCounts]:
     """The corpus and the counts of all rows of `CountPrompts`, the same whatever their number and order.
 
-    ``sources`` are names by number; ``read`` is ``read_as`` and ``warnings`` of the corpus.
+    ``sources`` are names by number, in the order in which they are read; ``read`` is ``read_as`` and ``warnings``.
     """
     merged: dict[str, list[Any]] = {}
     totals: dict[str, Any] = {}
@@ -111,13 +111,10 @@ def merge_counts(
     order = np.argsort(columns["firsts"], kind="stable")
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    # Sources without a prompt are none; the others stand in the order of their first.
-    firsts = np.full(len(sources), np.iinfo(np.int64).max)
-    np.minimum.at(firsts, columns["sources"], columns["firsts"][columns["rows"]])
-    known = [number for number in np.argsort(firsts, kind="stable") if firsts[number] < np.iinfo(np.int64).max]
     counts = np.zeros((len(sources), len(texts)), np.int64)
     np.add.at(counts, (columns["sources"], place[columns["rows"]]), columns["counts"])
-    names = tuple(sources[number] for number in known)
+    known = np.flatnonzero(counts.any(axis=1))  # a source without a prompt is none
+    names = tuple(sources[number] for number in known.tolist())
     corpus = PromptCorpus(tuple(texts[row] for row in order), counts[known], names, **read)
     kept = {int(name[5:]): value for name, value in totals.items() if name.startswith("kept_")}
     lengths = columns["lengths"][order]
