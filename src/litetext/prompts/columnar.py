@@ -13,10 +13,8 @@ from litetext.prompts.fields import (
     asked_columns,
     best_known,
     best_text,
+    guess_notes,
     holds_words,
-    ignored_counts,
-    plain_name,
-    text_note,
     watched,
     wrong_column,
 )
@@ -85,18 +83,11 @@ def _columns(scan: Scan, options: ReadOptions, where: str, notes: list[str]) -> 
             raise wrong_column("", list(schema), where)
         text = list(heads)[best_text(list(heads), list(heads.values())) or 0]
     others = [name for name, cells in heads.items() if name != text and holds_words(cells)]
-    if options.column != text:
-        notes.append(text_note("column", text, others if options.column is None else ()))
-    if count is not None and count != options.count_column:
-        notes.append(f"counts in column '{count}'")
     if count is None:
         names = [name for name in schema if name != text]
         best = best_known(names, COUNT_NAMES, lambda index: _is_whole(scan, schema, names[index]))
-        if best is None:
-            notes += [ignored_counts(name) for name in names if plain_name(name) in COUNT_NAMES]
-        else:
-            count = names[best]
-            notes.append(f"counts in column '{count}'")
+        count = None if best is None else names[best]
+    notes += guess_notes(options, text, count, schema, others, kind="column")
     return text, count, others
 
 

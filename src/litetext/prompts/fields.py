@@ -127,10 +127,23 @@ def has_few(total: int, distinct: int) -> bool:
     return distinct <= _MOST_FEW and _FEW * distinct <= total
 
 
-def text_note(kind: str, name: str, others: Sequence[str]) -> str:
-    """The note on the column or field of the text, and on others that by their names could be it."""
-    rivals = [other for other in others if strength(other) is not None]
-    return f"text in {kind} '{name}'" + (f" (not {quoted(rivals, ' or ')})" if rivals else "")
+def guess_notes(
+    options: ReadOptions, text: str, count: str | None, names: Iterable[str], others: Iterable[str], *, kind: str
+) -> list[str]:
+    """Notes on the columns or fields of text and count that the user did not ask for by these names.
+
+    Of the ``others`` those are told that by their names could be the text, of all ``names`` those that could be counts.
+    """
+    notes = []
+    if options.column != text:
+        rivals = [other for other in others if options.column is None and strength(other) is not None]
+        notes.append(f"text in {kind} '{text}'" + (f" (not {quoted(rivals, ' or ')})" if rivals else ""))
+    if count is None:
+        ignored = (name for name in names if name != text and plain_name(name) in COUNT_NAMES)
+        notes += [f"'{name}' is not counted (no whole numbers)" for name in ignored]
+    elif options.count_column != count:
+        notes.append(f"counts in {kind} '{count}'")
+    return notes
 
 
 def watched(
@@ -210,11 +223,6 @@ def is_index(numbers: Sequence[int]) -> bool:
     return (distinct[-1] == size and (rising or size > 5)) or (rising and size > 2 and distinct[-1] < 2 * size)
 
 
-def ignored_counts(name: str) -> str:
-    """The note on a column or field with the name of counts that holds none."""
-    return f"'{name}' is not counted (no whole numbers)"
-
-
 def wrong_column(wanted: str, names: Sequence[str], where: str, kind: type[PromptError] = PromptError) -> PromptError:
     """The error for a column that is not there, or (``wanted`` is empty) for none that could be guessed."""
     listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
@@ -251,18 +259,15 @@ class TextField:
     text: str | None = None  # the field of the text, once it is known
     count: str | None = None  # the field of the count; None: every item counts once
     seen: dict[str, None] = field(default_factory=dict)  # the fields of the objects without text
-    ignored: list[str] = field(default_factory=list)  # fields with the name of a count that are not counted
+    fields: list[str] = field(default_factory=list)  # of the object that they were chosen by
     others: list[str] = field(default_factory=list)  # fields that hold words as well
 
     def guesses(self) -> list[str]:
         """Notes on the fields that were not asked for."""
         if self.text is None:
             return []
-        wanted, rivals = self.options.column, self.others if self.is_table and self.options.column is None else ()
-        notes = [text_note("field", self.text, rivals)] if wanted != self.text else []
-        if self.count is None or self.options.count_column != self.count:
-            notes += [f"counts in field '{self.count}'"] if self.count else map(ignored_counts, self.ignored)
-        return notes
+        others = self.others if self.is_table else ()
+        return guess_notes(self.options, self.text, self.count, self.fields, others, kind="field")
 
     def chosen(self) -> tuple[str, Sequence[str], bool]:
         """What `watched` asks for."""
@@ -303,14 +308,13 @@ class TextField:
         if best is None:
             self.seen |= dict.fromkeys(fields)
         elif item[fields[best]] is not None:
-            self.text, self.count = fields[best], None
+            self.text, self.count, self.fields = fields[best], None, fields
             if self.options.count_column is not None:
                 self.count = self._asked(self.options.count_column, fields) or self.options.count_column
             self.others = [name for name in words if name not in (self.text, self.count)]
             if self.count is None:
                 known = best_known(fields, COUNT_NAMES, lambda index: _whole(item[fields[index]]) is not None)
                 self.count = None if known is None else fields[known]
-                self.ignored = [name for name in fields if plain_name(name) in COUNT_NAMES and name != self.text]
 
     def _asked(self, wanted: str, fields: Sequence[str]) -> str | None:
         return find_column(wanted, fields, str(self.place)) if self.is_table or wanted in fields else None

@@ -14,14 +14,13 @@ from litetext.prompts.fields import (
     bad_count,
     best_known,
     best_text,
+    guess_notes,
     holds_words,
-    ignored_counts,
     is_index,
     looks_like_reference,
     plain_name,
     spelled,
     strength,
-    text_note,
     watched,
     wrong_column,
 )
@@ -153,11 +152,8 @@ def _layout(
         raise wrong_column("", names, opened.where)
     count = None if text == count else count
     others = [name for place, name in enumerate(names) if place not in (text, count) and holds_words(columns[place])]
-    if options.column != names[text]:
-        opened.notes.append(text_note("column", names[text], others if options.column is None else ()))
-    if options.count_column is None or count is None or options.count_column != names[count]:
-        ignored = [name for name in names if name != names[text] and plain_name(name) in COUNT_NAMES]
-        opened.notes.extend(map(ignored_counts, ignored) if count is None else [f"counts in column '{names[count]}'"])
+    counted = None if count is None else names[count]
+    opened.notes.extend(guess_notes(options, names[text], counted, names, others, kind="column"))
     return header, text, count, (names[text], others)
 
 
