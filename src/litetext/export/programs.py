@@ -10,9 +10,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from litetext.errors import EncoderError, OptionError, first_line
+from litetext.device import int8_overflows
+from litetext.errors import EncoderError, MissingExtraError, OptionError, first_line
 from litetext.export.graphs.external_weights import Place, point_to
-from litetext.export.targets.onnx import compile_openvino, session_options
+from litetext.export.targets import INPUTS, OUTPUTS, Engine, Features, Ids, Mask, any_shape
 from litetext.records import parse_json
 
 EngineName = Literal["onnx", "openvino"]
@@ -24,6 +25,7 @@ Program = Callable[[Mapping[str, Array]], dict[str, Array]]
 PREFIX = "detector_model."  # of a segmenter's weights in the file of a video model
 SIZES = {"F32": 4, "F16": 2, "BF16": 2}  # bytes of a number
 _MOST_HEADER = 100 * 2**20  # bytes, as the library of safetensors has it
+_AGAIN = "export it again"
 _FOLDER = "session.model_external_initializers_file_folder_path"
 Weights = Mapping[str, Mapping[str, Any]]  # of a program: name -> {"dtype": as safetensors has it, "shape": [...]}
 
@@ -35,6 +37,22 @@ class Named:
     folder: Path
     declared: Weights
     places: Mapping[str, Place]
+
+
+def session_options(threads: int | None = None) -> Any:
+    """How ONNX Runtime opens a graph of ours; ``threads`` of None are as many as there are cores."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    if int8_overflows():
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    options.intra_op_num_threads = threads or 0
+    # Threads that spin while they wait gain up to a third on two quiet cores; once one is busy, two are up to twice as
+    # slow as a single one.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_mem_pattern = False  # patterns are of one shape, and every batch has another
+    options.log_severity_level = 3  # errors only: each is raised as well
+    return options
 
 
 def open_program(
@@ -50,7 +68,7 @@ def open_program(
 
     Args:
         path: of the ONNX file.
-        ports: names of its inputs and outputs.
+        ports: names of its inputs, and of the outputs that are asked for.
         engine: ONNX Runtime or OpenVINO.
         threads: to compute with; None: one for each core that this process may use.
         weights: where the weights are that the file takes by name; ONNX Runtime only.
@@ -58,7 +76,7 @@ def open_program(
             then seen a sixth faster, for as much memory again.
 
     Raises:
-        EncoderError: the engine cannot read it, or it has other inputs and outputs.
+        EncoderError: the engine cannot read it, or it has other inputs, or an output is not there.
         OptionError: weights by name for an engine that takes none.
     """
     if engine == "openvino":
@@ -90,9 +108,7 @@ def _open_onnx(
         session = onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no common class
         reason = first_line(error)
-        raise EncoderError(
-            f"ONNX Runtime cannot read it ({reason})", where=str(path), hint="export it again"
-        ) from error
+        raise EncoderError(f"ONNX Runtime cannot read it ({reason})", where=str(path), hint=_AGAIN) from error
     inputs, outputs = ([value.name for value in values] for values in (session.get_inputs(), session.get_outputs()))
     _check_ports(path, ports, (inputs, outputs))
     names = list(ports[1])
@@ -107,11 +123,29 @@ def _open_onnx(
 
 
 def _open_openvino(path: Path, ports: tuple[Sequence[str], Sequence[str]], threads: int | None) -> Program:
-    compiled = compile_openvino(path, threads)
-    # A tensor may have several names.
-    found = [[name for port in some for name in port.get_names()] for some in (compiled.inputs, compiled.outputs)]
-    if not all(set(wanted) <= set(names) for wanted, names in zip(ports, found, strict=True)):
-        _check_ports(path, ports, (found[0], found[1]))
+    """It computes in float32, but for what the graph has as integers; calls of several threads wait for each other."""
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingExtraError("running a program in OpenVINO", "openvino") from error
+    # On processors with bfloat16 its default is to compute in that, with errors of 1e-2 against PyTorch.
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    if int8_overflows():
+        settings["LP_TRANSFORMS_MODE"] = "NO"  # whole numbers are turned to float32 before they are multiplied
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    try:
+        compiled = openvino.Core().compile_model(path, "CPU", settings)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if "Exception" not in line and line.strip()]
+        reason = lines[0] if lines else "damaged"
+        raise EncoderError(f"OpenVINO cannot read it ({reason})", where=str(path), hint=_AGAIN) from error
+    # A tensor may have several names: of these the one that is asked for, if it is there.
+    inputs, outputs = (
+        [next((name for name in wanted if name in port.get_names()), port.get_any_name()) for port in some]
+        for wanted, some in zip(ports, (compiled.inputs, compiled.outputs), strict=True)
+    )
+    _check_ports(path, ports, (inputs, outputs))
     request, lock, names = compiled.create_infer_request(), threading.Lock(), list(ports[1])
 
     def run(given: Mapping[str, Array]) -> dict[str, Array]:
@@ -127,16 +161,26 @@ def _open_openvino(path: Path, ports: tuple[Sequence[str], Sequence[str]], threa
 
 def _failure(path: Path, error: Exception) -> EncoderError:
     """What a program that cannot run on what it is given, or not in the memory that there is, becomes."""
-    return EncoderError(f"the program fails ({first_line(error)})", where=str(path), hint="export it again")
+    return EncoderError(f"the program fails ({first_line(error)})", where=str(path), hint=_AGAIN)
 
 
 def _check_ports(
     path: Path, wanted: tuple[Sequence[str], Sequence[str]], found: tuple[Sequence[str], Sequence[str]]
 ) -> None:
-    if (set(wanted[0]), set(wanted[1])) != (set(found[0]), set(found[1])):
+    if set(wanted[0]) != set(found[0]) or not set(wanted[1]) <= set(found[1]):
         names = f"inputs {', '.join(found[0])} and outputs {', '.join(found[1])}"
         hint = f"inputs {', '.join(wanted[0])} and outputs {', '.join(wanted[1])} are read"
         raise EncoderError(f"another program: {names}", where=str(path), hint=hint)
+
+
+def text_engine(program: Program, length: int | None = None, batch: int | None = None) -> Engine:
+    """A text encoder's program as an engine of any ids, whatever length and batch it is fixed to."""
+
+    def run(ids: Ids, mask: Mask) -> Features:
+        features: Features = program({INPUTS[0]: ids, INPUTS[1]: mask.astype(np.int64)})[OUTPUTS[0]]
+        return features
+
+    return any_shape(run, length, batch)
 
 
 def find_weights(files: Sequence[Path], wanted: Weights) -> "Named":

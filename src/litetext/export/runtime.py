@@ -10,7 +10,6 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
 from pathlib import Path
 from threading import Lock
 from typing import Any, Self
@@ -20,7 +19,8 @@ import numpy.typing as npt
 
 from litetext.errors import OptionError
 from litetext.export.bundle import Bundle, is_bundle, open_bundle, read_tokenizer
-from litetext.export.targets import Engine
+from litetext.export.programs import EngineName, open_program, text_engine
+from litetext.export.targets import INPUTS, OUTPUTS, Engine
 from litetext.features.encode import AsTextEncoder, check_features
 from litetext.features.protocol import Arrays, EncoderInfo, TextEncoder, describe
 from litetext.features.ragged import pad
@@ -31,12 +31,8 @@ from litetext.tokenizer.vocabulary import END_ID, START_ID
 
 Rows = npt.NDArray[np.float32]  # [T, D], features of the valid tokens of one text
 
-ENGINES = {
-    "onnx": ("onnx", "litetext.export.targets.onnx", "open_engine"),
-    "openvino": ("onnx", "litetext.export.targets.onnx", "open_openvino"),
-    "executorch": ("executorch", "litetext.export.targets.executorch", "open_engine"),
-}
-"""By the name of an engine: the target whose programs it runs, and the function that opens one."""
+TARGET_OF = {"onnx": "onnx", "openvino": "onnx", "executorch": "executorch"}
+"""By the name of an engine the target whose programs it runs."""
 LEAST_SHARE = 4  # texts that are worth a thread of their own
 
 
@@ -167,13 +163,17 @@ def parts_of(order: Sequence[int], size: int, workers: int) -> Iterator[list[int
 def open_engine(folder: Path, bundle: Bundle, engine: str | None, threads: int | None) -> Engine:
     """The engine that runs a bundle's program, by name; None for that of its target."""
     name = engine or bundle.target
-    if name not in ENGINES:
-        raise OptionError(f"no engine here is called '{name}'", where=str(folder), hint=f"give {', '.join(ENGINES)}")
-    target, module, function = ENGINES[name]
-    if target != bundle.target:
+    if name not in TARGET_OF:
+        raise OptionError(f"no engine here is called '{name}'", where=str(folder), hint=f"give {', '.join(TARGET_OF)}")
+    if TARGET_OF[name] != bundle.target:
         raise OptionError(f"the engine '{name}' for a program for {bundle.target}", where=str(folder))
-    opener: Callable[[Path, int | None], Engine] = getattr(import_module(module), function)
-    return opener(folder / bundle.model, threads)
+    if name == "executorch":
+        from litetext.export.targets import executorch
+
+        return executorch.open_engine(folder / bundle.model, threads)
+    chosen: EngineName = "openvino" if name == "openvino" else "onnx"
+    program = open_program(folder / bundle.model, (INPUTS, OUTPUTS[:1]), chosen, threads)
+    return text_engine(program, bundle.options.length, bundle.options.batch)
 
 
 def is_served(spec: str) -> bool:

@@ -17,7 +17,7 @@ from litetext.device import usable_cores
 from litetext.encoders.config import EncoderConfig
 from litetext.errors import EncoderError, OptionError
 from litetext.export.bundle import read_tokenizer
-from litetext.export.programs import ENGINES, Array, EngineName, Program, find_weights, open_program
+from litetext.export.programs import ENGINES, Array, EngineName, Program, find_weights, open_program, text_engine
 from litetext.export.runtime import TextRuntime
 from litetext.export.segment_bundle import (
     BANK,
@@ -97,16 +97,9 @@ class ProgramEngine(Engine):
 
         The tokenizer is the folder's, or CLIP's where it has none, unless one is given.
         """
-        program = self._open(part.file, TEXT, checkpoint)
-
-        def run(ids: npt.NDArray[np.int64], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-            given: dict[str, Array] = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
-            features: npt.NDArray[np.float32] = program(given)["text_features"]
-            return features
-
         if tokenizer is None:
             tokenizer = clip_tokenizer() if self.bundle.tokenizer is None else read_tokenizer(self.folder)
-        runtime = TextRuntime(part, tokenizer, run)
+        runtime = TextRuntime(part, tokenizer, text_engine(self._open(part.file, TEXT, checkpoint)))
         if self.bundle.named:
             return runtime
         sizes = (size for name, size in self.bundle.files.items() if name.startswith(part.file))

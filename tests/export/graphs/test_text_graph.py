@@ -16,8 +16,8 @@ from hypothesis import strategies as st  # noqa: E402
 from litetext.encoders.config import Padding  # noqa: E402
 from litetext.encoders.student import TextStudent  # noqa: E402
 from litetext.export.graphs.text_graph import activation_scale, student_graph  # noqa: E402
+from litetext.export.programs import session_options  # noqa: E402
 from litetext.export.targets import TargetOptions  # noqa: E402
-from litetext.export.targets.onnx import session_options  # noqa: E402
 from litetext.tokenizer.bpe import TokenBatch  # noqa: E402
 from litetext.tokenizer.vocabulary import END_ID  # noqa: E402
 from tests.export.serving import PHRASES, pruned, quantized, reference, student  # noqa: E402

@@ -11,7 +11,8 @@ pytest.importorskip("onnx")
 pytest.importorskip("torch")
 
 from litetext.errors import EncoderError
-from litetext.export.targets import Engine, TargetOptions, onnx
+from litetext.export.programs import open_program, text_engine
+from litetext.export.targets import INPUTS, OUTPUTS, Engine, TargetOptions, onnx
 from litetext.features.compare import row_cosines
 from tests.export.serving import quantized, reference
 from tests.export.targets.cases import KINDS, check_features, prompts, pruned_id, student, tokens
@@ -20,7 +21,14 @@ pytestmark = pytest.mark.torch
 
 
 def exported(folder: Path, kind: str, options: TargetOptions | None = None) -> Engine:
-    return onnx.open_openvino(folder / onnx.write(student(kind), folder, options or TargetOptions()), threads=1)
+    options = options or TargetOptions()
+    onnx.write(student(kind), folder, options)
+    return opened(folder, options)
+
+
+def opened(folder: Path, options: TargetOptions = TargetOptions()) -> Engine:
+    program = open_program(folder / onnx.MODEL, (INPUTS, OUTPUTS[:1]), "openvino", 1)
+    return text_engine(program, options.length, options.batch)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -39,8 +47,8 @@ def test_halves_and_integers(tmp_path: Path) -> None:
     half = exported(tmp_path, "masked", TargetOptions(precision="fp16"))
     check_features(half(batch.ids, batch.mask), "masked", texts, 0.02)
     small = quantized(student("masked"), "int8", "int8")
-    file = onnx.write(small, tmp_path, TargetOptions(precision="int8"))
-    features, expected = onnx.open_openvino(tmp_path / file, 1)(batch.ids, batch.mask), reference(small, texts)[0]
+    onnx.write(small, tmp_path, TargetOptions(precision="int8"))
+    features, expected = opened(tmp_path)(batch.ids, batch.mask), reference(small, texts)[0]
     length = expected.shape[1]
     mask = batch.mask[:, :length]
     assert row_cosines(features[:, :length][mask], expected[mask]).min() > 0.999
@@ -68,11 +76,11 @@ def test_callers_do_not_disturb_each_other(tmp_path: Path) -> None:
 def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     with pytest.raises(EncoderError, match="OpenVINO cannot read it"):
-        onnx.open_openvino(path)
+        opened(tmp_path)
     exported(tmp_path, "masked")
     whole = path.read_bytes()
     for data, fact in ((whole[:2000], "OpenVINO"), (whole.replace(b"input_ids", b"inputs_id"), "inputs_id")):
         path.write_bytes(data)
         with pytest.raises(EncoderError, match=fact) as raised:
-            onnx.open_openvino(path)
+            opened(tmp_path)
         assert "\n" not in str(raised.value)
