@@ -23,12 +23,12 @@ pytestmark = pytest.mark.torch
 def exported(folder: Path, kind: str, options: TargetOptions | None = None) -> Engine:
     options = options or TargetOptions()
     onnx.write(student(kind), folder, options)
-    return opened(folder, options)
+    return opened(folder, options.length, options.batch)
 
 
-def opened(folder: Path, options: TargetOptions = TargetOptions()) -> Engine:
+def opened(folder: Path, length: int | None = None, batch: int | None = None) -> Engine:
     program = open_program(folder / onnx.MODEL, (INPUTS, OUTPUTS[:1]), "openvino", 1)
-    return text_engine(program, options.length, options.batch)
+    return text_engine(program, length, batch)
 
 
 @pytest.mark.parametrize("kind", KINDS)
