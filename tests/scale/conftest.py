@@ -5,18 +5,21 @@ from typing import Any
 
 import pytest
 
-from litetext.scale.jobs import Cluster, connect
+from litetext.scale import jobs
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[Cluster]:
+def ray_cluster() -> Iterator[None]:
     """One local cluster for all tests of a process: to start it takes seconds."""
-    with connect("local", 2) as cluster:
-        yield cluster
+    import ray
+
+    jobs._start("local", 2)
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture
-def tool(ray_cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Any, str]]:
+def tool(ray_cluster: None, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Any, str]]:
     """The command line on that cluster: status, what --json printed, and standard error."""
     from litetext.cli import run
 

@@ -91,6 +91,7 @@ def in_a_process(*arguments: str | Path) -> Any:
     done = subprocess.run(
         [sys.executable, "-m", "litetext", *map(str, arguments), "--json"], capture_output=True, check=True
     )
+    assert done.stdout.startswith(b"{"), (done.stdout[:500], done.stderr[-2000:])
     return json.loads(done.stdout)
 
 

@@ -12,10 +12,11 @@ import os
 import pickle
 import re
 import socket
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,24 +90,26 @@ def connect(address: str, workers: int | None = None, device: str = "cpu") -> It
         import ray.data
     except ImportError as error:
         raise MissingExtraError("--ray", "ray") from error
-    began, is_ours = time.perf_counter(), not ray.is_initialized()
-    if is_ours:
-        _start(address, workers)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = context.print_on_execution_start = False
-    for name in ("ray.data", "ray"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        gpus = 0 if device == "cpu" else int(total.get("GPU", 0))
-        count = workers or gpus or max(1, int(total.get("CPU", 1)))
-        yield Cluster(count, 1.0 if gpus else 0.0, time.perf_counter() - began)
-    except ray.exceptions.RayError as error:
-        reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
-        raise LiteTextError(f"the job failed on the cluster ({reason})", hint="the same command resumes") from error
-    finally:
+    with redirect_stdout(sys.stderr):  # where Ray prints that a node was lost, which is no part of a result
+        began, is_ours = time.perf_counter(), not ray.is_initialized()
         if is_ours:
-            ray.shutdown()
+            _start(address, workers)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = context.print_on_execution_start = False
+        for name in ("ray.data", "ray"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        try:
+            total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+            gpus = 0 if device == "cpu" else int(total.get("GPU", 0))
+            count = workers or gpus or max(1, int(total.get("CPU", 1)))
+            yield Cluster(count, 1.0 if gpus else 0.0, time.perf_counter() - began)
+        except ray.exceptions.RayError as error:
+            reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
+            what = f"the job failed on the cluster ({reason})"
+            raise LiteTextError(what, hint="the same command resumes") from error
+        finally:
+            if is_ours:
+                ray.shutdown()
 
 
 def _start(address: str, workers: int | None) -> None:
@@ -232,7 +235,7 @@ class Job:
         return [*self.others, *found]
 
     def report(self, cluster: Cluster) -> dict[str, Any]:
-        """What was done: rows, failures, seconds, and rows a second of each actor while it computed."""
+        """What was done: rows, failures, seconds, rows a second of each actor at work, bytes of the largest."""
         busy: defaultdict[str, list[float]] = defaultdict(lambda: [0, 0.0])
         for receipt in self.computed:
             busy[receipt["worker"]][0] += receipt["rows"]
@@ -249,6 +252,7 @@ class Job:
             "seconds": self.seconds,
             "rows_per_second": rows / self.seconds if self.computed and self.seconds else None,
             "rows_per_second_of_actor": rates,
+            "peak_memory": max((receipt["memory"] for receipt in self.computed), default=None),
         }
 
 
@@ -297,7 +301,17 @@ def timed(name: str, key: str, folder: Path, work: Callable[[Path], Receipt]) ->
         "checksum": checksum(folder, [name]) if (folder / name).exists() else "",
         "seconds": time.perf_counter() - began,
         "worker": worker_name(),
+        "memory": peak_memory(),
     }
+
+
+def peak_memory() -> int | None:
+    """The most bytes that this process has had, shared memory of Ray included; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def worker_name() -> str:

@@ -17,7 +17,7 @@ from litetext.evaluation.predict import PredictionPlan, find_instances, finish_p
 from litetext.sam3.found_files import write_found
 from litetext.sam3.images import read_image
 from litetext.sam3.segment_files import SegmentRun, clear_place, describe_found, overlay_names, write_overlay
-from litetext.scale.jobs import Cluster, Job, Part, Receipt, key_of, run_parts, worker_name, write_table
+from litetext.scale.jobs import Cluster, Job, Part, Receipt, key_of, peak_memory, run_parts, worker_name, write_table
 from litetext.scale.workers import ANNOTATIONS, SegmentImages
 from litetext.storage import checksum
 from litetext.video.track_files import MASKLETS
@@ -207,5 +207,5 @@ class _Predictor:
             found = self.find(self.segmenter, picture)
         except LiteTextError as error:
             failed = LiteTextError(str(error))
-        done = {"rows": 1, "seconds": time.perf_counter() - began, "worker": worker_name()}
+        done = {"rows": 1, "seconds": time.perf_counter() - began, "worker": worker_name(), "memory": peak_memory()}
         return {"answer": [pickle.dumps((found, failed, done))]}
