@@ -8,7 +8,7 @@ PyTorch's meta device, where tensors have a shape and no memory.
 """
 
 import argparse
-import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,14 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from litetext.checkpoints.inspection import measure_encoder
 from litetext.encoders.student import StudentEncoder
+from litetext.errors import EncoderError
 from litetext.export.bundle import MANIFEST
-from litetext.export.graphs.graph_layers import named_weights
-from litetext.export.graphs.segmenter_graphs import (
-    TEXT,
-    WEIGHTS,
-    stored_weights,
-    write_named,
-    write_segmenter_graphs,
-    write_text_graph,
-)
+from litetext.export.graphs.external_weights import CODES, NOWHERE, declare
+from litetext.export.graphs.graph_layers import Attention, LayerGraph, Store
+from litetext.export.graphs.prompt_graphs import text_graph
+from litetext.export.graphs.segmenter_graphs import TEXT, segmenter_models
 from litetext.export.graphs.text_graph import student_graph
-from litetext.export.segment_bundle import TextPart
+from litetext.export.segment_bundle import WEIGHTS, TextPart
 from litetext.export.segment_exporter import LIMITS, compare, describe
 from litetext.export.segment_runtime import ProgramEngine
 from litetext.export.targets import TargetOptions
@@ -43,6 +39,7 @@ STUDENTS = ("micro-student", "micro-student-xs")
 TABLE = "token_table.weight"  # of a student: most of it
 PHRASES = ("red car", "the dog on the left")  # that the programs are compared on
 LEAST = 1024  # bytes of a constant that is worth a Cast
+Stored = Mapping[str, tuple[str, Sequence[int]]]  # dtype, as safetensors calls it, and shape of each weight
 
 
 def main() -> None:
@@ -63,31 +60,71 @@ def write_micro(folder: Path) -> None:
     """The programs of the micro model and of its students."""
     from litetext.micro.model import micro_config
 
-    stored = stored_weights([SHIPPED / "micro/model.safetensors"])
-    _write_segmenter(micro_config(), folder, stored)
-    index = folder / WEIGHTS
-    listed = json.loads(index.read_text("utf-8"))
+    listed = write_segmenter(micro_config(), folder, stored_weights([SHIPPED / "micro/model.safetensors"]))
     for name in STUDENTS:
         path = SHIPPED / name / "student.safetensors"
         listed[f"{name}.onnx"] = write_named(halved(_student(path), path), folder / f"{name}.onnx")
-    write_text(index, to_json(listed) + "\n")
+    write_text(folder / WEIGHTS, to_json(listed) + "\n")
 
 
 def write_sam3(folder: Path) -> None:
     """The programs of SAM3 at full size."""
-    from transformers import Sam3Config
-
-    _write_segmenter(Sam3Config(), folder, None)
-
-
-def _write_segmenter(config: Any, folder: Path, stored: Any) -> None:
     import torch
-    from transformers import Sam3Model
+    from transformers import Sam3Config, Sam3Model
 
     with torch.device("meta"):
-        detector = Sam3Model(config)
-    write_segmenter_graphs(detector, folder, weights="named", stored=stored)
-    write_text_graph(detector, folder, weights="named", stored=stored)
+        weights = Sam3Model(Sam3Config()).state_dict()
+    write_segmenter(Sam3Config(), folder, {key: ("F32", tuple(value.shape)) for key, value in weights.items()})
+
+
+def write_segmenter(config: Any, folder: Path, stored: Stored, attention: Attention = "fused") -> dict[str, Any]:
+    """The programs of a model whose weights have these dtypes and shapes, and the list of what they take by name."""
+    store = named_weights(stored)
+    models = segmenter_models(config, store, attention, None)
+    models[TEXT] = lambda: text_graph(config, LayerGraph(store, attention))
+    listed = {name: write_named(make(), folder / name) for name, make in models.items()}
+    write_text(folder / WEIGHTS, to_json(listed) + "\n")
+    return listed
+
+
+def stored_weights(files: Sequence[Path]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Dtype and shape of each weight of a detector in files of safetensors, a video model's or an image model's."""
+    from safetensors import safe_open
+
+    found = {}
+    for path in files:
+        with safe_open(path, framework="numpy") as file:
+            for key in file.keys():  # noqa: SIM118 - it is no mapping
+                part = file.get_slice(key)
+                found[key.removeprefix("detector_model.")] = part.get_dtype(), tuple(part.get_shape())
+    return found
+
+
+def named_weights(stored: Stored) -> Store:
+    """Initialisers without values, as external data; whoever opens the graph gives the values by name."""
+
+    def store(key: str) -> TensorProto:
+        dtype, shape = stored[key]
+        if dtype not in CODES:
+            raise EncoderError(f"'{key}' is stored as {dtype}", hint=f"give weights in {', '.join(CODES)}")
+        tensor = TensorProto(name=key, data_type=CODES[dtype], dims=shape, data_location=TensorProto.EXTERNAL)
+        tensor.external_data.add(key="location", value=NOWHERE)
+        return tensor
+
+    return store
+
+
+def write_named(model: ModelProto, path: Path) -> dict[str, Any]:
+    """Write a model whose weights' declarations stand at its end, and return them: {name: {"dtype", "shape"}}."""
+    dtypes = {number: dtype for dtype, number in CODES.items()}
+    constants = model.graph.initializer
+    named = [one for one in constants if one.data_location == TensorProto.EXTERNAL]
+    weights = {one.name: {"dtype": dtypes[one.data_type], "shape": list(one.dims)} for one in named}
+    rest = [one for one in constants if one.data_location != TensorProto.EXTERNAL]
+    del constants[:]
+    constants.extend(rest)
+    path.write_bytes(model.SerializeToString(deterministic=True) + declare(weights))
+    return weights
 
 
 def _write_manifest(model: str, folder: Path) -> None:
@@ -113,7 +150,8 @@ def _write_manifest(model: str, folder: Path) -> None:
         for name, one in students
     )
     options = {"attention": "fused", "precision": "fp16" if model == "micro" else "fp32"}
-    bundle = describe(host, folder, name=model, target="onnx", options=options, text=text, others=others, named=True)
+    bundle = describe(host, folder, name=model, target="onnx", options=options, text=text)
+    bundle = replace(bundle, others=others, named=True)
     if model == "micro":
         engine = ProgramEngine(bundle, folder, "onnx", 1, [SHIPPED / "micro/model.safetensors"])
         bundle = replace(bundle, checked=compare(host, engine, PHRASES, own, LIMITS["fp32"]))

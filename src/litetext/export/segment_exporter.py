@@ -123,8 +123,6 @@ def describe(
     target: Literal["onnx", "openvino"],
     options: Mapping[str, str],
     text: TextPart | None,
-    others: tuple[TextPart, ...] = (),
-    named: bool = False,
 ) -> SegmentBundle:
     """The manifest of the programs in a folder, which are not compared yet."""
     processor, files = host.processor, program_files(folder)
@@ -145,8 +143,6 @@ def describe(
         programs=checksum(folder, files),
         tokenizer=checksum(folder, TOKENIZERS) if (folder / TOKENIZERS[0]).is_file() else None,
         text=text,
-        others=others,
-        named=named,
     )
 
 

@@ -22,7 +22,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling  # noqa: E4
 import litetext  # noqa: E402
 from litetext.checkpoints.load import load_encoder  # noqa: E402
 from litetext.device import int8_overflows  # noqa: E402
-from litetext.errors import EncoderError, OptionError  # noqa: E402
+from litetext.errors import EncoderError  # noqa: E402
 from litetext.export.graphs.external_weights import Place, point_to  # noqa: E402
 from litetext.export.graphs.graph_layers import MICROSOFT, LayerGraph, own_weights  # noqa: E402
 from litetext.export.graphs.segmenter_graphs import (  # noqa: E402
@@ -30,12 +30,11 @@ from litetext.export.graphs.segmenter_graphs import (  # noqa: E402
     GEOMETRY,
     TEXT,
     VISION,
-    WEIGHTS,
-    stored_weights,
     write_segmenter_graphs,
     write_text_graph,
 )
 from litetext.export.graphs.vision_graph import FEATURES, POSITIONS, vision_graph  # noqa: E402
+from litetext.export.segment_bundle import WEIGHTS  # noqa: E402
 from litetext.sam3.adapters import encoder_of  # noqa: E402
 from litetext.sam3.host import load_host  # noqa: E402
 from litetext.tokenizer.bpe import TokenBatch  # noqa: E402
@@ -61,6 +60,17 @@ def host(kind: str) -> Any:
     return load_host("micro", device="cpu", dtype="float32") if kind == "micro" else build(kind)
 
 
+@cache
+def script() -> Any:
+    """What makes the programs in the package."""
+    spec = importlib.util.spec_from_file_location("write_programs", ROOT / "scripts/write_programs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("programs")
@@ -71,10 +81,12 @@ def written(folder: Path, kind: str = "micro", weights: Any = "own", attention: 
     target = folder / f"{kind}-{weights}-{attention}"
     if not target.exists():
         target.mkdir()
-        settings = {"weights": weights, "attention": attention, "stored": stored_weights([MICRO])}
-        write_segmenter_graphs(host(kind), target, **settings)
+        if weights == "named":
+            script().write_segmenter(host(kind).config, target, script().stored_weights([MICRO]), attention)
+            return target
+        write_segmenter_graphs(host(kind), target, attention=attention)
         if kind != "sam3_lite_text":
-            write_text_graph(host(kind), target, **settings)
+            write_text_graph(host(kind), target, attention=attention)
     return target
 
 
@@ -266,8 +278,6 @@ def test_an_int8_vision_encoder_is_smaller_and_sees_nearly_the_same(folder: Path
         cosine = (got[name] * wanted[name]).sum() / np.linalg.norm(got[name]) / np.linalg.norm(wanted[name])
         assert cosine > 0.999, name
     assert "MatMulInteger" not in {node.op_type for node in onnx.load(tmp_path / DECODER).graph.node}
-    with pytest.raises(OptionError, match="int8-vision"):
-        write_segmenter_graphs(host("micro"), tmp_path, weights="named", precision="int8-vision")
 
 
 @pytest.mark.parametrize("programs", ["micro-programs", "sam3-programs"])
@@ -289,7 +299,7 @@ def test_shipped_programs_name_their_weights_and_hold_nothing_else(programs: str
         assert not model.metadata_props
         assert not any(node.doc_string or node.metadata_props for node in model.graph.node)
         assert str(ROOT).encode() not in path.read_bytes()
-        stored = stored_weights([MICRO]) if programs == "micro-programs" and "student" not in path.name else {}
+        stored = script().stored_weights([MICRO]) if programs == "micro-programs" and "student" not in path.name else {}
         for name, (dtype, shape) in stored.items():
             if name in listed[path.name]:
                 assert listed[path.name][name] == {"dtype": dtype, "shape": list(shape)}
@@ -297,12 +307,7 @@ def test_shipped_programs_name_their_weights_and_hold_nothing_else(programs: str
 
 @pytest.mark.parametrize("model", ["micro", "sam3"])
 def test_shipped_programs_are_what_the_script_writes(model: str, tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("write_programs", ROOT / "scripts/write_programs.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    getattr(script, f"write_{model}")(tmp_path)
+    getattr(script(), f"write_{model}")(tmp_path)
     shipped = SHIPPED / f"{model}-programs"
     assert {path.name for path in tmp_path.glob("*.onnx")} == {path.name for path in shipped.glob("*.onnx")}
     for path in tmp_path.iterdir():

@@ -31,24 +31,6 @@ INLINE = 1024  # bytes of a weight that stands in the graph itself
 TEMPERATURE = 10000.0  # of every sine code
 
 
-def named_weights(stored: Mapping[str, tuple[str, Sequence[int]]]) -> Store:
-    """Initialisers without values, as external data; whoever opens the graph gives the values by name.
-
-    Args:
-        stored: for each key the dtype, as safetensors calls it, and the shape.
-    """
-
-    def store(key: str) -> TensorProto:
-        dtype, shape = stored[key]
-        if dtype not in CODES:
-            raise EncoderError(f"'{key}' is stored as {dtype}", hint=f"give weights in {', '.join(CODES)}")
-        tensor = TensorProto(name=key, data_type=CODES[dtype], dims=shape, data_location=TensorProto.EXTERNAL)
-        tensor.external_data.add(key="location", value=NOWHERE)
-        return tensor
-
-    return store
-
-
 def own_weights(values: Mapping[str, Any], dtype: Literal["float32", "float16"]) -> Store:
     """Initialisers of the values of a ``state_dict``, stored in a dtype by NumPy's name.
 

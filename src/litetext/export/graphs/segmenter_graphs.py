@@ -5,76 +5,58 @@ Files, inputs and outputs have the names that other programs for SAM3 in ONNX re
 no output needs not at all. In the vision encoder all layers see the patches window by window, the global ones too.
 """
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
-from litetext.errors import EncoderError, OptionError
-from litetext.export.graphs.external_weights import CODES, declare
-from litetext.export.graphs.graph_layers import (
-    INLINE,
-    Attention,
-    LayerGraph,
-    Store,
-    named_weights,
-    own_weights,
-)
+from litetext.errors import EncoderError
+from litetext.export.graphs.graph_layers import INLINE, Array, Attention, LayerGraph, Store, own_weights
 from litetext.export.graphs.prompt_graphs import decoder_graph, geometry_graph, text_graph
 from litetext.export.graphs.vision_graph import vision_graph
-from litetext.export.segment_bundle import PORTS, WEIGHTS
-from litetext.storage import to_json, write_text
+from litetext.export.segment_bundle import PORTS
 
 VISION, DECODER, GEOMETRY, TEXT = (f"{name}.onnx" for name in PORTS)
 ALIGNMENT = 64  # of a weight in its file, in bytes
 
-Stored = Mapping[str, tuple[str, Sequence[int]]]
+Models = dict[str, Callable[[], ModelProto]]
+
+
+def segmenter_models(config: Any, store: Store, attention: Attention, int8: Callable[[str], Array] | None) -> Models:
+    """What makes the vision encoder, the decoder and the geometry encoder, by the names of their files."""
+    return {
+        VISION: lambda: vision_graph(config, LayerGraph(store, attention, int8=int8)),
+        DECODER: lambda: decoder_graph(config, LayerGraph(store, attention)),
+        GEOMETRY: lambda: geometry_graph(config, LayerGraph(store, attention)),
+    }
 
 
 def write_segmenter_graphs(
     detector: Any,
     folder: Path,
     *,
-    weights: Literal["own", "named"] = "own",
     attention: Attention = "fused",
     precision: Literal["fp32", "fp16", "int8-vision"] = "fp32",
-    stored: Stored | None = None,
 ) -> list[str]:
     """Write the vision encoder, the decoder and the geometry encoder, and return the names of the files.
 
     Args:
-        detector: a `Sam3Model` or `Sam3LiteTextModel`; with named weights it may be on PyTorch's meta device.
+        detector: a `Sam3Model` or `Sam3LiteTextModel`.
         folder: is there; files in it are replaced.
-        weights: "own" writes them beside each graph; "named" writes none: each is external data that has its key as its
-            name, for `SessionOptions.add_external_initializers` or `point_to`, and `WEIGHTS` lists them.
         attention: "fused" takes ONNX Runtime's own operators, which are fastest and need the least memory; "standard"
             only ONNX's.
-        precision: own weights are stored in it; the graphs compute in float32. With "int8-vision" the linear layers of
-            the vision encoder are stored and multiplied in int8, and all else is as "fp16".
-        stored: for named weights, dtype and shape of each in the checkpoint (`stored_weights`); None: float32.
+        precision: weights are stored in it, beside each graph; the graphs compute in float32. With "int8-vision" the
+            linear layers of the vision encoder are stored and multiplied in int8, and all else is as "fp16".
     """
-    store = _store(detector, weights, precision, stored)
     values = detector.state_dict()
     int8 = (lambda key: values[key].float().numpy()) if precision == "int8-vision" else None
-    models: dict[str, Callable[[], ModelProto]] = {
-        VISION: lambda: vision_graph(detector.config, LayerGraph(store, attention, int8=int8)),
-        DECODER: lambda: decoder_graph(detector.config, LayerGraph(store, attention)),
-        GEOMETRY: lambda: geometry_graph(detector.config, LayerGraph(store, attention)),
-    }
-    return _write(models, folder, None if weights == "named" else values)
+    return _write(segmenter_models(detector.config, _store(values, precision), attention, int8), folder, values)
 
 
 def write_text_graph(
-    detector: Any,
-    folder: Path,
-    *,
-    weights: Literal["own", "named"] = "own",
-    attention: Attention = "fused",
-    precision: Literal["fp32", "fp16"] = "fp32",
-    stored: Stored | None = None,
+    detector: Any, folder: Path, *, attention: Attention = "fused", precision: Literal["fp32", "fp16"] = "fp32"
 ) -> list[str]:
     """Write CLIP's text tower with the projection to the decoder's width; arguments as `write_segmenter_graphs`.
 
@@ -84,48 +66,19 @@ def write_text_graph(
     kind = detector.config.text_config.model_type
     if kind != "clip_text_model" or not hasattr(detector.text_encoder, "text_model"):
         raise EncoderError(f"a text tower of kind '{kind}'", hint="export its student: litetext export STUDENT")
-    graph = LayerGraph(_store(detector, weights, precision, stored), attention)
-    values = None if weights == "named" else detector.state_dict()
+    values = detector.state_dict()
+    graph = LayerGraph(_store(values, precision), attention)
     return _write({TEXT: lambda: text_graph(detector.config, graph)}, folder, values)
 
 
-def stored_weights(files: Sequence[Path]) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Dtype and shape of each weight of a detector in files of safetensors, a video model's or an image model's."""
-    from safetensors import safe_open
-
-    found = {}
-    for path in files:
-        with safe_open(path, framework="numpy") as file:
-            for key in file.keys():  # noqa: SIM118 - it is no mapping
-                part = file.get_slice(key)
-                found[key.removeprefix("detector_model.")] = part.get_dtype(), tuple(part.get_shape())
-    return found
+def _store(values: Mapping[str, Any], precision: str) -> Store:
+    return own_weights(values, "float32" if precision == "fp32" else "float16")
 
 
-def _store(detector: Any, weights: str, precision: str, stored: Stored | None) -> Store:
-    values = detector.state_dict()
-    if weights == "own":
-        return own_weights(values, "float32" if precision == "fp32" else "float16")
-    if precision != "fp32":
-        raise OptionError(f"the precision '{precision}' of weights in a checkpoint", hint="write the weights as well")
-    return named_weights(stored or {key: ("F32", tuple(value.shape)) for key, value in values.items()})
-
-
-def _write(models: Mapping[str, Callable[[], ModelProto]], folder: Path, values: Mapping[str, Any] | None) -> list[str]:
-    """Write models with the values of their weights, or without any and a list of what they take by name.
-
-    Returned are the names of the files.
-    """
-    if values is not None:
-        for name, make in models.items():
-            write_own(make(), folder / name, values)
-        return [file for name in models for file in (name, f"{name}.data")]
-    index = folder / WEIGHTS
-    listed = json.loads(index.read_text("utf-8")) if index.is_file() else {}
+def _write(models: Models, folder: Path, values: Mapping[str, Any]) -> list[str]:
     for name, make in models.items():
-        listed[name] = write_named(make(), folder / name)
-    write_text(index, to_json(listed) + "\n")
-    return [*models, WEIGHTS]
+        write_own(make(), folder / name, values)
+    return [file for name in models for file in (name, f"{name}.data")]
 
 
 def write_own(model: ModelProto, path: Path, values: Mapping[str, Any]) -> None:
@@ -148,16 +101,3 @@ def write_own(model: ModelProto, path: Path, values: Mapping[str, Any]) -> None:
             for key, value in place.items():
                 constant.external_data.add(key=key, value=str(value))
     path.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def write_named(model: ModelProto, path: Path) -> dict[str, Any]:
-    """Write a model whose weights' declarations stand at its end, and return them: {name: {"dtype", "shape"}}."""
-    dtypes = {number: dtype for dtype, number in CODES.items()}
-    constants = model.graph.initializer
-    named = [one for one in constants if one.data_location == TensorProto.EXTERNAL]
-    weights = {one.name: {"dtype": dtypes[one.data_type], "shape": list(one.dims)} for one in named}
-    rest = [one for one in constants if one.data_location != TensorProto.EXTERNAL]
-    del constants[:]
-    constants.extend(rest)
-    path.write_bytes(model.SerializeToString(deterministic=True) + declare(weights))
-    return weights
