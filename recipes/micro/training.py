@@ -17,14 +17,14 @@ from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader
 
 from litetext.checkpoints.tensors import SINGLE_FILE
-from litetext.device import training_dtype
 from litetext.errors import OptionError
 from litetext.micro.concepts import concepts
-from litetext.micro.model import VISION_WIDTH, make_model
+from litetext.micro.model import VISION_WIDTH
 from litetext.micro.scenes import SceneOptions
 from litetext.storage import atomic_file, fingerprint, to_json, write_text
 from recipes.micro.batches import Batch, BatchOptions, BatchStream, make_dense_scene
 from recipes.micro.forward import AuxiliaryHeads, contrast_losses, set_losses, weigh
+from recipes.micro.model import make_model
 from recipes.micro.validation import Curve, validate, validation_pairs
 
 if TYPE_CHECKING:
@@ -404,3 +404,9 @@ def whiten_patches(model: "Sam3Model", seed: int) -> None:
     filters = (directions[:, strongest] / (variances[strongest] + _FLOOR).sqrt()).T
     with torch.no_grad():
         projection.weight.copy_(filters.reshape(projection.weight.shape))
+
+
+def training_dtype(device: str | torch.device) -> torch.dtype:
+    """bfloat16 where the device is fast in it, else float32: on a CPU without it PyTorch takes ten times as long."""
+    slow = torch.device(device).type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.float32 if slow else torch.bfloat16

@@ -7,6 +7,6 @@ from typing import Any
 @cache
 def fresh_model() -> Any:
     """With random weights; whoever changes it makes a copy."""
-    from litetext.micro.model import make_model
+    from recipes.micro.model import make_model
 
     return make_model(0)

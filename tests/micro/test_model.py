@@ -11,9 +11,11 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 
+from recipes.micro.model import make_model  # noqa: E402
+
 import litetext as lt  # noqa: E402
 from litetext.cli import run  # noqa: E402
-from litetext.micro.model import GRID, QUERIES, SIZE, make_model, micro_config  # noqa: E402
+from litetext.micro.model import GRID, QUERIES, SIZE, micro_config  # noqa: E402
 from litetext.micro.phrases import phrases_of  # noqa: E402
 from litetext.micro.scenes import SceneOptions, generator, make_scene  # noqa: E402
 from tests.cli.helpers import failure  # noqa: E402

@@ -4,9 +4,9 @@ import pytest
 import torch
 from recipes.micro.batches import Batch, BatchOptions, BatchStream
 from recipes.micro.forward import Seen, decode, encode_text, normalize_pixels, refine, see
+from recipes.micro.model import make_model
 
 from litetext.features.protocol import TextFeatures
-from litetext.micro.model import make_model
 from litetext.tokenizer.vocabulary import END_ID
 
 pytestmark = pytest.mark.torch

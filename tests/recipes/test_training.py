@@ -14,13 +14,14 @@ from recipes.micro import training
 from recipes.micro.__main__ import main
 from recipes.micro.batches import BatchOptions, BatchStream, make_dense_scene
 from recipes.micro.forward import AuxiliaryHeads, weigh
+from recipes.micro.model import make_model
 from recipes.micro.training import MicroRecipe, Stage, whiten_patches
 from recipes.micro.validation import MOST_BYTES, save_weights
 from safetensors.torch import save_file
 
 from litetext.errors import OptionError
 from litetext.micro.concepts import concepts
-from litetext.micro.model import SIZE, VISION_WIDTH, make_model
+from litetext.micro.model import SIZE, VISION_WIDTH
 from litetext.micro.scenes import SceneOptions
 from tests.micro.models import fresh_model
 
