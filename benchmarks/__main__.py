@@ -29,6 +29,7 @@ BENCHMARKS = (
     "serving",
     "whole",
     "video",
+    "scale",
     "app",
     "edges",
 )

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,16 @@ import httpx
 
 
 @contextmanager
-def served(*options: str, folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def served(
+    *options: str, folder: Path, start: Sequence[str] = ("-m", "litetext")
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The address of `litetext app`, and its process; temporary files lie in the folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address, log = f"http://127.0.0.1:{port}", folder / "log.txt"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TMPDIR": str(folder)}
-    command = [sys.executable, "-m", "litetext", "app", "--port", str(port), "--threads", "1", *options]
+    command = [sys.executable, *start, "app", "--port", str(port), "--threads", "1", *options]
     with log.open("w") as file:
         process = subprocess.Popen(command, env=environment, stdout=file, stderr=file, text=True)
     try:

@@ -2,6 +2,9 @@
 
 import io
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -118,6 +121,25 @@ def test_limits(address: str, given: str) -> None:
     assert "'self'" in httpx.get(address).headers["content-security-policy"]
 
 
+def test_files_are_removed_after_a_while(tmp_path: Path, scene: Path) -> None:
+    program = (
+        "import sys, litetext.app.server as server; server.SWEEP_SECONDS, server.KEPT_SECONDS = 1, 2; "
+        "from litetext.cli import run; sys.exit(run(sys.argv[1:]))"
+    )
+    with served(folder=tmp_path, start=("-c", program)) as (address, _):
+        path = upload(address, "scene.png", scene.read_bytes()).json()[0]
+        kind, (_, files) = segment(address, path, "red car")
+        assert kind == "complete"
+        assert all(Path(file["path"]).is_file() for file in files)
+        for _ in range(100):
+            if not any(Path(place).exists() for place in (path, *(file["path"] for file in files))):
+                break
+            time.sleep(0.1)
+        assert not [file for file in tmp_path.glob("litetext-app-*/**/*") if file.is_file()]
+        kind, message = segment(address, path, "red car")
+        assert (kind, "not kept" in message["error"]) == ("error", True)
+
+
 def test_with_a_password(tmp_path: Path) -> None:
     with served("--auth", "me:secret", folder=tmp_path) as (address, _):
         assert httpx.get(f"{address}/gradio_api/info").status_code == 401
@@ -126,14 +148,22 @@ def test_with_a_password(tmp_path: Path) -> None:
         assert httpx.post(f"{address}/login", data={"username": "me", "password": "x"}).status_code == 400
 
 
-def test_mistakes_on_the_command_line(capsys: pytest.CaptureFixture[str], address: str) -> None:
-    port = address.rpartition(":")[2]
+def test_mistakes_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     twice = ["--text-encoder", "micro", "--text-encoder", "micro"]
-    for options, fact in ((["--auth", "me"], "USER:PASSWORD"), (twice, "twice"), (["--port", port], port)):
+    for options, fact in ((["--auth", "me"], "USER:PASSWORD"), (twice, "twice"), (["--model", "gone"], "gone")):
         assert run(["app", *options]) == 1
         error = capsys.readouterr().err.splitlines()[-1]
         assert error.startswith("error: ")
         assert fact in error
+
+
+def test_a_port_in_use_is_said_in_a_line(address: str) -> None:
+    port = address.rpartition(":")[2]
+    command = [sys.executable, "-m", "litetext", "app", "--port", port]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"error: port {port}")
+    assert "Traceback" not in done.stderr
 
 
 def test_many_clients_at_once(tmp_path: Path) -> None:

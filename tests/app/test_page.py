@@ -263,7 +263,7 @@ def test_track(page: Any) -> None:
 def test_audit(page: Any) -> None:
     show(page, "Audit")
     prompts = "red car\nwhite dog\nnot a cat\nthe second bird from the left\na man with a hat\nthree red apples"
-    page.get_by_label("Prompts, one a line").fill(prompts)
+    page.get_by_label("Prompts, one a line (thousands: as a file)").fill(prompts)
     page.get_by_role("button", name="Audit", exact=True).click()
     report = page.frame_locator("iframe.lt-report")
     report.get_by_text("Sensitivity to word order").first.wait_for(timeout=60_000)
@@ -276,7 +276,7 @@ def test_audit(page: Any) -> None:
     page.get_by_role("button", name="Prune for these prompts").click()
     page.locator("#pruned pre").wait_for(timeout=60_000)
     assert len(taken(page, "pruned.safetensors")) > 1e5
-    page.get_by_label("Prompts, one a line").fill("")
+    page.get_by_label("Prompts, one a line (thousands: as a file)").fill("")
     page.get_by_role("button", name="Audit", exact=True).click()
     assert "no prompts" in refused(page)
 
