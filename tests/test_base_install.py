@@ -12,7 +12,7 @@ from PIL import Image
 # The packages of the extras; huggingface_hub comes with tokenizers, and nothing here may lean on that.
 EXTRAS = (
     "torch", "torchvision", "transformers", "huggingface_hub", "scipy", "onnx", "openvino", "executorch", "coremltools",
-    "av", "trackeval", "cv2", "polars", "zstandard", "supervision", "pandas", "psutil",
+    "av", "gradio", "trackeval", "cv2", "polars", "zstandard", "supervision", "pandas", "psutil",
 )  # fmt: skip
 ANY_MICRO = ("-p", "red car", "--model", "micro")
 PROGRAM = """
@@ -73,6 +73,7 @@ NEEDS = (
     (("compress", "micro-student", "-o", "small.safetensors"), "sam3"),
     (("export", "micro-student", "--to", "onnx", "-o", "served"), "sam3"),
     (("export", "micro", "--to", "onnx", "-o", "whole"), "sam3,onnx"),
+    (("app",), "app"),
     (("audit", "prompts.parquet"), "formats"),
     (("evaluate", "veval", "--gt", "clips/veval.json", "--pred", "tracked/masklets.json"), "video"),
     (("evaluate", "retention", "--model", "micro", "--student", "micro", "--video", "--clips", "1"), "video"),

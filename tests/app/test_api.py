@@ -148,7 +148,8 @@ def test_with_a_password(tmp_path: Path) -> None:
         assert httpx.post(f"{address}/login", data={"username": "me", "password": "x"}).status_code == 400
 
 
-def test_mistakes_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_on_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["litetext", "app"])
     twice = ["--text-encoder", "micro", "--text-encoder", "micro"]
     for options, fact in ((["--auth", "me"], "USER:PASSWORD"), (twice, "twice"), (["--model", "gone"], "gone")):
         assert run(["app", *options]) == 1

@@ -106,7 +106,7 @@ def picture_of(page: Any, name: str) -> None:
     if os.environ.get("LITETEXT_SCREENSHOTS"):
         page.wait_for_timeout(800)
         with Image.open(io.BytesIO(page.screenshot(full_page=True))) as shot:
-            shot.quantize(128, dither=Image.Dither.NONE).save(IMAGES / f"app-{name}.png", optimize=True)
+            shot.convert("RGB").save(IMAGES / f"app-{name}.png", optimize=True)
 
 
 def taken(page: Any, name: str) -> bytes:
@@ -132,6 +132,9 @@ def test_segment(page: Any, scene: Path) -> None:
     before = shape.evaluate("one => getComputedStyle(one).fillOpacity")
     shape.hover(force=True)
     assert shape.evaluate("one => getComputedStyle(one).fillOpacity") > before
+    cut = page.get_by_role("slider", name="How much of the picture")
+    cut.fill("50")
+    cut.blur()
     picture_of(page, "segment")
     page.get_by_role("button", name="Prepare downloads").click()
     overlay = np.asarray(Image.open(io.BytesIO(taken(page, "overlay-micro.png"))))

@@ -10,7 +10,7 @@ from typing import Any
 from litetext.app.workbench import MAX_BYTES, Workbench
 from litetext.errors import MissingExtraError, OptionError
 
-KEPT_SECONDS = 1800  # of files that were uploaded or given out
+SWEEP_SECONDS, KEPT_SECONDS = 60, 1800  # how often files that were uploaded or given out are removed, at which age
 SESSIONS = 32  # that are kept; of more, the one that was not used for longest is forgotten
 WAITING = 64  # calls in the queue; of more, the newest is refused
 _ENVELOPE = 2**20  # bytes of a request beside the file in it
@@ -96,7 +96,7 @@ def build(bench: Workbench) -> Any:
 
     tabs = {"Segment": add_segment, "Track": add_track, "Audit": add_audit, "Encoders": add_encoders}
     with gr.Blocks(
-        title="LiteText", analytics_enabled=False, delete_cache=(60, KEPT_SECONDS), fill_width=False
+        title="LiteText", analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS), fill_width=False
     ) as page:
         gr.Markdown(f"# LiteText\n\nModel: {bench.model}.")
         for name, add in tabs.items():

@@ -86,7 +86,7 @@ def add_track(bench: Workbench, guard: Any) -> None:
     names = [reader.name for reader in bench.readers]
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            clip = guard(gr.Video(sources=["upload", "webcam"], label="Clip", height=380, buttons=[]))
+            clip = guard(gr.Video(sources=["upload", "webcam"], label="Clip", buttons=[]))
             example = gr.Button("Another clip")
             phrases = gr.Textbox(label="Phrases to follow, one a line", lines=4, max_lines=4)
             threshold = gr.Slider(0.05, 0.95, 0.5, step=0.01, label="Threshold of new tracks", buttons=[])

@@ -22,7 +22,7 @@ MAX_BYTES = 32 * 2**20  # of an upload
 MAX_PIXELS = 50_000_000  # of a picture, by its header: more are refused before they are decoded
 SIDE = 2048  # pixels of the longer side that are worked on; SAM3 itself looks at 1008
 MAX_PHRASES = 32
-MAX_LINES, MAX_CHARACTERS = 100_000, 2**20  # of prompts that are pasted
+MAX_CHARACTERS = 2**20  # of prompts that are pasted
 _VIEW = 1280  # pixels of the longer side that the browser gets
 
 
@@ -95,7 +95,7 @@ def messages() -> Iterator[None]:
     try:
         yield
     except LiteTextError as error:
-        where = Path(error.where).name if "/" in error.where else error.where
+        where = Path(error.where).name if Path(error.where).is_absolute() else error.where
         text = escape(str(type(error)(error.what, where=where, hint=error.hint)))
         raise gradio.Error(text.replace("{", "&#123;"), print_exception=False) from None
     except (gradio.Error, GeneratorExit):

@@ -63,12 +63,14 @@ def app(
     sys.argv[1:] = ["app"]  # reports say at their foot which command made them: not with this password
     with temporary_folder() as folder:
         bench = open_bench(model, text_encoder, folder, device=device, dtype=dtype, engine=engine, threads=threads)
+        stop = _asked_to_end()  # before anybody can reach the page
         with serving(bench, host, port, (user, password) if auth else None) as address:
             if host != LOCAL and auth is None:
                 echo(f"warning: whoever reaches {host} can use the page; --auth asks for a password", err=True)
             echo(f"LiteText: {address} (Ctrl-C ends it)", err=True)
-            threading.Thread(target=_warm, args=(bench,), daemon=True).start()
-            _wait()
+            threading.Thread(target=_warm, args=(bench,)).start()
+            while not stop.wait(3600):
+                pass
     return None
 
 
@@ -126,10 +128,9 @@ def _warm(bench: "Workbench") -> None:
         segmenter.run(segmenter.embed(Image.new("RGB", (160, 160))), segmenter.rows(["red car"]))
 
 
-def _wait() -> None:
-    """Until Ctrl-C, or until the process is asked to end; both let the folder of uploads be removed."""
+def _asked_to_end() -> threading.Event:
+    """Set by Ctrl-C, or when the process is asked to end: both let the folder of uploads be removed."""
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
-    while not stop.wait(3600):
-        pass
+    return stop
