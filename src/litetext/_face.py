@@ -319,15 +319,17 @@ def distill(
         recipe: keys of a recipe that differ from the defaults: ``preset="s0"``, ``context_length=16``, ``epochs=20``.
     """
     _need_torch("distill")
+    from litetext.checkpoints.load import load_encoder
     from litetext.device import choose_device
     from litetext.distillation.recipe import DistillRecipe
-    from litetext.distillation.train import distill as train
+    from litetext.distillation.train import train_student
+    from litetext.distillation.training_report import STUDENT
     from litetext.export.compress import Student
 
-    target, source = choose_device(device), str(getattr(features, "path", features))
-    host = open_host(DistillRecipe.of(recipe | {"features": source}), target)
-    shown = progress or (lambda *_: None)
-    encoder, report = train(source, output_dir=output_dir, host=host, device=target, progress=shown, **recipe)
+    target = choose_device(device)
+    whole = DistillRecipe.of(recipe | {"features": str(getattr(features, "path", features))})
+    report = train_student(whole, Path(output_dir), open_host(whole, target), target, progress or (lambda *_: None))
+    encoder: Any = load_encoder(report.path / STUDENT, device=target)
     return Student(encoder.module, encoder.name, report)
 
 

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 from litetext.checkpoints.load import load_encoder  # noqa: E402
 from litetext.distillation.data import split_phrases  # noqa: E402
 from litetext.distillation.recipe import DistillRecipe  # noqa: E402
-from litetext.distillation.train import Trainer, distill, lr_ratio, train_student  # noqa: E402
+from litetext.distillation.train import Trainer, lr_ratio, train_student  # noqa: E402
 from litetext.distillation.training_report import write_events  # noqa: E402
 from litetext.distillation.validation import Host  # noqa: E402
 from litetext.errors import CacheError, EncoderError, LiteTextError, OptionError, TrainingError  # noqa: E402
@@ -270,15 +270,6 @@ def test_every_changed_bit_of_a_checkpoint_is_refused(cache: Path, tmp_path: Pat
             found = weights_of(tmp_path / "run")
             assert all(torch.equal(found[name], whole[name]) for name in whole)
     assert refused > 0.9 * len(places)
-
-
-def test_in_python_with_keywords(cache: Path, tmp_path: Path) -> None:
-    values = {"preset": "tiny", "rank": 2, "epochs": 1, "batch_size": 8, "validation_fraction": 0.3}
-    student, report = distill(cache, output_dir=tmp_path / "run", **values)
-    assert report.best["epoch"] in {0, 1}
-    assert (student.context_length, student.width) == (16, 8)
-    with pytest.raises(OptionError, match="'epochs'"):
-        distill(cache, output_dir=tmp_path / "other", epoch=1)
 
 
 def test_the_learning_rate_warms_up_and_falls() -> None:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from torch import Tensor, distributed
 from torch.nn import BatchNorm1d
 from torch.nn.utils import clip_grad_norm_
 
-from litetext.checkpoints.load import load_encoder
 from litetext.checkpoints.writer import save_student
 from litetext.device import DTYPES, collective_backend
 from litetext.distillation.data import PhraseSplit, Rows, count_batches, epoch_batches, split_phrases
@@ -51,25 +50,6 @@ TIMEOUT = timedelta(hours=6)  # of one process for another: the first one may ev
 _CPU = torch.device("cpu")
 _LOCATIONS = {"features", "sources", "hold_out", "model"}
 _PERMUTATIONS = 1  # beside the seed: another stream of numbers than the order of the batches
-
-
-def distill(
-    features: FeatureStore | str | Path,
-    *,
-    output_dir: str | Path,
-    host: Host | None = None,
-    device: torch.device = _CPU,
-    progress: StageProgress = lambda *_: None,
-    **recipe: Any,
-) -> tuple[StudentEncoder, DistillReport]:
-    """Train a student on the features that `embed` gave or wrote, or resume; the best student, and the run's report.
-
-    The folder, ``host``, ``device`` and ``progress`` are as of `train_student`, other keywords attributes of
-    `DistillRecipe` that differ from the defaults, such as ``preset="s0"``.
-    """
-    recipe["features"] = str(features.path if isinstance(features, FeatureStore) else features)
-    report = train_student(DistillRecipe.of(recipe), Path(output_dir), host, device, progress)
-    return cast("StudentEncoder", load_encoder(report.path / STUDENT, device=device)), report
 
 
 def train_student(
