@@ -9,6 +9,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from litetext.errors import OptionError
+
 CHECKSUM = "checksum"  # the entry of a sealed object
 MOST_BYTES = 2**28  # of a JSON file: the index or manifest of a million shards has about as many
 Record = TypeVar("Record")
@@ -45,6 +47,13 @@ def record(kind: type[Record], value: Any, where: str = "") -> Record:
             raise ValueError(f"{fault} fields: {', '.join(sorted(names))}")
     types = get_type_hints(kind)
     return kind(**{name: _typed(types[name], item, f"{where}.{name}".lstrip(".")) for name, item in value.items()})
+
+
+def check_choices(value: Any) -> None:
+    """Refuse a dataclass in which a field of a `Literal` type has another value: an `OptionError` that lists them."""
+    for name, kind in get_type_hints(type(value)).items():
+        if get_origin(kind) is Literal and getattr(value, name) not in get_args(kind):
+            raise OptionError(f"{name} is {getattr(value, name)!r}", hint=f"give one of {', '.join(get_args(kind))}")
 
 
 def sealed(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def test_a_file_and_what_overrides_it(tmp_path: Path) -> None:
         ({"ema_decay": 1.0}, "ema_decay is 1.0"),
         ({"lr": float("nan")}, "lr is nan"),
         ({"lr": -1}, "lr is -1.0, here"),
-        ({"dtype": "fp8"}, "'fp8', here; give fp32, bf16, fp16"),
+        ({"dtype": "fp8"}, "'fp8', here; give one of fp32, bf16, fp16"),
         ({"preset": "teacher"}, "'teacher'"),
         ({"positions": "guess"}, "'guess'.*interpolate"),
         ({"rank": 4096}, "4096"),

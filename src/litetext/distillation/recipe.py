@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from math import inf
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from litetext.checkpoints.load import Positions
 from litetext.distillation.losses import LossWeights
 from litetext.encoders.config import PRESETS, EncoderConfig, Padding
 from litetext.errors import OptionError, check_names
 from litetext.features.store import Teacher
+from litetext.records import check_choices
 
 Monitor = Literal["last", "cosine", "end_cosine", "retrieval", "loss", "cgf1"]
 Dtype = Literal["fp32", "bf16", "fp16"]
@@ -41,12 +42,6 @@ TRAINING: dict[str, tuple[float, int, int]] = {
 FEWEST_BATCHES, SMALLEST_BATCH = 50, 16  # of an epoch, of phrases: few phrases are read in smaller batches
 EPOCHS = (5, 60)  # the fewest and the most that are chosen
 FEW_PHRASES = 2_000  # below: a student learns them by heart (docs/explanation/experiments.md, f)
-_CHOICES = {
-    "padding": get_args(Padding),
-    "positions": get_args(Positions),
-    "dtype": get_args(Dtype),
-    "monitor": get_args(Monitor),
-}
 
 
 @dataclass(frozen=True)
@@ -104,9 +99,7 @@ class DistillRecipe:
                 if not least <= getattr(self, name) <= largest:
                     hint = f"give {least:g} or more" if largest == inf else f"give {least:g} to {largest:g}"
                     raise OptionError(f"{name} is {getattr(self, name)}", hint=hint)
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise OptionError(f"{name} is '{getattr(self, name)}'", hint=f"give {', '.join(choices)}")
+        check_choices(self)
         if self.accumulation_steps > self.batch_size > 0:
             raise OptionError(f"accumulation_steps is {self.accumulation_steps}", hint="give at most batch_size")
         if self.patience and self.monitor == "last":

@@ -2,10 +2,10 @@
 
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import Literal, Self, get_args
+from typing import Literal, Self
 
 from litetext.errors import OptionError
-from litetext.records import parse_json, record
+from litetext.records import check_choices, parse_json, record
 from litetext.tokenizer.pruned import kept_tokens
 from litetext.tokenizer.vocabulary import VOCABULARY_SIZE
 
@@ -23,7 +23,6 @@ MIN_CONTEXT = 2  # the start and the end token
 MAX_BLOCKS = 1000  # a list of them is made before any tensor is looked at
 FORMAT_VERSION = "1"  # of our own files
 INT4_GROUP = 32  # columns of an int4 token table that share a scale
-_CHOICES = {"kind": Kind, "padding": Padding, "weights": Weights, "activations": Activations, "table": Table}
 
 
 @dataclass(frozen=True)
@@ -54,10 +53,7 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         """Check each value, and those that depend on each other."""
-        for field, choices in _CHOICES.items():
-            if getattr(self, field) not in get_args(choices):
-                names = ", ".join(get_args(choices))
-                raise OptionError(f"{field} is {getattr(self, field)!r}", hint=f"give one of {names}")
+        check_choices(self)
         check_sizes(width=self.width, heads=self.heads, vocabulary=self.vocabulary, output=self.output)
         check_sizes(0, encoder_blocks=self.encoder_blocks, mixer_blocks=self.mixer_blocks, projection=self.projection)
         check_sizes(MIN_CONTEXT, context_length=self.context_length)
