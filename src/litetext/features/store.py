@@ -27,7 +27,7 @@ from litetext.features.protocol import Arrays, TextFeatures
 from litetext.features.ragged import pad
 from litetext.records import parse_json, read_json, record, sealed, unsealed
 from litetext.storage import atomic_file, to_json, write_text
-from litetext.tokenizer.clean import as_texts, clean, is_plain
+from litetext.tokenizer.clean import as_texts, clean, settled
 
 MANIFEST, FORMAT = "manifest.json", "litetext-features-3"  # of a folder
 KIND, VERSION = "features", "3"  # of a shard
@@ -351,7 +351,8 @@ def write_shard(
     check_dtype(dtype)
     if dtype == "int8" and teacher.width % 4:
         raise OptionError(f"int8 features of width {teacher.width}, no multiple of 4", hint="store them as fp16")
-    texts = [_kept_text(phrase, text) for phrase, text in phrases.items()]
+    kept = (settled(text, phrase.decode("utf-8", "surrogatepass")) for phrase, text in phrases.items())
+    texts = [text.encode("utf-8", "surrogatepass") for text in kept]
     text = b"".join(texts)
     text += b"\0" * (-len(text) % ALIGNMENT)
     count, tokens = len(texts), 0
@@ -531,11 +532,3 @@ def _require(condition: bool, what: str) -> None:
     """Raise a `ValueError`, which the caller turns into the error of the file."""
     if not condition:
         raise ValueError(what)
-
-
-def _kept_text(phrase: bytes, text: str) -> bytes:
-    """The cleaned phrase, unless cleaning it again would change it (nested HTML entities): then the text as given."""
-    cleaned = phrase.decode("utf-8", "surrogatepass")
-    if is_plain(cleaned) or clean(cleaned) == cleaned:
-        return phrase
-    return text.encode("utf-8", "surrogatepass")

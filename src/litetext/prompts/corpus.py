@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from litetext.errors import OptionError, PromptError
 from litetext.storage import fingerprint
-from litetext.tokenizer.clean import check_iterable, clean, is_plain
+from litetext.tokenizer.clean import check_iterable, clean, settled
 
 _MAX_OCCURRENCES = 10**15  # times the tokens of a prompt, they fit 64 bits
 
@@ -67,9 +67,7 @@ class PromptCorpus:
             row = rows.get(cleaned)
             if row is None:
                 row = rows[cleaned] = len(texts)
-                # Nested HTML entities change when they are cleaned again, as each encoder does: then the original.
-                final = is_plain(cleaned) or clean(cleaned) == cleaned
-                texts.append(cleaned if final else prompt.text)
+                texts.append(settled(prompt.text, cleaned))  # each encoder cleans it again
             table = tables.setdefault(prompt.source, {})
             table[row] = table.get(row, 0) + prompt.count
         if not texts:

@@ -33,6 +33,11 @@ def clean(text: str) -> str:
     return _WHITE_SPACE.sub(" ", text).strip().lower()
 
 
+def settled(text: str, cleaned: str) -> str:
+    """The cleaned text, unless cleaning it again would change it (nested HTML entities): then the text as given."""
+    return cleaned if is_plain(cleaned) or clean(cleaned) == cleaned else text
+
+
 def as_texts(texts: str | Iterable[str]) -> list[str]:
     """A text, or those of a list, a generator, an array: at least one, or an `OptionError`."""
     found = [texts] if isinstance(texts, str) else list(each_text(texts))
