@@ -12,13 +12,12 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.utils import clip_grad_norm_
 
-from litetext.device import training_dtype
 from litetext.errors import OptionError
 from litetext.micro.clips import MIN_PIXELS, Plot
 from litetext.micro.tracker_model import join_tracker, micro_video_config
 from litetext.sam3.host import load_host
 from litetext.storage import atomic_file
-from recipes.micro.training import fast_arithmetic, keep_recipe, locate, warm_cosine
+from recipes.micro.training import fast_arithmetic, keep_recipe, locate, training_dtype, warm_cosine
 from recipes.tracker.unrolled import WEIGHTS, Step, follow, track_losses
 from recipes.tracker.windows import WindowOptions, Windows, WindowStream
 

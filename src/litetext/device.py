@@ -74,14 +74,6 @@ def choose_dtype(dtype: "str | torch.dtype | None", device: "torch.device") -> "
     return chosen
 
 
-def training_dtype(device: "str | torch.device") -> "torch.dtype":
-    """bfloat16 where the device is fast in it, else float32: on a CPU without it PyTorch takes ten times as long."""
-    import torch
-
-    slow = torch.device(device).type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.float32 if slow else torch.bfloat16
-
-
 def choose_share(device: "str | torch.device | None", local_rank: int) -> "torch.device":
     """The device of one of several processes on a machine: each has a CUDA device of its own, or all share another.
 
