@@ -1,5 +1,3 @@
-import pytest
-
 from litetext import errors
 from litetext.errors import LiteTextError, MissingExtraError
 
@@ -22,7 +20,7 @@ def test_a_missing_extra_says_what_to_install() -> None:
     )
 
 
-@pytest.mark.parametrize("name", [name for name in dir(errors) if name.endswith("Error") and name[0] != "_"])
-def test_the_tree_is_drawn(name: str) -> None:
-    assert issubclass(getattr(errors, name), LiteTextError)
-    assert name in (errors.__doc__ or "")
+def test_one_class_catches_them_all() -> None:
+    found = [getattr(errors, name) for name in dir(errors) if name.endswith("Error")]
+    assert len(found) > 9
+    assert all(issubclass(kind, LiteTextError) for kind in found)

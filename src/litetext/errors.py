@@ -1,17 +1,5 @@
 """Every error that LiteText raises for a mistake it can name.
 
-    LiteTextError
-    ├── PromptError         a source of prompts cannot be read (missing, binary, empty, broken)
-    ├── ArrayError          a file of embeddings or positions cannot be read, or has the wrong shape
-    ├── EncoderError        an encoder or a model cannot be loaded or used
-    ├── CacheError          a cache of features is damaged, of another teacher, or lacks a phrase
-    ├── ImageError          an image cannot be read
-    ├── TrainingError       a training cannot begin, go on or be kept (a loss that is not finite, a full disk)
-    ├── EvaluationError     annotations or predictions cannot be read, or do not fit together
-    ├── OutputError         a file or folder cannot be written: it is an input, something else is there, or it is in use
-    ├── OptionError         a value that makes no sense together with the rest (a length below 3, ...)
-    └── MissingExtraError   the feature needs an optional dependency that is not installed
-
 The command line prints any of them as one line, ``error: what, where; hint``, and exits with 1.
 """
 
@@ -51,7 +39,7 @@ class LiteTextError(Exception):
 
 
 class PromptError(LiteTextError):
-    """A source of prompts cannot be read."""
+    """A source of prompts cannot be read (missing, binary, empty, broken)."""
 
 
 class ArrayError(LiteTextError):
@@ -59,7 +47,7 @@ class ArrayError(LiteTextError):
 
 
 class EncoderError(LiteTextError):
-    """An encoder cannot be loaded or used."""
+    """An encoder or a model cannot be loaded or used."""
 
 
 class CacheError(LiteTextError):
@@ -67,7 +55,7 @@ class CacheError(LiteTextError):
 
 
 class TrainingError(LiteTextError):
-    """A training cannot begin, go on, or be kept; what was kept before is whole."""
+    """A training cannot begin, go on, or be kept (a loss that is not finite, a full disk); what was kept is whole."""
 
 
 class EvaluationError(LiteTextError):
@@ -83,7 +71,7 @@ class OutputError(LiteTextError):
 
 
 class OptionError(LiteTextError):
-    """A value that the user gave makes no sense."""
+    """A value that the user gave makes no sense, or none together with the rest."""
 
 
 class MissingExtraError(LiteTextError):
