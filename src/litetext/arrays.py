@@ -47,10 +47,10 @@ def load_matrix(spec: str) -> npt.NDArray[np.float32]:
             f"cannot read arrays from '{path.suffix}'", where=str(path), hint="give .npy, .npz, .safetensors"
         )
     if path.suffix != ".npy":
-        return _as_matrix(_read_named(path, name), spec)
+        return as_matrix(_read_named(path, name), spec)
     if name:
         raise ArrayError("a .npy file holds one array without a name", where=str(path), hint=f"leave out '#{name}'")
-    return _as_matrix(read_npy(path), spec)
+    return as_matrix(read_npy(path), spec)
 
 
 def read_npy(path: Path) -> npt.NDArray[Any]:
@@ -149,7 +149,8 @@ def _choose(path: Path, name: str, axes: Mapping[str, int]) -> str:
     return candidates[0]
 
 
-def _as_matrix(array: npt.NDArray[Any], spec: str) -> npt.NDArray[np.float32]:
+def as_matrix(array: npt.NDArray[Any], spec: str) -> npt.NDArray[np.float32]:
+    """A matrix of finite numbers as float32, without leading axes of length 1; an `ArrayError` of any other array."""
     while array.ndim > 2 and array.shape[0] == 1:
         array = array[0]
     if array.ndim != 2 or 0 in array.shape:

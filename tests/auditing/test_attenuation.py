@@ -1,11 +1,8 @@
-import json
-
 import numpy as np
 import pytest
 
 from litetext.auditing.attenuation import attenuation_factors
-from litetext.storage import to_json
-from tests.auditing.injected import LAYERS, some_attenuation, trace
+from tests.auditing.injected import LAYERS, trace
 
 
 def test_the_factor_is_the_geometric_mean_over_the_layers() -> None:
@@ -49,11 +46,3 @@ def test_without_an_error_there_is_no_factor() -> None:
     paths = trace([[[0.0, 0.2], [0.0, 0.2], [0.0, 0.0], [0.0, 0.2], [0.0, 0.1]]], [0])
     assert paths["student"].factor is paths["noise"].factor is paths["student"].masks_factor is None
     assert paths["noise"].masks_factor == pytest.approx(2)
-
-
-def test_plain_values() -> None:
-    found = json.loads(to_json(some_attenuation().to_json()))
-    assert found["errors"]["student"]["factor"]["value"] == pytest.approx(10)
-    assert found["errors"]["noise"]["masks_factor"] == pytest.approx(20)
-    assert found["errors"]["noise"]["layers"]["decoder.0"] == pytest.approx(0.01)
-    assert found["pairs"] == 3

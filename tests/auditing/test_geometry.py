@@ -30,7 +30,7 @@ def gaussian(count: int, dimension: int, ambient: int, seed: int = 0) -> Matrix:
 
 def numbers(stats: GeometryStats) -> Matrix:
     """Every estimate with its interval [6, 3]."""
-    fields = stats.to_json()
+    fields = asdict(stats)
     return np.array([[fields[name][part] for part in ("value", "low", "high")] for name in ESTIMATES])
 
 
@@ -67,7 +67,7 @@ def test_figures_data(seven: GeometryStats) -> None:
 
 
 def test_json_holds_finite_numbers_only(seven: GeometryStats) -> None:
-    fields = json.loads(json.dumps(seven.to_json(), allow_nan=False))
+    fields = json.loads(json.dumps(asdict(seven), allow_nan=False))
     assert set(fields) == set(asdict(seven))
     assert set(fields["mle"]) == {"value", "low", "high"}
     assert (fields["points"], fields["duplicates"]) == (4000, 0)

@@ -122,7 +122,7 @@ def test_the_seed_says_what_is_drawn_and_nothing_else(segmenter: Segmenter, ques
     state = torch.get_rng_state()
     first, again, other = measure(1), measure(1), measure(2)
     assert torch.equal(torch.get_rng_state(), state)
-    assert first.to_json() == again.to_json()
+    assert first == again
     assert first.errors["noise"].layers != other.errors["noise"].layers
     assert first.errors["student"].masks == pytest.approx(other.errors["student"].masks, rel=1e-4)
 

@@ -1,7 +1,7 @@
 """Advice: what the measured figures say about the size of a text encoder, each sentence with the figures behind it."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from litetext.auditing.attenuation import KINDS, AttenuationStats
@@ -28,10 +28,6 @@ class Advice:
     # the figures of the report that it rests on, by their path in the JSON (or a definition)
     figures: Mapping[str, float]
     saves: Mapping[str, float]  # what following it saves, by name; counts are parameters, shares are between 0 and 1
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 def recommend(

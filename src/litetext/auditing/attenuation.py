@@ -7,8 +7,7 @@ reports about 282x) is not known to us. `litetext.sam3.feature_errors` runs the 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -51,10 +50,6 @@ class AttenuationStats:
     truncated: int  # distinct phrases of which the student reads fewer tokens than the teacher
     seed: int  # of the noise
     errors: Mapping[str, ErrorPath]  # by kind, see `KINDS`
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 def trace_errors(

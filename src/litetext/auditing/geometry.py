@@ -6,7 +6,7 @@ at distance 0, where both estimators break down.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
@@ -65,10 +65,6 @@ class GeometryStats:
     twonn_log_mu: tuple[float, ...]  # log mu of at most 500 points of the TwoNN fit, ascending: the figure's x
     # -log(1 - F(mu)) of the same points: the figure's y, on a line of slope `twonn`
     twonn_log_survival: tuple[float, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Fields as plain finite numbers; an estimate is {"value", "low", "high"}."""
-        return asdict(self)
 
 
 def measure_geometry(

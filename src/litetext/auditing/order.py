@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from litetext.errors import OptionError
 from litetext.features.compare import row_cosines
 from litetext.features.encode import pooled_features
 from litetext.features.protocol import Progress, TextEncoder
@@ -30,6 +29,7 @@ Vector = npt.NDArray[np.float64]
 
 LENGTHS = (2, 3, 4, 5)  # words; the last stands for all longer phrases too
 _EXHAUSTIVE = 3  # content words of which every order is measured: 5 besides the given one
+_PERMUTATIONS = 4  # of a longer phrase
 _PARTNERS = 32  # phrases that are tried as unrelated to one phrase
 
 
@@ -69,7 +69,6 @@ def measure_order(
     encoder: TextEncoder,
     texts: Sequence[str],
     *,
-    permutations: int = 4,
     sample: int = 2000,
     seed: int = 0,
     progress: Progress | None = None,
@@ -77,11 +76,8 @@ def measure_order(
     """Compare phrases with permutations of their content words, and with unrelated phrases.
 
     At most ``sample`` of the texts, which are distinct, are measured; those that cannot change their order are left
-    out. Of a phrase of four or more content words so many ``permutations`` are measured, of a shorter one all.
+    out. Of a phrase of four or more content words 4 permutations are measured, of a shorter one all.
     """
-    for name, value, least in (("permutations", permutations, 1), ("sample", sample, 1), ("seed", seed, 0)):
-        if value < least:
-            raise OptionError(f"{name} = {value}", hint=f"give {least} or more")
     generator = np.random.default_rng(seed)
     phrases = [split_words(text) for text in texts]
     lengths = np.array([sum(map(is_word, words)) for words in phrases], dtype=np.int64)
@@ -90,7 +86,7 @@ def measure_order(
     drawn = generator.choice(len(movable), min(sample, len(movable)), replace=False)
     rows = [movable[index] for index in np.sort(drawn)]
     short = math.factorial(_EXHAUSTIVE) - 1
-    limits = [short if len(contents[row]) <= _EXHAUSTIVE else permutations for row in rows]
+    limits = [short if len(contents[row]) <= _EXHAUSTIVE else _PERMUTATIONS for row in rows]
     permuted = [permute_content(phrases[row], generator, limit) for row, limit in zip(rows, limits, strict=True)]
     pairs = unrelated_pairs([frozenset(contents[row]) for row in rows], generator)
     # The phrase is put together from its words like its permutations, so that white space cannot tell them apart.

@@ -4,7 +4,6 @@
 PADDING = {8: 0.200, 16: 0.520, 32: 0.755}
 TRUNCATED = {8: 0.285, 16: 0.050, 32: 0.001}
 PROMPTS = 404_796
-MEAN_TOKENS = 7.9  # start and end tokens counted: density x L fits only so
 USED_TOKENS, COVERAGE, TOP_100 = 17_300, 0.35, 0.585
 AMBIENT, EFFECTIVE_RANK = 256, 85
 INTRINSIC_DIMENSION = (16, 19)  # TwoNN and MLE agree within this range

@@ -5,14 +5,13 @@ counts as redundancy.
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from litetext.arrays import load_matrix
+from litetext.arrays import as_matrix, load_matrix
 from litetext.auditing.dimensions import effective_rank
 from litetext.checkpoints.tensors import open_tensors
 from litetext.errors import ArrayError, OptionError
@@ -48,16 +47,14 @@ class PositionStats:
     cumulative: list[float]  # [T], share of the energy in the rows up to and including this one
     effective_rank: float  # exponential of the entropy of the singular values of the table (not centred): 1..min(T, C)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain finite numbers, None where a figure is undefined."""
-        return asdict(self)
-
 
 def measure_positions(table: npt.NDArray[np.float32], block: int = 8) -> PositionStats:
     """Similarity, redundancy and energy of the rows of a position table [T, C], also by ``block`` of 2 or more rows."""
     if block < 2:
         raise OptionError(f"blocks of {block} rows", hint="give 2 or more")
-    rows = _checked(table, "the position table").astype(np.float64)
+    rows = as_matrix(table, "the position table").astype(np.float64)
+    if not rows.any():
+        raise ArrayError("all its numbers are 0", where="the position table", hint="give a trained table")
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     unit = rows / np.where(norms > 0, norms, 1.0)
     cosine = np.clip(unit @ unit.T, -1.0, 1.0)
@@ -92,7 +89,7 @@ def load_positions(spec: str) -> npt.NDArray[np.float32]:
         checkpoint = open_tensors(path)
         name = choose_table(checkpoint.entries, wanted, file)
         ((_, table),) = checkpoint.read([name])
-        return _checked(table.detach().float().numpy(), f"{file}#{name}").astype(np.float32)
+        return as_matrix(table.detach().float().numpy(), f"{file}#{name}")
     if path.is_file() and path.suffix == ".safetensors":
         wanted = choose_table(open_tensors(path).entries, wanted, file)
     return load_matrix(f"{file}#{wanted}" if wanted else file)
@@ -124,16 +121,3 @@ def choose_table(names: Iterable[str], wanted: str, where: str) -> str:
 def _block(cosine: Matrix, start: int, stop: int) -> dict[str, float | None]:
     above = cosine[start:stop, start:stop][np.triu_indices(stop - start, k=1)]
     return {"first": start, "last": stop - 1, "cosine": float(above.mean()) if above.size else None}
-
-
-def _checked(table: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
-    """The table without leading axes of length 1, if it is one of finite numbers that are not all zero."""
-    while table.ndim > 2 and table.shape[0] == 1:
-        table = table[0]
-    if table.ndim != 2 or 0 in table.shape:
-        raise ArrayError(f"shape {list(table.shape)} is not [positions, width]", where=where, hint="give a matrix")
-    if not np.isfinite(table).all():
-        raise ArrayError("NaN or infinity in it", where=where, hint="check the training that made it")
-    if not table.any():
-        raise ArrayError("all its numbers are 0", where=where, hint="give a trained table")
-    return table

@@ -251,7 +251,10 @@ def print_report(report: AuditReport, console: Console | None = None) -> None:
         console.print(f"\nPrompts that SAM3 hardly honors: {percent(report.semantics['share'])}")
         console.print(_table(*_SEMANTICS[:-1], rows=[[*row[:3], escape(shortened(row[3], 80))] for row in rows]), "")
     if len(report.sources) > 1:
-        console.print(_terminal_sources(report.sources))
+        rows = [[escape(name), *rest] for name, *rest in _source_rows(_largest(report.sources, _TERMINAL_SOURCES))]
+        if (more := len(report.sources) - _TERMINAL_SOURCES) > 0:
+            rows.append([f"... and {more} more (see --json)"])
+        console.print(_table(*_SOURCES, rows=rows))
     console.print(
         f"Vocabulary: {vocabulary.used:,} of {vocabulary.size:,} token ids ({percent(vocabulary.coverage)}), the top "
         f"100 make {percent(vocabulary.top['100'])} of all tokens ({percent(vocabulary.top_content['100'])} without "
@@ -313,13 +316,6 @@ def _source_rows(sources: Iterable[SourceReport]) -> list[list[str]]:
         ]
         for source in sources
     ]
-
-
-def _terminal_sources(sources: tuple[SourceReport, ...]) -> Table:
-    rows = [[escape(name), *rest] for name, *rest in _source_rows(_largest(sources, _TERMINAL_SOURCES))]
-    if len(sources) > _TERMINAL_SOURCES:
-        rows.append([f"... and {len(sources) - _TERMINAL_SOURCES} more (see --json)"])
-    return _table(*_SOURCES, rows=rows)
 
 
 def _geometry_rows(geometry: GeometryStats) -> list[list[str]]:
