@@ -108,8 +108,8 @@ class AuditReport:
             "truncated": dict(self.truncated),
             "semantics": dict(self.semantics),
             "vocabulary": self.vocabulary.to_json(),
-            **{name: None if stats is None else stats.to_json() for name, stats in measured.items()},
-            "advice": [advice.to_json() for advice in self.advice],
+            **{name: stats and asdict(stats) for name, stats in measured.items()},
+            "advice": [asdict(advice) for advice in self.advice],
         }
 
 
@@ -152,7 +152,7 @@ def audit(
         counts: of the corpus, where they are counted already.
         progress: called with a stage and the share done.
     """
-    _check(limit, sample, (student, model, images))
+    _check(limit, sample, seed, (student, model, images))
     check_geometry_options(discard, neighbors)
     corpus, measured = as_corpus(source), dict[str, Any]()
     counts = count_corpus(corpus, contexts, _stage(progress, "tokens")) if counts is None else counts
@@ -174,11 +174,13 @@ def audit(
     return _report(corpus, counts, limit, measure_semantics(corpus, seed), measured)
 
 
-def _check(limit: float, sample: int, injected: tuple[Any, Any, Any]) -> None:
+def _check(limit: float, sample: int, seed: int, injected: tuple[Any, Any, Any]) -> None:
     if not 0 <= limit < 1:
         raise OptionError(f"truncation limit {limit} is not a share", hint="give 0.01 for 1 %")
     if sample < 10:
         raise OptionError(f"sample of {sample} prompts", hint="give at least 10")
+    if seed < 0:
+        raise OptionError(f"seed = {seed}", hint="give 0 or more")
     if len({value is None for value in injected}) > 1:
         raise OptionError("attenuation is measured with a student, a model and images", hint="give all three")
 
