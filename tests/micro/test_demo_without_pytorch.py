@@ -23,6 +23,7 @@ def missing(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> 
 
 
 @pytest.mark.usefixtures("missing")
+@pytest.mark.parametrize("missing", ["transformers"], indirect=True)
 def test_the_page_shows_the_student_of_the_package(tmp_path: Path) -> None:
     stages: list[str] = []
     report = run_demo(tmp_path, OPTIONS, lambda stage, _: stages.append(stage))

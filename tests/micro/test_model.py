@@ -104,5 +104,3 @@ def test_an_exported_folder_is_replaced_only_as_it_was_written(
     weights.write_bytes(before[weights.name])
     (folder / "checkpoints").mkdir()
     assert "something else" in failure(capsys, *again)
-    (folder / "checkpoints").rmdir()
-    assert run(again) == 0

@@ -12,8 +12,8 @@ from litetext.micro.phrases import out_of_domain, sample_phrases
 
 
 def test_everything_is_said_once_and_nothing_held_out() -> None:
-    count = 5 * len(out_of_domain("train"))
-    texts = sample_phrases(0, count)
+    count = len(out_of_domain("train")) + len(spoken_nouns()) + 1000
+    texts = sample_phrases(0, count, len(out_of_domain("train")))
     assert len(texts) == len(set(texts)) == count
     assert set(spoken_nouns()) <= set(texts)
     assert set(out_of_domain("train")) <= set(texts)

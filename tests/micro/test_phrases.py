@@ -118,7 +118,7 @@ def test_hard_pairs_are_near_misses_and_absent_ones_are_not() -> None:
 
 def test_held_out_phrasings_are_never_in_training() -> None:
     assert not any(pair.phrase.held_out for pair in TRAIN)
-    said = {pair.phrase.text for pair in make_pairs(7, 1200, SMALL_WORLD)}
+    said = {pair.phrase.text for pair in make_pairs(7, 480, SMALL_WORLD)}
     forms = {form for noun in held_out_nouns() for form in (noun, pluralise(noun))}
     assert not {text.removeprefix("the ").removeprefix("an ").removeprefix("a ") for text in said} & forms
     kinds = {pair.phrase.kind for pair in TEST if pair.phrase.held_out}

@@ -1,5 +1,7 @@
 """The weights in the package: small enough, found by their name without a network, and better than chance by far."""
 
+from functools import cache
+
 import pytest
 
 pytest.importorskip("torch")
@@ -11,9 +13,10 @@ from litetext.checkpoints import hub
 from litetext.checkpoints.hub import shipped_folder
 from litetext.checkpoints.inspection import measure_encoder
 from litetext.checkpoints.load import load_encoder
+from litetext.evaluation.cgf1 import CgF1
 from litetext.micro.evaluation import compare_orders, evaluate_pairs, refused_share
 from litetext.micro.model import SIZE, micro_config
-from litetext.micro.phrases import make_pairs
+from litetext.micro.phrases import Pair, make_pairs
 from litetext.micro.scenes import SceneOptions
 from litetext.sam3.segmenter import Segmenter
 
@@ -26,6 +29,17 @@ def segmenter() -> Segmenter:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
         return Segmenter.from_pretrained("micro", device="cpu")
+
+
+@cache
+def pairs() -> list[Pair]:
+    return list(make_pairs(12, 72, SceneOptions(size=SIZE, split="test")))
+
+
+@pytest.fixture(scope="module")
+def own(segmenter: Segmenter) -> CgF1:
+    """The scores with its own text encoder."""
+    return evaluate_pairs(segmenter, pairs()).overall
 
 
 def test_the_files() -> None:
@@ -50,16 +64,14 @@ def test_its_text_encoder_alone(segmenter: Segmenter) -> None:
     assert float((one.values[one.mask] - other.values[other.mask]).abs().max()) < 1e-4
 
 
-def test_far_better_than_chance(segmenter: Segmenter) -> None:
-    pairs = make_pairs(11, 120, SceneOptions(size=SIZE, split="test"))
-    scores = evaluate_pairs(segmenter, pairs).overall
-    assert scores.cgf1 > 45
-    assert scores.il_mcc > 0.8
-    assert refused_share(segmenter, 40, 0, SIZE) >= 0.8
+def test_far_better_than_chance(segmenter: Segmenter, own: CgF1) -> None:
+    assert own.cgf1 > 45
+    assert own.il_mcc > 0.8
+    assert refused_share(segmenter, 20, 0, SIZE) >= 0.8
 
 
 @pytest.mark.parametrize(("name", "share", "least"), [("micro-student", 0.12, 0.9), ("micro-student-xs", 0.05, 0.8)])
-def test_the_students_beside_it(segmenter: Segmenter, name: str, share: float, least: float) -> None:
+def test_the_students_beside_it(segmenter: Segmenter, own: CgF1, name: str, share: float, least: float) -> None:
     folder = shipped_folder(name)
     assert folder is not None
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 2_000_000
@@ -67,12 +79,11 @@ def test_the_students_beside_it(segmenter: Segmenter, name: str, share: float, l
     ours, theirs = measure_encoder(name, student), measure_encoder("micro", teacher)
     assert ours.parameters <= share * theirs.parameters
     assert student.context_length == 16
-    pairs = list(make_pairs(12, 120, SceneOptions(size=SIZE, split="test")))
     swapped = Segmenter(segmenter.detector, student, segmenter.processor)
-    scores = evaluate_pairs(swapped, pairs)
-    assert scores.overall.cgf1 / evaluate_pairs(segmenter, pairs).overall.cgf1 > least
-    order = compare_orders(swapped, pairs, scores, seed=0)
+    scores = evaluate_pairs(swapped, pairs())
+    assert scores.overall.cgf1 / own.cgf1 > least
+    order = compare_orders(swapped, pairs(), scores, seed=0)
     assert order is not None
     assert order.pairs > 20
     assert order.lost < 10  # a student that was trained without consistency loses more
-    assert refused_share(swapped, 40, 0, SIZE) >= 0.8
+    assert refused_share(swapped, 20, 0, SIZE) >= 0.8
