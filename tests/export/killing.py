@@ -1,8 +1,8 @@
-"""Exports in forks of this process, kills them with SIGKILL around each step, and prints one JSON object.
+"""Exports in forks of this process, kills them with SIGKILL before each step, and prints one JSON object.
 
     python -m tests.export.killing FOLDER
 
-A step moves a file or folder or removes one.
+A step moves a file or folder or removes one; after one is before the next.
 """
 
 import json
@@ -29,22 +29,19 @@ def export(target: Path, name: str) -> None:
     export_student(StudentEncoder(pruned("masked"), name), target, PHRASES[:2])
 
 
-def deadly(step: Callable[..., Any], countdown: list[int], is_after: bool) -> Callable[..., Any]:
-    """The step, with death before or after it when the countdown is over."""
+def deadly(step: Callable[..., Any], countdown: list[int]) -> Callable[..., Any]:
+    """The step, with death before it when the countdown is over."""
 
     def do(*arguments: Any, **options: Any) -> Any:
         countdown[0] -= 1
-        if countdown[0] < 0 and not is_after:
-            os.kill(os.getpid(), signal.SIGKILL)
-        done = step(*arguments, **options)
         if countdown[0] < 0:
             os.kill(os.getpid(), signal.SIGKILL)
-        return done
+        return step(*arguments, **options)
 
     return do
 
 
-def run_and_die(target: Path, name: str, steps: int, is_after: bool, can_exchange: bool) -> bool:
+def run_and_die(target: Path, name: str, steps: int, can_exchange: bool) -> bool:
     """Whether it was killed."""
     child = os.fork()
     if child == 0:
@@ -52,7 +49,7 @@ def run_and_die(target: Path, name: str, steps: int, is_after: bool, can_exchang
             storage._exchange = lambda *_: False
         countdown = [steps]
         for owner, step in STEPS:
-            setattr(owner, step, deadly(getattr(owner, step), countdown, is_after))
+            setattr(owner, step, deadly(getattr(owner, step), countdown))
         export(target, name)
         os._exit(0)
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
@@ -69,19 +66,18 @@ def found(target: Path) -> str:
 def main() -> None:
     root, told = Path(sys.argv[1]), []
     for can_exchange in (True, False):
-        for is_after in (False, True):
-            steps, killed = 0, True
-            while killed:
-                folder = root / f"{can_exchange} {is_after} {steps}"
-                shutil.copytree(root / "old", folder / "target")
-                killed = run_and_die(folder / "target", "new", steps, is_after, can_exchange)
-                left = found(folder / "target")
-                again = run_and_die(folder / "target", "newer", 10**9, False, can_exchange)
-                after = found(folder / "target")
-                names = sorted(path.name for path in folder.iterdir())
-                run = {"exchange": can_exchange, "killed": killed, "left": left, "after": after, "names": names}
-                told.append({**run, "again": again})
-                steps += 1
+        steps, killed = 0, True
+        while killed:
+            folder = root / f"{can_exchange} {steps}"
+            shutil.copytree(root / "old", folder / "target")
+            killed = run_and_die(folder / "target", "new", steps, can_exchange)
+            left = found(folder / "target")
+            again = run_and_die(folder / "target", "newer", 10**9, can_exchange)
+            after = found(folder / "target")
+            names = sorted(path.name for path in folder.iterdir())
+            run = {"exchange": can_exchange, "killed": killed, "left": left, "after": after, "names": names}
+            told.append({**run, "again": again})
+            steps += 1
     sys.stdout.write(json.dumps(told))
 
 

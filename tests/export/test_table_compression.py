@@ -31,7 +31,7 @@ from tests.encoders.students import tiny_student  # noqa: E402
 
 pytestmark = pytest.mark.torch
 PHRASES = list(bundled_corpus().texts)
-KNOWN = PHRASES[::2]
+KNOWN = PHRASES[::8]
 KINDS = [("masked", {}), ("attended", {}), ("masked", {"rank": 8})]
 CORPUS = PromptCorpus.build([Prompt("white dog", 3), Prompt("red dog"), Prompt("a small house", 2)])
 
@@ -52,7 +52,7 @@ def test_features_are_the_same_bit_for_bit(padding: str, changes: dict[str, Any]
         first, second = (encoder.encode(KNOWN[start : start + 500]) for encoder in (before, after))
         assert torch.equal(first.mask, second.mask)
         assert torch.equal(first.values, second.values)
-    assert after.module.config.vocabulary == len(after.module.token_table.weight) < 6000
+    assert after.module.config.vocabulary == len(after.module.token_table.weight) < 4000
 
 
 def test_other_phrases_with_known_words() -> None:
@@ -60,7 +60,7 @@ def test_other_phrases_with_known_words() -> None:
     before = student()
     after, rng = pruned(before, KNOWN), np.random.default_rng(0)
     words = sorted({word for text in KNOWN for word in text.split(" ")})
-    texts = [" ".join(words[index] for index in row) for row in rng.integers(len(words), size=(2000, 3))]
+    texts = [" ".join(words[index] for index in row) for row in rng.integers(len(words), size=(500, 3))]
     assert torch.equal(before.encode(texts).values, after.encode(texts).values)
 
 
