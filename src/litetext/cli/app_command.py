@@ -9,8 +9,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from PIL import Image
-
 from litetext.cli import _options as opt
 from litetext.cli._app import Result, command
 from litetext.cli._options import measure, open_encoder, option
@@ -49,10 +47,10 @@ def app(
     engine: opt.Engine = "auto",
     threads: Annotated[int | None, option("To compute with, without PyTorch. Default: one for each core.")] = None,
 ) -> Result | None:
-    """Serve a page in the browser: segment, track, audit, compare.
+    """Serve a page in the browser.
 
-    It stays on this machine: it loads nothing from elsewhere and sends nothing. Ctrl-C ends it. Without --text-encoder:
-    the model's own, for micro beside its student.
+    It segments, tracks, audits and compares text encoders. It stays on this machine: it loads nothing from elsewhere
+    and sends nothing. Ctrl-C ends it. Without --text-encoder: the model's own, for micro beside its student.
     """
     from litetext.app.server import import_gradio, serving, temporary_folder
 
@@ -123,6 +121,8 @@ def _measured(load: Callable[[], Any]) -> tuple[Any, int | None]:
 
 def _warm(bench: "Workbench") -> None:
     """Open the programs that would be opened for the first picture."""
+    from PIL import Image
+
     segmenter = bench.readers[0].segmenter
     if segmenter.engine.name != "torch":
         segmenter.run(segmenter.embed(Image.new("RGB", (160, 160))), segmenter.rows(["red car"]))
