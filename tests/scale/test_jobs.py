@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from litetext.scale.jobs import JOURNAL, MANIFEST, Cluster, Job, Part
+from litetext.errors import EncoderError, LiteTextError
+from litetext.scale.jobs import JOURNAL, MANIFEST, Cluster, Job, Part, connect
 from tests.cli.helpers import failure
 from tests.scale.conftest import contents
 from tests.scale.nodes import PHRASES, write_pictures, write_prompts
@@ -130,6 +131,18 @@ def test_segment_writes_the_folder_of_one_machine(tool: Any, tmp_path: Path) -> 
     told = {Path(row["file_name"]).name: len(row["annotations"]) for row in rows}
     data = json.loads((tmp_path / "one" / "annotations.json").read_text())
     assert sum(told.values()) == len(data["annotations"])
+
+
+def broken_start() -> Any:
+    raise EncoderError("no such checkpoint on this node")
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_start_is_one_error(ray_cluster: None, tmp_path: Path) -> None:
+    job = Job(tmp_path, "test", {})
+    with pytest.raises(LiteTextError, match="no such checkpoint on this node"), connect("local", 1) as cluster:
+        job.run(cluster, [Part("part-0", "a", "a")], broken_start)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

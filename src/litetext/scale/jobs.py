@@ -96,6 +96,7 @@ def connect(address: str, workers: int | None = None, device: str = "cpu") -> It
             _start(address, workers)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
+        context.execution_no_progress_timeout_s = -1  # a long clip is one part, and Ray sees no progress for hours
         for name in ("ray.data", "ray"):
             logging.getLogger(name).setLevel(logging.ERROR)
         try:
