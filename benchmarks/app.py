@@ -26,7 +26,7 @@ from litetext.micro.phrases import make_pairs
 from litetext.micro.scenes import SceneOptions
 
 CHROMIUM = Path("/usr/bin/chromium")
-ROUNDS = 25
+ROUNDS = 15
 # Milliseconds from a click to the answer on the page: the legend has other phrases then.
 CLICK = """wanted => new Promise(done => {
   const began = performance.now(), root = document.querySelector("#found");
