@@ -26,8 +26,8 @@ def test_the_data_is_small_and_has_its_licence() -> None:
 def test_nouns_are_clean() -> None:
     for concept in concepts():
         assert concept.names
-        assert not concept.vague & set(concept.nouns), concept
-        assert concept.invariable <= set(concept.nouns)
+        assert not set(concept.vague) & set(concept.nouns), concept
+        assert set(concept.invariable) <= set(concept.nouns)
         assert len(concept.nouns) == len(set(concept.nouns)), concept
         assert all(noun == noun.strip() and 1 <= len(noun.split()) <= 4 for noun in concept.nouns)
 

@@ -72,7 +72,7 @@ def test_the_same_numbers_as_from_files(tmp_path: Path) -> None:
     oracle = Oracle(PAIRS, 0.6)
     told: list[float] = []
     scores = evaluate_pairs(oracle, PAIRS, lambda _, done: told.append(done))  # type: ignore[arg-type]
-    assert told == [6.0 * number for number in range(1, 11)]
+    assert told == [float(number) for number in range(1, 61)]
     write_saco(PAIRS, tmp_path)
     found: list[dict[str, Any]] = []
     for number, masks in enumerate(oracle.answers, start=1):

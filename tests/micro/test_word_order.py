@@ -22,7 +22,10 @@ class ReadsTheFirstWord:
     def __init__(self) -> None:
         self.known = {pair.phrase.text for pair in PAIRS}
 
-    def __call__(self, image: Any, prompts: list[str]) -> list[Masks]:
+    def embed(self, image: Any) -> Any:
+        return image
+
+    def segment_embedding(self, image: Any, prompts: list[str]) -> list[Masks]:
         scene = next(pair.scene for pair in PAIRS if pair.scene.pixels is image)
         found = []
         for prompt in prompts:
@@ -62,5 +65,5 @@ def _count(segmenter: Any, pair: Any) -> Any:
     from litetext.evaluation.cgf1 import count_pair
     from litetext.micro.evaluation import overlaps
 
-    (masks,) = segmenter(pair.scene.pixels, [pair.phrase.text])
+    (masks,) = segmenter.segment_embedding(pair.scene.pixels, [pair.phrase.text])
     return count_pair(overlaps(masks.masks, pair))

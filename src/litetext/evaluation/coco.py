@@ -24,8 +24,8 @@ from litetext.evaluation.coco_json import (
     check_masks,
     encode,
     entries,
-    read_annotator,
     read_json,
+    read_truth,
 )
 from litetext.prompts.fields import category_name
 from litetext.sam3.masks import Code
@@ -101,7 +101,7 @@ def read_annotations(source: Truth, exhaustive: bool | None = None) -> Annotatio
     """
     if isinstance(source, Annotations):
         return source
-    document, path = read_annotator(source), source
+    document, path = read_truth(source), source
     images = by_id(entries(document, "images", path))
     listed = by_id(entries(document, "categories", path)) if "categories" in document else {}
     categories = frozenset(entry.take("id", "integer") for entry in listed.values())

@@ -130,11 +130,11 @@ def read_json(path: Path) -> Any:
         raise EvaluationError(f"not JSON ({error})", where=str(path), hint="write the file again") from error
 
 
-def read_annotator(path: Path) -> Mapping[str, Any]:
-    """The document of an annotator."""
+def read_truth(path: Path) -> Mapping[str, Any]:
+    """The document of an annotator, or of a set of videos."""
     document = read_json(path)
     if not isinstance(document, dict):
-        raise EvaluationError("not a COCO object", where=str(path), hint="give the JSON of an annotator's ground truth")
+        raise EvaluationError("not a COCO object", where=str(path), hint="give a file of ground truth")
     return document
 
 

@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 
 from litetext.errors import EvaluationError
 from litetext.evaluation.coco import without_gc
-from litetext.evaluation.coco_json import Entry, by_id, check_masks, entries, read_json
+from litetext.evaluation.coco_json import Entry, by_id, check_masks, entries, read_json, read_truth
 from litetext.sam3.masks import Code
 
 _MOST = 2**24  # pixels of a coordinate: float32, in which the official evaluator computes with boxes, counts so far
@@ -94,9 +94,7 @@ def read_video_truth(path: Path) -> VideoTruth:
         EvaluationError: the file is not that; ids that are there twice or that nothing has; a masklet without an entry
             for each frame, masks of another size, or a box without a mask.
     """
-    document = read_json(path)
-    if not isinstance(document, dict):
-        raise EvaluationError("not an object", where=str(path), hint="give the ground truth of a VEval set")
+    document = read_truth(path)
     videos = {_whole(entry, "id"): _video(entry) for entry in by_id(entries(document, "videos", path)).values()}
     listed = by_id(entries(document, "categories", path)).values()
     categories = {_whole(entry, "id"): entry.take("name", "text") for entry in listed}

@@ -38,7 +38,6 @@ from litetext.export.segment_bundle import (
 )
 from litetext.export.segment_runtime import ProgramEngine
 from litetext.export.targets import TargetOptions
-from litetext.export.targets.onnx import MODEL
 from litetext.export.targets.onnx import write as write_student
 from litetext.features.encode import array_rows
 from litetext.features.protocol import TextEncoder
@@ -152,8 +151,7 @@ def _write_text(
     """The program of a text encoder with its tokenizer."""
     if isinstance(encoder, StudentEncoder):
         student = encoder.module if encoder.module.config.folded else encoder.module.fold()
-        write_student(student, work, with_precision(student, TargetOptions()))
-        _rename_program(work / MODEL, work / f"{TEXT}.onnx")
+        write_student(student, work, with_precision(student, TargetOptions()), f"{TEXT}.onnx")
         kept = student.config.kept
         write_tokenizer(work, None if kept is None else kept_tokens(kept).ids)
         parameters = count_parameters(student)
@@ -182,19 +180,12 @@ def _copy_text(work: Path, source: Path) -> TextPart:
     bundle = open_bundle(source)
     if bundle.target != "onnx":
         raise OptionError(f"a text encoder for {bundle.target}", where=str(source), hint="export it with --to onnx")
-    _rename_program(source / bundle.model, work / f"{TEXT}.onnx", keep=True)
+    model = onnx.load_model(source / bundle.model)  # the graph names the file of its weights
+    location = f"{TEXT}.onnx.data"
+    onnx.save_model(model, work / f"{TEXT}.onnx", save_as_external_data=True, location=location, size_threshold=1024)
     for name in TOKENIZERS:
         copyfile(source / name, work / name)
     return TextPart(bundle.name, bundle.context_length, bundle.width, bundle.parameters, f"{TEXT}.onnx")
-
-
-def _rename_program(old: Path, new: Path, *, keep: bool = False) -> None:
-    """A program with weights beside it under another name: the graph names the file of its weights."""
-    model = onnx.load_model(old)
-    if not keep:
-        for file in (old, Path(f"{old}.data")):
-            file.unlink()
-    onnx.save_model(model, new, save_as_external_data=True, location=f"{new.name}.data", size_threshold=1024)
 
 
 def compare(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -122,7 +122,7 @@ class Clip:
         nothing = np.zeros((self.size, self.size), dtype=np.bool_)
         # The grain of each frame is that of the look, moved by a step that does not soon come back to where it was.
         grain = np.roll(look.grain, (frame * 61 % self.size, frame * 37 % self.size), axis=(0, 1))
-        pixels = develop(canvas, Look(look.blur, look.light, look.warmth, grain))
+        pixels = develop(canvas, replace(look, grain=grain))
         return pixels, [seen.get(id(thing), nothing) for thing in self.things]
 
     def __iter__(self) -> Iterator[tuple[Pixels, list[Mask]]]:
@@ -341,15 +341,12 @@ def _returning(rng: np.random.Generator, frames: int) -> list[Thing]:
 
 def _cut(rng: np.random.Generator, frames: int) -> list[Thing]:
     at = round(frames * rng.uniform(0.4, 0.6))
-    before = [
-        Thing(one.concept, one.colour, one.path, one.light, one.mirrored, 0, at) for one in _ordinary(rng, frames)
-    ]
+    before = [replace(one, stop=at) for one in _ordinary(rng, frames)]
     after: list[Thing] = []
     while not after:
         after = _wanderers(rng, int(rng.integers(1, MOST + 1)), frames, [], start=at)
     if rng.random() < 0.5:  # the same kind of thing, but another one
-        twin, other = before[0], after[0]
-        after[0] = Thing(twin.concept, twin.colour, other.path, other.light, other.mirrored, at, frames)
+        after[0] = replace(after[0], concept=before[0].concept, colour=before[0].colour)
     return [*before, *after]
 
 

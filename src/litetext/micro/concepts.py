@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class Concept:
     tintable: bool
     names: tuple[str, ...]
     groups: tuple[str, ...]
-    vague: frozenset[str]
-    invariable: frozenset[str]
-    held_out: frozenset[str]
+    vague: tuple[str, ...]
+    invariable: tuple[str, ...]
+    held_out: tuple[str, ...]
 
     @property
     def nouns(self) -> tuple[str, ...]:
@@ -44,21 +45,12 @@ class Concept:
 def concepts() -> tuple[Concept, ...]:
     """All concepts, in the order of the sheet."""
     text = files("litetext.micro").joinpath("data/glyphs.json").read_text(encoding="utf-8")
-    return tuple(
-        Concept(
-            index=index,
-            code=entry["code"],
-            cldr=entry["cldr"],
-            family=entry["family"],
-            tintable=entry["tintable"],
-            names=tuple(entry["names"]),
-            groups=tuple(entry["groups"]),
-            vague=frozenset(entry["vague"]),
-            invariable=frozenset(entry["invariable"]),
-            held_out=frozenset(entry["held_out"]),
-        )
-        for index, entry in enumerate(json.loads(text)["concepts"])
-    )
+    entries = enumerate(json.loads(text)["concepts"])
+    return tuple(Concept(index, **{key: _frozen(value) for key, value in entry.items()}) for index, entry in entries)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 @cache

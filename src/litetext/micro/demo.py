@@ -3,8 +3,9 @@
 Without PyTorch nothing is distilled, and the student is the one that comes with the package.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from itertools import groupby, islice
 from pathlib import Path
@@ -14,8 +15,6 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from litetext.auditing.figures import draw_figures, draw_sizes
@@ -25,17 +24,19 @@ from litetext.checkpoints.hub import SHIPPED
 from litetext.checkpoints.inspection import measure_encoder
 from litetext.errors import MissingExtraError
 from litetext.evaluation.cgf1 import Progress, match
+from litetext.evaluation.veval import compare_masks
+from litetext.evaluation.veval_files import Masklet
 from litetext.export.segment_runtime import open_segmenter, shipped_text
 from litetext.micro.clips import Clip, Plot, make_clip
-from litetext.micro.evaluation import MicroScores, evaluate_pairs, overlaps
+from litetext.micro.evaluation import MicroScores, evaluate_pairs, label_clip, overlaps
 from litetext.micro.phrases import Pair, make_pairs, sample_phrases
 from litetext.micro.scenes import SceneOptions
 from litetext.pages import page_environment
 from litetext.prompts.corpus import Prompt, PromptCorpus, bundled_corpus
 from litetext.sam3.drawing import draw_masks, palette
-from litetext.sam3.masks import encode_masks, mask_ious
 from litetext.sam3.segmenter import Segmenter
 from litetext.storage import atomic_file, to_json, write_text
+from litetext.video.masklets import Totals, read_masklets, to_record
 from litetext.video.methods import make_tracker
 from litetext.video.overlay import draw_tracked
 from litetext.video.tracking import Frame, track_frames
@@ -378,29 +379,22 @@ def _follow_clips(
 
 def _follow(segmenter: Segmenter, clip: Clip) -> tuple[list[Image.Image], list[Answer], float]:
     """Follow the phrases of a clip: its frames with what was found, an answer a phrase, and the seconds of tracking."""
-    drawn = list(clip)
     tracker = make_tracker(segmenter, [phrase.text for phrase in clip.phrases])
-    frames = [Frame(number, number * FRAME_MS / 1000, pixels) for number, (pixels, _) in enumerate(drawn)]
+    frames = [Frame(number, number * FRAME_MS / 1000, pixels) for number, (pixels, _) in enumerate(clip)]
     begun = perf_counter()
     tracked = list(track_frames(tracker, frames))
     seconds = perf_counter() - begun
+    places = {phrase.text: place for place, phrase in enumerate(clip.phrases)}
+    records, totals = [to_record(one, places) for one in tracked], Totals(list(places))
+    for record in records:
+        totals.add(record)
+    masklets, truths = list(read_masklets(partial(iter, records), totals)), label_clip(clip, 0, clip.plot).truths
     answers = []
-    for phrase in clip.phrases:
-        true = _volumes([clip.true_masks(phrase, number, masks) for number, (_, masks) in enumerate(drawn)])
-        things = [zip(one.ids.tolist(), one.prompts, one.masks, strict=True) for one in tracked]
-        found = _volumes([{key: mask for key, prompt, mask in some if prompt == phrase.text} for some in things])
-        ious = mask_ious(encode_masks(found), encode_masks(true))
-        answers.append(Answer(phrase.text, len(true), len(found), int((match(ious) >= FOUND).sum())))
+    for text, place in places.items():
+        found = [Masklet.of(one.masks) for one in masklets if one.prompt == text]
+        ious, _ = compare_masks(truths[place], found)
+        answers.append(Answer(text, len(truths[place]), len(found), int((match(ious) >= FOUND).sum())))
     return [draw_tracked(frame.pixels, one) for frame, one in zip(frames, tracked, strict=True)], answers, seconds
-
-
-def _volumes(frames: Sequence[Mapping[int, npt.NDArray[np.bool_]]]) -> npt.NDArray[np.bool_]:
-    """The masks of each thing in all frames, one below the other, bool [N, T * H, W], from those of each frame."""
-    things = sorted(set().union(*frames))
-    if not things:
-        return np.zeros((0, 1, 1), dtype=np.bool_)
-    nothing = np.zeros_like(next(mask for frame in frames for mask in frame.values()))
-    return np.array([np.concatenate([frame.get(thing, nothing) for frame in frames]) for thing in things])
 
 
 def _animate(frames: Sequence[Image.Image], path: Path) -> None:

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, product
+from itertools import product
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from litetext.evaluation.cgf1 import CgF1, PairCounts, Progress, Tally, count_pair, score
-from litetext.evaluation.labeled_pairs import LabeledClip, LabeledPair
+from litetext.evaluation.cgf1 import CgF1, PairCounts, Progress, Tally, score
+from litetext.evaluation.labeled_pairs import LabeledClip, LabeledPair, segment_pairs
 from litetext.evaluation.veval_files import Masklet
 from litetext.micro.clips import Clip, check_plot, make_clip
 from litetext.micro.phrases import Pair, out_of_domain
@@ -48,15 +48,12 @@ def evaluate_pairs(segmenter: Segmenter, pairs: Iterable[Pair], progress: Progre
 
     Each picture is embedded once: its pairs come one after another.
     """
-    asked: list[Pair] = []
+    asked = list(pairs)
     counts: list[PairCounts] = []
-    for _, group in groupby(pairs, key=lambda pair: pair.picture):
-        some = list(group)
-        found = segmenter(some[0].scene.pixels, [pair.phrase.text for pair in some])
-        counts += [count_pair(overlaps(masks.masks, pair)) for masks, pair in zip(found, some, strict=True)]
-        asked += some
+    for pair, (masks,) in segment_pairs([segmenter], known_pairs(asked)):
+        counts.append(pair.count(encode_masks(masks.masks)))
         if progress is not None:
-            progress("segmenting", float(len(asked)))
+            progress("segmenting", float(len(counts)))
     return summarize(asked, counts)
 
 
@@ -155,12 +152,10 @@ def shuffle_words(pairs: Sequence[Pair], seed: int) -> dict[int, Pair]:
     }
 
 
-def compare_orders(
-    segmenter: Segmenter, pairs: Sequence[Pair], scores: MicroScores, seed: int, progress: Progress | None = None
-) -> OrderScores | None:
+def compare_orders(segmenter: Segmenter, pairs: Sequence[Pair], scores: MicroScores, seed: int) -> OrderScores | None:
     """Ask again with the words in another order; None if no phrase has one."""
     shuffled = shuffle_words(pairs, seed)
     if not shuffled:
         return None
     normal = summarize(list(shuffled.values()), [scores.counts[place] for place in shuffled])
-    return OrderScores(len(shuffled), normal.overall, evaluate_pairs(segmenter, shuffled.values(), progress).overall)
+    return OrderScores(len(shuffled), normal.overall, evaluate_pairs(segmenter, shuffled.values()).overall)

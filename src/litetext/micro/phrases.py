@@ -189,9 +189,9 @@ def negative(scene: Scene, rng: np.random.Generator, split: Split = "train", *, 
     return None
 
 
-def speak(rng: np.random.Generator, split: Split = "train") -> str:
-    """A random phrase about the world, of any picture or none."""
-    return say(_elsewhere(set(), rng, split), rng, several=rng.random() < 0.4)
+def speak(rng: np.random.Generator) -> str:
+    """A random phrase about the world, of any picture or none, without the held-out nouns."""
+    return say(_elsewhere(set(), rng, "train"), rng, several=rng.random() < 0.4)
 
 
 def _nearly(scene: Scene, rng: np.random.Generator, split: Split) -> Query:
