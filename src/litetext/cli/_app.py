@@ -178,7 +178,7 @@ def run(arguments: list[str]) -> int:
     for name in CHATTY:
         logging.getLogger(name).addFilter(_is_error)
     arguments = [
-        part for word, after in zip(arguments, [*arguments[1:], ""], strict=True) for part in _named(word, after)
+        part for word, after in zip(arguments, [*arguments[1:], ""], strict=False) for part in _named(word, after)
     ]
     try:
         status = int(app(arguments or ["--help"], prog_name="litetext", standalone_mode=False) or 0)

@@ -171,9 +171,9 @@ def convert(
     host: Annotated[bool, option("Instead: Meta's whole SAM3 as a folder of transformers.", "--host")] = False,
     heads: Annotated[int | None, option("Attention heads, where the sizes are of no released encoder.")] = None,
 ) -> Result:
-    """Write a text encoder, or Meta's SAM3, in another format, bit for bit.
+    """Write a text encoder, or all of SAM3, in another format.
 
-    The position table is not resized. For huggingface the output is a folder, or a file that ends in .safetensors.
+    Numbers stay bit for bit, the position table is not resized. For huggingface the output is a folder, or a file that ends in .safetensors.
     With --host, sam3.pt of Meta becomes a folder for --model, its tracker included; of SAM 3.1 the detector.
     """
     if host == (to is not None):
