@@ -255,9 +255,16 @@ def test_rows_side_by_side(student: Path, made: tuple[Path, dict[str, Any]], tmp
 
 
 @pytest.mark.torch
-def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_mistakes_are_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"nothing")
+
+    def prepare_here(job: dict[str, Any], _: int) -> dict[str, Any]:  # a process of its own imports PyTorch again
+        return benchmark_jobs.prepare(job)
+
+    monkeypatch.setattr(benchmark, "run_job", prepare_here)
     message = failure(capsys, "bench", str(broken), "--backends", "torch", *SHORT)
     assert "no row can be measured" in message
     assert "broken.safetensors" in message

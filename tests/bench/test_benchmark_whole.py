@@ -136,6 +136,7 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "two" in failure(capsys, "bench", "--whole", "micro", "--threads", "two")
 
 
+@pytest.mark.usefixtures("jobs")
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", "--whole", "micro", "--backends", "onnx", *SHORT, "-o", str(tmp_path), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)

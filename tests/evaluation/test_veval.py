@@ -204,7 +204,7 @@ def loaded(seed: int) -> Documents:
 seeds = st.integers(0, 10_000)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(seeds)
 def test_the_truth_scores_the_most(seed: int) -> None:
     truth, _ = loaded(seed)
@@ -221,7 +221,7 @@ def test_the_truth_scores_the_most(seed: int) -> None:
     )
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(seeds, st.randoms(use_true_random=False))
 def test_the_order_of_videos_and_pairs_changes_nothing(seed: int, random: Any) -> None:
     truth, found = loaded(seed)
@@ -236,7 +236,7 @@ def test_the_order_of_videos_and_pairs_changes_nothing(seed: int, random: Any) -
     assert list(got.pairs) == list(want.pairs)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(seeds, st.sampled_from([0.3, 0.5, 0.6, 0.95]))
 def test_a_false_positive_raises_no_score(seed: int, score: float) -> None:
     truth, found = loaded(seed)

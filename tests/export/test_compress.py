@@ -75,7 +75,6 @@ def test_quantized_students_are_smaller_and_close(padding: str, kind: str, mean:
     assert report.fidelity.min > 0.9
     assert report.steps[1].bytes < report.steps[0].bytes / 1.9
     assert (report.calibrated, report.fidelity.phrases) == (100 if calibrated else 0, 150)
-    assert equal(after.module, compress(before, PHRASES[::-1], quantize=kind, calibrated=100, check=9).module)
     folded = compress(before, PHRASES, fold=True, check=9)
     assert equal(after.module, compress(folded, PHRASES, quantize=kind, calibrated=100, check=9).module)
 

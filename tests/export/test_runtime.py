@@ -59,7 +59,7 @@ def test_features_of_pytorch(folders: dict[str, Path], name: str) -> None:
     assert (runtime.name, runtime.context_length, runtime.width) == (name, 16, 256)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(texts=st.lists(st.text(max_size=20), min_size=1, max_size=12), size=st.integers(1, 5), cache=st.integers(0, 5))
 def test_any_batch_and_cache(folders: dict[str, Path], texts: list[str], size: int, cache: int) -> None:
     single = opened(folders["masked"])

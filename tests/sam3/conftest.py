@@ -57,9 +57,9 @@ def video_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def host(host_folder: Path) -> Any:
     """A fresh `Sam3Model` with its own tower."""
-    from litetext.sam3.host import load_host
+    from tests.sam3.runs import fresh
 
-    return load_host(str(host_folder), device="cpu")
+    return fresh(host_folder)
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ from litetext.errors import EncoderError, OptionError  # noqa: E402
 from litetext.features.encode import valid_rows  # noqa: E402
 from litetext.features.protocol import TextEncoder, TextFeatures  # noqa: E402
 from litetext.sam3.feature_errors import align_phrases, attention_weights, probed, share_out  # noqa: E402
-from litetext.sam3.host import detector_of, load_host, text_attentions  # noqa: E402
+from litetext.sam3.host import detector_of, text_attentions  # noqa: E402
 from litetext.sam3.segmenter import Segmenter  # noqa: E402
 from tests.auditing.fakes import FakeEncoder  # noqa: E402
 from tests.sam3.hosts import WIDTH  # noqa: E402
-from tests.sam3.runs import KINDS, PHRASES, as_processor, assert_equal, exact, run  # noqa: E402
+from tests.sam3.runs import KINDS, PHRASES, as_processor, assert_equal, exact, fresh, run  # noqa: E402
 
 pytestmark = pytest.mark.torch
 LENGTHS = [4, 9, 3]  # tokens of the phrases, start and end counted
@@ -176,7 +176,7 @@ def read_weights(model: Any) -> tuple[dict[str, Any], Any]:
 def test_the_output_of_an_attention_follows_from_its_weights(
     folder: str, video: bool, kernel: str, request: Any
 ) -> None:
-    model = load_host(str(request.getfixturevalue(folder)), device="cpu", video=video)
+    model = fresh(request.getfixturevalue(folder), video=video)
     model.set_attn_implementation(kernel)
     values: dict[str, Any] = {}
     outputs: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from litetext.errors import EncoderError, OptionError
 from litetext.sam3.masks import Masks
 from tests.auditing.fakes import FakeEncoder
 from tests.sam3.hosts import SIDE, WIDTH
-from tests.sam3.runs import FIELDS, OfLength, as_processor
+from tests.sam3.runs import FIELDS, OfLength, as_processor, exact
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -38,7 +38,7 @@ LOW = SegmentOptions(threshold=0.1)
 @pytest.fixture(scope="module")
 def shared(host_folder: Path) -> Any:
     """One host for tests that change nothing of it, in float64: in float32 its wild weights blow up the rounding."""
-    return load_host(str(host_folder), device="cpu").double()
+    return exact(host_folder)
 
 
 def assert_same(one: Masks, other: Masks, atol: float = 1e-5, pixels: float = 0.0) -> None:

@@ -12,12 +12,12 @@ from litetext.distillation.losses import KINDS, decoder_losses  # noqa: E402
 from litetext.errors import EncoderError  # noqa: E402
 from litetext.features.protocol import TextFeatures  # noqa: E402
 from litetext.sam3.adapters import swap_text_encoder  # noqa: E402
-from litetext.sam3.host import detector_of, load_host  # noqa: E402
+from litetext.sam3.host import detector_of  # noqa: E402
 from litetext.sam3.text_projections import TextProjections  # noqa: E402
 from tests.auditing.fakes import FakeEncoder  # noqa: E402
 from tests.sam3.hosts import WIDTH  # noqa: E402
 from tests.sam3.runs import KINDS as HOSTS  # noqa: E402
-from tests.sam3.runs import PHRASES, as_processor, run  # noqa: E402
+from tests.sam3.runs import PHRASES, as_processor, fresh, run  # noqa: E402
 
 pytestmark = pytest.mark.torch
 LAYERS = ["encoder.0", "decoder.0", "decoder.1", "masks"]
@@ -45,7 +45,7 @@ def random_text(seed: int = 0, length: int = 7) -> TextFeatures:
 
 @pytest.mark.parametrize(("folder", "video"), HOSTS)
 def test_keys_values_and_scores_are_those_of_the_host(folder: str, video: bool, request: Any) -> None:
-    model = load_host(str(request.getfixturevalue(folder)), device="cpu", video=video)
+    model = fresh(request.getfixturevalue(folder), video=video)
     features, seen = watch(model)
     read = TextProjections(model)(features, KINDS)
     # Whatever reads the text features themselves; the scoring's MLP is the one that gives no keys or values.
@@ -138,6 +138,6 @@ def test_features_of_another_width_are_refused(host: Any) -> None:
 
 
 def test_only_a_host_has_readers(host_folder: Path) -> None:
-    tower = load_host(str(host_folder), device="cpu").text_encoder
+    tower = fresh(host_folder).text_encoder
     with pytest.raises(EncoderError, match="is not a SAM3 host"):
         TextProjections(tower)

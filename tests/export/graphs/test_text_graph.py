@@ -70,7 +70,7 @@ def test_texts_shorter_than_the_context(padding: Padding) -> None:
     same(answer(session(student(padding)), short, 5, END_ID), reference(student(padding), short), 2e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(st.text(max_size=40), min_size=1, max_size=6), st.integers(16, 40), st.sampled_from(PADDINGS))
 def test_any_texts(texts: list[str], length: int, padding: Padding) -> None:
     same(answer(SESSIONS[padding], tuple(texts), length), reference(student(padding), texts), 5e-5)
