@@ -26,9 +26,8 @@ from litetext.evaluation.cgf1 import (
     count_pair,
     score,
 )
-from litetext.evaluation.hota import FramePairs, Teta, average_hota, combine_hota, compare_frames, count_hota
+from litetext.evaluation.hota import Codes, FramePairs, Teta, average_hota, combine_hota, compare_frames, count_hota
 from litetext.evaluation.veval_files import Key, Masklet, Masklets, VideoTruth, read_masklets, read_video_truth
-from litetext.sam3.masks import Code, mask_ious
 
 # By the name in the files ``saco_veval_NAME.json`` of the data set facebook/SACo-VEval, in the order of the table.
 SETS = {
@@ -224,13 +223,7 @@ def _count_teta(truth: VideoTruth, found: Masklets, progress: Progress) -> dict[
     for index, (number, ones) in enumerate(true_ones.items()):
         progress("TETA", index / len(true_ones))
         others = [(category, one) for category, one in found_ones[number] if one.score >= SCORE_THRESHOLD]
-        frames = []
-        for place in range(truth.videos[number].frames):
-            if true := _seen(ones, place):
-                predicted = _seen(others, place)
-                ious = mask_ious(list(true.values()), list(predicted.values()))
-                rows, columns = (np.array([*codes], dtype=np.intp) for codes in (true, predicted))
-                frames.append(FramePairs(rows, columns, ious))
+        frames = [one for one in compare_frames(_seen(ones), _seen(others)) if len(one.truths)]
         teta.add(frames, *(np.array([category for category, _ in some], dtype=np.intp) for some in (ones, others)))
     return teta.scores()
 
@@ -244,13 +237,9 @@ def _by_video(masklets: Masklets) -> defaultdict[int, list[tuple[int, Masklet]]]
     return videos
 
 
-def _seen(ones: Iterable[tuple[int, Masklet]], place: int) -> dict[int, Code]:
-    """The masks of a frame by the numbers of their masklets."""
-    return {
-        number: code
-        for number, (_, one) in enumerate(ones)
-        if one.boxed[place] and (code := one.codes[place]) is not None
-    }
+def _seen(ones: Iterable[tuple[int, Masklet]]) -> list[Codes]:
+    """The masks of masklets where they have boxes, too."""
+    return [[code if boxed else None for code, boxed in zip(one.codes, one.boxed, strict=True)] for _, one in ones]
 
 
 def _score(pairs: Mapping[Key, Counted]) -> dict[str, dict[str, Any]]:

@@ -92,7 +92,8 @@ def is_true(instance: Instance, query: Query) -> bool | None:
     if query.colour is not None:
         answers.append(None if instance.colour is None else instance.colour == query.colour)
     if query.size is not None:
-        answers.append(_decide(_size_of(instance), query.size))
+        size = _size_of(instance)
+        answers.append(None if size is None else size == query.size)
     if query.place is not None:
         answers.append(_is_at(instance, query.place))
     if False in answers:
@@ -111,10 +112,6 @@ def is_called(concept: Concept, noun: str) -> bool | None:
     if noun in concept.nouns:
         return True
     return None if noun in concept.vague else False
-
-
-def _decide(known: Size | None, asked: Size) -> bool | None:
-    return None if known is None else known == asked
 
 
 def _size_of(instance: Instance) -> Size | None:

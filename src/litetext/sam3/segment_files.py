@@ -137,8 +137,7 @@ class SegmentRun:
         """Drop what an earlier run found in an image that has changed since."""
         record = self.records.pop(str(file), None)
         if record is not None and self.folder is not None and record["overlay"] == self.overlays[file]:
-            (self.folder / record["overlay"]).unlink(missing_ok=True)
-            found_files.remove_found(self.folder, record["overlay"])
+            clear_place(self.folder, record)
 
     def _write_found(self, file: Path, picture: Image.Image | None = None) -> None:
         if self.folder is not None:
