@@ -95,9 +95,9 @@ def read_video_truth(path: Path) -> VideoTruth:
             for each frame, masks of another size, or a box without a mask.
     """
     document = read_truth(path)
-    videos = {_whole(entry, "id"): _video(entry) for entry in by_id(entries(document, "videos", path)).values()}
+    videos = {entry.take("id", "integer"): _video(entry) for entry in by_id(entries(document, "videos", path)).values()}
     listed = by_id(entries(document, "categories", path)).values()
-    categories = {_whole(entry, "id"): entry.take("name", "text") for entry in listed}
+    categories = {entry.take("id", "integer"): entry.take("name", "text") for entry in listed}
     asked: dict[Key, str] = {}
     for entry in entries(document, "video_np_pairs", path):
         key = _key(entry, videos, categories)
@@ -141,7 +141,10 @@ def _by_names(document: Mapping[str, Any], path: Path, truth: VideoTruth) -> Ite
     videos, categories = (by_id(entries(document, name, path)) for name in ("videos", "categories"))
     known, unknown = 0, ""
     for entry in entries(document, "annotations", path):
-        video, category = videos.get(_whole(entry, "video_id")), categories.get(_whole(entry, "category_id"))
+        video, category = (
+            videos.get(entry.take("video_id", "integer")),
+            categories.get(entry.take("category_id", "integer")),
+        )
         if video is None or category is None:
             raise EvaluationError("no video or category has its id", where=entry.place, hint="fix its ids")
         names = video.take("video_name", "text"), category.take("name", "text")
@@ -155,18 +158,13 @@ def _by_names(document: Mapping[str, Any], path: Path, truth: VideoTruth) -> Ite
         raise EvaluationError(f"no masklet of a video and phrase of {truth.name}", where=str(path), hint=unknown)
 
 
-def _whole(entry: Entry, key: str) -> int:
-    number: int = entry.take(key, "integer")
-    return number
-
-
 def _video(entry: Entry) -> Video:
     names, size = entry.take("file_names"), entry.size
     if not isinstance(names, list) or not names or not all(isinstance(one, str) for one in names):
         raise entry.wrong("file_names", "give the names of its frames")
     if size is None:
         raise EvaluationError("a video without a size", where=entry.place, hint="give height and width in pixels")
-    if "length" in entry.fields and _whole(entry, "length") != len(names):
+    if "length" in entry.fields and entry.take("length", "integer") != len(names):
         raise entry.wrong("length", f"it has {len(names)} file_names")
     name = entry.take("video_name", "text") if "video_name" in entry.fields else str(entry.fields["id"])
     return Video(name, len(names), size, entry)
@@ -174,7 +172,7 @@ def _video(entry: Entry) -> Video:
 
 def _key(entry: Entry, videos: Mapping[int, Video], categories: Mapping[int, str]) -> Key:
     """The pair of an entry."""
-    video, category = _whole(entry, "video_id"), _whole(entry, "category_id")
+    video, category = entry.take("video_id", "integer"), entry.take("category_id", "integer")
     if video not in videos:
         raise entry.wrong("video_id", "no video of the ground truth has that id")
     if category not in categories:

@@ -58,7 +58,8 @@ def read_image(source: ImageSource) -> Image.Image:
         ImageError: no such file, not an image, broken, empty, or numbers in a range that says nothing of brightness.
     """
     if isinstance(source, str | Path):
-        return _read_file(Path(source))
+        with opened(Path(source)) as image:
+            return _as_rgb(image, str(Path(source)))
     if isinstance(source, Image.Image):
         return _as_rgb(source, "the PIL image")
     if isinstance(source, np.ndarray):
@@ -130,11 +131,6 @@ def _formats() -> tuple[str, ...]:
     """Those of `_FORMATS` that this build of Pillow has."""
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
-
-
-def _read_file(path: Path) -> Image.Image:
-    with opened(path) as image:
-        return _as_rgb(image, str(path))
 
 
 @contextmanager
