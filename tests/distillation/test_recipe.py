@@ -57,7 +57,7 @@ def test_a_file_and_what_overrides_it(tmp_path: Path) -> None:
         ({"width": 30}, "a width of 30 for 8 heads"),
         ({"width": -4}, "width is -4"),
         ({"validation_fraction": 1.0}, "validation_fraction is 1.0"),
-        ({"monitor": "loss!"}, "'loss!', here; give last"),
+        ({"monitor": "loss!"}, "'loss!', here; give one of last"),
         ({"gold": ["a.json"]}, "images"),
         ({"patience": 3}, "early stopping"),
     ],
