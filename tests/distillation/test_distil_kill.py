@@ -12,13 +12,17 @@ pytest.importorskip("torch")
 from tests.distillation.runs import RECIPE, assert_same, make_cache
 from tests.distillation.test_kill import environment
 
-pytestmark = [pytest.mark.torch, pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.torch,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes"),
+]
 
 
 def test_killed_while_it_writes(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "features")
     (tmp_path / "tiny.toml").write_text(RECIPE)
-    command = ["distill", str(tmp_path / "tiny.toml"), "--features", str(cache), "--epochs", "2", "--device", "cpu"]
+    command = ["distill", str(tmp_path / "tiny.toml"), "--features", str(cache), "--epochs", "1", "--device", "cpu"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.distillation.distilling", str(tmp_path), *command],
         capture_output=True,

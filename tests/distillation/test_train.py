@@ -41,6 +41,12 @@ def whole(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The picture of a curve takes longer than the epochs do; that of ``whole`` is drawn."""
+    monkeypatch.setattr("litetext.distillation.train.write_curve", lambda *_: None)
+
+
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Have the step after so many of them fail."""
     take = Trainer.take_step
@@ -327,6 +333,7 @@ def test_an_overflow_in_float16_leaves_out_a_step(cache: Path, tmp_path: Path) -
     assert not torch.equal(trainer.state.student.projector.bias, before)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs gloo")
 def test_two_processes_are_as_one_that_accumulates(cache: Path, tmp_path: Path) -> None:
     """Up to batch statistics, which are of each process; batches of five and four phrases are shared unevenly."""
