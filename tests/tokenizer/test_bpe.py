@@ -62,6 +62,7 @@ def test_equals_sam3_on_any_text(texts: list[str]) -> None:
     assert ours(texts) == [sam3_tokenizer().encode(text) for text in texts]
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_equals_sam3_on_every_given_prompt(real_lines: list[str]) -> None:
     assert len(real_lines) > 113_000
