@@ -109,6 +109,7 @@ def test_resized_masks_are_those_of_pytorch(
 def test_a_cell_that_a_smaller_size_skips_is_in_no_mask() -> None:
     logits = np.array([[[-9, -9, 9]]], np.float32)  # of three cells a mask of one pixel reads the middle one
     assert not resize_masks(logits, (1, 1), 0.5).any()
+    assert not resize_masks(logits.transpose(0, 2, 1), (1, 1), 0.5).any()
 
 
 def test_resized_masks_of_a_photograph_are_those_of_pytorch() -> None:

@@ -251,7 +251,8 @@ def _span(inside: npt.NDArray[np.bool_], count: int) -> slice:
     cells = np.flatnonzero(inside)
     low, high, _ = _neighbors(len(inside), count)
     reached = np.flatnonzero((high >= cells[0]) & (low <= cells[-1]))
-    return slice(int(reached[0]), int(reached[-1]) + 1) if reached.size else slice(0)  # a smaller size may skip them
+    # A smaller size may skip them.
+    return slice(int(reached[0]), int(reached[-1]) + 1) if reached.size else slice(0, 0)
 
 
 @lru_cache(maxsize=64)
