@@ -102,9 +102,8 @@ def test_evaluate_takes_files_and_folders(tmp_path: Path) -> None:
         evaluate("nowhere", [truth])
 
 
-@pytest.mark.torch
 def test_evaluate_takes_a_segmenter(tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
+    from litetext.export.segment_runtime import open_segmenter
     from litetext.micro.evaluation import evaluate_pairs
     from litetext.micro.phrases import make_pairs
     from litetext.micro.saco import ANNOTATIONS, write_saco
@@ -113,7 +112,7 @@ def test_evaluate_takes_a_segmenter(tmp_path: Path) -> None:
 
     pairs = list(make_pairs(5, 12, SceneOptions(split="test")))
     write_saco(pairs, tmp_path)
-    segmenter = Segmenter.from_pretrained("micro")
+    segmenter = Segmenter(open_segmenter("micro", threads=1))
     stages: set[str] = set()
     found = evaluate(segmenter, tmp_path / ANNOTATIONS, [tmp_path], lambda stage, _: stages.add(stage))
     assert found.cgf1 == pytest.approx(evaluate_pairs(segmenter, pairs).overall.cgf1, abs=0.5)

@@ -28,6 +28,7 @@ from litetext.errors import EvaluationError, ImageError, OptionError, OutputErro
 from litetext.evaluation import predict as module
 from litetext.evaluation.coco import read_predictions
 from litetext.evaluation.predict import Picture, PredictionPlan, finish_predictions, options_for, predict
+from litetext.export.segment_runtime import open_segmenter
 from litetext.resume_log import ResumeLog
 from litetext.sam3.images import read_image
 from litetext.sam3.segmenter import Segmenter
@@ -293,10 +294,8 @@ def test_progress_is_told(job: Job) -> None:
     assert told == [("predicting", 0.0), ("predicting", 1 / 3), ("predicting", 2 / 3), ("predicting", 1.0)]
 
 
-@pytest.mark.torch
-@pytest.mark.usefixtures("no_network")
-def test_a_real_segmenter(job: Job, host_folder: Path) -> None:
-    segmenter = Segmenter.from_pretrained(str(host_folder), device="cpu", options=options_for(0.05))
+def test_a_real_segmenter(job: Job) -> None:
+    segmenter = Segmenter(open_segmenter("micro", threads=1), options=options_for(0.0))
     predict(job.plan(), segmenter)
     found = json.loads(job.output.read_bytes())
     assert found

@@ -55,6 +55,13 @@ def run_and_die(target: Path, name: str, steps: int, can_exchange: bool) -> bool
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
+def write_little(student: object, folder: Path, options: object) -> str:
+    """A program of two files that nobody runs."""
+    for name in ("model.onnx", "model.onnx.data"):
+        (folder / name).write_bytes(b"program")
+    return "model.onnx"
+
+
 def found(target: Path) -> str:
     """Which export is there, whole; "none" or "broken" if none is."""
     try:
@@ -83,20 +90,15 @@ def main() -> None:
 
 if __name__ == "__main__":
     # Once, before the forks.
-    import onnx  # noqa: F401
-    import onnxruntime  # noqa: F401
     import torch
 
-    import litetext.export.targets.onnx  # noqa: F401
+    from litetext.export.targets import onnx
     from litetext.tokenizer.pruned import kept_tokens
 
     torch.set_num_threads(1)
-    # It takes long, and moves nothing.
+    # They take long, and move nothing.
     exporting.open_engine = exporting.compare_with_program = lambda *_: None
+    onnx.write = write_little
     kept_tokens(pruned("masked").config.kept or "").tokenizer.encode(PHRASES)
-    child = os.fork()  # ONNX Runtime is never started in the process that forks
-    if child == 0:
-        export(Path(sys.argv[1]) / "old", "old")
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+    export(Path(sys.argv[1]) / "old", "old")
     main()
