@@ -77,11 +77,12 @@ class TextEncoder(protocol.TextEncoder, Protocol):
             if (shipped := shipped_text(str(path_or_id))) is not None:
                 return shipped  # type: ignore[no-any-return]
         from litetext.checkpoints.load import load_encoder
+        from litetext.encoders.student import StudentEncoder
+        from litetext.export.compress import Student
 
-        encoder: protocol.TextEncoder | Student = _with_methods(
-            load_encoder(path_or_id, positions=positions, context_length=context_length, dtype=dtype, device=device)
-        )
-        return encoder
+        options: Any = {"positions": positions, "context_length": context_length, "dtype": dtype, "device": device}
+        encoder = load_encoder(path_or_id, **options)
+        return Student.of(encoder) if isinstance(encoder, StudentEncoder) else encoder
 
 
 class Segmenter(segmenter.Segmenter):
@@ -388,11 +389,3 @@ def _check_options(options: Iterable[str], *functions: Callable[..., Any]) -> No
 
 def _encoder(encoder: Any) -> Any:
     return TextEncoder.from_pretrained(encoder) if isinstance(encoder, str | Path) else encoder
-
-
-def _with_methods(encoder: Any) -> Any:
-    """A student with its methods; any other encoder as it is."""
-    from litetext.encoders.student import StudentEncoder
-    from litetext.export.compress import Student
-
-    return Student.of(encoder) if isinstance(encoder, StudentEncoder) else encoder

@@ -16,7 +16,7 @@ from litetext.auditing.position_rank import (
     load_positions,
     measure_positions,
 )
-from litetext.errors import ArrayError, EncoderError, MissingExtraError, OptionError
+from litetext.errors import ArrayError, EncoderError, MissingExtraError
 
 TABLE = np.arange(1, 13, dtype=np.float32).reshape(4, 3)
 
@@ -47,17 +47,18 @@ def test_identical_rows_are_all_redundant() -> None:
 
 def test_a_sinusoidal_table_depends_on_the_distance_only() -> None:
     frequencies = 10000.0 ** (-np.arange(16) / 16)
-    stats = measure_positions(sinusoidal(20, frequencies), block=5)
-    distance = np.arange(20)[:, None] - np.arange(20)
+    stats = measure_positions(sinusoidal(24, frequencies))
+    distance = np.arange(24)[:, None] - np.arange(24)
     np.testing.assert_allclose(stats.cosine, np.cos(distance[..., None] * frequencies).mean(axis=-1), atol=1e-6)
     assert stats.adjacent == pytest.approx(np.cos(frequencies).mean(), abs=1e-6)
-    np.testing.assert_allclose(stats.energy, 1 / 20, atol=1e-6)
+    np.testing.assert_allclose(stats.energy, 1 / 24, atol=1e-6)
     redundancies = [block["cosine"] for block in stats.blocks]
     np.testing.assert_allclose(redundancies, redundancies[0], atol=1e-6)
 
 
-def test_energy_and_blocks_by_hand() -> None:
-    stats = measure_positions(np.float32([[1, 0], [0, 1], [2, 0], [0, 2], [1, 1]]), block=3)
+def test_energy_and_blocks_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("litetext.auditing.position_rank._BLOCK", 3)
+    stats = measure_positions(np.float32([[1, 0], [0, 1], [2, 0], [0, 2], [1, 1]]))
     np.testing.assert_allclose(stats.energy, np.array([1, 1, 4, 4, 2]) / 12)
     np.testing.assert_allclose(stats.cumulative, np.array([1, 2, 6, 10, 12]) / 12)
     assert stats.blocks == (
@@ -97,11 +98,6 @@ def test_a_single_row_has_no_neighbors() -> None:
 def test_what_is_no_table_is_refused(table: Any, complaint: str) -> None:
     with pytest.raises(ArrayError, match=complaint):
         measure_positions(table.astype(np.float32))
-
-
-def test_a_block_of_one_row_is_refused() -> None:
-    with pytest.raises(OptionError, match="blocks of 1 rows; give 2 or more"):
-        measure_positions(TABLE, block=1)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors"])

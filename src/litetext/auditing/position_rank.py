@@ -14,7 +14,7 @@ import numpy.typing as npt
 from litetext.arrays import as_matrix, load_matrix
 from litetext.auditing.dimensions import effective_rank
 from litetext.checkpoints.tensors import open_tensors
-from litetext.errors import ArrayError, OptionError
+from litetext.errors import ArrayError
 
 Matrix = npt.NDArray[np.float64]
 
@@ -30,6 +30,7 @@ TABLE_NAMES = (
 
 IMAGE_PARTS = ("vision", "visual", "image")
 """What the names of an image tower's tensors contain."""
+_BLOCK = 8  # rows
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,8 @@ class PositionStats:
     effective_rank: float  # exponential of the entropy of the singular values of the table (not centred): 1..min(T, C)
 
 
-def measure_positions(table: npt.NDArray[np.float32], block: int = 8) -> PositionStats:
-    """Similarity, redundancy and energy of the rows of a position table [T, C], also by ``block`` of 2 or more rows."""
-    if block < 2:
-        raise OptionError(f"blocks of {block} rows", hint="give 2 or more")
+def measure_positions(table: npt.NDArray[np.float32]) -> PositionStats:
+    """Similarity, redundancy and energy of the rows of a position table [T, C], also by blocks of 8 rows."""
     rows = as_matrix(table, "the position table").astype(np.float64)
     if not rows.any():
         raise ArrayError("all its numbers are 0", where="the position table", hint="give a trained table")
@@ -64,7 +63,7 @@ def measure_positions(table: npt.NDArray[np.float32], block: int = 8) -> Positio
         width=rows.shape[1],
         cosine=cosine.tolist(),
         adjacent=float(np.diagonal(cosine, offset=1).mean()) if len(rows) > 1 else None,
-        blocks=tuple(_block(cosine, start, min(start + block, len(rows))) for start in range(0, len(rows), block)),
+        blocks=tuple(_block(cosine, start, min(start + _BLOCK, len(rows))) for start in range(0, len(rows), _BLOCK)),
         energy=energy.tolist(),
         cumulative=np.cumsum(energy).tolist(),
         effective_rank=effective_rank(np.linalg.svd(rows, compute_uv=False)),

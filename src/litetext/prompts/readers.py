@@ -237,19 +237,14 @@ def _recognize(opened: Opened, options: ReadOptions) -> str:
         return options.format
     if found in ("json", None):
         found = _format_of_text(head) or found or "txt"
-    _refuse_other_text(opened, found, head)
-    if named is None:
-        opened.notes.append("known by its content" if found != "txt" else "a phrase a line, for want of an ending")
-    return found
-
-
-def _refuse_other_text(opened: Opened, found: str, head: bytes) -> None:
-    ending = ending_of(opened.where)
     hint = "write the phrases to a text file, one a line, or give the format (txt, csv, ...)"
-    if ending in _NOT_READ:
+    if (ending := ending_of(opened.where)) in _NOT_READ:
         raise PromptError(f"{ending} is not a format that is read", where=opened.where, hint=hint)
     if found == "txt" and holds_labels(head):
         raise PromptError("lines of numbers or names of pictures, not of phrases", where=opened.where, hint=hint)
+    if named is None:
+        opened.notes.append("known by its content" if found != "txt" else "a phrase a line, for want of an ending")
+    return found
 
 
 def _format_of_magic(head: bytes) -> str | None:
