@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,12 @@ FILES = sorted(SOURCE.rglob("*.py"))
 DOTTED = re.compile(r"litetext(\.\w+)+")
 
 
+@cache
+def nodes(file: Path) -> list[ast.AST]:
+    """All of a file's syntax."""
+    return list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+
+
 def stage(module: str) -> str:
     """The stage of a module: its package or file below litetext, or the face itself."""
     return module.split(".")[1] if "." in module else "__init__"
@@ -43,7 +50,7 @@ def stage(module: str) -> str:
 def imported(file: Path) -> set[str]:
     """Stages that a file names, wherever in it: imported, under TYPE_CHECKING, or as a string for `importlib`."""
     stages: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in nodes(file):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -92,7 +99,7 @@ def test_every_foreign_package_is_declared() -> None:
     ]
     declared = {re.split(r"[<>=\[ ]", line)[0].replace("-", "_") for line in lines} | {"PIL"}  # of pillow
     for file in FILES:
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        for node in nodes(file):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             foreign = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"litetext"}
@@ -102,7 +109,5 @@ def test_every_foreign_package_is_declared() -> None:
 def test_only_device_names_accelerators() -> None:
     for file in FILES:
         if file.name != "device.py":
-            strings = [
-                node.value for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, ast.Constant)
-            ]
+            strings = [node.value for node in nodes(file) if isinstance(node, ast.Constant)]
             assert not {"cuda", "mps"} & set(map(str, strings)), file
