@@ -56,7 +56,7 @@ def programs(exported: Path) -> Segmenter:
     return Segmenter(open_segmenter(exported, threads=1), options=LOOSE)
 
 
-@pytest.mark.parametrize(("count", "size"), [(40, 160), (12, 333)])
+@pytest.mark.parametrize(("count", "size"), [(24, 160), (12, 333)])
 def test_masks_boxes_and_scores_of_pytorch(segmenter: Segmenter, programs: Segmenter, count: int, size: int) -> None:
     theirs = segmenter.with_options(LOOSE)
     found = 0

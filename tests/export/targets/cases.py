@@ -22,10 +22,10 @@ SIZES = {"vocabulary": VOCABULARY_SIZE, "encoder_blocks": 1}  # converters take 
 
 @lru_cache(maxsize=1)
 def prompts() -> list[str]:
-    """Five hundred real ones, of all lengths, and one that is longer than the context."""
+    """Two hundred real ones, of all lengths, and one that is longer than the context."""
     texts = list(bundled_corpus().texts)
     assert len(clip_tokenizer().encode([LONG]).ids) > CONTEXT
-    return [LONG, *texts[:: len(texts) // 499][:499]]
+    return [LONG, *texts[:: len(texts) // 199][:199]]
 
 
 @lru_cache(maxsize=4)
