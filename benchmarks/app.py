@@ -28,12 +28,13 @@ from litetext.micro.scenes import SceneOptions
 CHROMIUM = Path("/usr/bin/chromium")
 ROUNDS = 15
 # Milliseconds from a click to the answer on the page: the legend has other phrases then.
-CLICK = """wanted => new Promise(done => {
+CLICK = """([wanted, button]) => new Promise((done, fail) => {
   const began = performance.now(), root = document.querySelector("#found");
   const there = () => [...root.querySelectorAll(".lt-legends section:first-child li")].length === wanted;
   const watch = new MutationObserver(() => there() && (watch.disconnect(), done(performance.now() - began)));
+  setTimeout(() => fail("no answer on the page: " + document.body.innerText.slice(-200)), 20000);
   watch.observe(root, { subtree: true, childList: true });
-  [...document.querySelectorAll("button")].find(one => one.textContent.trim() === "Segment" && !one.role).click();
+  button.click();
 })"""
 
 
@@ -128,13 +129,15 @@ def in_browser(address: str, folder: Path) -> dict[str, Any]:
         page = browser.new_page()
         page.goto(address)
         field = page.get_by_label("Phrases, one a line")
+        button = page.get_by_role("button", name="Segment", exact=True).element_handle()
         for number, picture in enumerate(pictures):
             page.locator("input[type=file]").first.set_input_files(picture)
-            page.wait_for_timeout(400)
+            page.get_by_role("button", name="Remove Image").wait_for()
+            page.wait_for_timeout(300)
             field.fill(f"red car\nwhite dog\nbird\nvehicle {number}")
-            cold.append(page.evaluate(CLICK, 4))
+            cold.append(page.evaluate(CLICK, [4, button]))
             field.fill(f"animal {number}\ncar\nthing")
-            warm.append(page.evaluate(CLICK, 3))
+            warm.append(page.evaluate(CLICK, [3, button]))
             page.get_by_role("button", name="Remove Image").or_(page.get_by_role("button", name="Clear")).first.click()
         browser.close()
     figures = {"usable_ms": usable, "four_phrases_ms": cold, "again_ms": warm}
