@@ -222,6 +222,7 @@ def test_not_a_table(tmp_path: Path, ending: str) -> None:
     assert message(tmp_path / f"a{ending}", "cat\ndog\n").startswith("not a readable table (")
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is told by Linux's /proc")
 def test_parquet_holds_only_distinct_texts_in_memory(tmp_path: Path) -> None:
     """A million rows, 1000 distinct texts: 25 MB of text plus 40 MB of another column."""
     frame = pl.DataFrame({"row": pl.int_range(1_000_000, eager=True)}).select(
@@ -230,14 +231,16 @@ def test_parquet_holds_only_distinct_texts_in_memory(tmp_path: Path) -> None:
     )
     frame.write_parquet(tmp_path / "a.parquet", row_group_size=100_000)
     code = f"""
-import resource
+import re
+def most():  # getrusage would begin with the peak of the process that started this one
+    return int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
 from pathlib import Path
 from litetext.prompts.columnar import read_frame
 from litetext.prompts.opening import ReadOptions
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = most()
 prompts = list(read_frame("parquet", Path({str(tmp_path / "a.parquet")!r}), ReadOptions(), "a.parquet", []))
 assert len(prompts) == 1000 and sum(count for _, count in prompts) == 1_000_000
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+print((most() - before) // 1024)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 100  # MiB
+    assert int(done.stdout) < 75  # MiB; all texts at once take 100
