@@ -59,6 +59,7 @@ def with_large_tower(small: Path, large: Path) -> None:
         file.truncate(8 + len(text) + end)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads the peak from /proc (Linux)")
 def test_the_tower_is_never_in_memory(host_folder: Path, tmp_path: Path) -> None:
     large = tmp_path / "large"
