@@ -70,7 +70,10 @@ def test_far_better_than_chance(segmenter: Segmenter, own: CgF1) -> None:
     assert refused_share(segmenter, 20, 0, SIZE) >= 0.8
 
 
-@pytest.mark.parametrize(("name", "share", "least"), [("micro-student", 0.12, 0.9), ("micro-student-xs", 0.05, 0.8)])
+@pytest.mark.parametrize(
+    ("name", "share", "least"),
+    [("micro-student", 0.12, 0.9), pytest.param("micro-student-xs", 0.05, 0.8, marks=pytest.mark.slow)],
+)
 def test_the_students_beside_it(segmenter: Segmenter, own: CgF1, name: str, share: float, least: float) -> None:
     folder = shipped_folder(name)
     assert folder is not None
