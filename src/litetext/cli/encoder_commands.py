@@ -173,7 +173,8 @@ def convert(
 ) -> Result:
     """Write a text encoder, or all of SAM3, in another format.
 
-    Numbers stay bit for bit, the position table is not resized. For huggingface the output is a folder, or a file that ends in .safetensors.
+    Numbers stay bit for bit, the position table is not resized. For huggingface the output is a folder, or a file that
+    ends in .safetensors.
     With --host, sam3.pt of Meta becomes a folder for --model, its tracker included; of SAM 3.1 the detector.
     """
     if host == (to is not None):

@@ -96,8 +96,8 @@ def connect(address: str, workers: int | None = None, device: str = "cpu") -> It
             _start(address, workers)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
-        # The tasks of other shuffles hold a CPU while they wait for their pieces: when a node is lost, those on the last
-        # one would wait for ever for what only a task without a CPU could compute again.
+        # The tasks of other shuffles hold a CPU while they wait for their pieces: when a node is lost, those on
+        # the last one would wait for ever for what only a task without a CPU could compute again.
         context.shuffle_strategy = ray.data.context.ShuffleStrategy.SORT_SHUFFLE_PULL_BASED
         context.execution_no_progress_timeout_s = -1  # a long clip is one part, and Ray sees no progress for hours
         for name in ("ray.data", "ray"):
