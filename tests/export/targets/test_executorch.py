@@ -48,7 +48,7 @@ def test_features_are_those_of_pytorch(folder: Callable[[str], Path], kind: str)
     batch = tokens(prompts(), length)
     found = engine(batch.ids, batch.mask)
     check_features(found, kind, prompts())
-    for row in (0, 13, 499):
+    for row in (0, 13, len(batch.ids) - 1):
         alone = engine(batch.ids[row : row + 1], batch.mask[row : row + 1])
         assert np.allclose(alone[0], found[row], atol=1e-5)
     short = tokens(["a dog"], 7)
