@@ -158,6 +158,12 @@ def test_mistakes_on_the_command_line(capsys: pytest.CaptureFixture[str], monkey
         assert fact in error
 
 
+def test_a_number_that_is_no_port(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["app", "--port", "99999"]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert "99999" in error
+
+
 def test_a_port_in_use_is_said_in_a_line(address: str) -> None:
     port = address.rpartition(":")[2]
     command = [sys.executable, "-m", "litetext", "app", "--port", port]

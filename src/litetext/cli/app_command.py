@@ -40,7 +40,7 @@ def app(
         ),
     ] = None,
     host: Annotated[str, option("Address to listen at; by default only this machine reaches it.")] = LOCAL,
-    port: Annotated[int | None, option("Default: the first free one from 7860 on.")] = None,
+    port: Annotated[int | None, option("Default: the first free one from 7860 on.", min=1, max=65535)] = None,
     auth: Annotated[str | None, option("Ask for a user and a password.", metavar="USER:PASSWORD")] = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
