@@ -107,7 +107,7 @@ def build(bench: Workbench) -> Any:
 
 
 def import_gradio() -> Any:
-    """Gradio, told to send nothing anywhere; a `MissingExtraError` where it is not installed."""
+    """Gradio with its telemetry off; a `MissingExtraError` where it is not installed."""
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
     try:
         import gradio

@@ -39,7 +39,7 @@ def track(
         if clip.size is not None and clip.size[0] * clip.size[1] > MAX_PIXELS:
             raise ImageError("a clip of too many pixels", where=file.name, hint="scale it down")
         made_by = {"model": bench.model, "text_encoder": reader.name, "threshold": str(threshold)}
-        # As a stream, which nobody resumes: the name of the upload says nothing to anybody.
+        # As a stream: a run on the page is not resumed, and the name of an upload means nothing.
         run = TrackRun(None, phrases, made_by, folder)
         with run.locked():
             summary = run.track(clip, lambda: make_tracker(segmenter, phrases, threshold=threshold), progress)

@@ -81,7 +81,7 @@ class Workbench:
         raise OptionError("no such text encoder on this page", hint=f"there are {known}")
 
     def new_folder(self) -> Path:
-        """A new folder that nobody can guess, for files that are given out; the server removes them after a while."""
+        """A new folder with a random name, for files to download; the server removes them after a while."""
         folder = self.folder / secrets.token_hex(16)
         folder.mkdir(mode=0o700)
         return folder

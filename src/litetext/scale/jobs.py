@@ -59,7 +59,7 @@ class Cluster:
     start_seconds: float
 
     def resources(self) -> dict[str, Any]:
-        """What `map_batches` is told of the actors; a CPU each, so that PyTorch takes one thread."""
+        """The options of `map_batches` for the actors: one CPU each, so that PyTorch takes one thread."""
         import ray.data
 
         compute = ray.data.ActorPoolStrategy(size=self.workers)

@@ -188,18 +188,13 @@ class SegmentImages:
 
     def __call__(self, batch: Batch) -> pa.Table:
         """The same rows with what was found, null where an image failed."""
-        table = as_table(batch)
-        images = table[self.column].to_pylist()
-        asked = table["phrases"].to_pylist() if self.phrases is None else [self.phrases] * len(images)
-        found: list[dict[str, Any]] = []
-        for image, phrases in zip(images, asked, strict=True):
-            try:
-                picture = opened_image(image)
-                found.append(describe_found(picture, self.find(picture, phrases)))
-            except LiteTextError as error:
-                found.append({"error": str(error)})
-        kinds = {"width": pa.int64(), "height": pa.int64(), "annotations": ANNOTATIONS, "error": pa.string()}
-        return _with(table, {name: pa.array([one.get(name) for one in found], kind) for name, kind in kinds.items()})
+        kinds = {"width": pa.int64(), "height": pa.int64(), "annotations": ANNOTATIONS}
+        return _row_by_row(batch, self.column, self.phrases, self.describe, kinds)
+
+    def describe(self, image: Any, phrases: Sequence[str]) -> dict[str, Any]:
+        """The size of an image, a path or bytes, and the annotations of what is found in it."""
+        picture = opened_image(image)
+        return dict(describe_found(picture, self.find(picture, phrases)))
 
     def find(self, picture: Image.Image, phrases: Sequence[str]) -> list[Any]:
         """The masks of each phrase, as one machine finds them."""
@@ -230,17 +225,8 @@ class TrackVideos:
 
     def __call__(self, batch: Batch) -> pa.Table:
         """The same rows with what was followed, null where a clip failed."""
-        table = as_table(batch)
-        clips = table[self.column].to_pylist()
-        asked = table["phrases"].to_pylist() if self.phrases is None else [self.phrases] * len(clips)
-        found: list[dict[str, Any]] = []
-        for clip, phrases in zip(clips, asked, strict=True):
-            try:
-                found.append(self.follow(clip, phrases))
-            except LiteTextError as error:
-                found.append({"error": str(error)})
-        kinds = {"frames": pa.int64(), "masklets": pa.string(), "error": pa.string()}
-        return _with(table, {name: pa.array([one.get(name) for one in found], kind) for name, kind in kinds.items()})
+        kinds = {"frames": pa.int64(), "masklets": pa.string()}
+        return _row_by_row(batch, self.column, self.phrases, self.follow, kinds)
 
     def follow(self, clip: str, phrases: Sequence[str]) -> dict[str, Any]:
         """The number of frames and the masklets of a clip."""
@@ -306,6 +292,27 @@ def as_table(batch: Batch) -> pa.Table:
     if not isinstance(batch, Mapping):
         raise OptionError(f"a batch that is a {type(batch).__name__}", hint='give batch_format="pyarrow"')
     return pa.table({name: pa.array(list(values)) for name, values in batch.items()})
+
+
+def _row_by_row(
+    batch: Batch,
+    column: str,
+    phrases: Sequence[str] | None,
+    work: Callable[[Any, Sequence[str]], Mapping[str, Any]],
+    kinds: Mapping[str, pa.DataType],
+) -> pa.Table:
+    """The rows with what ``work`` makes of a column and the phrases, each kind a column; a failed row has its error."""
+    table = as_table(batch)
+    sources = table[column].to_pylist()
+    asked = table["phrases"].to_pylist() if phrases is None else [phrases] * len(sources)
+    found: list[Mapping[str, Any]] = []
+    for source, own in zip(sources, asked, strict=True):
+        try:
+            found.append(work(source, own))
+        except LiteTextError as error:
+            found.append({"error": str(error)})
+    columns = {**kinds, "error": pa.string()}
+    return _with(table, {name: pa.array([one.get(name) for one in found], kind) for name, kind in columns.items()})
 
 
 def _with(table: pa.Table, added: Mapping[str, pa.Array]) -> pa.Table:

@@ -44,7 +44,9 @@ def make_masks(
         return resize_masks(logits, whole, threshold)
     masks = np.zeros((len(logits), *whole), dtype=np.bool_)
     size = (min(whole[0], FINENESS * grid[0]), min(whole[1], FINENESS * grid[1]))
-    picture = _channels(resize(pixels, size))
+    picture = colors = _channels(pixels)
+    if size != whole:
+        picture = _channels(resize(pixels, size))
     radii = [max(1, round(RADIUS * length / cells)) for length, cells in zip(size, grid, strict=True)]
     for mask, one in zip(masks, logits, strict=True):
         with np.errstate(over="ignore"):
@@ -58,7 +60,7 @@ def make_masks(
         slopes[:, rows, columns] = fit_colors(picture[:, rows, columns], shares[rows, columns], radii)
         if size != whole:
             slopes = np.stack([_stretch(channel, whole) for channel in slopes])
-        mask[:] = (slopes[:3] * _channels(pixels)).sum(axis=0) + slopes[3] > threshold
+        mask[:] = (slopes[:3] * colors).sum(axis=0) + slopes[3] > threshold
     return masks
 
 

@@ -111,7 +111,7 @@ def track_frames(tracker: Tracker, frames: Iterable[Frame]) -> Iterator[TrackedF
 
 
 def copy_state(value: Any, device: Any = None) -> Any:
-    """A state in new dicts and lists; arrays and tensors, which nobody changes in place, are shared, or on a device."""
+    """A copy of a state: new dicts and lists; arrays and tensors, never changed in place, are shared or moved."""
     if isinstance(value, dict):
         return {key: copy_state(part, device) for key, part in value.items()}
     if isinstance(value, list | tuple):
