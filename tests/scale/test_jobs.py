@@ -35,6 +35,8 @@ class TestJob:
                 )
 
         monkeypatch.setattr(jobs, "run_parts", run_here)
+        monkeypatch.setattr(Cluster, "start", lambda cluster: self.started.append(cluster))
+        self.started: list[Cluster] = []
         self.done: list[str] = []
         return self.done
 
@@ -52,7 +54,7 @@ class TestJob:
         job = Job(folder, "test", settings)
         job.recover()
         parts = [Part(f"part-{number}", payload, payload) for number, payload in enumerate(payloads)]
-        job.run(Cluster(1, 0.0, 0.0), parts, self.start)
+        job.run(Cluster("local", 1, "cpu"), parts, self.start)
         job.finish()
         return job
 
@@ -67,7 +69,10 @@ class TestJob:
         (tmp_path / "part-2").unlink()
         self.submit(tmp_path, "A", "b", "c")  # another input, a damaged file, one that is gone
         assert self.done[3:] == ["c", "b", "A"]
-        assert self.submit(tmp_path, "A", "b", "c").report(Cluster(1, 0.0, 0.0))["computed_parts"] == 0
+        self.started.clear()
+        job = self.submit(tmp_path, "A", "b", "c")
+        assert job.report(Cluster("local", 1, "cpu"))["computed_parts"] == 0
+        assert not self.started, "Ray is started to compute nothing"
 
     def test_failures_are_told_and_tried_again(self, tmp_path: Path) -> None:
         assert self.submit(tmp_path, "a", "failing").failures == [{"file": "failing", "reason": "no"}]

@@ -1,6 +1,8 @@
 """The classes for `map_batches`, without Ray: the answers of the functions of one machine, and errors in their rows."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +147,8 @@ def test_a_batch_is_a_table_or_arrays() -> None:
     assert as_table({"a": np.array([1, 2])}).to_pydict() == {"a": [1, 2]}
     with pytest.raises(OptionError, match="pyarrow"):
         as_table([1])
+
+
+def test_workers_of_an_audit_need_no_pytorch() -> None:
+    code = "import sys, litetext.scale.audit_jobs; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"False"

@@ -127,8 +127,8 @@ def _count_on_cluster(
 ) -> "tuple[PromptCorpus, CorpusCounts, dict[str, Any]]":
     """The corpus and its counts, and what the job says of itself; the parts stand in a folder of the output."""
     from litetext.prompts.readers import ReadOptions
+    from litetext.scale.audit_jobs import count_prompts
     from litetext.scale.jobs import connect
-    from litetext.scale.prompt_jobs import count_prompts
 
     if not sources:
         raise OptionError("no sources", where="--ray", hint="give files of prompts that every node sees")

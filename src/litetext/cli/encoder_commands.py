@@ -48,8 +48,8 @@ def embed(
     corpus = read_corpus(sources, file_format, column)
     sizes: dict[str, Any] = {"dtype": store_dtype, "batch_tokens": batch_tokens, "shard_tokens": shard_tokens}
     if opt.check_workers(ray, workers):
+        from litetext.scale.embed_jobs import embed_phrases
         from litetext.scale.jobs import connect
-        from litetext.scale.prompt_jobs import embed_phrases
 
         start = partial(open_encoder, teacher, positions, context_length, device)
         with connect(str(ray), workers, device) as cluster, show_progress() as progress:

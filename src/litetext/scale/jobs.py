@@ -17,7 +17,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +36,8 @@ _OBJECTS = 2**30  # bytes of shared memory of a local cluster: what is beyond it
 
 Receipt = dict[str, Any]
 """What an actor says of a part: ``part`` (its name), ``key``, ``rows``, ``failures`` (row and reason), ``checksum`` of
-its file, ``seconds``, ``worker``; and what else its work says, under ``note``."""
+its file, ``began``, ``seconds``, ``worker``; and what else its work says, under ``note``."""
+Progress = Callable[[str, float], None]
 Work = Callable[[Any, Path], Receipt]
 """Computes a part from what it holds into a file; gives ``rows``, ``failures`` and, if there is one, a ``note``."""
 
@@ -50,13 +50,37 @@ class Part(NamedTuple):
     payload: Any  # what it is computed from, small
 
 
-@dataclass
 class Cluster:
-    """A connection to Ray, and how much of it a job may use."""
+    """A connection to Ray, made when the first part is to be computed, and how much of Ray a job may use."""
 
-    workers: int
-    gpus: float  # of each worker
-    start_seconds: float
+    def __init__(self, address: str, workers: int | None, device: str) -> None:
+        self.address, self.workers, self.device = address, workers, device
+        self.gpus = 0.0  # of each worker
+        self.start_seconds = 0.0
+        self.is_ours = False  # to leave in the end
+
+    def start(self) -> None:
+        """Connect, or start a cluster on this machine; one that is connected to already is used and stays."""
+        import ray.data
+
+        if self.start_seconds:
+            return
+        began = time.perf_counter()
+        if not ray.is_initialized():
+            _start(self.address, self.workers)
+            self.is_ours = True
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = context.print_on_execution_start = False
+        # The tasks of other shuffles hold a CPU while they wait for their pieces: when a node is lost, those on
+        # the last one would wait for ever for what only a task without a CPU could compute again.
+        context.shuffle_strategy = ray.data.context.ShuffleStrategy.SORT_SHUFFLE_PULL_BASED
+        context.execution_no_progress_timeout_s = -1  # a long clip is one part, and Ray sees no progress for hours
+        for name in ("ray.data", "ray"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        gpus = 0 if self.device == "cpu" else int(total.get("GPU", 0))
+        self.workers, self.gpus = self.workers or gpus or max(1, int(total.get("CPU", 1))), 1.0 if gpus else 0.0
+        self.start_seconds = time.perf_counter() - began
 
     def resources(self) -> dict[str, Any]:
         """The options of `map_batches` for the actors: one CPU each, so that PyTorch takes one thread."""
@@ -68,7 +92,7 @@ class Cluster:
 
 @contextmanager
 def connect(address: str, workers: int | None = None, device: str = "cpu") -> Iterator[Cluster]:
-    """Connect to a cluster, or start one on this machine; one that is connected to already is used and stays.
+    """A cluster for a job, which starts it if there is something to compute.
 
     Args:
         address: "local", "auto" (the cluster that this machine is part of), HOST:PORT, or ray://HOST:PORT.
@@ -90,29 +114,18 @@ def connect(address: str, workers: int | None = None, device: str = "cpu") -> It
         import ray.data
     except ImportError as error:
         raise MissingExtraError("--ray", "ray") from error
+    if address != LOCAL:
+        _check_address(address)
+    cluster = Cluster(address, workers, device)
     with redirect_stdout(sys.stderr):  # where Ray prints that a node was lost, which is no part of a result
-        began, is_ours = time.perf_counter(), not ray.is_initialized()
-        if is_ours:
-            _start(address, workers)
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = context.print_on_execution_start = False
-        # The tasks of other shuffles hold a CPU while they wait for their pieces: when a node is lost, those on
-        # the last one would wait for ever for what only a task without a CPU could compute again.
-        context.shuffle_strategy = ray.data.context.ShuffleStrategy.SORT_SHUFFLE_PULL_BASED
-        context.execution_no_progress_timeout_s = -1  # a long clip is one part, and Ray sees no progress for hours
-        for name in ("ray.data", "ray"):
-            logging.getLogger(name).setLevel(logging.ERROR)
         try:
-            total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-            gpus = 0 if device == "cpu" else int(total.get("GPU", 0))
-            count = workers or gpus or max(1, int(total.get("CPU", 1)))
-            yield Cluster(count, 1.0 if gpus else 0.0, time.perf_counter() - began)
+            yield cluster
         except ray.exceptions.RayError as error:
             reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
             what = f"the job failed on the cluster ({reason})"
             raise LiteTextError(what, hint="the same command resumes") from error
         finally:
-            if is_ours:
+            if cluster.is_ours:
                 ray.shutdown()
 
 
@@ -123,8 +136,6 @@ def _start(address: str, workers: int | None) -> None:
     if address == LOCAL:
         cores = max(workers or 0, usable_cores())
         options |= {"num_cpus": cores, "include_dashboard": False, "object_store_memory": _OBJECTS}
-    else:
-        _check_address(address)
     try:
         ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -206,15 +217,14 @@ class Job:
         """
         todo = [part for part in parts if not self.is_finished(part)]
         self.receipts = {name: one for name, one in self.receipts.items() if name in {part.name for part in parts}}
-        began = time.perf_counter()
-        for receipt in (
-            run_parts(cluster, todo, Worker, (start, str(self.folder.absolute()), str(Path.cwd()))) if todo else ()
-        ):
-            if not self.computed:
-                self.start_seconds = time.perf_counter() - began - receipt["seconds"]
+        if todo:
+            cluster.start()
+        began = time.time()
+        for receipt in run_parts(cluster, todo, Worker, (start, str(self.folder.absolute()), str(Path.cwd()))):
             self.keep(receipt)
             progress("parts", len(self.computed) / len(todo))
-        self.seconds = time.perf_counter() - began - self.start_seconds
+        self.start_seconds = max(0.0, min((one["began"] for one in self.computed), default=began) - began)
+        self.seconds = time.time() - began - self.start_seconds
         return [self.receipts[part.name] for part in parts]
 
     def keep(self, receipt: Receipt) -> None:
@@ -264,6 +274,8 @@ def run_parts(
     cluster: Cluster, parts: Sequence[Part], worker: type, arguments: tuple[Any, ...], *, ordered: bool = False
 ) -> Iterator[Any]:
     """What a callable class makes of each part, as it comes or in the order of the parts."""
+    if not parts:
+        return
     import ray.data
     from ray.cloudpickle import dumps  # payloads may be closures
 
@@ -275,8 +287,11 @@ def run_parts(
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             worker, batch_size=1, fn_constructor_args=arguments, **cluster.resources()
         )
-        for row in dataset.iter_rows():
-            yield pickle.loads(row["answer"])  # noqa: S301 - what our own actor has just sent
+        for batch in dataset.iter_batches(
+            batch_size=None, prefetch_batches=0
+        ):  # else the last answer waits for the next
+            for answer in batch["answer"]:
+                yield pickle.loads(answer)  # noqa: S301 - what our own actor has just sent
 
 
 class Worker:
@@ -296,14 +311,15 @@ class Worker:
 
 def timed(name: str, key: str, folder: Path, work: Callable[[Path], Receipt]) -> Receipt:
     """Do the work on a part, and say how long it took and what the file is."""
-    began = time.perf_counter()
+    began, clock = time.time(), time.perf_counter()
     made = work(folder / name)
     return {
         "part": name,
         "key": key,
         **made,
         "checksum": checksum(folder, [name]) if (folder / name).exists() else "",
-        "seconds": time.perf_counter() - began,
+        "began": began,
+        "seconds": time.perf_counter() - clock,
         "worker": worker_name(),
         "memory": peak_memory(),
     }

@@ -17,7 +17,18 @@ from litetext.evaluation.predict import PredictionPlan, find_instances, finish_p
 from litetext.sam3.found_files import write_found
 from litetext.sam3.images import read_image
 from litetext.sam3.segment_files import SegmentRun, clear_place, describe_found, overlay_names, write_overlay
-from litetext.scale.jobs import Cluster, Job, Part, Receipt, key_of, peak_memory, run_parts, worker_name, write_table
+from litetext.scale.jobs import (
+    Cluster,
+    Job,
+    Part,
+    Progress,
+    Receipt,
+    key_of,
+    peak_memory,
+    run_parts,
+    worker_name,
+    write_table,
+)
 from litetext.scale.workers import ANNOTATIONS, SegmentImages
 from litetext.storage import checksum
 from litetext.video.track_files import MASKLETS
@@ -25,9 +36,10 @@ from litetext.video.track_files import MASKLETS
 if TYPE_CHECKING:
     from litetext.sam3.segmenter import Segmenter
 
-Progress = Callable[[str, float], None]
 PARTS = "parts"  # the folder of them, in that of the overlays
 _IMAGES = 16  # of a part; what a kill can cost is the work on one
+# The first images make small parts, which are computed last: so all actors end at about the same time.
+_FEW, _EDGE = 4, 256
 _RECORDS = pa.schema(
     [
         ("file_name", pa.string()),
@@ -50,7 +62,8 @@ def segment_images(
     a folder has Parquet alone. Returned is what `SegmentRun.segment` returns; without a folder no ``annotations``.
     """
     files = [(str(file), overlay) for file, overlay in run.overlays.items()]
-    groups = [files[first : first + _IMAGES] for first in range(0, len(files), _IMAGES)]
+    groups = [files[first : first + _FEW] for first in range(0, min(len(files), _EDGE), _FEW)]
+    groups += [files[first : first + _IMAGES] for first in range(_EDGE, len(files), _IMAGES)]
     keys = [key_of(text for file, name in group for text in (file, name, _mark(file))) for group in groups]
     parts = [
         Part(f"part-{number:05d}.parquet", key, group)
@@ -63,7 +76,8 @@ def segment_images(
     for part in parts if run.folder is not None else ():
         if not all((run.folder / overlay).is_file() for _, overlay in part.payload):
             job.receipts.pop(part.name, None)
-    receipts = job.run(cluster, parts, partial(_start_segmenting, start, run.phrases, run.folder, run.kinds), progress)
+    begin = partial(_start_segmenting, start, run.phrases, run.folder, run.kinds)
+    receipts = job.run(cluster, parts[::-1], begin, progress)[::-1]
     run.resumed = len(files) - sum(receipt["rows"] for receipt in job.computed)
     failures = [failure for receipt in receipts for failure in receipt["failures"]]
     if run.folder is None:
@@ -178,7 +192,10 @@ def predict_plan(
     """
     rest = plan.pictures[plan.finished :]
     parts = [Part(picture.name, "", picture) for picture in rest]
-    job, began = Job(plan.output.parent, plan.log.tool, plan.log.run), time.perf_counter()
+    job = Job(plan.output.parent, plan.log.tool, plan.log.run)
+    if parts:
+        cluster.start()
+    began = time.perf_counter()
     answers = run_parts(cluster, parts, _Predictor, (start, find or find_instances), ordered=True)
     for picture, (found, error, receipt) in zip(rest, answers, strict=True):
         if error is not None:

@@ -35,7 +35,7 @@ _ID = np.dtype("<u2")  # ids are below 65,536
 _ALPHABET = byte_alphabet()
 _CHUNK = 1024
 Merge = Callable[[str], list[int]]
-_MAX_CACHED_WORDS = 1 << 20
+_MAX_CACHED_WORDS = 1 << 16  # more make it no faster
 _FEW_WORDS = 1000  # from where on the library, though it has to be made ready, is the faster of the two ways
 _LONG_WORD = 200  # letters; the other way takes as long as their square
 
