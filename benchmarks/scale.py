@@ -100,7 +100,8 @@ def draw(megabytes: dict[int, float]) -> None:
 
     figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
     axes.plot([total / 1e6 for total in megabytes], list(megabytes.values()), "o-")
-    axes.set(xlabel="prompts in the corpus, millions", ylabel="largest worker, MB", ylim=(0, None), xlim=(0, None))
+    axes.set(xlabel="prompts in the corpus, millions", ylabel="largest worker, MB")
+    axes.set(ylim=(0, 1.2 * max(megabytes.values())), xlim=(0, None))
     axes.grid(alpha=0.3)
     figure.savefig(IMAGE, dpi=120)
 

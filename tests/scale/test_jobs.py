@@ -35,8 +35,8 @@ class TestJob:
                 )
 
         monkeypatch.setattr(jobs, "run_parts", run_here)
-        monkeypatch.setattr(Cluster, "start", lambda cluster: self.started.append(cluster))
-        self.started: list[Cluster] = []
+        monkeypatch.setattr(Cluster, "start", lambda cluster: self.started.append(cluster.address))
+        self.started: list[str] = []
         self.done: list[str] = []
         return self.done
 
@@ -136,6 +136,35 @@ def test_segment_writes_the_folder_of_one_machine(tool: Any, tmp_path: Path) -> 
     told = {Path(row["file_name"]).name: len(row["annotations"]) for row in rows}
     data = json.loads((tmp_path / "one" / "annotations.json").read_text())
     assert sum(told.values()) == len(data["annotations"])
+
+
+def test_segment_reads_images_from_parquet(tool: Any, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pictures = sorted(write_pictures(tmp_path / "pictures", 5).iterdir())
+    asked = ["--model", "micro", "--threads", "1", "--ray", "--workers", "2"]
+    tool("segment", tmp_path / "pictures", "-p", PHRASES[0], *asked, "-o", tmp_path / "files.parquet")
+    expected = [row["annotations"] for row in pq.read_table(tmp_path / "files.parquet").to_pylist()]
+    images = [{"bytes": file.read_bytes(), "path": file.name} for file in pictures]
+    images[3] = {"bytes": b"no picture", "path": ""}
+    phrases = [[PHRASES[0]]] * 4 + [None]
+    pq.write_table(
+        pa.table({"image": images, "id": range(5), "phrases": phrases}), tmp_path / "in.parquet", row_group_size=2
+    )
+    asked = ["segment", tmp_path / "in.parquet", *asked, "-o", tmp_path / "out.parquet"]
+    status, found, _ = tool(*asked)
+    rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert status == 1
+    assert [one["file"].rpartition(" ")[2] for one in found["ray"]["failures"]] == ["3", "4"]
+    assert [row["id"] for row in rows] == list(range(5))
+    assert "image" not in rows[0]
+    assert [row["annotations"] for row in rows] == [*expected[:3], None, None]
+    status, _, told = tool(*asked[:-1], tmp_path / "folder")
+    assert (status, "NAME.parquet" in told) == (1, True)
+    assert "--ray" in tool(*asked[:2], "--model", "micro")[2]
+    (tmp_path / "in.parquet").write_bytes(b"PAR1 no table")
+    assert "not Parquet" in tool(*asked)[2]
 
 
 def broken_start() -> Any:

@@ -65,8 +65,9 @@ def segment(
     loaded = (positions, context_length, device, dtype, fallback, engine, threads, no_calibration)
     choice = opt.ModelChoice(model, text_encoder, *loaded)
     on_cluster = opt.check_workers(ray, workers, output)
-    asked = choose_phrases(phrases, prompts, model, text_encoder)
     files = find_images(images, () if output is None else overlays_of(output))
+    of_rows = _is_parquet(files, on_cluster) and not (phrases or prompts)  # each row has phrases of its own
+    asked = [] if of_rows else choose_phrases(phrases, prompts, model, text_encoder)
     settings = choice.describe() | {"threshold": str(threshold)}
     if on_cluster:
         return _segment_on_cluster(
@@ -105,6 +106,14 @@ def segment(
     return Result(data, show, failure)
 
 
+def _is_parquet(files: list[Path], on_cluster: bool) -> bool:
+    """Whether the images are rows of Parquet, which only the actors of a cluster read."""
+    found = all(file.suffix == ".parquet" for file in files)
+    if found and not on_cluster:
+        raise OptionError("images in Parquet", where=str(files[0]), hint="give --ray and -o NAME.parquet")
+    return found
+
+
 def _segment_on_cluster(
     choice: opt.ModelChoice,
     options: "SegmentOptions",
@@ -119,11 +128,21 @@ def _segment_on_cluster(
     """The same folder by the actors of a cluster, with Parquet in it; NAME.parquet has the Parquet alone."""
     from litetext.sam3.segment_files import SegmentRun
     from litetext.scale.jobs import connect
-    from litetext.scale.picture_jobs import PARTS, segment_images
+    from litetext.scale.picture_jobs import PARTS, segment_images, segment_tables
 
     alone = output.suffix == ".parquet"
     if alone and kinds:
         raise OptionError("files in a folder of Parquet", where=f"--{kinds[0]}", hint="give -o DIR")
+    if _is_parquet(files, True):
+        if not alone:
+            raise OptionError("images in Parquet become Parquet", where=str(output), hint="give -o NAME.parquet")
+        start = partial(choice.on_an_actor().load, options, asked)
+        with only_writer(output, "to this folder"), connect(ray, workers, choice.device) as cluster:
+            with show_progress() as progress:
+                written: dict[str, Any] = {"folder": output, "settings": settings, "progress": progress}
+                job = segment_tables(cluster, files, asked or None, start, **written)
+            done = job.report(cluster)
+        return Result({"ray": done}, f"{output}: {done['rows']} rows now", failed_rows(done))
     run = SegmentRun(files, asked, settings, None if alone else output, kinds)
     start = partial(choice.on_an_actor().load, options, run.phrases)
     held = only_writer(output, "to this folder") if alone else run.locked()

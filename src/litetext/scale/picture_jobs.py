@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from litetext.errors import LiteTextError
+from litetext.errors import ImageError, LiteTextError, OptionError, first_line
 from litetext.evaluation.predict import PredictionPlan, find_instances, finish_predictions
 from litetext.sam3.found_files import write_found
 from litetext.sam3.images import read_image
@@ -40,6 +40,7 @@ PARTS = "parts"  # the folder of them, in that of the overlays
 _IMAGES = 16  # of a part; what a kill can cost is the work on one
 # The first images make small parts, which are computed last: so all actors end at about the same time.
 _FEW, _EDGE = 4, 256
+_SLICE = 64  # rows of a table for a part
 _RECORDS = pa.schema(
     [
         ("file_name", pa.string()),
@@ -90,6 +91,78 @@ def segment_images(
     data = run.finish(failures)
     job.finish()
     return data, job
+
+
+def segment_tables(
+    cluster: Cluster,
+    files: Sequence[Path],
+    phrases: Sequence[str] | None,
+    start: "Callable[[], Segmenter]",
+    *,
+    folder: Path,
+    settings: Mapping[str, str],
+    progress: Progress,
+) -> Job:
+    """Segment the images of Parquet files into Parquet: the same rows, with what `SegmentImages` adds.
+
+    Column ``image`` has paths, bytes of files, or both as Hugging Face datasets have them; it is left out where there
+    are bytes. Without phrases those of each row are in column ``phrases``.
+
+    Raises:
+        ImageError: a file that is not Parquet.
+        OptionError: a column is missing.
+    """
+    parts: list[Part] = []
+    for file in map(str, files):
+        row = 0
+        for group, size in enumerate(_row_groups(file, ["image"] if phrases else ["image", "phrases"])):
+            for first in range(0, size, _SLICE):
+                name, place = f"part-{len(parts):05d}.parquet", (file, group, first, row + first)
+                parts.append(Part(name, key_of([*map(str, place), _mark(file)]), place))
+            row += size
+    job = Job(folder, "litetext segment --ray", {**settings, "phrases": key_of(phrases or ())})
+    job.recover()
+    job.run(cluster, parts, partial(_start_slicing, start, phrases), progress)
+    job.finish()
+    return job
+
+
+def _row_groups(file: str, needed: Sequence[str]) -> list[int]:
+    """The rows of each row group."""
+    try:
+        with pq.ParquetFile(file) as table:
+            found, names = table.metadata, table.schema_arrow.names
+            lacking = [name for name in needed if name not in names]
+            if lacking:
+                hint = f"it has {', '.join(names)}"
+                raise OptionError(f"no column '{lacking[0]}'", where=file, hint=hint)
+            return [found.row_group(group).num_rows for group in range(found.num_row_groups)]
+    except (OSError, pa.ArrowException) as error:
+        raise ImageError(f"not Parquet ({first_line(error)})", where=file, hint="write it again") from error
+
+
+def _start_slicing(
+    start: "Callable[[], Segmenter]", phrases: Sequence[str] | None
+) -> Callable[[tuple[str, int, int, int], Path], Receipt]:
+    return partial(_segment_slice, SegmentImages(start, phrases))
+
+
+def _segment_slice(worker: SegmentImages, place: tuple[str, int, int, int], path: Path) -> Receipt:
+    file, group, first, row = place
+    try:
+        with pq.ParquetFile(file) as source:
+            table = worker(source.read_row_group(group).slice(first, _SLICE))
+    except (OSError, pa.ArrowException) as error:
+        return {"rows": 0, "failures": [{"file": file, "reason": f"rows from {row}: {first_line(error)}"}]}
+    failures = [
+        {"file": f"{file}, row {number}", "reason": f"row {number}: {error}"}
+        for number, error in enumerate(table["error"].to_pylist(), row)
+        if error is not None
+    ]
+    if not pa.types.is_string(table.schema.field("image").type):
+        table = table.drop_columns(["image"])
+    write_table(path, table)
+    return {"rows": len(table), "failures": failures}
 
 
 def _mark(file: str) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from litetext.auditing.counting import CorpusCounts, count_corpus, sum_counts
 from litetext.auditing.run import CONTEXTS
-from litetext.errors import ImageError, LiteTextError, OptionError
+from litetext.errors import ImageError, LiteTextError, OptionError, PromptError
 from litetext.evaluation.cgf1 import CgF1, PairCounts, Tally, choose_best, count_pair, score
 from litetext.prompts.corpus import Prompt, PromptCorpus
 from litetext.sam3.images import read_image
@@ -173,7 +173,7 @@ class SegmentImages:
     Args:
         model: what `Segmenter.from_pretrained` takes, or a function that gives a segmenter.
         phrases: to find in every image; None: those in the column ``phrases`` of each row.
-        column: of the images, paths or bytes of files.
+        column: of the images: paths, bytes of files, or both by their names as Hugging Face datasets have them.
         options: of `Segmenter.from_pretrained`: ``text_encoder``, ``threshold`` and more.
     """
 
@@ -274,7 +274,9 @@ def merge_pairs(table: pa.Table) -> CgF1:
 
 
 def opened_image(source: Any) -> Image.Image:
-    """The image of a path, or of the bytes of a file."""
+    """The image of a path, of the bytes of a file, or of either by its name (``path``, ``bytes``)."""
+    if isinstance(source, Mapping):
+        source = source.get("bytes") or source.get("path")
     if not isinstance(source, bytes):
         if not isinstance(source, str | Path):
             raise ImageError("no image", hint="give a path, or the bytes of a file")
@@ -308,7 +310,9 @@ def _row_by_row(
     found: list[Mapping[str, Any]] = []
     for source, own in zip(sources, asked, strict=True):
         try:
-            found.append(work(source, own))
+            if not own:
+                raise PromptError("no phrases", hint="give each row a list of them")
+            found.append(work(source, [own] if isinstance(own, str) else own))
         except LiteTextError as error:
             found.append({"error": str(error)})
     columns = {**kinds, "error": pa.string()}
