@@ -91,7 +91,7 @@ Ray = Annotated[
         metavar="[ADDRESS]",
     ),
 ]
-Workers = Annotated[int | None, option("Actors of --ray. Default: one for each GPU, or CPU.", metavar="N")]
+Workers = Annotated[int | None, option("Actors of --ray, 1 or more. Default: one for each GPU, or CPU.", metavar="N")]
 Truths = Annotated[list[str] | None, option(TRUTHS_HELP, "--gt", metavar="FILE")]
 MoreTruths = Annotated[list[str] | None, argument("Ground truth of more annotators.", metavar="FILE")]
 Plots = Annotated[

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     "litetext segment photo.jpg -p dog --text-encoder bank.safetensors --fallback student.safetensors",
 )
 def segment(
-    images: Annotated[list[str], argument("Images, folders of images, or globs.", metavar="IMAGE")],
+    images: Annotated[
+        list[str], argument("Images, folders of images, or globs; with --ray Parquet too.", metavar="IMAGE")
+    ],
     phrases: opt.Phrases = None,
     prompts: opt.PhraseSources = None,
     output: Annotated[
@@ -52,7 +54,7 @@ def segment(
     """Find every instance of each phrase in images.
 
     A contact sheet, overlays (NAME.png) and COCO annotations. Without -p and --prompts: all phrases of a bank. An
-    interrupted run resumes automatically.
+    interrupted run resumes automatically. With --ray, -o NAME.parquet writes a folder of Parquet alone.
     """
     from litetext.sam3.images import find_images
     from litetext.sam3.segment_files import SegmentRun, check_failures, overlays_of

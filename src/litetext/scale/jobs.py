@@ -14,6 +14,7 @@ import re
 import socket
 import sys
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -117,7 +118,9 @@ def connect(address: str, workers: int | None = None, device: str = "cpu") -> It
     if address != LOCAL:
         _check_address(address)
     cluster = Cluster(address, workers, device)
-    with redirect_stdout(sys.stderr):  # where Ray prints that a node was lost, which is no part of a result
+    # Ray prints to stdout that a node was lost, which is no part of a result.
+    with redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"ray\.")  # such as on an input of one file
         try:
             yield cluster
         except ray.exceptions.RayError as error:
@@ -137,10 +140,25 @@ def _start(address: str, workers: int | None) -> None:
         cores = max(workers or 0, usable_cores())
         options |= {"num_cpus": cores, "include_dashboard": False, "object_store_memory": _OBJECTS}
     try:
-        ray.init(address=address, **options)
+        with _without_stderr():  # where Ray's core says which log level it was given
+            ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         hint = "give local, auto, or HOST:PORT of a running cluster (ray start --head)"
         raise OptionError(f"no cluster ({first_line(error)})", where=f"--ray {address}", hint=hint) from error
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Nothing on stderr, of C++ neither; what is raised is raised."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _check_address(address: str) -> None:
@@ -254,7 +272,7 @@ class Job:
         for receipt in self.computed:
             busy[receipt["worker"]][0] += receipt["rows"]
             busy[receipt["worker"]][1] += receipt["seconds"]
-        rates = {worker: rows / max(seconds, 1e-9) for worker, (rows, seconds) in sorted(busy.items())}
+        rates = {worker: rows / max(seconds, 1e-9) for worker, (rows, seconds) in sorted(busy.items()) if rows}
         rows = sum(receipt["rows"] for receipt in self.computed)
         return {
             "workers": cluster.workers,
