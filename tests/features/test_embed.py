@@ -15,7 +15,7 @@ from litetext.encoders.student import StudentEncoder
 from litetext.encoders.teacher import build_teacher
 from litetext.errors import CacheError, EncoderError, OptionError, OutputError
 from litetext.features import embed as module
-from litetext.features.embed import embed
+from litetext.features.embed import embed, plan_shards
 from litetext.features.protocol import TextEncoder, TextFeatures
 from litetext.features.store import FeatureStore
 from litetext.prompts.corpus import Prompt, PromptCorpus
@@ -317,3 +317,26 @@ def test_prompts_count_once_however_often_they_occur(teacher: ModuleEncoder, tmp
     report = embed(corpus, teacher, tmp_path, **SMALL).report
     assert (report["corpus"], report["embedded"]) == (2, 2)
     assert sorted(FeatureStore.open(tmp_path).phrases) == ["cat", "white dog"]
+
+
+def test_shards_follow_from_the_texts_whatever_the_encoder_makes_of_them(tmp_path: Path) -> None:
+    """An encoder with another tokenizer, such as a pruned one, gives another number of rows than was planned with."""
+
+    class Doubling:
+        name, context_length, width = "doubling", 32, 4
+
+        def __init__(self) -> None:
+            self.module = torch.nn.Linear(1, 1)
+
+        def encode(self, texts: Sequence[str]) -> TextFeatures:
+            lengths = 2 * clip_tokenizer().encode(texts).lengths
+            mask = torch.arange(int(lengths.max())) < torch.tensor(lengths)[:, None]
+            return TextFeatures(torch.ones(*mask.shape, self.width), mask)
+
+    texts = letters(60)
+    found = plan_shards(Doubling(), texts, **SMALL)
+    shards = [sorted(texts[place] for batch in shard for place in batch) for shard in found]
+    store = embed(corpus_of(texts), Doubling(), tmp_path / "cache", **SMALL)
+    written = [FeatureStore.open(tmp_path / "cache" / name).phrases for name in store.shards]
+    assert len(shards) > 2
+    assert [sorted(phrases) for phrases in written] == shards

@@ -2,12 +2,12 @@
 
 import re
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from litetext.errors import CacheError, OptionError
-from litetext.features.encode import BATCH_TOKENS, Rows, encode
+from litetext.features.encode import BATCH_TOKENS, Rows, array_rows, plan_encoding
 from litetext.features.fingerprint import identify
 from litetext.features.protocol import TextEncoder
 from litetext.features.store import (
@@ -18,6 +18,7 @@ from litetext.features.store import (
     check_dtype,
     check_teacher,
     distinct_phrases,
+    phrase_bytes,
     read_manifest,
     write_manifest,
     write_shard,
@@ -74,9 +75,16 @@ def embed(
         store.verify()
         start = time.perf_counter()
         missing = {phrase: text for phrase, text in distinct_phrases(corpus.texts).items() if store.find(phrase) < 0}
-        report = None if progress is None else lambda share: progress("embedding", share)
-        batches = encode(encoder, list(missing.values()), batch_tokens, report)
-        _add_shards(store, missing, batches, shard_tokens)
+        texts = list(missing.values())
+        shards, done = dict(store.shards), 0
+        for batches in plan_shards(encoder, texts, batch_tokens, shard_tokens):
+            rows: Rows = []
+            for batch in batches:
+                rows += array_rows(encoder, [texts[place] for place in batch])
+                done += len(batch)
+                if progress is not None:
+                    progress("embedding", done / len(texts))
+            _add_shard(store, shards, [texts[place] for batch in batches for place in batch], rows)
         seconds = time.perf_counter() - start
         store = FeatureStore.open(path)
     store.report = {
@@ -88,33 +96,35 @@ def embed(
     return store
 
 
-def _add_shards(
-    store: FeatureStore, missing: dict[bytes, str], batches: Iterator[tuple[list[int], Rows]], shard_tokens: int
-) -> None:
-    """Write features as they come, a shard as soon as it is full; a shard is in the manifest when it is whole."""
-    path, teacher, dtype, shards = store.path, store.teacher, store.dtype, dict(store.shards)
-    phrases = list(missing.items())
-    places: list[int] = []
-    pending: Rows = []
+def plan_shards(
+    encoder: TextEncoder, texts: Sequence[str], batch_tokens: int, shard_tokens: int
+) -> Iterator[list[list[int]]]:
+    """The shards of texts, each the batches that it has, and those the places of their texts.
 
-    def close_shard() -> None:
-        names = map("shard-{:05d}.safetensors".format, range(len(shards) + 1))
-        name = next(name for name in names if name not in shards)
-        chosen = dict(phrases[place] for place in places)
-        with _reporting(path / name):
-            shards[name] = write_shard(path / name, teacher, dtype, chosen, [(range(len(places)), pending)])
-        with _reporting(path / MANIFEST):
-            write_manifest(path, teacher, dtype, shards)
-        places.clear()
-        pending.clear()
+    They follow from the texts and SAM3's tokenizer, so that whoever computes them, in whatever order, writes the same.
+    """
+    batches, lengths = plan_encoding(encoder, texts, batch_tokens)
+    shard: list[list[int]] = []
+    tokens = 0
+    for batch in batches:
+        shard.append(batch)
+        tokens += int(lengths[batch].sum())
+        if tokens >= shard_tokens:
+            yield shard
+            shard, tokens = [], 0
+    if shard:
+        yield shard
 
-    for batch, rows in batches:
-        places += batch
-        pending += rows
-        if sum(map(len, pending)) >= shard_tokens:
-            close_shard()
-    if places:
-        close_shard()
+
+def _add_shard(store: FeatureStore, shards: dict[str, str], texts: list[str], rows: Rows) -> None:
+    """Write a shard; it is in the manifest when it is whole."""
+    names = map("shard-{:05d}.safetensors".format, range(len(shards) + 1))
+    path = store.path / next(name for name in names if name not in shards)
+    with _reporting(path):
+        found = {phrase_bytes(text): text for text in texts}
+        shards[path.name] = write_shard(path, store.teacher, store.dtype, found, [(range(len(rows)), rows)])
+    with _reporting(store.path / MANIFEST):
+        write_manifest(store.path, store.teacher, store.dtype, shards)
 
 
 def begin(path: Path, teacher: Teacher, dtype: str, kept: Collection[str] = ()) -> dict[str, str]:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from litetext.errors import OptionError
-from litetext.features.embed import begin
-from litetext.features.encode import plan_encoding
+from litetext.features.embed import begin, plan_shards
 from litetext.features.fingerprint import identify
 from litetext.features.protocol import TextEncoder
 from litetext.features.store import (
@@ -54,7 +53,7 @@ def embed_phrases(
         store.verify()
         missing = {phrase: text for phrase, text in distinct_phrases(corpus.texts).items() if store.find(phrase) < 0}
         texts = list(missing.values())
-        parts = _plan_shards(encoder, texts, batch_tokens, shard_tokens, store.shards)
+        parts = _plan_parts(encoder, texts, batch_tokens, shard_tokens, store.shards)
         settings = {"teacher": teacher.fingerprint, "dtype": dtype, "phrases": key_of(missing), "shards": str(shards)}
         settings |= {"batch_tokens": str(batch_tokens), "shard_tokens": str(shard_tokens)}
         job = Job(folder, "litetext embed --ray", settings)
@@ -81,23 +80,16 @@ def _kept(folder: Path) -> list[str]:
     return [JOURNAL, *(path.name for path in folder.glob("shard-*.safetensors"))]
 
 
-def _plan_shards(
+def _plan_parts(
     encoder: TextEncoder, texts: list[str], batch_tokens: int, shard_tokens: int, taken: Mapping[str, str]
 ) -> list[Part]:
-    """The shards of missing phrases, each a list of batches of texts, as one machine closes them."""
-    batches, lengths = plan_encoding(encoder, texts, batch_tokens)
-    groups: list[list[list[str]]] = [[]]
-    tokens = 0
-    for batch in batches:
-        groups[-1].append([texts[place] for place in batch])
-        tokens += int(lengths[batch].sum())
-        if tokens >= shard_tokens:
-            groups.append([])
-            tokens = 0
+    """A part for each shard: its batches of texts."""
     names = (name for number in range(10**9) if (name := f"shard-{number:05d}.safetensors") not in taken)
-    return [
-        Part(next(names), key_of(text for batch in group for text in (*batch, "")), group) for group in groups if group
-    ]
+    parts = []
+    for shard in plan_shards(encoder, texts, batch_tokens, shard_tokens):
+        batches = [[texts[place] for place in batch] for batch in shard]
+        parts.append(Part(next(names), key_of(text for batch in batches for text in (*batch, "")), batches))
+    return parts
 
 
 def _start_embedding(
