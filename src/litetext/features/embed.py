@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,15 +76,8 @@ def embed(
         start = time.perf_counter()
         missing = {phrase: text for phrase, text in distinct_phrases(corpus.texts).items() if store.find(phrase) < 0}
         texts = list(missing.values())
-        shards, done = dict(store.shards), 0
-        for batches in plan_shards(encoder, texts, batch_tokens, shard_tokens):
-            rows: Rows = []
-            for batch in batches:
-                rows += array_rows(encoder, [texts[place] for place in batch])
-                done += len(batch)
-                if progress is not None:
-                    progress("embedding", done / len(texts))
-            _add_shard(store, shards, [texts[place] for batch in batches for place in batch], rows)
+        report = None if progress is None else lambda share: progress("embedding", share)
+        _add_shards(store, encoder, texts, plan_shards(encoder, texts, batch_tokens, shard_tokens), report)
         seconds = time.perf_counter() - start
         store = FeatureStore.open(path)
     store.report = {
@@ -116,15 +109,29 @@ def plan_shards(
         yield shard
 
 
-def _add_shard(store: FeatureStore, shards: dict[str, str], texts: list[str], rows: Rows) -> None:
-    """Write a shard; it is in the manifest when it is whole."""
-    names = map("shard-{:05d}.safetensors".format, range(len(shards) + 1))
-    path = store.path / next(name for name in names if name not in shards)
-    with _reporting(path):
-        found = {phrase_bytes(text): text for text in texts}
-        shards[path.name] = write_shard(path, store.teacher, store.dtype, found, [(range(len(rows)), rows)])
-    with _reporting(store.path / MANIFEST):
-        write_manifest(store.path, store.teacher, store.dtype, shards)
+def _add_shards(
+    store: FeatureStore,
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    planned: Iterable[list[list[int]]],
+    report: Callable[[float], None] | None,
+) -> None:
+    """Compute shards and write each as soon as it is full; it is in the manifest when it is whole."""
+    path, teacher, dtype, shards, done = store.path, store.teacher, store.dtype, dict(store.shards), 0
+    for batches in planned:
+        rows: Rows = []
+        for batch in batches:
+            rows += array_rows(encoder, [texts[place] for place in batch])
+            done += len(batch)
+            if report is not None:
+                report(done / len(texts))
+        names = map("shard-{:05d}.safetensors".format, range(len(shards) + 1))
+        name = next(name for name in names if name not in shards)
+        found = {phrase_bytes(texts[place]): texts[place] for batch in batches for place in batch}
+        with _reporting(path / name):
+            shards[name] = write_shard(path / name, teacher, dtype, found, [(range(len(rows)), rows)])
+        with _reporting(path / MANIFEST):
+            write_manifest(path, teacher, dtype, shards)
 
 
 def begin(path: Path, teacher: Teacher, dtype: str, kept: Collection[str] = ()) -> dict[str, str]:
