@@ -226,12 +226,18 @@ sys.exit(run(["audit", {str(path)!r}, "--ray", "-o", {str(tmp_path / "out")!r}])
 
 @pytest.mark.slow
 @pytest.mark.torch
-def test_a_killed_submission_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
-    (path := tmp_path / "phrases.txt").write_text("".join(f"red thing {n} on a table\n" for n in range(6000)))
-    asked = [sys.executable, "-m", "litetext", "embed", path, "--teacher", "micro", "--shard-tokens", "2000", "--json"]
+@pytest.mark.parametrize("command", ["embed", "segment"])
+def test_a_killed_submission_goes_on_to_the_same_bytes(command: str, tmp_path: Path) -> None:
+    if command == "embed":
+        (path := tmp_path / "phrases.txt").write_text("".join(f"red thing {n} on a table\n" for n in range(6000)))
+        asked = ["embed", str(path), "--teacher", "micro", "--shard-tokens", "2000"]
+    else:
+        path = write_pictures(tmp_path / "pictures", 60)
+        asked = ["segment", str(path), "--model", "micro", "--threads", "1", "--masks", "-p", PHRASES[0]]
+    asked = [sys.executable, "-m", "litetext", *asked, "--json"]
     subprocess.run([*asked, "-o", tmp_path / "one"], check=True, capture_output=True)
-    more = [*asked, "-o", tmp_path / "many", "--ray", "--workers", "1"]
-    journal = tmp_path / "many" / JOURNAL
+    more = [*asked, "-o", tmp_path / "many", "--ray", "--workers", "2"]
+    journal = tmp_path / "many" / ("." if command == "embed" else "parts") / JOURNAL
     first = subprocess.Popen(more, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not journal.exists() or journal.read_bytes().count(b"\n") < 4:
         assert first.poll() is None
@@ -242,4 +248,4 @@ def test_a_killed_submission_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     assert b".cc:" not in second.stderr  # what Ray's core logs
     done = json.loads(second.stdout)
     assert 0 < done["ray"]["computed_parts"] < done["ray"]["parts"]
-    assert contents(tmp_path / "many") == contents(tmp_path / "one")
+    assert contents(tmp_path / "many", "parts/", "index.html") == contents(tmp_path / "one", "index.html")

@@ -3,6 +3,7 @@
 While images are segmented, ``annotations.json.journal`` stands beside their overlays: a `ResumeLog` with a line for
 each finished image. When the run ends, by an error or Ctrl-C too, it becomes ``annotations.json``, which holds the
 same: COCO data with the run under ``info``. The same command resumes from either; no file of the user's is replaced.
+On a cluster, whose actors write overlays before the driver hears of it, ``annotations.json.planned`` has their names.
 """
 
 import os
@@ -18,7 +19,7 @@ from PIL import Image
 
 from litetext.errors import ImageError, OutputError
 from litetext.features.store import distinct_phrases
-from litetext.records import parse_json
+from litetext.records import parse_json, read_json
 from litetext.resume_log import ResumeLog
 from litetext.sam3 import found_files
 from litetext.sam3.images import read_image
@@ -28,6 +29,7 @@ from litetext.storage import atomic_file, check_output, checksum, only_writer, t
 
 ANNOTATIONS = "annotations.json"
 LOG = "annotations.json.journal"
+PLANNED = "annotations.json.planned"
 TOOL = "litetext segment"
 _HINT = "give another folder, or move these files away"
 _LONGEST_STEM = 200  # bytes; a name of 255 must hold a number, ".png" and what a file is called while it is written
@@ -113,12 +115,19 @@ class SegmentRun:
         progress("segmenting", 1.0)
         return data
 
+    def plan(self) -> None:
+        """Note, once the folder is checked, what others are about to write there: the next run may replace it."""
+        if self.folder is not None:
+            names = {*_planned(self.folder), *self.overlays.values()}
+            write_text(self.folder / PLANNED, to_json({TOOL: sorted(names)}))
+
     def finish(self, failures: list[dict[str, str]]) -> dict[str, Any]:
         """Write ``annotations.json`` and the page of what is finished; returned is what `segment` returns."""
         data = self._to_coco(failures)
         if self.folder is not None:
             write_text(self.folder / ANNOTATIONS, to_json(data))
             self._log.path.unlink(missing_ok=True)
+            (self.folder / PLANNED).unlink(missing_ok=True)
             found_files.write_page(self.folder, data, self.kinds)
         return data
 
@@ -204,7 +213,7 @@ class SegmentRun:
             message = f"results of {len(lost)} other images are there, such as {lost[0]}"
             raise OutputError(message, where=str(folder), hint=_HINT)
         inputs = {_inode(file) for file in self.overlays if file.exists()}
-        ours = {record["overlay"] for record in self.records.values()}
+        ours = {*_planned(folder), *(record["overlay"] for record in self.records.values())}
         found_files.check_found(folder, (name for name in self.overlays.values() if name not in ours), _HINT)
         for overlay in self.overlays.values():
             path = folder / overlay
@@ -246,10 +255,12 @@ def overlays_of(folder: Path) -> list[Path]:
         if (folder / ANNOTATIONS).exists():
             records = _read_annotations((folder / ANNOTATIONS).read_bytes())[1]
         records += map(_checked, ResumeLog(folder / LOG, TOOL, {}, _HINT).items())
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        pass  # `SegmentRun.locked` reports it
-    folders = [folder / name for name in found_files.OF_PICTURES] if records else []
-    return [*folders, *(folder / record["overlay"] for record in records)]
+        names = _planned(folder)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OutputError):
+        names = []  # `SegmentRun.locked` reports it
+    names += [record["overlay"] for record in records]
+    folders = [folder / name for name in found_files.OF_PICTURES] if names else []
+    return [*folders, *(folder / name for name in names)]
 
 
 def describe_found(picture: Image.Image, results: Sequence[Masks]) -> Record:
@@ -272,6 +283,18 @@ def write_overlay(folder: Path, record: Record, picture: Image.Image, results: S
     """Write the image with its masks."""
     with atomic_file(folder / record["overlay"]) as file:
         ImageMasks(results).draw(picture).save(file, "PNG")
+
+
+def _planned(folder: Path) -> list[str]:
+    """Overlays that a run which did not end may have written."""
+    path = folder / PLANNED
+    try:
+        names = list(read_json(path)[TOOL]) if path.exists() else []
+        if any(not isinstance(name, str) or Path(name).name != name for name in names):
+            raise ValueError("not names of files")
+    except (ValueError, LookupError, TypeError) as error:
+        raise OutputError(f"not of `{TOOL}`", where=str(path), hint=_HINT) from error
+    return names
 
 
 def _inode(path: Path) -> tuple[int, int]:

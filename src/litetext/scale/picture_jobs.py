@@ -77,6 +77,8 @@ def segment_images(
     for part in parts if run.folder is not None else ():
         if not all((run.folder / overlay).is_file() for _, overlay in part.payload):
             job.receipts.pop(part.name, None)
+    if not all(map(job.is_finished, parts)):
+        run.plan()
     begin = partial(_start_segmenting, start, run.phrases, run.folder, run.kinds)
     receipts = job.run(cluster, parts[::-1], begin, progress)[::-1]
     run.resumed = len(files) - sum(receipt["rows"] for receipt in job.computed)
