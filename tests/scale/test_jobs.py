@@ -186,6 +186,8 @@ def test_a_worker_that_cannot_start_is_one_error(ray_cluster: None, tmp_path: Pa
         (["--workers", "2"], "give --ray"),
         (["--ray", "127.0.0.1:{port}"], "no cluster answers"),
         (["--ray", "nosuch.invalid:6379"], "no cluster answers"),
+        (["--ray", "head"], "neither an address"),
+        (["--ray", "http://head:1"], "neither an address"),
     ],
 )
 def test_wrong_options(arguments: list[str], fact: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -15,7 +16,7 @@ from typer.core import TyperGroup
 
 import litetext
 from litetext.cli._output import echo, print_json
-from litetext.errors import LiteTextError, MissingExtraError
+from litetext.errors import LiteTextError, MissingExtraError, OptionError
 
 # Typer carries a copy of click without publishing it; the base of its public BadParameter is click's UsageError.
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
@@ -25,6 +26,7 @@ _INTERRUPTED = 130  # 128 and the number of the signal, as a shell says it
 CHATTY = ("huggingface_hub.utils._http", "torch.utils._pytree")
 
 _ADDRESS = re.compile(r"local|auto|(ray://)?[\w.\-\[\]:]+:\d+")  # of a Ray cluster
+_HOST = re.compile(r"\w[\w.-]*|\w+://.*")  # a word that may be meant as one
 
 STAGES = ("Prompts", "Encoders", "Training", "Segmenting", "Evaluation", "Device", "Micro world")  # of the pipeline
 
@@ -166,7 +168,12 @@ def main() -> None:
 
 def _named(word: str, after: str) -> list[str]:
     """An argument; `--ray` with an address, since its own is optional, which Typer does not know."""
-    return [word, "local"] if word == "--ray" and not _ADDRESS.fullmatch(after) else [word]
+    if word != "--ray" or _ADDRESS.fullmatch(after):
+        return [word]
+    if _HOST.fullmatch(after) and not Path(after).exists():
+        hint = "give local, auto, or HOST:PORT of a running cluster (ray start --head)"
+        raise OptionError("neither an address of a cluster nor a file", where=f"--ray {after}", hint=hint)
+    return [word, "local"]
 
 
 def _is_error(record: logging.LogRecord) -> bool:
@@ -177,11 +184,10 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit status."""
     for name in CHATTY:
         logging.getLogger(name).addFilter(_is_error)
-    arguments = [
-        part for word, after in zip(arguments, [*arguments[1:], ""], strict=False) for part in _named(word, after)
-    ]
     try:
-        status = int(app(arguments or ["--help"], prog_name="litetext", standalone_mode=False) or 0)
+        pairs = zip(arguments, [*arguments[1:], ""], strict=False)
+        words = [part for word, after in pairs for part in _named(word, after)]
+        status = int(app(words or ["--help"], prog_name="litetext", standalone_mode=False) or 0)
         # Typer makes this status of Ctrl-C, and says nothing.
         return _fail("interrupted", status) if status == _INTERRUPTED else status
     except _USAGE_ERROR as error:

@@ -289,12 +289,9 @@ def _planned(folder: Path) -> list[str]:
     """Overlays that a run which did not end may have written."""
     path = folder / PLANNED
     try:
-        names = list(read_json(path)[TOOL]) if path.exists() else []
-        if any(not isinstance(name, str) or Path(name).name != name for name in names):
-            raise ValueError("not names of files")
+        return [Path(name).name for name in read_json(path)[TOOL]] if path.exists() else []
     except (ValueError, LookupError, TypeError) as error:
         raise OutputError(f"not of `{TOOL}`", where=str(path), hint=_HINT) from error
-    return names
 
 
 def _inode(path: Path) -> tuple[int, int]:

@@ -138,6 +138,10 @@ def _row_groups(file: str, needed: Sequence[str]) -> list[int]:
             if lacking:
                 hint = f"it has {', '.join(names)}"
                 raise OptionError(f"no column '{lacking[0]}'", where=file, hint=hint)
+            kind = table.schema_arrow.field("phrases").type if "phrases" in needed else pa.string()
+            texts = getattr(kind, "value_type", kind)
+            if not (pa.types.is_string(texts) or pa.types.is_large_string(texts)):
+                raise OptionError(f"column 'phrases' of {kind}", where=file, hint="give each row a list of texts")
             return [found.row_group(group).num_rows for group in range(found.num_row_groups)]
     except (OSError, pa.ArrowException) as error:
         raise ImageError(f"not Parquet ({first_line(error)})", where=file, hint="write it again") from error
